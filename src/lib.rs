@@ -1,0 +1,1 @@
+//! SAGE: a cognitive runtime for sparse models.

@@ -1,0 +1,2 @@
+//! The `sage` command.
+fn main() {}
