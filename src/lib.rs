@@ -1,1 +1,3 @@
 //! SAGE: a cognitive runtime for sparse models.
+
+pub mod checkpoint;

@@ -1,0 +1,74 @@
+//! Why a checkpoint cannot be opened or read.
+
+use std::path::PathBuf;
+
+use super::shards::{INDEX, SINGLE};
+use super::{ConfigError, HeaderError};
+
+/// Why a checkpoint cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The operating system refused.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `config.json` is wrong.
+    #[error("{}: {source}", folder.display())]
+    Config {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// A shard is wrong.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The index is wrong.
+    #[error("{}: {problem}", path.display())]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// What was found and expected.
+        problem: String,
+    },
+    /// The folder has no weights.
+    #[error("{} holds neither {INDEX} nor {SINGLE}; expected a checkpoint folder", folder.display())]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The index names a file that is not there.
+    #[error("{}: shard {shard} is missing ({tensors} tensors, first `{first}`); download it again", folder.display())]
+    ShardMissing {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// Its name in the index.
+        shard: String,
+        /// How many tensors it should hold.
+        tensors: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// There is no tensor of that name.
+    #[error("{}: no tensor `{tensor}`", folder.display())]
+    NoTensor {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// The name asked for.
+        tensor: String,
+    },
+    /// The buffer of the caller does not fit the tensor.
+    #[error("tensor `{tensor}` has {bytes} bytes; the buffer has {buffer}")]
+    BufferSize {
+        /// The tensor.
+        tensor: String,
+        /// Its size.
+        bytes: u64,
+        /// The buffer's.
+        buffer: usize,
+    },
+}

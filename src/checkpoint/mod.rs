@@ -1,0 +1,18 @@
+//! Reading a Hugging Face checkpoint: `config.json`, the index, the headers of the shards, and tensors by name.
+
+mod component;
+pub mod config;
+mod dtype;
+mod error;
+pub mod expected;
+mod header;
+mod index;
+mod shards;
+
+pub use component::{Component, Part, Role, expert_tensor_name, router_tensor_name};
+pub use config::{ConfigError, ModelConfig};
+pub use dtype::DType;
+pub use error::CheckpointError;
+pub use expected::{ExpectedTensor, expected_tensors};
+pub use header::{Header, HeaderError, HeaderTensor};
+pub use shards::{Checkpoint, TensorInfo};

@@ -1,0 +1,344 @@
+//! The shards of a checkpoint and the tensors in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use memmap2::Mmap;
+
+use super::index::Index;
+use super::{CheckpointError, DType, Header, HeaderError, ModelConfig};
+
+const CONFIG: &str = "config.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+
+/// Where a tensor lies and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Full name, as in the checkpoint.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Index of the shard; see [`Checkpoint::shard_path`].
+    pub shard: usize,
+    /// First byte, counted from the start of the shard file.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+struct Shard {
+    name: String,
+    path: Arc<Path>,
+    file_bytes: u64,
+    file: OnceLock<File>,
+    map: OnceLock<Mmap>,
+}
+
+/// An opened checkpoint: configuration and headers in memory, weights on disk.
+pub struct Checkpoint {
+    folder: PathBuf,
+    config: ModelConfig,
+    config_json: Vec<u8>,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, TensorInfo>,
+    missing_shards: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `folder`, reading configuration, index and headers, no weights.
+    ///
+    /// # Errors
+    /// Names the file, key, shard or tensor that is wrong; a shard of the index that is not there is an error.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::open_with(folder.as_ref(), false)
+    }
+
+    /// As [`Checkpoint::open`], but shards that are not there only make their tensors absent
+    /// ([`Checkpoint::missing_shards`] names them).
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], without absent shards.
+    pub fn open_incomplete(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::open_with(folder.as_ref(), true)
+    }
+
+    fn open_with(folder: &Path, tolerate_missing: bool) -> Result<Self, CheckpointError> {
+        let config_json = read_file(&folder.join(CONFIG))?;
+        let config =
+            ModelConfig::from_json(&config_json).map_err(|source| CheckpointError::Config {
+                folder: folder.to_owned(),
+                source,
+            })?;
+        let index_path = folder.join(INDEX);
+        let weight_map = if index_path.exists() {
+            let parsed = Index::parse(&read_file(&index_path)?);
+            Some(
+                parsed
+                    .map_err(|problem| CheckpointError::Index {
+                        path: index_path.clone(),
+                        problem,
+                    })?
+                    .weight_map
+                    .0,
+            )
+        } else if folder.join(SINGLE).exists() {
+            None
+        } else {
+            return Err(CheckpointError::NoWeights {
+                folder: folder.to_owned(),
+            });
+        };
+        let names: BTreeSet<&str> = match &weight_map {
+            Some(map) => map.values().map(String::as_str).collect(),
+            None => BTreeSet::from([SINGLE]),
+        };
+        let mut checkpoint = Self {
+            folder: folder.to_owned(),
+            config,
+            config_json,
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            missing_shards: Vec::new(),
+        };
+        for name in names {
+            checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing)?;
+        }
+        if let Some(map) = &weight_map {
+            checkpoint.check_map(map, &index_path)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn add_shard(
+        &mut self,
+        name: &str,
+        weight_map: Option<&BTreeMap<String, String>>,
+        tolerate_missing: bool,
+    ) -> Result<(), CheckpointError> {
+        let path = self.folder.join(name);
+        if !path.exists() {
+            let mut mapped = weight_map
+                .into_iter()
+                .flatten()
+                .filter(|(_, shard)| *shard == name);
+            if tolerate_missing {
+                self.missing_shards.push(name.to_owned());
+                return Ok(());
+            }
+            let first = mapped
+                .next()
+                .map(|(tensor, _)| tensor.clone())
+                .unwrap_or_default();
+            let (folder, tensors) = (self.folder.clone(), mapped.count() + 1);
+            return Err(CheckpointError::ShardMissing {
+                folder,
+                shard: name.to_owned(),
+                tensors,
+                first,
+            });
+        }
+        let header = Header::read(&path)?;
+        let shard = self.shards.len();
+        for found in header.tensors {
+            let problem = |problem| {
+                Err(HeaderError::Tensor {
+                    path: path.clone(),
+                    tensor: found.name.clone(),
+                    problem,
+                })
+            };
+            if let Some(map) = weight_map
+                && map.get(&found.name).map(String::as_str) != Some(name)
+            {
+                return match map.get(&found.name) {
+                    Some(other) => {
+                        problem(format!("is here, but the index says it is in {other}"))?
+                    }
+                    None => problem("is not in the index".to_owned())?,
+                };
+            }
+            let info = TensorInfo {
+                name: found.name.clone(),
+                dtype: found.dtype,
+                shape: found.shape,
+                shard,
+                offset: found.offset,
+                bytes: found.bytes,
+            };
+            self.tensors.insert(found.name, info);
+        }
+        self.shards.push(Shard {
+            name: name.to_owned(),
+            path: path.into(),
+            file_bytes: header.file_bytes,
+            file: OnceLock::new(),
+            map: OnceLock::new(),
+        });
+        Ok(())
+    }
+
+    /// That every tensor of the index is in its shard; the converse was checked when the shard was read.
+    fn check_map(
+        &self,
+        map: &BTreeMap<String, String>,
+        index: &Path,
+    ) -> Result<(), CheckpointError> {
+        for (tensor, shard) in map {
+            if !self.tensors.contains_key(tensor) && !self.missing_shards.contains(shard) {
+                let problem =
+                    format!("`{tensor}` is said to lie in {shard}, which does not have it");
+                return Err(CheckpointError::Index {
+                    path: index.to_owned(),
+                    problem,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The bytes of `config.json`.
+    pub fn config_json(&self) -> &[u8] {
+        &self.config_json
+    }
+
+    /// The tensor of that name, if the checkpoint has it.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+
+    /// All tensors by ascending name.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
+        self.tensors.values()
+    }
+
+    /// How many shards are there; their indices are below it.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The path of shard `shard`. Panics if there is no such shard.
+    pub fn shard_path(&self, shard: usize) -> &Arc<Path> {
+        &self.shards[shard].path
+    }
+
+    /// File name and size in bytes of every shard, by ascending name.
+    pub fn shards(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.shards
+            .iter()
+            .map(|shard| (shard.name.as_str(), shard.file_bytes))
+    }
+
+    /// Shards of the index that are not there; empty unless opened with [`Checkpoint::open_incomplete`].
+    pub fn missing_shards(&self) -> &[String] {
+        &self.missing_shards
+    }
+
+    /// A file beside the weights (`tokenizer.json`, …), if it is there.
+    pub fn file(&self, name: &str) -> Option<PathBuf> {
+        Some(self.folder.join(name)).filter(|path| path.is_file())
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, CheckpointError> {
+        self.tensor(name).ok_or_else(|| CheckpointError::NoTensor {
+            folder: self.folder.clone(),
+            tensor: name.to_owned(),
+        })
+    }
+
+    /// The bytes of a tensor, mapped from its shard. Every byte touched becomes resident memory of the process:
+    /// use [`Checkpoint::read_into`] where that counts.
+    ///
+    /// # Errors
+    /// If there is no such tensor or the shard cannot be mapped.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], CheckpointError> {
+        let info = self.info(name)?;
+        let shard = &self.shards[info.shard];
+        let map = match shard.map.get() {
+            Some(map) => map,
+            None => {
+                let file = self.shard_file(shard)?;
+                // SAFETY: the map is read-only and checkpoint files are not modified while in use; a file that is
+                // truncated meanwhile ends the process, as with every mapped weight file.
+                let map = unsafe { Mmap::map(file) }.map_err(|source| io(&shard.path, source))?;
+                shard.map.get_or_init(|| map)
+            }
+        };
+        let (begin, end) = (info.offset as usize, (info.offset + info.bytes) as usize);
+        map.get(begin..end).ok_or_else(|| {
+            let problem = format!("shrank to {} bytes since it was opened", map.len());
+            HeaderError::File {
+                path: shard.path.to_path_buf(),
+                problem,
+            }
+            .into()
+        })
+    }
+
+    /// Reads a tensor into `buffer`, whose length must be the tensor's. Does not map the file.
+    ///
+    /// # Errors
+    /// If there is no such tensor, the buffer has another size, or reading fails.
+    pub fn read_into(&self, name: &str, buffer: &mut [u8]) -> Result<(), CheckpointError> {
+        let info = self.info(name)?;
+        if buffer.len() as u64 != info.bytes {
+            let (tensor, bytes, buffer) = (name.to_owned(), info.bytes, buffer.len());
+            return Err(CheckpointError::BufferSize {
+                tensor,
+                bytes,
+                buffer,
+            });
+        }
+        self.read_at(info.shard, info.offset, buffer)
+    }
+
+    /// Reads `buffer.len()` bytes at `offset` of shard `shard`. Panics if there is no such shard.
+    ///
+    /// # Errors
+    /// If reading fails or the file ends before.
+    pub fn read_at(
+        &self,
+        shard: usize,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let shard = &self.shards[shard];
+        self.shard_file(shard)?
+            .read_exact_at(buffer, offset)
+            .map_err(|source| io(&shard.path, source))
+    }
+
+    fn shard_file<'a>(&self, shard: &'a Shard) -> Result<&'a File, CheckpointError> {
+        if let Some(file) = shard.file.get() {
+            return Ok(file);
+        }
+        let file = File::open(&shard.path).map_err(|source| io(&shard.path, source))?;
+        Ok(shard.file.get_or_init(|| file))
+    }
+}
+
+fn io(path: &Path, source: std::io::Error) -> CheckpointError {
+    CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    fs::read(path).map_err(|source| io(path, source))
+}
