@@ -1,4 +1,7 @@
 //! SAGE: a cognitive runtime for sparse models.
 
 pub mod checkpoint;
+pub mod engine;
+pub mod kernels;
+pub mod model;
 pub mod store;

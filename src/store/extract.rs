@@ -218,7 +218,7 @@ impl<'a> Extraction<'a> {
             if whole {
                 done.insert(record.file.clone(), record);
             } else if self.plan.records.contains_key(&record.file)
-                && !selected.contains(&record.file)
+                && known.insert(record.file.clone())
             {
                 wanted.push(record.file);
             }

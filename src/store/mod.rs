@@ -4,6 +4,8 @@
 mod atomic;
 mod error;
 mod extract;
+pub mod arena;
+pub mod direct;
 pub mod fingerprint;
 mod journal;
 pub mod manifest;
