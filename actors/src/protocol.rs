@@ -3,6 +3,7 @@
 //! Time is logical: one [`Tick`] is one token of the thinker (a prefill chunk of n tokens spans n ticks)
 //! or one idle cycle. Nothing here carries a wall-clock time. Bytes are `u64`, shares and probabilities `f32`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,9 @@ pub struct ExpertSet {
 impl ExpertSet {
     /// An empty set with room for `experts` members.
     pub fn new(experts: usize) -> Self {
-        Self { words: vec![0; experts.div_ceil(64)] }
+        Self {
+            words: vec![0; experts.div_ceil(64)],
+        }
     }
 
     /// Adds an expert; grows where needed.
@@ -67,14 +70,26 @@ impl ExpertSet {
         self.words[word] |= 1 << (expert % 64);
     }
 
+    /// Removes an expert; does nothing if it is no member.
+    pub fn remove(&mut self, expert: u16) {
+        if let Some(word) = self.words.get_mut(usize::from(expert) / 64) {
+            *word &= !(1 << (expert % 64));
+        }
+    }
+
     /// Whether the expert is a member.
     pub fn contains(&self, expert: u16) -> bool {
-        self.words.get(usize::from(expert) / 64).is_some_and(|word| word >> (expert % 64) & 1 == 1)
+        self.words
+            .get(usize::from(expert) / 64)
+            .is_some_and(|word| word >> (expert % 64) & 1 == 1)
     }
 
     /// Number of members.
     pub fn len(&self) -> usize {
-        self.words.iter().map(|word| word.count_ones() as usize).sum()
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
     }
 
     /// Whether there is no member.
@@ -103,8 +118,14 @@ pub enum State {
 
 impl State {
     /// All states, in the order of the tables.
-    pub const ALL: [State; 6] =
-        [State::Wake, State::Focus, State::Rest, State::Dream, State::Threat, State::Depletion];
+    pub const ALL: [State; 6] = [
+        State::Wake,
+        State::Focus,
+        State::Rest,
+        State::Dream,
+        State::Threat,
+        State::Depletion,
+    ];
 
     /// Position in [`State::ALL`].
     pub fn index(self) -> usize {
@@ -368,6 +389,8 @@ pub struct Directives {
     pub may_step: bool,
     /// A running answer ends at the next token (only Depletion does so).
     pub end_answer: bool,
+    /// Tokens that the next step may span at most, so that Threat stays within its allowance; none: no limit.
+    pub tokens_max: Option<u32>,
     /// One for each module awake.
     pub modules: Vec<ModuleDirective>,
 }
@@ -413,8 +436,10 @@ pub struct Selection {
     pub row_starts: Vec<u32>,
     /// Router mass (of the softmax over all experts) that the exact top-k had and this choice has not, summed over rows.
     pub denied_mass: f32,
-    /// Experts wanted by the exact top-k of the same k and not admitted, over all rows.
+    /// Experts wanted by the exact top-k of the same k and not admitted in some row, ascending.
     pub denied: Vec<u16>,
+    /// Router mass that each expert of `denied` was denied, summed over rows.
+    pub denied_each: Vec<f32>,
     /// Bytes of sacred experts that had to be loaded beyond the cap.
     pub overrun_bytes: u64,
     /// Sum over rows of the router's entropy, normalised by ln E.
@@ -425,9 +450,10 @@ impl Selection {
     /// The choices of row `row`; empty when there is no such row.
     pub fn row(&self, row: usize) -> &[Chosen] {
         match (self.row_starts.get(row), self.row_starts.get(row + 1)) {
-            (Some(start), Some(end)) => {
-                self.chosen.get(*start as usize..*end as usize).unwrap_or_default()
-            }
+            (Some(start), Some(end)) => self
+                .chosen
+                .get(*start as usize..*end as usize)
+                .unwrap_or_default(),
             _ => &[],
         }
     }
@@ -584,8 +610,9 @@ pub struct Outcome {
 /// What the ledger believes of the experts of one module, as routers read it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrustView {
-    /// One entry a sparse layer.
-    pub layers: std::collections::BTreeMap<LayerKey, LayerTrust>,
+    /// One entry a sparse layer; shared, so that a new view copies only the layers that changed.
+    #[serde(with = "shared_layers")]
+    pub layers: BTreeMap<LayerKey, Arc<LayerTrust>>,
 }
 
 /// Trust of one layer's experts; every vector has `experts` entries.
@@ -597,6 +624,42 @@ pub struct LayerTrust {
     pub visits: Vec<f32>,
     /// Smoothed share of successes, one vector a state in the order of [`State::ALL`].
     pub affinity: Vec<Vec<f32>>,
+}
+
+impl LayerTrust {
+    /// What is believed of experts that never worked.
+    pub fn prior(experts: u16) -> Self {
+        let all = |value| vec![value; usize::from(experts)];
+        Self {
+            trust: all(0.5),
+            visits: all(0.0),
+            affinity: vec![all(0.5); State::ALL.len()],
+        }
+    }
+}
+
+/// Layers are written as (key, layer) pairs, so that formats without structured keys can hold them.
+mod shared_layers {
+    use super::{Arc, BTreeMap, Deserialize, LayerKey, LayerTrust};
+
+    type Layers = BTreeMap<LayerKey, Arc<LayerTrust>>;
+
+    pub fn serialize<S: serde::Serializer>(
+        layers: &Layers,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(layers.iter().map(|(key, layer)| (key, &**layer)))
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Layers, D::Error> {
+        let pairs = Vec::<(LayerKey, LayerTrust)>::deserialize(deserializer)?;
+        Ok(pairs
+            .into_iter()
+            .map(|(key, layer)| (key, Arc::new(layer)))
+            .collect())
+    }
 }
 
 /// A shared, immutable view.
