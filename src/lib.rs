@@ -2,6 +2,8 @@
 
 pub mod checkpoint;
 pub mod engine;
+pub mod events;
 pub mod kernels;
 pub mod model;
+pub mod scenario;
 pub mod store;

@@ -34,6 +34,8 @@ pub struct Forward {
     pub denied: Vec<Worked>,
     /// Sum over layers and tokens of the denied router mass.
     pub denied_mass: f32,
+    /// Choices of the exact router that were not admitted.
+    pub denied_count: usize,
     /// Leased experts that were resident.
     pub hits: u64,
     /// Leased experts that were not.
@@ -251,6 +253,7 @@ fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
         worked.extend(row.map(|Chosen { expert, weight }| Worked { layer, expert: *expert, gate: *weight }));
     }
     out.denied_mass += selection.denied_mass;
+    out.denied_count += selection.denied.len();
     let share = selection.denied_mass / selection.denied.len().max(1) as f32;
     out.denied.extend(selection.denied.iter().map(|expert| Worked { layer, expert: *expert, gate: share }));
 }

@@ -57,7 +57,7 @@ pub struct Generation {
 }
 
 /// States that are too shallow to read a prompt in, and how long to wait for a deeper one.
-const SETTLE_TICKS: u32 = 16;
+pub(crate) const SETTLE_TICKS: u32 = 16;
 
 /// Reads the prompt and answers it; `on_token` hears of every token and may break off.
 ///

@@ -105,6 +105,11 @@ impl Reading {
         self.tokens.len()
     }
 
+    /// Tokens that are not yet read.
+    pub fn left(&self) -> usize {
+        self.tokens.len() - self.done
+    }
+
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
