@@ -1,3 +1,4 @@
 //! SAGE: a cognitive runtime for sparse models.
 
 pub mod checkpoint;
+pub mod store;

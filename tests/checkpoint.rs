@@ -2,30 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
+use common::{FIXTURES, copied, fixture};
 use proptest::prelude::*;
 use sage::checkpoint::expected_tensors;
 use sage::checkpoint::{Checkpoint, Component, DType, Header, ModelConfig, Part, Role};
-
-const FIXTURES: [&str; 8] = [
-    "tiny-thinker",
-    "tiny-omni",
-    "edge-bf16",
-    "edge-tied",
-    "edge-dense-layers",
-    "edge-all-experts",
-    "edge-no-norm-topk",
-    "edge-top1",
-];
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
-}
 
 fn released() -> ModelConfig {
     ModelConfig::from_json(&fs::read(fixture("released-config.json")).unwrap()).unwrap()
@@ -292,17 +277,6 @@ fn hostile_headers_are_refused_by_name() {
         ),
         "not valid",
     );
-}
-
-fn copied(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(fixture(name)).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
-        }
-    }
-    folder
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! Why a store cannot be written, opened or read.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{CheckpointError, Component, DType};
+
+/// Why a store cannot be written, opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The checkpoint is wrong.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The folder holds neither a checkpoint nor a store.
+    #[error("{}: {problem}", path.display())]
+    NotAModel {
+        /// The path given.
+        path: PathBuf,
+        /// What was looked for.
+        problem: String,
+    },
+    /// The manifest is damaged or of another version.
+    #[error("{}: {problem}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What was found and expected.
+        problem: String,
+    },
+    /// The store holds another model.
+    #[error(
+        "{} holds model {found}, not {expected}; extract into another folder", path.display()
+    )]
+    OtherModel {
+        /// The store.
+        path: PathBuf,
+        /// The fingerprint in the store.
+        found: String,
+        /// The fingerprint of the checkpoint.
+        expected: String,
+    },
+    /// Another process is writing to the store.
+    #[error("{} is being written by another process; wait for it to end", path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The disk cannot hold what would be written.
+    #[error("{} has {free_bytes} bytes free; {needed_bytes} bytes would be written", path.display())]
+    NoSpace {
+        /// The store.
+        path: PathBuf,
+        /// Free space.
+        free_bytes: u64,
+        /// What is left to write.
+        needed_bytes: u64,
+    },
+    /// The checkpoint lacks tensors that its configuration calls for.
+    #[error("{count} tensors are missing, first `{first}`; --allow-missing extracts the rest")]
+    TensorsMissing {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A tensor's shape is not what the configuration calls for.
+    #[error("tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}")]
+    Misshapen {
+        /// The tensor.
+        tensor: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape by the configuration.
+        expected: Vec<usize>,
+    },
+    /// The matrices of one expert have several element types.
+    #[error(
+        "{component} layer {layer} expert {expert} mixes {first} and {other}; expected one type for its matrices"
+    )]
+    MixedTypes {
+        /// Component.
+        component: Component,
+        /// Decoder layer.
+        layer: usize,
+        /// Expert of the layer.
+        expert: usize,
+        /// Type of its first matrix.
+        first: DType,
+        /// Another type.
+        other: DType,
+    },
+    /// There is no tensor of that name.
+    #[error("{}: no tensor `{tensor}`{hint}", path.display())]
+    NoTensor {
+        /// The checkpoint or store.
+        path: PathBuf,
+        /// The name asked for.
+        tensor: String,
+        /// What to do, if anything.
+        hint: &'static str,
+    },
+    /// The model has no such expert.
+    #[error("no {component} layer {layer} expert {expert}: {problem}")]
+    NoSuchExpert {
+        /// Component.
+        component: Component,
+        /// Decoder layer.
+        layer: usize,
+        /// Expert of the layer.
+        expert: usize,
+        /// The bound that is passed.
+        problem: String,
+    },
+    /// The expert was missing from the checkpoint already.
+    #[error(
+        "{component} layer {layer} expert {expert} is missing: the checkpoint had no `{tensor}`"
+    )]
+    ExpertMissing {
+        /// Component.
+        component: Component,
+        /// Decoder layer.
+        layer: usize,
+        /// Expert of the layer.
+        expert: usize,
+        /// Its first missing tensor.
+        tensor: String,
+    },
+    /// The store is a partial one, without this expert.
+    #[error(
+        "{component} layer {layer} expert {expert} is not in the partial store {}; extract it with \
+         `sage extract CHECKPOINT --out STORE --component {component} --layer {layer} --expert {expert}`",
+        path.display()
+    )]
+    ExpertNotStored {
+        /// Component.
+        component: Component,
+        /// Decoder layer.
+        layer: usize,
+        /// Expert of the layer.
+        expert: usize,
+        /// The store.
+        path: PathBuf,
+    },
+    /// What was read is not what was written.
+    #[error(
+        "{}: tensor `{tensor}` has CRC-32 {found:08x}, recorded {expected:08x}; the file is damaged, delete it \
+         and extract again", path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Checksum of what was read.
+        found: u32,
+        /// Checksum in the manifest.
+        expected: u32,
+    },
+    /// The buffer of the caller does not fit the tensor.
+    #[error("tensor `{tensor}` has {bytes} bytes; the buffer has {buffer}")]
+    BufferSize {
+        /// The tensor.
+        tensor: String,
+        /// Its size.
+        bytes: u64,
+        /// The buffer's.
+        buffer: usize,
+    },
+    /// A selection or option that makes no sense for this model.
+    #[error("{0}")]
+    Selection(String),
+}
+
+impl StoreError {
+    /// Wraps an error of the operating system.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

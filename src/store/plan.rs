@@ -1,0 +1,282 @@
+//! What an extraction writes: which records, of which tensors.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::StoreError;
+use super::record::{RecordKind, TensorSpec, file_bytes};
+use crate::checkpoint::{Checkpoint, Component, DType, Role, expected_tensors, router_tensor_name};
+
+/// Which routed experts to extract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpertSelection {
+    /// All of the selected components.
+    All,
+    /// None.
+    None,
+    /// These, as (component, layer, expert).
+    Listed(BTreeSet<(Component, usize, usize)>),
+    /// In every layer this many, by descending norm of their row in the router: a static ranking that needs no usage
+    /// data. Ties go to the lower id.
+    TopByRouterNorm(usize),
+}
+
+/// What to extract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Components.
+    pub components: BTreeSet<Component>,
+    /// Whether to extract what is neither router nor expert.
+    pub rest: bool,
+    /// Whether to extract the routers.
+    pub routers: bool,
+    /// Which experts.
+    pub experts: ExpertSelection,
+}
+
+impl Selection {
+    /// Everything.
+    pub fn all() -> Self {
+        Self {
+            components: Component::ALL.into(),
+            rest: true,
+            routers: true,
+            experts: ExpertSelection::All,
+        }
+    }
+}
+
+/// One file to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRecord {
+    /// Component.
+    pub component: Component,
+    /// What it holds.
+    pub kind: RecordKind,
+    /// Its tensors in the order of the file.
+    pub tensors: Vec<TensorSpec>,
+    /// Size of the file.
+    pub file_bytes: u64,
+}
+
+/// All records that a checkpoint can give, those selected, and what is missing.
+pub(super) struct Plan {
+    /// By file name.
+    pub(super) records: BTreeMap<String, PlannedRecord>,
+    /// Files that the selection asks for, in the order of writing.
+    pub(super) selected: Vec<String>,
+    /// Every tensor of the whole model that the checkpoint lacks.
+    pub(super) missing: BTreeSet<String>,
+    /// The first one that the selection asks for, and how many there are.
+    pub(super) selected_missing: Option<(String, usize)>,
+}
+
+impl RecordKind {
+    /// The record that tensors of this role are in.
+    pub(super) fn of(role: Role) -> Self {
+        match role {
+            Role::Router { layer } => Self::Router { layer },
+            Role::Expert { layer, expert, .. } => Self::Expert { layer, expert },
+            Role::Other => Self::Rest,
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn new(checkpoint: &Checkpoint, selection: &Selection) -> Result<Self, StoreError> {
+        let chosen = Chosen::new(checkpoint, selection)?;
+        let mut groups: BTreeMap<(RecordKind, Component), Vec<TensorSpec>> = BTreeMap::new();
+        let (mut missing, mut selected_missing) = (BTreeSet::new(), None);
+        let mut incomplete = BTreeSet::new();
+        for expected in expected_tensors(checkpoint.config()) {
+            let kind = RecordKind::of(expected.role);
+            let Some(info) = checkpoint.tensor(&expected.name) else {
+                if chosen.contains(expected.component, kind) {
+                    selected_missing.get_or_insert((expected.name.clone(), 0)).1 += 1;
+                }
+                if kind != RecordKind::Rest {
+                    incomplete.insert((kind, expected.component));
+                }
+                missing.insert(expected.name);
+                continue;
+            };
+            if info.shape != expected.shape {
+                let (tensor, found) = (expected.name, info.shape.clone());
+                return Err(StoreError::Misshapen {
+                    tensor,
+                    found,
+                    expected: expected.shape,
+                });
+            }
+            let spec = TensorSpec {
+                name: expected.name,
+                dtype: info.dtype,
+                shape: expected.shape,
+                bytes: info.bytes,
+            };
+            groups
+                .entry((kind, expected.component))
+                .or_default()
+                .push(spec);
+        }
+        let (mut records, mut selected) = (BTreeMap::new(), Vec::new());
+        for ((kind, component), tensors) in groups {
+            // Half an expert is of no use to anyone.
+            if incomplete.contains(&(kind, component)) {
+                continue;
+            }
+            check_types(component, kind, &tensors)?;
+            let file = kind.file(component);
+            if chosen.contains(component, kind) {
+                selected.push(file.clone());
+            }
+            let file_bytes = file_bytes(&tensors);
+            records.insert(
+                file,
+                PlannedRecord {
+                    component,
+                    kind,
+                    tensors,
+                    file_bytes,
+                },
+            );
+        }
+        Ok(Self {
+            records,
+            selected,
+            missing,
+            selected_missing,
+        })
+    }
+}
+
+fn check_types(
+    component: Component,
+    kind: RecordKind,
+    tensors: &[TensorSpec],
+) -> Result<(), StoreError> {
+    let RecordKind::Expert { layer, expert } = kind else {
+        return Ok(());
+    };
+    let first = tensors[0].dtype;
+    match tensors.iter().find(|tensor| tensor.dtype != first) {
+        Some(tensor) => Err(StoreError::MixedTypes {
+            component,
+            layer,
+            expert,
+            first,
+            other: tensor.dtype,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// A selection with its experts worked out.
+struct Chosen<'a> {
+    selection: &'a Selection,
+    experts: Option<BTreeSet<(Component, usize, usize)>>,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(checkpoint: &Checkpoint, selection: &'a Selection) -> Result<Self, StoreError> {
+        let experts = match &selection.experts {
+            ExpertSelection::All => None,
+            ExpertSelection::None => Some(BTreeSet::new()),
+            ExpertSelection::Listed(list) => {
+                for &(component, layer, expert) in list {
+                    super::weights::check_bounds(checkpoint.config(), component, layer, expert)?;
+                }
+                Some(list.clone())
+            }
+            ExpertSelection::TopByRouterNorm(count) => {
+                Some(top_by_router_norm(checkpoint, selection, *count)?)
+            }
+        };
+        Ok(Self { selection, experts })
+    }
+
+    fn contains(&self, component: Component, kind: RecordKind) -> bool {
+        self.selection.components.contains(&component)
+            && match kind {
+                RecordKind::Rest => self.selection.rest,
+                RecordKind::Router { .. } => self.selection.routers,
+                RecordKind::Expert { layer, expert } => self
+                    .experts
+                    .as_ref()
+                    .is_none_or(|list| list.contains(&(component, layer, expert))),
+            }
+    }
+}
+
+fn top_by_router_norm(
+    checkpoint: &Checkpoint,
+    selection: &Selection,
+    count: usize,
+) -> Result<BTreeSet<(Component, usize, usize)>, StoreError> {
+    let mut chosen = BTreeSet::new();
+    for &component in &selection.components {
+        let config = checkpoint.config();
+        let Some(text) = component.text_config(config) else {
+            continue;
+        };
+        for layer in (0..text.num_hidden_layers).filter(|&layer| component.is_sparse(config, layer))
+        {
+            let Some(name) = router_tensor_name(component, layer) else {
+                continue;
+            };
+            let Some(info) = checkpoint.tensor(&name) else {
+                return Err(StoreError::TensorsMissing {
+                    count: 1,
+                    first: name,
+                });
+            };
+            let expected = vec![text.num_experts, text.hidden_size];
+            if info.shape != expected {
+                let found = info.shape.clone();
+                return Err(StoreError::Misshapen {
+                    tensor: name,
+                    found,
+                    expected,
+                });
+            }
+            let mut bytes = vec![0; info.bytes as usize];
+            checkpoint.read_into(&name, &mut bytes)?;
+            let row_bytes = text.hidden_size * info.dtype.size_bytes();
+            let norms: Vec<f64> = bytes
+                .chunks_exact(row_bytes)
+                .map(|row| squared_norm(info.dtype, row))
+                .collect();
+            let mut ids: Vec<usize> = (0..norms.len()).collect();
+            ids.sort_by(|&a, &b| norms[b].total_cmp(&norms[a]).then(a.cmp(&b)));
+            chosen.extend(
+                ids.into_iter()
+                    .take(count)
+                    .map(|expert| (component, layer, expert)),
+            );
+        }
+    }
+    Ok(chosen)
+}
+
+fn squared_norm(dtype: DType, row: &[u8]) -> f64 {
+    let square = |value: f32| f64::from(value) * f64::from(value);
+    match dtype {
+        DType::F32 => row
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| square(f32::from_le_bytes(b)))
+            .sum(),
+        DType::BF16 => row
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| square(half::bf16::from_le_bytes(b).to_f32()))
+            .sum(),
+        DType::F16 => row
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| square(half::f16::from_le_bytes(b).to_f32()))
+            .sum(),
+    }
+}

@@ -1,0 +1,274 @@
+//! An opened store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::manifest::{MANIFEST, Manifest};
+use super::record::{Record, RecordKind, RecordTensor};
+use super::weights::check_bounds;
+use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
+use crate::checkpoint::{
+    CheckpointError, Component, ModelConfig, Part, expected_tensors, expert_tensor_name,
+};
+
+/// A store: its manifest in memory, its records on disk.
+pub struct Store {
+    folder: PathBuf,
+    config: ModelConfig,
+    manifest: Manifest,
+    /// Tensor name to record file and place in that record.
+    tensors: BTreeMap<String, (String, usize)>,
+    paths: HashMap<(Component, usize, usize), Arc<Path>>,
+}
+
+impl Store {
+    /// Opens the store in `folder`: reads and checks manifest and configuration, no weights.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let folder = folder.as_ref().to_owned();
+        let manifest = Manifest::read(&folder)?;
+        let config = read_config(&folder, &manifest)?;
+        let damaged = |problem| StoreError::Manifest {
+            path: folder.join(MANIFEST),
+            problem,
+        };
+        check_tensors(&manifest, &config).map_err(damaged)?;
+        let (mut tensors, mut paths) = (BTreeMap::new(), HashMap::new());
+        for record in manifest.records.values() {
+            for (index, tensor) in record.tensors.iter().enumerate() {
+                if tensors
+                    .insert(tensor.name.clone(), (record.file.clone(), index))
+                    .is_some()
+                {
+                    return Err(damaged(format!(
+                        "tensor `{}` is in two records",
+                        tensor.name
+                    )));
+                }
+            }
+            if let RecordKind::Expert { layer, expert } = record.kind {
+                paths.insert(
+                    (record.component, layer, expert),
+                    folder.join(&record.file).into(),
+                );
+            }
+        }
+        Ok(Self {
+            folder,
+            config,
+            manifest,
+            tensors,
+            paths,
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn find(&self, name: &str) -> Result<(&Record, &RecordTensor), StoreError> {
+        let found = self.tensors.get(name).and_then(|(file, index)| {
+            let record = self.manifest.records.get(file)?;
+            Some((record, record.tensors.get(*index)?))
+        });
+        let hint = if self.manifest.missing.contains(name) {
+            ": the checkpoint did not have it"
+        } else {
+            "; if this store is a partial one, extract the rest into it"
+        };
+        found.ok_or_else(|| StoreError::NoTensor {
+            path: self.folder.clone(),
+            tensor: name.to_owned(),
+            hint,
+        })
+    }
+}
+
+fn read_config(folder: &Path, manifest: &Manifest) -> Result<ModelConfig, StoreError> {
+    let path = folder.join("config.json");
+    let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+    let recorded = manifest
+        .files
+        .iter()
+        .find(|file| file.file == "config.json");
+    if recorded.is_none_or(|file| file.blake3 != blake3::hash(&bytes).to_hex().as_str()) {
+        let problem = "is not the file that was extracted; extract again".to_owned();
+        return Err(StoreError::Manifest { path, problem });
+    }
+    ModelConfig::from_json(&bytes).map_err(|source| {
+        CheckpointError::Config {
+            folder: folder.to_owned(),
+            source,
+        }
+        .into()
+    })
+}
+
+/// That every record holds tensors of the model, in their shapes, where their names say.
+fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String> {
+    let expected = expected_tensors(config);
+    let expected: HashMap<&str, _> = expected
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor))
+        .collect();
+    for record in manifest.records.values() {
+        for tensor in &record.tensors {
+            let found = expected.get(tensor.name.as_str()).filter(|found| {
+                found.shape == tensor.shape
+                    && found.component == record.component
+                    && RecordKind::of(found.role) == record.kind
+            });
+            if found.is_none() {
+                return Err(format!(
+                    "record {:?} holds `{}`, which config.json does not call for",
+                    record.file, tensor.name
+                ));
+            }
+        }
+        let RecordKind::Expert { layer, expert } = record.kind else {
+            continue;
+        };
+        let names = Part::ALL.map(|part| expert_tensor_name(record.component, layer, expert, part));
+        let ordered = record
+            .tensors
+            .iter()
+            .map(|tensor| Some(&tensor.name))
+            .eq(names.iter().map(Option::as_ref));
+        if !ordered
+            || record
+                .tensors
+                .iter()
+                .any(|tensor| tensor.dtype != record.tensors[0].dtype)
+        {
+            return Err(format!(
+                "record {:?} is not gate, up and down of one type",
+                record.file
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl WeightSource for Store {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn fingerprint(&self) -> Result<String, StoreError> {
+        Ok(self.manifest.fingerprint.clone())
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorMeta, StoreError> {
+        let (_, tensor) = self.find(name)?;
+        Ok(TensorMeta {
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+            bytes: tensor.bytes,
+        })
+    }
+
+    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let (record, tensor) = self.find(name)?;
+        if buffer.len() as u64 != tensor.bytes {
+            let (tensor, bytes, buffer) = (name.to_owned(), tensor.bytes, buffer.len());
+            return Err(StoreError::BufferSize {
+                tensor,
+                bytes,
+                buffer,
+            });
+        }
+        let path = self.folder.join(&record.file);
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        file.read_exact_at(buffer, tensor.offset)
+            .map_err(StoreError::io("read", &path))?;
+        let (found, expected) = (crc32fast::hash(buffer), tensor.crc32);
+        if found != expected {
+            return Err(StoreError::Corrupt {
+                path,
+                tensor: name.to_owned(),
+                found,
+                expected,
+            });
+        }
+        Ok(())
+    }
+
+    fn expert(
+        &self,
+        component: Component,
+        layer: usize,
+        expert: usize,
+    ) -> Result<ExpertRecord, StoreError> {
+        check_bounds(&self.config, component, layer, expert)?;
+        let file = RecordKind::Expert { layer, expert }.file(component);
+        let record = self.manifest.records.get(&file);
+        let path = self.paths.get(&(component, layer, expert));
+        let (Some(record), Some(path), Some(text)) =
+            (record, path, component.text_config(&self.config))
+        else {
+            let names = Part::ALL.map(|part| expert_tensor_name(component, layer, expert, part));
+            let missing = names
+                .into_iter()
+                .flatten()
+                .find(|name| self.manifest.missing.contains(name));
+            return Err(match missing {
+                Some(tensor) => StoreError::ExpertMissing {
+                    component,
+                    layer,
+                    expert,
+                    tensor,
+                },
+                None => StoreError::ExpertNotStored {
+                    component,
+                    layer,
+                    expert,
+                    path: self.folder.clone(),
+                },
+            });
+        };
+        let len_bytes = record.bytes as usize;
+        Ok(ExpertRecord {
+            dtype: record.tensors[0].dtype,
+            hidden: text.hidden_size,
+            intermediate: text.moe_intermediate_size,
+            len_bytes,
+            segments: vec![Segment {
+                path: path.clone(),
+                offset: record.offset,
+                len_bytes,
+                at: 0,
+            }],
+            crc32: Some(record.crc32),
+        })
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        // Only what was extracted with the model counts, not whatever else lies in the folder.
+        let listed = self.manifest.files.iter().any(|file| file.file == name);
+        Some(self.folder.join(name)).filter(|path| listed && path.is_file())
+    }
+
+    fn tensor_names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+}

@@ -1,0 +1,275 @@
+//! The one interface by which the model gets its weights, whether they lie in a checkpoint or in a store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::manifest::MANIFEST;
+use super::{Store, StoreError, fingerprint};
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name,
+};
+
+/// What a stored tensor is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorMeta {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A piece of an expert on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The file.
+    pub path: Arc<Path>,
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes.
+    pub len_bytes: usize,
+    /// Where the piece begins in the record in memory.
+    pub at: usize,
+}
+
+/// Where an expert lies. In memory its record is gate | up | down, `len_bytes` long, without padding: gate and up are
+/// `[intermediate, hidden]`, down is `[hidden, intermediate]`, row-major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertRecord {
+    /// Element type of all three matrices.
+    pub dtype: DType,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Inner width of the expert.
+    pub intermediate: usize,
+    /// Bytes of the record in memory.
+    pub len_bytes: usize,
+    /// The pieces, by ascending `at`: one from a store (its offset a multiple of 4096), three from a checkpoint.
+    pub segments: Vec<Segment>,
+    /// CRC-32 of the record, to be checked by whoever reads it; only stores know it.
+    pub crc32: Option<u32>,
+}
+
+/// A model's weights and configuration.
+pub trait WeightSource: Send + Sync {
+    /// The folder of the checkpoint or store.
+    fn folder(&self) -> &Path;
+
+    /// The configuration.
+    fn config(&self) -> &ModelConfig;
+
+    /// Which model this is, 64 hexadecimal digits; the same for a checkpoint and the stores extracted from it. See
+    /// [`super::fingerprint`].
+    ///
+    /// # Errors
+    /// If the weights cannot be read.
+    fn fingerprint(&self) -> Result<String, StoreError>;
+
+    /// Type, shape and size of a tensor.
+    ///
+    /// # Errors
+    /// Names the tensor if it is not there.
+    fn tensor(&self, name: &str) -> Result<TensorMeta, StoreError>;
+
+    /// Reads a tensor into `buffer`, which must have its size in bytes. A store checks its CRC-32.
+    ///
+    /// # Errors
+    /// Names the tensor and file if it is not there, unreadable or damaged.
+    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Where an expert lies.
+    ///
+    /// # Errors
+    /// Names component, layer and expert if it is beyond the model's bounds, missing, or outside a partial store.
+    fn expert(
+        &self,
+        component: Component,
+        layer: usize,
+        expert: usize,
+    ) -> Result<ExpertRecord, StoreError>;
+
+    /// A file beside the weights (`tokenizer.json`, …), if it is there.
+    fn file(&self, name: &str) -> Option<PathBuf>;
+
+    /// Names of all tensors that are there, ascending.
+    fn tensor_names(&self) -> Vec<&str>;
+}
+
+/// Opens the model in a folder: a store if it has a manifest, otherwise a checkpoint.
+///
+/// # Errors
+/// If it is neither, or damaged.
+pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, StoreError> {
+    let path = path.as_ref();
+    match recognise(path)? {
+        ModelKind::Store => Ok(Box::new(Store::open(path)?)),
+        ModelKind::Checkpoint => Ok(Box::new(Checkpoint::open(path)?)),
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    /// An extracted or synthesised store.
+    Store,
+    /// A Hugging Face checkpoint.
+    Checkpoint,
+}
+
+/// Tells a store from a checkpoint by the files in the folder.
+///
+/// # Errors
+/// If the path is no folder or holds neither.
+pub fn recognise(path: &Path) -> Result<ModelKind, StoreError> {
+    let not = |problem: &str| {
+        Err(StoreError::NotAModel {
+            path: path.to_owned(),
+            problem: problem.to_owned(),
+        })
+    };
+    if !path.exists() {
+        return not("no such folder; expected a checkpoint or an extracted store");
+    }
+    if !path.is_dir() {
+        return not("not a folder; expected a checkpoint or an extracted store");
+    }
+    if path.join(MANIFEST).exists() {
+        Ok(ModelKind::Store)
+    } else if path.join(super::journal::JOURNAL).exists() {
+        not("an unfinished extraction; run the same `sage extract` again to finish it")
+    } else if path.join("config.json").exists() {
+        Ok(ModelKind::Checkpoint)
+    } else {
+        not(
+            "neither config.json nor extraction_manifest.json is there; expected a checkpoint or an extracted store",
+        )
+    }
+}
+
+/// That the model has such an expert.
+pub(super) fn check_bounds(
+    config: &ModelConfig,
+    component: Component,
+    layer: usize,
+    expert: usize,
+) -> Result<(), StoreError> {
+    let problem = match component.text_config(config) {
+        None => format!("this model's {component} has no experts"),
+        Some(text) if layer >= text.num_hidden_layers => {
+            format!("it has layers 0 to {}", text.num_hidden_layers - 1)
+        }
+        Some(_) if !component.is_sparse(config, layer) => "that layer is dense".to_owned(),
+        Some(text) if expert >= text.num_experts => {
+            format!("a layer has experts 0 to {}", text.num_experts - 1)
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(StoreError::NoSuchExpert {
+        component,
+        layer,
+        expert,
+        problem,
+    })
+}
+
+impl WeightSource for Checkpoint {
+    fn folder(&self) -> &Path {
+        self.folder()
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn fingerprint(&self) -> Result<String, StoreError> {
+        fingerprint::fingerprint(self)
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorMeta, StoreError> {
+        let info = self.tensor(name).ok_or_else(|| CheckpointError::NoTensor {
+            folder: self.folder().to_owned(),
+            tensor: name.to_owned(),
+        })?;
+        Ok(TensorMeta {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            bytes: info.bytes,
+        })
+    }
+
+    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+        Ok(self.read_into(name, buffer)?)
+    }
+
+    fn expert(
+        &self,
+        component: Component,
+        layer: usize,
+        expert: usize,
+    ) -> Result<ExpertRecord, StoreError> {
+        check_bounds(self.config(), component, layer, expert)?;
+        let no_experts = || StoreError::Selection(format!("{component} has no experts"));
+        let text = component
+            .text_config(self.config())
+            .ok_or_else(no_experts)?;
+        let (hidden, intermediate) = (text.hidden_size, text.moe_intermediate_size);
+        let (mut segments, mut at, mut dtype) = (Vec::with_capacity(3), 0, None);
+        for part in Part::ALL {
+            let tensor =
+                expert_tensor_name(component, layer, expert, part).ok_or_else(no_experts)?;
+            let Some(info) = self.tensor(&tensor) else {
+                return Err(StoreError::ExpertMissing {
+                    component,
+                    layer,
+                    expert,
+                    tensor,
+                });
+            };
+            let expected = part.shape(hidden, intermediate);
+            if info.shape != expected {
+                let (found, expected) = (info.shape.clone(), expected.to_vec());
+                return Err(StoreError::Misshapen {
+                    tensor,
+                    found,
+                    expected,
+                });
+            }
+            let first = *dtype.get_or_insert(info.dtype);
+            if first != info.dtype {
+                return Err(StoreError::MixedTypes {
+                    component,
+                    layer,
+                    expert,
+                    first,
+                    other: info.dtype,
+                });
+            }
+            let (path, len_bytes) = (self.shard_path(info.shard).clone(), info.bytes as usize);
+            segments.push(Segment {
+                path,
+                offset: info.offset,
+                len_bytes,
+                at,
+            });
+            at += len_bytes;
+        }
+        let dtype = dtype.ok_or_else(no_experts)?;
+        Ok(ExpertRecord {
+            dtype,
+            hidden,
+            intermediate,
+            len_bytes: at,
+            segments,
+            crc32: None,
+        })
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.file(name)
+    }
+
+    fn tensor_names(&self) -> Vec<&str> {
+        self.tensors().map(|tensor| tensor.name.as_str()).collect()
+    }
+}
