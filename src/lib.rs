@@ -1,9 +1,5 @@
 //! SAGE: a cognitive runtime for sparse models.
 
 pub mod checkpoint;
-pub mod engine;
-pub mod events;
-pub mod kernels;
-pub mod model;
-pub mod scenario;
+pub mod cli;
 pub mod store;

@@ -1,2 +1,7 @@
 //! The `sage` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sage::cli::main()
+}

@@ -7,13 +7,13 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use common::{FIXTURES, copied, fixture};
+use common::{FIXTURES, copied, fixture, released_config};
 use proptest::prelude::*;
 use sage::checkpoint::expected_tensors;
 use sage::checkpoint::{Checkpoint, Component, DType, Header, ModelConfig, Part, Role};
 
 fn released() -> ModelConfig {
-    ModelConfig::from_json(&fs::read(fixture("released-config.json")).unwrap()).unwrap()
+    ModelConfig::from_json(&fs::read(released_config()).unwrap()).unwrap()
 }
 
 /// The rows by which the released checkpoint is counted.
@@ -126,7 +126,7 @@ fn configurations_of_both_spellings_agree() {
 
 #[test]
 fn a_wrong_configuration_is_refused_by_the_name_of_its_key() {
-    let text = fs::read_to_string(fixture("released-config.json")).unwrap();
+    let text = fs::read_to_string(released_config()).unwrap();
     let base: serde_json::Value = serde_json::from_str(&text).unwrap();
     let check = |pointer: &str, value: Option<serde_json::Value>, named: &str| {
         let mut json = base.clone();

@@ -353,7 +353,7 @@ fn folders_that_are_no_model_are_refused() {
     for path in [
         folder.path(),
         &folder.path().join("none"),
-        &fixture("released-config.json"),
+        &common::released_config(),
     ] {
         assert!(matches!(
             open_model(path),

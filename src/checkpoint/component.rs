@@ -8,21 +8,8 @@ use super::ModelConfig;
 use super::config::TextConfig;
 
 /// A part of the model that is stored, loaded and counted on its own.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    clap::ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
 pub enum Component {
     /// The text decoder with embeddings and output head.
     Thinker,

@@ -37,6 +37,13 @@ impl AtomicFile {
             .map_err(StoreError::io("write", &self.partial))
     }
 
+    /// Lengthens the file to `bytes` without writing: what is added reads as zeros and takes no room.
+    pub(super) fn extend_to(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.file
+            .set_len(bytes)
+            .map_err(StoreError::io("extend", &self.partial))
+    }
+
     /// Puts the bytes on disk, then gives the file its name. The name itself is durable once the folder is synced.
     pub(super) fn commit(mut self) -> Result<(), StoreError> {
         self.file

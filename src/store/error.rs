@@ -38,7 +38,7 @@ pub enum StoreError {
     },
     /// The store holds another model.
     #[error(
-        "{} holds model {found}, not {expected}; extract into another folder", path.display()
+        "{} holds model {found}, not {expected}; choose another folder", path.display()
     )]
     OtherModel {
         /// The store.

@@ -57,3 +57,13 @@ fn sampled_names(checkpoint: &Checkpoint) -> Vec<String> {
     }
     names
 }
+
+/// The fingerprint of weights that follow from a recipe rather than from files.
+pub(super) fn of_recipe(config_json: &[u8], recipe: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"sage synthetic model fingerprint 1\0");
+    hasher.update(&(config_json.len() as u64).to_le_bytes());
+    hasher.update(config_json);
+    hasher.update(recipe.as_bytes());
+    hasher.finalize().to_hex().to_string()
+}

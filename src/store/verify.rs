@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::extract::Progress;
+use super::assemble::Progress;
 use super::journal::JOURNAL;
 use super::record::Record;
 use super::{Store, StoreError};

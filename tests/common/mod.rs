@@ -68,3 +68,8 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     }
     found
 }
+
+/// The configuration of the released model.
+pub fn released_config() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/synth/qwen3-omni-30b-config.json")
+}

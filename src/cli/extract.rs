@@ -1,0 +1,354 @@
+//! `sage extract`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{CliError, Outcome, Printer, Table, human_bytes};
+use crate::checkpoint::{Checkpoint, Component, DType, expert_tensor_name};
+use crate::store::{
+    ExpertSelection, ExtractReport, Extraction, ModelKind, RecordKind, Selection, Store,
+    StoreError, recognise,
+};
+
+mod experts;
+
+const EXAMPLES: &str = "Examples:
+  sage extract CHECKPOINT --out STORE                              everything
+  sage extract CHECKPOINT --out STORE --components thinker         one component
+  sage extract CHECKPOINT --out STORE --experts top:32             a partial store: 32 experts a layer
+  sage extract CHECKPOINT --out STORE --component thinker --layer 3 --expert 17
+  sage extract --verify STORE                                      re-hash every file
+
+An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it.";
+
+/// Arguments of `sage extract`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ExtractArgs {
+    /// Checkpoint folder
+    #[arg(required_unless_present = "verify")]
+    checkpoint: Option<PathBuf>,
+    /// Store folder to write or add to
+    #[arg(long, required_unless_present = "verify")]
+    out: Option<PathBuf>,
+    /// Only these components
+    #[arg(long, value_parser = component_parser(), value_delimiter = ',', conflicts_with = "component")]
+    components: Vec<Component>,
+    /// One expert: its component
+    #[arg(long, value_parser = component_parser(), requires_all = ["layer", "expert"], conflicts_with = "experts")]
+    component: Option<Component>,
+    /// One expert: its decoder layer
+    #[arg(long, requires = "component")]
+    layer: Option<usize>,
+    /// One expert: its number in the layer
+    #[arg(long, requires = "component")]
+    expert: Option<usize>,
+    /// Only routers, or beside the experts named otherwise
+    #[arg(long)]
+    routers: bool,
+    /// Only these experts, with everything that is no expert: a file of `layer expert` lines or a JSON list, or `top:N`
+    /// for the N of each layer whose router rows have the largest norm
+    #[arg(long, value_name = "FILE|top:N")]
+    experts: Option<String>,
+    /// Element type of the experts [default: as stored]
+    #[arg(long, value_enum)]
+    quant: Option<Quant>,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Extract what is there when tensors are missing
+    #[arg(long)]
+    allow_missing: bool,
+    /// Re-hash every file of a store instead of extracting
+    #[arg(long, value_name = "STORE", conflicts_with_all = ["checkpoint", "out", "components", "component",
+        "routers", "experts", "quant", "dry_run", "allow_missing"])]
+    verify: Option<PathBuf>,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Components by name, with the names in `--help`.
+fn component_parser() -> impl TypedValueParser<Value = Component> {
+    let names = PossibleValuesParser::new(Component::ALL.map(Component::name));
+    names.try_map(|name| Component::from_name(&name).ok_or("no such component"))
+}
+
+/// Element types that experts may be asked for in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Quant {
+    F32,
+    F16,
+    Bf16,
+    Q8,
+    Q4,
+}
+
+impl fmt::Display for Quant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        })
+    }
+}
+
+/// Runs `sage extract`.
+///
+/// # Errors
+/// If the checkpoint, the store or the selection is wrong, or reading or writing fails.
+pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
+    if let Some(store) = &args.verify {
+        return verify(store, printer);
+    }
+    let (Some(path), Some(out)) = (&args.checkpoint, &args.out) else {
+        return Err(CliError::request("expected a checkpoint and --out STORE"));
+    };
+    if recognise(path)? == ModelKind::Store {
+        let path = path.display();
+        return Err(CliError::request(format!(
+            "{path} is a store already; expected a checkpoint"
+        )));
+    }
+    let checkpoint = if args.allow_missing {
+        Checkpoint::open_incomplete(path)?
+    } else {
+        Checkpoint::open(path)?
+    };
+    check_quant(args.quant, &checkpoint)?;
+    let selection = selection(args, printer)?;
+    let extraction = Extraction::prepare(&checkpoint, out, &selection, args.allow_missing)?;
+    if args.dry_run {
+        return dry_run(&extraction, out, printer);
+    }
+    let total = extraction.preview()?.written_bytes;
+    let progress = printer.progress("extracting", total);
+    let report = extraction.run(&|bytes| progress.inc(bytes))?;
+    progress.finish_and_clear();
+    show(&report, &extraction, out, printer)?;
+    Ok(Outcome::Done)
+}
+
+fn selection(args: &ExtractArgs, printer: &Printer) -> Result<Selection, CliError> {
+    let mut selection = Selection::all();
+    if !args.components.is_empty() {
+        selection.components = args.components.iter().copied().collect();
+    }
+    if let (Some(component), Some(layer), Some(expert)) = (args.component, args.layer, args.expert)
+    {
+        let experts = ExpertSelection::Listed([(component, layer, expert)].into());
+        let components = BTreeSet::from([component]);
+        return Ok(Selection {
+            components,
+            rest: false,
+            routers: args.routers,
+            experts,
+        });
+    }
+    selection.rest = !args.routers;
+    selection.experts = match &args.experts {
+        Some(text) => experts::parse(text, &selection.components)?,
+        None if args.routers => ExpertSelection::None,
+        None => ExpertSelection::All,
+    };
+    if let ExpertSelection::TopByRouterNorm(count) = selection.experts {
+        printer.note(format_args!(
+            "ranking experts by the norm of their router rows, which is static and says nothing about use; taking {count} a layer"
+        ));
+    }
+    Ok(selection)
+}
+
+/// Only the type that the experts are stored in can be had so far.
+fn check_quant(asked: Option<Quant>, checkpoint: &Checkpoint) -> Result<(), CliError> {
+    let Some(asked) = asked else { return Ok(()) };
+    let config = checkpoint.config();
+    let first = config
+        .thinker
+        .text
+        .sparse_layers()
+        .next()
+        .and_then(|layer| {
+            checkpoint.tensor(&expert_tensor_name(
+                Component::Thinker,
+                layer,
+                0,
+                crate::checkpoint::Part::Gate,
+            )?)
+        });
+    let stored = match first.map(|tensor| tensor.dtype) {
+        Some(DType::F32) => Quant::F32,
+        Some(DType::F16) => Quant::F16,
+        Some(DType::BF16) | None => Quant::Bf16,
+    };
+    if asked == stored {
+        return Ok(());
+    }
+    Err(CliError::request(format!(
+        "--quant {asked} is not available yet; available: {stored}, the type this checkpoint is stored in"
+    )))
+}
+
+fn dry_run(
+    extraction: &Extraction,
+    out: &std::path::Path,
+    printer: &Printer,
+) -> Result<Outcome, CliError> {
+    let pending = extraction.pending()?;
+    let report = extraction.preview()?;
+    if printer.is_json() {
+        let records: Vec<_> = pending
+            .iter()
+            .map(|record| json!({ "file": record.kind.file(record.component), "bytes": record.file_bytes }))
+            .collect();
+        printer.json(&json!({
+            "dry_run": true, "store": out, "fingerprint": extraction.fingerprint(), "files": report.written,
+            "bytes": report.written_bytes, "kept": report.kept, "missing": report.missing, "records": records,
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    let mut rows: BTreeMap<(Component, &str), (usize, u64)> = BTreeMap::new();
+    for record in pending {
+        let kind = match record.kind {
+            RecordKind::Rest => "rest",
+            RecordKind::Router { .. } => "routers",
+            RecordKind::Expert { .. } => "experts",
+        };
+        let row = rows.entry((record.component, kind)).or_default();
+        (row.0, row.1) = (row.0 + 1, row.1 + record.file_bytes);
+    }
+    let mut table = Table::new(["would write", "files", "bytes", "size"]);
+    for ((component, kind), (files, bytes)) in rows {
+        table.row([
+            format!("{component} {kind}"),
+            files.to_string(),
+            bytes.to_string(),
+            human_bytes(bytes),
+        ]);
+    }
+    let (files, bytes) = (report.written, report.written_bytes);
+    table.row([
+        "total".to_owned(),
+        files.to_string(),
+        bytes.to_string(),
+        human_bytes(bytes),
+    ]);
+    printer.table(&table)?;
+    if report.kept > 0 {
+        printer.line(format_args!(
+            "{} files are there already, {}",
+            report.kept,
+            human_bytes(report.kept_bytes)
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn show(
+    report: &ExtractReport,
+    extraction: &Extraction,
+    out: &std::path::Path,
+    printer: &Printer,
+) -> Result<(), CliError> {
+    if printer.is_json() {
+        return printer.json(&json!({
+            "store": out, "fingerprint": extraction.fingerprint(), "written": report.written,
+            "written_bytes": report.written_bytes, "kept": report.kept, "kept_bytes": report.kept_bytes,
+            "missing": report.missing, "complete": report.complete,
+        }));
+    }
+    let (written, kept) = (
+        human_bytes(report.written_bytes),
+        human_bytes(report.kept_bytes),
+    );
+    printer.line(format_args!(
+        "{}: {} files written, {written}; {} kept, {kept}; {}",
+        out.display(),
+        report.written,
+        report.kept,
+        if report.complete {
+            "the store is complete"
+        } else {
+            "the store is partial"
+        },
+    ))?;
+    if let Some(first) = report.missing.first() {
+        printer.warn(format_args!(
+            "the checkpoint lacks {} tensors, first `{first}`; the manifest lists them",
+            report.missing.len()
+        ));
+    }
+    Ok(())
+}
+
+fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError> {
+    if recognise(path)? == ModelKind::Checkpoint {
+        let path = path.display();
+        return Err(CliError::request(format!(
+            "{path} is a checkpoint; --verify expects a store"
+        )));
+    }
+    let store = match Store::open(path) {
+        Ok(store) => store,
+        // A damaged manifest or configuration is the answer, not a wrong request.
+        Err(error @ (StoreError::Manifest { .. } | StoreError::Checkpoint(_))) => {
+            if printer.is_json() {
+                let damaged =
+                    [json!({ "file": "extraction_manifest.json", "problem": error.to_string() })];
+                printer.json(&json!({ "store": path, "ok": false, "damaged": damaged }))?;
+            } else {
+                printer.line(error)?;
+            }
+            return Ok(Outcome::No);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let total = store
+        .manifest()
+        .records
+        .values()
+        .map(|record| record.file_bytes)
+        .sum();
+    let progress = printer.progress("hashing", total);
+    let report = store.verify(&|bytes| progress.inc(bytes))?;
+    progress.finish_and_clear();
+    let ok = report.damaged.is_empty();
+    if printer.is_json() {
+        let damaged: Vec<_> = report
+            .damaged
+            .iter()
+            .map(|damage| json!({ "file": damage.file, "problem": damage.problem }))
+            .collect();
+        printer.json(&json!({
+            "store": path, "ok": ok, "files": report.files, "bytes": report.bytes, "damaged": damaged,
+            "unfinished": report.unfinished,
+        }))?;
+    } else {
+        for damage in &report.damaged {
+            printer.line(format_args!("{}: {}", damage.file, damage.problem))?;
+        }
+        let (files, bytes, damaged) = (
+            report.files,
+            human_bytes(report.bytes),
+            report.damaged.len(),
+        );
+        printer.line(format_args!(
+            "{files} files hashed, {bytes}; {damaged} damaged"
+        ))?;
+        if !ok {
+            printer.note("delete the damaged files and run the same `sage extract` again");
+        }
+    }
+    if report.unfinished {
+        printer.warn("an extraction into this store has not finished; run it again");
+    }
+    Ok(if ok { Outcome::Done } else { Outcome::No })
+}

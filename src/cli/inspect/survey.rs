@@ -1,0 +1,284 @@
+//! What `sage inspect` finds out.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde::Serialize;
+
+use super::{Misshapen, Report, layers_of};
+use crate::checkpoint::{Checkpoint, Component, DType, ModelConfig, Role, expected_tensors};
+use crate::store::Store;
+
+/// One component of the model.
+#[derive(Debug, Serialize)]
+pub(super) struct ComponentReport {
+    pub(super) name: Component,
+    pub(super) bytes: u64,
+    pub(super) tensors: usize,
+    pub(super) layers: usize,
+    pub(super) sparse_layers: usize,
+    pub(super) experts_per_layer: usize,
+    pub(super) experts_per_token: usize,
+    pub(super) bytes_per_expert: u64,
+    pub(super) always_resident_bytes: u64,
+    pub(super) dtype: String,
+}
+
+/// What the experts of one token need in one state.
+#[derive(Debug, Serialize)]
+pub(super) struct StateMemory {
+    pub(super) state: &'static str,
+    pub(super) modules: Vec<ModuleMemory>,
+    pub(super) expert_bytes: u64,
+    pub(super) always_resident_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+/// One module's part of it.
+#[derive(Debug, Serialize)]
+pub(super) struct ModuleMemory {
+    pub(super) component: Component,
+    pub(super) experts_per_token: usize,
+    pub(super) expert_bytes: u64,
+}
+
+/// An expert whose matrices lie in several shards.
+#[derive(Debug, Serialize)]
+pub(super) struct Straddling {
+    pub(super) component: Component,
+    pub(super) layer: usize,
+    pub(super) expert: usize,
+    pub(super) shards: Vec<String>,
+}
+
+struct Found<'a> {
+    dtype: DType,
+    shape: &'a [usize],
+    bytes: u64,
+    shard: Option<usize>,
+}
+
+/// The tensors of a model, wherever they lie.
+pub(super) struct Survey<'a> {
+    kind: &'static str,
+    config: &'a ModelConfig,
+    found: BTreeMap<&'a str, Found<'a>>,
+    shards: Vec<&'a str>,
+    missing_shards: &'a [String],
+    /// Which absent tensors were absent from the checkpoint already; `None` if this is the checkpoint.
+    known_missing: Option<&'a BTreeSet<String>>,
+}
+
+impl<'a> Survey<'a> {
+    pub(super) fn of_checkpoint(checkpoint: &'a Checkpoint) -> Self {
+        let found = checkpoint.tensors().map(|tensor| {
+            let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.as_slice(), tensor.bytes);
+            (
+                tensor.name.as_str(),
+                Found {
+                    dtype,
+                    shape,
+                    bytes,
+                    shard: Some(tensor.shard),
+                },
+            )
+        });
+        Self {
+            kind: "checkpoint",
+            config: checkpoint.config(),
+            found: found.collect(),
+            shards: checkpoint.shards().map(|(name, _)| name).collect(),
+            missing_shards: checkpoint.missing_shards(),
+            known_missing: None,
+        }
+    }
+
+    pub(super) fn of_store(store: &'a Store) -> Self {
+        let tensors = store
+            .manifest()
+            .records
+            .values()
+            .flat_map(|record| &record.tensors);
+        let found = tensors.map(|tensor| {
+            let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.as_slice(), tensor.bytes);
+            (
+                tensor.name.as_str(),
+                Found {
+                    dtype,
+                    shape,
+                    bytes,
+                    shard: None,
+                },
+            )
+        });
+        Self {
+            kind: "store",
+            config: store.config(),
+            found: found.collect(),
+            shards: Vec::new(),
+            missing_shards: &[],
+            known_missing: Some(&store.manifest().missing),
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let mut report = Report {
+            model_type: self.config.model_type.clone(),
+            kind: self.kind,
+            total_bytes: self.found.values().map(|tensor| tensor.bytes).sum(),
+            tensors: self.found.len(),
+            components: Vec::new(),
+            memory_per_state: Vec::new(),
+            straddling_experts: Vec::new(),
+            missing: Vec::new(),
+            missing_shards: self.missing_shards.to_vec(),
+            misshapen: Vec::new(),
+            unexpected: Vec::new(),
+            not_extracted: 0,
+        };
+        let expected = expected_tensors(self.config);
+        let names: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        report.unexpected = self
+            .found
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .map(|&name| name.to_owned())
+            .collect();
+        let mut tallies: BTreeMap<Component, Tally> = BTreeMap::new();
+        let mut experts: BTreeMap<(Component, usize, usize), BTreeSet<usize>> = BTreeMap::new();
+        for tensor in &expected {
+            let Some(found) = self.found.get(tensor.name.as_str()) else {
+                if self
+                    .known_missing
+                    .is_none_or(|missing| missing.contains(&tensor.name))
+                {
+                    report.missing.push(tensor.name.clone());
+                } else {
+                    report.not_extracted += 1;
+                }
+                continue;
+            };
+            if found.shape != tensor.shape {
+                let (shape, expected) = (found.shape.to_vec(), tensor.shape.clone());
+                report.misshapen.push(Misshapen {
+                    name: tensor.name.clone(),
+                    shape,
+                    expected,
+                });
+            }
+            tallies
+                .entry(tensor.component)
+                .or_default()
+                .add(found, tensor.role);
+            if let (Role::Expert { layer, expert, .. }, Some(shard)) = (tensor.role, found.shard) {
+                experts
+                    .entry((tensor.component, layer, expert))
+                    .or_default()
+                    .insert(shard);
+            }
+        }
+        for ((component, layer, expert), shards) in
+            experts.into_iter().filter(|(_, shards)| shards.len() > 1)
+        {
+            let shards = shards
+                .into_iter()
+                .map(|shard| self.shards[shard].to_owned())
+                .collect();
+            report.straddling_experts.push(Straddling {
+                component,
+                layer,
+                expert,
+                shards,
+            });
+        }
+        for (component, tally) in tallies {
+            report.components.push(self.component(component, &tally));
+        }
+        report.memory_per_state = states(&report.components);
+        report
+    }
+
+    fn component(&self, component: Component, tally: &Tally) -> ComponentReport {
+        let layers = layers_of(component, self.config);
+        let text = component.text_config(self.config);
+        let sparse_layers = (0..layers)
+            .filter(|&layer| component.is_sparse(self.config, layer))
+            .count();
+        let text = text.filter(|_| sparse_layers > 0);
+        let weights = text.map_or(0, |text| {
+            3 * text.hidden_size as u64 * text.moe_intermediate_size as u64
+        });
+        let dtype = match tally.dtypes.iter().collect::<Vec<_>>()[..] {
+            [only] => only.name().to_owned(),
+            _ => "mixed".to_owned(),
+        };
+        ComponentReport {
+            name: component,
+            bytes: tally.bytes,
+            tensors: tally.tensors,
+            layers,
+            sparse_layers,
+            experts_per_layer: text.map_or(0, |text| text.num_experts),
+            experts_per_token: text.map_or(0, |text| text.num_experts_per_tok),
+            bytes_per_expert: weights
+                * tally
+                    .expert_dtype
+                    .map_or(0, |dtype| dtype.size_bytes() as u64),
+            always_resident_bytes: tally.bytes - tally.expert_bytes,
+            dtype,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    expert_bytes: u64,
+    tensors: usize,
+    dtypes: BTreeSet<DType>,
+    expert_dtype: Option<DType>,
+}
+
+impl Tally {
+    fn add(&mut self, found: &Found, role: Role) {
+        self.bytes += found.bytes;
+        self.tensors += 1;
+        self.dtypes.insert(found.dtype);
+        if let Role::Expert { .. } = role {
+            self.expert_bytes += found.bytes;
+            self.expert_dtype.get_or_insert(found.dtype);
+        }
+    }
+}
+
+/// In each state a token uses a share of the experts that the model was trained with: half, all, or twice as many.
+fn states(components: &[ComponentReport]) -> Vec<StateMemory> {
+    let always_resident_bytes = components
+        .iter()
+        .map(|part| part.always_resident_bytes)
+        .sum();
+    let state = |state, halves: usize| {
+        let with_experts = components.iter().filter(|part| part.experts_per_layer > 0);
+        let module = |part: &ComponentReport| {
+            let k = (halves * part.experts_per_token)
+                .div_ceil(2)
+                .min(part.experts_per_layer);
+            let expert_bytes = (k * part.sparse_layers) as u64 * part.bytes_per_expert;
+            ModuleMemory {
+                component: part.name,
+                experts_per_token: k,
+                expert_bytes,
+            }
+        };
+        let modules: Vec<ModuleMemory> = with_experts.map(module).collect();
+        let expert_bytes = modules.iter().map(|module| module.expert_bytes).sum();
+        let total_bytes = expert_bytes + always_resident_bytes;
+        StateMemory {
+            state,
+            modules,
+            expert_bytes,
+            always_resident_bytes,
+            total_bytes,
+        }
+    };
+    vec![state("wake", 1), state("focus", 2), state("crisis", 4)]
+}

@@ -1,0 +1,64 @@
+//! The command line: arguments, one file a command, and the [`Printer`] that decides what goes where.
+
+mod error;
+mod extract;
+mod inspect;
+mod printer;
+mod size;
+mod synth;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::{CliError, Outcome};
+pub use printer::{Printer, Table, human_bytes};
+pub use size::{Size, SizeError};
+
+#[derive(Parser)]
+#[command(
+    name = "sage",
+    version,
+    about = "Runs mixture-of-experts models on machines smaller than the model",
+    after_help = "Exit codes: 0 done; 1 it ran and the answer is no; 2 the request is wrong; 3 the run failed.",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what a model consists of, what is missing, and what memory it needs
+    Inspect(inspect::InspectArgs),
+    /// Extract a checkpoint into a store of single experts, or re-hash a store
+    Extract(extract::ExtractArgs),
+    /// Make a store of random weights at real shapes, or a checkpoint of headers only
+    Synth(synth::SynthArgs),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let (result, printer) = match Cli::parse().command {
+        Command::Inspect(args) => with(args.json, |printer| inspect::run(&args, printer)),
+        Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
+        Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
+    };
+    match result {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            printer.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Runs one command with the printer that its options ask for.
+fn with(
+    json: bool,
+    run: impl FnOnce(&Printer) -> Result<Outcome, CliError>,
+) -> (Result<Outcome, CliError>, Printer) {
+    let printer = Printer::new(json);
+    (run(&printer), printer)
+}

@@ -1,0 +1,185 @@
+//! Where output goes: data to stdout, everything else to stderr, progress only to a terminal.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::CliError;
+
+/// Decides what is shown where and how.
+#[derive(Debug, Clone)]
+pub struct Printer {
+    json: bool,
+    terminal: bool,
+    colour: bool,
+}
+
+impl Printer {
+    /// A printer for this process; with `json`, data is JSON.
+    pub fn new(json: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            json,
+            terminal,
+            colour: terminal && !no_colour,
+        }
+    }
+
+    /// Whether data is to be JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A line of data, to stdout.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn line(&self, text: impl Display) -> Result<(), CliError> {
+        Ok(writeln!(io::stdout().lock(), "{text}")?)
+    }
+
+    /// One JSON object on a line, to stdout.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
+        self.line(serde_json::to_string(value)?)
+    }
+
+    /// A table, to stdout.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn table(&self, table: &Table) -> Result<(), CliError> {
+        Ok(write!(io::stdout().lock(), "{table}")?)
+    }
+
+    /// Something to know that is not data, to stderr.
+    pub fn note(&self, text: impl Display) {
+        // A closed stderr is no reason to stop.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Something to be careful about, to stderr.
+    pub fn warn(&self, text: impl Display) {
+        self.marked("33", "warning", text);
+    }
+
+    /// Why the command failed, to stderr.
+    pub fn error(&self, error: &CliError) {
+        if !matches!(error, CliError::Closed) {
+            self.marked("31", "error", error);
+        }
+    }
+
+    fn marked(&self, colour: &str, mark: &str, text: impl Display) {
+        let mark = if self.colour {
+            format!("\x1b[1;{colour}m{mark}\x1b[0m")
+        } else {
+            mark.to_owned()
+        };
+        self.note(format_args!("{mark}: {text}"));
+    }
+
+    /// A progress bar over `total_bytes`, on a terminal only.
+    pub fn progress(&self, label: &'static str, total_bytes: u64) -> ProgressBar {
+        if !self.terminal {
+            return ProgressBar::hidden();
+        }
+        let template =
+            "{msg} {bar:32} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(total_bytes)
+            .with_style(style)
+            .with_message(label)
+    }
+}
+
+/// Rows of text in aligned columns; the first column is left-aligned, the others right-aligned.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column titles.
+    pub fn new<const N: usize>(titles: [&str; N]) -> Self {
+        Self {
+            rows: vec![titles.map(str::to_owned).into()],
+        }
+    }
+
+    /// Adds a row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                if column == 0 {
+                    line.push_str(&format!("{cell:<width$}"));
+                } else {
+                    line.push_str(&format!("  {cell:>width$}"));
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes for people: `9.00 MiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    while value >= 1024.0 && unit + 1 < units.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    format!("{value:.2} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_for_people() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (9_437_184, "9.00 MiB"),
+            (70_519_637_090, "65.68 GiB"),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(human_bytes(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn columns_align() {
+        let mut table = Table::new(["name", "bytes"]);
+        table.row(["thinker".into(), "1".into()]);
+        assert_eq!(table.to_string(), "name     bytes\nthinker      1\n");
+    }
+}

@@ -1,0 +1,98 @@
+//! Sizes on the command line: `512MiB`, `6GiB`, `10%`, `256slots`.
+
+use std::str::FromStr;
+
+/// A size as it was asked for; what a percentage or a slot is worth depends on the model and the machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Size {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of something, above 0 and at most 100.
+    Percent(f64),
+    /// So many experts.
+    Slots(u64),
+}
+
+/// A size that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a size; expected for example 512MiB, 6GiB, 10% or 256slots")]
+pub struct SizeError(String);
+
+/// Units in bytes; a bare number is in bytes too.
+const UNITS: [(&str, u64); 14] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1 << 10),
+    ("m", 1 << 20),
+    ("g", 1 << 30),
+    ("t", 1 << 40),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+];
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        parse(text.trim()).ok_or_else(|| SizeError(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Size> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = unit.trim().to_ascii_lowercase();
+    match unit.as_str() {
+        "%" => {
+            let percent: f64 = number.parse().ok()?;
+            (percent > 0.0 && percent <= 100.0).then_some(Size::Percent(percent))
+        }
+        "slot" | "slots" => number.parse().ok().map(Size::Slots),
+        _ => {
+            let factor = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+            if let Ok(whole) = number.parse::<u64>() {
+                return whole.checked_mul(factor).map(Size::Bytes);
+            }
+            let bytes = number.parse::<f64>().ok()? * factor as f64;
+            (bytes.is_finite() && bytes < u64::MAX as f64).then_some(Size::Bytes(bytes as u64))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let cases = [
+            ("512MiB", Some(Size::Bytes(512 << 20))),
+            ("6GiB", Some(Size::Bytes(6 << 30))),
+            ("1.5 GiB", Some(Size::Bytes(3 << 29))),
+            ("2GB", Some(Size::Bytes(2_000_000_000))),
+            ("4096", Some(Size::Bytes(4096))),
+            ("10%", Some(Size::Percent(10.0))),
+            ("256slots", Some(Size::Slots(256))),
+            ("0%", None),
+            ("101%", None),
+            ("-1MiB", None),
+            ("", None),
+            ("MiB", None),
+            ("1.2.3GiB", None),
+            ("99999999999999TiB", None),
+            ("6GiBs", None),
+            ("2.5slots", None),
+        ];
+        for (text, size) in cases {
+            assert_eq!(text.parse::<Size>().ok(), size, "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The dimensions of a synthetic model and its configuration files.
+
+use serde_json::json;
+
+use super::tokenizer::SPECIAL_TOKENS;
+
+/// 256 bytes and the special tokens.
+pub const MIN_VOCAB_SIZE: usize = 256 + SPECIAL_TOKENS.len();
+
+/// What a synthetic thinker is made from. Equal recipes make equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Decoder layers, all sparse.
+    pub layers: usize,
+    /// Rows of the embedding table, at least [`MIN_VOCAB_SIZE`].
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Experts a layer.
+    pub experts: usize,
+    /// Experts a token.
+    pub experts_per_token: usize,
+    /// Inner width of an expert.
+    pub moe_intermediate_size: usize,
+    /// Seed of the weights.
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// The dimensions of the released thinker, with this many layers.
+    pub fn qwen3_omni_30b(layers: usize) -> Self {
+        Self {
+            layers,
+            vocab_size: 152_064,
+            hidden_size: 2048,
+            heads: 32,
+            kv_heads: 4,
+            head_dim: 128,
+            experts: 128,
+            experts_per_token: 8,
+            moe_intermediate_size: 768,
+            seed: 0,
+        }
+    }
+
+    /// The id of a special token: they take the last ids of the vocabulary.
+    pub(super) fn special_id(&self, token: &str) -> usize {
+        let first = self.vocab_size.saturating_sub(SPECIAL_TOKENS.len());
+        first
+            + SPECIAL_TOKENS
+                .iter()
+                .position(|&special| special == token)
+                .unwrap_or(0)
+    }
+
+    /// The text of `config.json`.
+    pub(super) fn config_json(&self) -> String {
+        let id = |token: &str| self.special_id(token);
+        // The real model's split of 64 frequencies, 24 + 20 + 20, in proportion.
+        let half = self.head_dim / 2;
+        let space = half * 5 / 16;
+        let text = json!({
+            "model_type": "qwen3_omni_moe_text",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.moe_intermediate_size,
+            "moe_intermediate_size": self.moe_intermediate_size,
+            "shared_expert_intermediate_size": 0,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "num_experts": self.experts,
+            "num_experts_per_tok": self.experts_per_token,
+            "norm_topk_prob": true,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "rms_norm_eps": 1e-6,
+            "hidden_act": "silu",
+            "attention_bias": false,
+            "sliding_window": null,
+            "tie_word_embeddings": false,
+            "max_position_embeddings": 65536,
+            "rope_theta": 1_000_000,
+            "rope_scaling": {
+                "mrope_section": [half - 2 * space, space, space],
+                "interleaved": true,
+                "rope_type": "default",
+            },
+        });
+        let config = json!({
+            "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
+            "model_type": "qwen3_omni_moe",
+            "dtype": "bfloat16",
+            "enable_audio_output": false,
+            "im_start_token_id": id("<|im_start|>"),
+            "im_end_token_id": id("<|im_end|>"),
+            "tts_pad_token_id": id("<tts_pad>"),
+            "tts_bos_token_id": id("<tts_text_bos>"),
+            "tts_eos_token_id": id("<tts_text_eod>"),
+            "system_token_id": u32::from(b's'),
+            "user_token_id": u32::from(b'u'),
+            "assistant_token_id": u32::from(b'a'),
+            "thinker_config": {
+                "model_type": "qwen3_omni_moe_thinker",
+                "dtype": "bfloat16",
+                "audio_token_id": id("<|audio_pad|>"),
+                "image_token_id": id("<|image_pad|>"),
+                "video_token_id": id("<|video_pad|>"),
+                "audio_start_token_id": id("<|audio_start|>"),
+                "audio_end_token_id": id("<|audio_end|>"),
+                "vision_start_token_id": id("<|vision_start|>"),
+                "vision_end_token_id": id("<|vision_end|>"),
+                "position_id_per_seconds": 13,
+                "text_config": text,
+            },
+        });
+        format!("{config:#}\n")
+    }
+
+    /// The text of `generation_config.json`.
+    pub(super) fn generation_config_json(&self) -> String {
+        let config = json!({
+            "eos_token_id": self.special_id("<|im_end|>"),
+            "pad_token_id": self.special_id("<|endoftext|>"),
+        });
+        format!("{config:#}\n")
+    }
+}
