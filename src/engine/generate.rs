@@ -76,12 +76,13 @@ pub async fn generate(
     let mut orientation = attend_to_request(engine, request.tokens.len()).await?;
     let started = Instant::now();
     let mut reading = Reading::new(request.tokens.clone(), hidden, request.measure);
+    let mut prompt_loss = None;
     while !reading.is_done() {
         reading.step(engine, &mut kv, &orientation).await?;
+        prompt_loss = reading.mean_loss();
         let segment = (reading.is_done() && request.measure).then(|| reading.segment());
         orientation = engine.orient(Arrivals { open_requests: 1, segment, ..Arrivals::default() }).await?;
     }
-    let prompt_loss = reading.mean_loss();
     let logits = reading.logits(engine);
     let first_token_after = started.elapsed();
     let mut answering = Answering::new(logits, request.sampling, request.stop.clone(), request.max_tokens);
