@@ -99,7 +99,11 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     let needed = tokens.len() + args.max_tokens;
     let context_tokens = args.context.unwrap_or(needed);
     if context_tokens < needed {
-        return Err(EngineError::ContextFull { needed, capacity: context_tokens }.into());
+        return Err(EngineError::ContextFull {
+            needed,
+            capacity: context_tokens,
+        }
+        .into());
     }
     let options = EngineOptions {
         limit: args.running.limit(Limit::None),
@@ -107,14 +111,28 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         chunk_tokens: 128,
         mind: mind.clone(),
     };
-    let stop = if args.ignore_stop { Vec::new() } else { vec![source.config().im_end_token_id] };
-    let request =
-        Request { tokens, sampling: args.sampling(), max_tokens: args.max_tokens, stop, measure: !args.exact };
+    let stop = if args.ignore_stop {
+        Vec::new()
+    } else {
+        vec![source.config().im_end_token_id]
+    };
+    let request = Request {
+        tokens,
+        sampling: args.sampling(),
+        max_tokens: args.max_tokens,
+        stop,
+        measure: !args.exact,
+    };
     opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
         let mode = opening::mode(&engine, &mind)?;
         printer.note(format_args!("mode: {}", mode.text));
-        let mut shown = Shown { text: text.as_ref(), stream: Stream::default(), whole: String::new(), printer };
+        let mut shown = Shown {
+            text: text.as_ref(),
+            stream: Stream::default(),
+            whole: String::new(),
+            printer,
+        };
         let mut trouble = None;
         let generation = generate(&mut engine, &request, |token, _| match shown.token(token) {
             Ok(()) => ControlFlow::Continue(()),
@@ -138,10 +156,16 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
 impl GenerateArgs {
     fn check(&self) -> Result<(), CliError> {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return Err(CliError::request(format!("--temperature is {}; expected 0 or more", self.temperature)));
+            return Err(CliError::request(format!(
+                "--temperature is {}; expected 0 or more",
+                self.temperature
+            )));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(CliError::request(format!("--top-p is {}; expected above 0 and at most 1", self.top_p)));
+            return Err(CliError::request(format!(
+                "--top-p is {}; expected above 0 and at most 1",
+                self.top_p
+            )));
         }
         if self.max_tokens == 0 {
             return Err(CliError::request("--max-tokens is 0; expected at least 1"));
@@ -150,22 +174,39 @@ impl GenerateArgs {
     }
 
     fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, seed: self.seed }
+        Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            seed: self.seed,
+        }
     }
 
     fn tokens(&self, text: Option<&Text>) -> Result<Vec<u32>, CliError> {
         let (Some(text), Some(prompt)) = (text, &self.prompt) else {
             let ids = self.prompt_tokens.as_deref().unwrap_or_default();
-            let ids = ids.split(|c: char| c == ',' || c.is_whitespace()).filter(|id| !id.is_empty());
+            let ids = ids
+                .split(|c: char| c == ',' || c.is_whitespace())
+                .filter(|id| !id.is_empty());
             return ids
-                .map(|id| id.parse().map_err(|_| CliError::request(format!("`{id}` in --prompt-tokens is no token id"))))
+                .map(|id| {
+                    id.parse().map_err(|_| {
+                        CliError::request(format!("`{id}` in --prompt-tokens is no token id"))
+                    })
+                })
                 .collect();
         };
         let prompt = if self.raw {
             prompt.clone()
         } else {
-            let system = self.system.iter().map(|content| Message { role: "system", content: content.clone() });
-            let user = Message { role: "user", content: prompt.clone() };
+            let system = self.system.iter().map(|content| Message {
+                role: "system",
+                content: content.clone(),
+            });
+            let user = Message {
+                role: "user",
+                content: prompt.clone(),
+            };
             let messages: Vec<Message> = system.chain([user]).collect();
             text.render(&messages).map_err(EngineError::from)?
         };
@@ -195,7 +236,11 @@ impl Shown<'_> {
             let rest = self.stream.finish(text).map_err(EngineError::from)?;
             self.show(&rest)?;
         }
-        if self.printer.is_json() { Ok(()) } else { self.printer.line("") }
+        if self.printer.is_json() {
+            Ok(())
+        } else {
+            self.printer.line("")
+        }
     }
 
     fn show(&mut self, shown: &str) -> Result<(), CliError> {
@@ -209,7 +254,12 @@ impl Shown<'_> {
     }
 }
 
-fn report(printer: &Printer, mode: &Mode, shown: &Shown<'_>, generation: &Generation) -> Result<(), CliError> {
+fn report(
+    printer: &Printer,
+    mode: &Mode,
+    shown: &Shown<'_>,
+    generation: &Generation,
+) -> Result<(), CliError> {
     let (_, peak_rss_bytes) = resident_set();
     if printer.is_json() {
         return printer.json(&Report {

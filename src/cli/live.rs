@@ -63,11 +63,18 @@ impl<'a> View<'a> {
             EventKind::Directive { k, .. } => self.k = *k,
             EventKind::Cache(cache) => self.worked = Some(*cache),
             EventKind::Denied { mass, experts } => {
-                self.heard.push_str(&format!(" [denied {experts} choices, router mass {mass:.2}]"));
+                self.heard.push_str(&format!(
+                    " [denied {experts} choices, router mass {mass:.2}]"
+                ));
             }
-            EventKind::Read { source, tokens, mean_loss } => {
+            EventKind::Read {
+                source,
+                tokens,
+                mean_loss,
+            } => {
                 let loss = mean_loss.map_or("-".to_owned(), |loss| format!("{loss:.2}"));
-                self.heard.push_str(&format!(" read {tokens} of {source}, loss {loss}"));
+                self.heard
+                    .push_str(&format!(" read {tokens} of {source}, loss {loss}"));
             }
             EventKind::Token { text } => {
                 self.answer.push_str(text);
@@ -98,7 +105,9 @@ impl<'a> View<'a> {
     /// The line of a tick that worked; ticks that idle have none.
     fn flush(&mut self) -> Result<(), CliError> {
         let heard = std::mem::take(&mut self.heard);
-        let Some(cache) = self.worked.take() else { return Ok(()) };
+        let Some(cache) = self.worked.take() else {
+            return Ok(());
+        };
         if self.status.is_some() {
             // The live view has shown it already.
             return Ok(());
@@ -118,8 +127,16 @@ impl<'a> View<'a> {
     fn draw(&self) {
         let Some(status) = &self.status else { return };
         let Some(cache) = &self.worked else { return };
-        let cause = if self.cause.is_empty() { String::new() } else { format!(" ({})", self.cause) };
-        let answer = if self.answer.is_empty() { String::new() } else { format!("\n      {}", self.answer) };
+        let cause = if self.cause.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.cause)
+        };
+        let answer = if self.answer.is_empty() {
+            String::new()
+        } else {
+            format!("\n      {}", self.answer)
+        };
         status.set_message(format!("{}{cause}{}{answer}", self.step(cache), self.heard));
         status.tick();
     }
@@ -147,8 +164,16 @@ impl<'a> View<'a> {
 }
 
 fn observation(observed: &Observed) -> String {
-    let source = if observed.source.is_empty() { String::new() } else { format!(" {}", observed.source) };
-    let urgency = if observed.urgency > 0.0 { format!(", urgency {}", observed.urgency) } else { String::new() };
+    let source = if observed.source.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", observed.source)
+    };
+    let urgency = if observed.urgency > 0.0 {
+        format!(", urgency {}", observed.urgency)
+    } else {
+        String::new()
+    };
     match (&observed.text, observed.value) {
         (Some(text), _) => {
             let mut short: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -156,7 +181,10 @@ fn observation(observed: &Observed) -> String {
                 short.truncate(at);
                 short.push('…');
             }
-            format!("{}{source}: {short:?} ({} tokens{urgency})", observed.kind, observed.tokens)
+            format!(
+                "{}{source}: {short:?} ({} tokens{urgency})",
+                observed.kind, observed.tokens
+            )
         }
         (None, Some(value)) => format!("{}{source}: {value}{urgency}", observed.kind),
         (None, None) => format!("{}{source}{urgency}", observed.kind),
@@ -165,5 +193,8 @@ fn observation(observed: &Observed) -> String {
 
 /// The name that JSON uses.
 fn name(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }

@@ -54,7 +54,9 @@ impl RunningArgs {
     pub fn mind(&self, exact: bool) -> Result<MindConfig, CliError> {
         let routing = match (exact, self.routing) {
             (true, Some(Routing::Sage | Routing::Salient)) => {
-                return Err(CliError::request("--exact routes exactly: leave --routing out, or --exact"));
+                return Err(CliError::request(
+                    "--exact routes exactly: leave --routing out, or --exact",
+                ));
             }
             (true, _) | (false, Some(Routing::Exact)) => RoutingPolicy::Exact,
             (false, Some(Routing::Sage)) => RoutingPolicy::Sage,
@@ -64,7 +66,12 @@ impl RunningArgs {
             Some(Eviction::Lru) => EvictionPolicy::Lru,
             Some(Eviction::Horizon) | None => EvictionPolicy::default(),
         };
-        Ok(MindConfig { routing, eviction, hold: exact.then_some(EXACT), ..MindConfig::default() })
+        Ok(MindConfig {
+            routing,
+            eviction,
+            hold: exact.then_some(EXACT),
+            ..MindConfig::default()
+        })
     }
 
     /// The limit; `otherwise` where the command line has none.
@@ -79,11 +86,15 @@ impl RunningArgs {
 
     /// Sets the number of threads; call once.
     pub fn set_threads(&self) -> Result<(), CliError> {
-        let Some(threads) = self.threads else { return Ok(()) };
+        let Some(threads) = self.threads else {
+            return Ok(());
+        };
         if threads == 0 {
             return Err(CliError::request("--threads is 0; expected at least 1"));
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global();
         pool.map_err(|error| CliError::Failed(error.into()))
     }
 }
@@ -95,7 +106,10 @@ pub fn source(folder: &Path) -> Result<Arc<dyn WeightSource>, CliError> {
 
 /// The runtime on which engine and actors live: one thread, where an ask costs least.
 pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| CliError::Failed(error.into()))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(error.into()))
 }
 
 /// Opens the engine with progress on a terminal.
@@ -117,7 +131,9 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
     let routing = format!("{:?}", mind.routing).to_lowercase();
     let eviction = match mind.eviction {
         EvictionPolicy::Lru => "lru".to_owned(),
-        EvictionPolicy::Horizon { half_life_tokens } => format!("horizon({half_life_tokens} tokens)"),
+        EvictionPolicy::Horizon { half_life_tokens } => {
+            format!("horizon({half_life_tokens} tokens)")
+        }
     };
     let plan = &engine.plan;
     let memory = match plan.limit_bytes {
@@ -128,7 +144,10 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
             human_bytes(plan.pool_bytes),
             human_bytes(plan.all_experts_bytes),
         ),
-        None => format!("no limit (experts of {})", human_bytes(plan.all_experts_bytes)),
+        None => format!(
+            "no limit (experts of {})",
+            human_bytes(plan.all_experts_bytes)
+        ),
     };
     let (name, what) = if exact {
         ("exact", "exact: the reference's experts for every token")

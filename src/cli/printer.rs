@@ -95,7 +95,8 @@ impl Printer {
 impl Printer {
     /// A progress bar over countable steps, on a terminal only.
     pub fn steps(&self, label: &'static str, total: u64) -> ProgressBar {
-        self.bar(total, "{msg} {bar:32} {pos}/{len}").with_message(label)
+        self.bar(total, "{msg} {bar:32} {pos}/{len}")
+            .with_message(label)
     }
 
     /// A line that is drawn again and again; none in a pipe or for JSON.

@@ -56,7 +56,10 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
             CliError::request(format!("{}: limit: {error}", args.scenario.display()))
         })?),
     };
-    let limit = RunningArgs { limit: args.running.limit.or(scripted), ..RunningArgs::default() };
+    let limit = RunningArgs {
+        limit: args.running.limit.or(scripted),
+        ..RunningArgs::default()
+    };
     let options = EngineOptions {
         limit: limit.limit(Limit::None),
         context_tokens: script.context_tokens,
@@ -74,7 +77,10 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
                 trouble = view.show(&event).err();
             }
         };
-        sink(Event { tick: 0, kind: EventKind::Mode(mode) });
+        sink(Event {
+            tick: 0,
+            kind: EventKind::Mode(mode),
+        });
         let summary = scenario::run(&script, &mut core, &mut sink).await;
         view.finish();
         core.shutdown().await;
@@ -86,12 +92,25 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     if !printer.is_json() {
         table(printer, &summary)?;
     }
-    Ok(if summary.expectations_failed == 0 { Outcome::Done } else { Outcome::No })
+    Ok(if summary.expectations_failed == 0 {
+        Outcome::Done
+    } else {
+        Outcome::No
+    })
 }
 
 /// What each state did, and how it ended.
 fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
-    let mut table = Table::new(["state", "k", "ticks", "tokens", "tokens/s", "hits", "read/token", "mean loss"]);
+    let mut table = Table::new([
+        "state",
+        "k",
+        "ticks",
+        "tokens",
+        "tokens/s",
+        "hits",
+        "read/token",
+        "mean loss",
+    ]);
     for (name, state) in &summary.states {
         table.row([
             name.clone(),
@@ -101,12 +120,16 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
             format!("{:.0}", state.tokens_per_second),
             format!("{:.1} %", state.hit_rate * 100.0),
             human_bytes(state.bytes_per_token as u64),
-            state.mean_loss.map_or("-".to_owned(), |loss| format!("{loss:.3}")),
+            state
+                .mean_loss
+                .map_or("-".to_owned(), |loss| format!("{loss:.3}")),
         ]);
     }
     printer.line("")?;
     printer.table(&table)?;
-    let limit = summary.limit_bytes.map_or("no limit".to_owned(), |limit| format!("limit {}", human_bytes(limit)));
+    let limit = summary.limit_bytes.map_or("no limit".to_owned(), |limit| {
+        format!("limit {}", human_bytes(limit))
+    });
     printer.line(format_args!(
         "\npeak memory {} ({limit}); {} of experts read; {} expectations met, {} not met",
         human_bytes(summary.peak_rss_bytes),

@@ -53,13 +53,21 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let mind = args.running.mind(true)?;
     let options = EngineOptions {
         limit: args.running.limit(Limit::None),
-        context_tokens: cases.iter().map(|case| case.context_tokens).max().unwrap_or(1).max(1),
+        context_tokens: cases
+            .iter()
+            .map(|case| case.context_tokens)
+            .max()
+            .unwrap_or(1)
+            .max(1),
         chunk_tokens: usize::from(args.chunk),
         mind: mind.clone(),
     };
     let report = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
-        printer.note(format_args!("mode: {}", opening::mode(&engine, &mind)?.text));
+        printer.note(format_args!(
+            "mode: {}",
+            opening::mode(&engine, &mind)?.text
+        ));
         let bar = printer.steps("goldens", cases.len() as u64);
         let mut report = Report::default();
         for case in &cases {
@@ -91,11 +99,17 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     if report.passed + report.failed == 0 {
         printer.warn("nothing was verified: none of these goldens can be run");
     }
-    Ok(if report.failed > 0 || report.passed == 0 { Outcome::No } else { Outcome::Done })
+    Ok(if report.failed > 0 || report.passed == 0 {
+        Outcome::No
+    } else {
+        Outcome::Done
+    })
 }
 
 fn show(printer: &Printer, case: &CaseReport) -> Result<(), CliError> {
-    let share = |tensor: &&goldens::TensorReport| tensor.max_abs_error / tensor.tolerance.max(f64::MIN_POSITIVE);
+    let share = |tensor: &&goldens::TensorReport| {
+        tensor.max_abs_error / tensor.tolerance.max(f64::MIN_POSITIVE)
+    };
     let closest = case
         .tensors
         .iter()
@@ -109,14 +123,18 @@ fn show(printer: &Printer, case: &CaseReport) -> Result<(), CliError> {
     });
     let name = &case.name;
     match case.status {
-        Status::Pass => printer.line(format_args!("pass     {name}: {} tensors{closest}", case.tensors.len())),
+        Status::Pass => printer.line(format_args!(
+            "pass     {name}: {} tensors{closest}",
+            case.tensors.len()
+        )),
         Status::Fail => {
             let first = case.first_difference.as_deref().unwrap_or("(not known)");
             printer.line(format_args!("FAIL     {name}: first difference at {first}"))
         }
-        Status::Skipped => {
-            printer.line(format_args!("skipped  {name}: {}", case.reason.as_deref().unwrap_or_default()))
-        }
+        Status::Skipped => printer.line(format_args!(
+            "skipped  {name}: {}",
+            case.reason.as_deref().unwrap_or_default()
+        )),
         Status::Orientation => printer.line(format_args!(
             "no goal  {name}: for orientation only: {}",
             case.first_difference.as_deref().unwrap_or("no difference")

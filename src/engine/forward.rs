@@ -1,7 +1,8 @@
 //! One step through the model: attention here, experts by way of the mind.
 
 use sage_actors::protocol::{
-    Chosen, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Module, Phase, Residency, Route, Selection, Use, Worked,
+    Chosen, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Module, Phase, Residency, Route,
+    Selection, Use, Worked,
 };
 
 use super::orient::Orientation;
@@ -70,21 +71,33 @@ impl Engine {
         self.check(kv, tokens)?;
         let mut x = self.thinker.embed(tokens);
         report(&mut probe, "thinker.inputs_embeds", &x);
-        let angles = self.thinker.angles(&Positions::text(kv.len(), tokens.len()));
-        let mut out = Forward { worked: vec![Vec::new(); tokens.len()], ..Forward::default() };
+        let angles = self
+            .thinker
+            .angles(&Positions::text(kv.len(), tokens.len()));
+        let mut out = Forward {
+            worked: vec![Vec::new(); tokens.len()],
+            ..Forward::default()
+        };
         let mut residency = orientation.residency.clone();
         let mut entropy_sum = 0.0;
         for layer in 0..self.thinker.layers.len() {
-            self.thinker.attend(layer, &mut x, kv, &angles, &mut self.scratch);
+            self.thinker
+                .attend(layer, &mut x, kv, &angles, &mut self.scratch);
             let normed = self.thinker.feed_forward_input(layer, &x);
             if let Some(added) = self.thinker.dense(layer, &normed, &mut self.scratch) {
                 x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
-            } else if let Some(logits) = self.thinker.router_logits(layer, &normed, &mut self.scratch) {
+            } else if let Some(logits) =
+                self.thinker
+                    .router_logits(layer, &normed, &mut self.scratch)
+            {
                 if let Some(probe) = probe.as_deref_mut() {
                     probe.tensor(&format!("thinker.router_logits.{layer}"), &logits);
                 }
                 let route = route_request(orientation, phase, logits, &residency);
-                let key = LayerKey { module: Module::Thinker, layer: layer as u16 };
+                let key = LayerKey {
+                    module: Module::Thinker,
+                    layer: layer as u16,
+                };
                 let selection = self.mind.route(key, route).await?;
                 if let Some(probe) = probe.as_deref_mut() {
                     probe.selection(layer, &selection);
@@ -94,8 +107,9 @@ impl Engine {
                 if phase == Phase::Decode {
                     self.look_ahead(key, &normed, orientation).await?;
                 }
-                residency =
-                    self.run_experts(key, phase, &normed, &selection, residency, &mut x, &mut out).await?;
+                residency = self
+                    .run_experts(key, phase, &normed, &selection, residency, &mut x, &mut out)
+                    .await?;
             }
             report(&mut probe, &format!("thinker.layer_out.{layer}"), &x);
         }
@@ -110,11 +124,17 @@ impl Engine {
     fn check(&self, kv: &KvCache, tokens: &[u32]) -> Result<(), EngineError> {
         let needed = kv.len() + tokens.len();
         if needed > kv.capacity() {
-            return Err(EngineError::ContextFull { needed, capacity: kv.capacity() });
+            return Err(EngineError::ContextFull {
+                needed,
+                capacity: kv.capacity(),
+            });
         }
         let vocabulary = self.thinker.config.vocab_size;
         match tokens.iter().find(|id| **id as usize >= vocabulary) {
-            Some(id) => Err(EngineError::UnknownToken { id: *id, vocabulary }),
+            Some(id) => Err(EngineError::UnknownToken {
+                id: *id,
+                vocabulary,
+            }),
             None => Ok(()),
         }
     }
@@ -148,7 +168,13 @@ impl Engine {
                 phase,
                 layer: key,
                 tokens: selection.rows() as u32,
-                uses: window.iter().map(|e| Use { expert: e.expert, tokens: e.rows.len() as u32 }).collect(),
+                uses: window
+                    .iter()
+                    .map(|e| Use {
+                        expert: e.expert,
+                        tokens: e.rows.len() as u32,
+                    })
+                    .collect(),
                 next_layer: self.layer_after(key),
             };
             let lease = self.mind.lease(request).await?;
@@ -163,7 +189,9 @@ impl Engine {
         }
         outputs.sort_unstable_by_key(|output| output.expert);
         for output in &outputs {
-            for ((token, weight), value) in output.rows.iter().zip(output.values.chunks_exact(hidden)) {
+            for ((token, weight), value) in
+                output.rows.iter().zip(output.values.chunks_exact(hidden))
+            {
                 add_scaled(&mut x[token * hidden..(token + 1) * hidden], value, *weight);
             }
         }
@@ -182,7 +210,9 @@ impl Engine {
         let mut ready = Vec::new();
         for (output, leased) in window.iter_mut().zip(leased) {
             if self.arena.is_ready(leased.slot) {
-                let memory = self.arena.wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
+                let memory = self
+                    .arena
+                    .wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
                 ready.push((output, memory));
             } else {
                 waiting.push((output, leased));
@@ -190,12 +220,24 @@ impl Engine {
         }
         let hidden = self.thinker.config.hidden_size;
         let shape = self.thinker.expert;
-        ready.par_iter_mut().try_for_each_init(Scratch::default, |scratch, (output, memory)| {
-            run_expert(key, normed, hidden, output, memory, shape, scratch)
-        })?;
+        ready
+            .par_iter_mut()
+            .try_for_each_init(Scratch::default, |scratch, (output, memory)| {
+                run_expert(key, normed, hidden, output, memory, shape, scratch)
+            })?;
         for (output, leased) in waiting {
-            let memory = self.arena.wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
-            run_expert(key, normed, hidden, output, &memory, shape, &mut self.scratch)?;
+            let memory = self
+                .arena
+                .wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
+            run_expert(
+                key,
+                normed,
+                hidden,
+                output,
+                &memory,
+                shape,
+                &mut self.scratch,
+            )?;
         }
         Ok(())
     }
@@ -213,11 +255,18 @@ impl Engine {
         if count == 0 || next <= key {
             return Ok(());
         }
-        let Some(logits) = self.thinker.router_logits(usize::from(next.layer), normed, &mut self.scratch) else {
+        let Some(logits) =
+            self.thinker
+                .router_logits(usize::from(next.layer), normed, &mut self.scratch)
+        else {
             return Ok(());
         };
         let mut order: Vec<u16> = (0..logits.len() as u16).collect();
-        order.sort_by(|a, b| logits[usize::from(*b)].total_cmp(&logits[usize::from(*a)]).then(a.cmp(b)));
+        order.sort_by(|a, b| {
+            logits[usize::from(*b)]
+                .total_cmp(&logits[usize::from(*a)])
+                .then(a.cmp(b))
+        });
         order.truncate(count);
         Ok(self.mind.prefetch(next, order).await?)
     }
@@ -234,13 +283,22 @@ fn report(probe: &mut Option<&mut dyn Probe>, name: &str, values: &[f32]) {
     }
 }
 
-fn route_request(orientation: &Orientation, phase: Phase, logits: Vec<f32>, residency: &Residency) -> Route {
+fn route_request(
+    orientation: &Orientation,
+    phase: Phase,
+    logits: Vec<f32>,
+    residency: &Residency,
+) -> Route {
     Route {
         tick: orientation.tick,
         phase,
         logits,
         resident: residency.resident.clone(),
-        bytes_left: if phase == Phase::Decode { residency.bytes_left } else { None },
+        bytes_left: if phase == Phase::Decode {
+            residency.bytes_left
+        } else {
+            None
+        },
         salience_t: orientation.report.salience_t,
         surprise_t: orientation.report.surprise_t,
         reward: orientation.report.salience.reward,
@@ -250,12 +308,21 @@ fn route_request(orientation: &Orientation, phase: Phase, logits: Vec<f32>, resi
 fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
     for (row, worked) in out.worked.iter_mut().enumerate() {
         let row = selection.row(row).iter();
-        worked.extend(row.map(|Chosen { expert, weight }| Worked { layer, expert: *expert, gate: *weight }));
+        worked.extend(row.map(|Chosen { expert, weight }| Worked {
+            layer,
+            expert: *expert,
+            gate: *weight,
+        }));
     }
     out.denied_mass += selection.denied_mass;
     out.denied_count += selection.denied.len();
     let share = selection.denied_mass / selection.denied.len().max(1) as f32;
-    out.denied.extend(selection.denied.iter().map(|expert| Worked { layer, expert: *expert, gate: share }));
+    out.denied
+        .extend(selection.denied.iter().map(|expert| Worked {
+            layer,
+            expert: *expert,
+            gate: share,
+        }));
 }
 
 /// The chosen experts with the tokens that each works on.
@@ -263,10 +330,20 @@ fn gather(selection: &Selection) -> Vec<ExpertOutput> {
     let mut by_expert = std::collections::BTreeMap::<u16, Vec<(usize, f32)>>::new();
     for row in 0..selection.rows() {
         for chosen in selection.row(row) {
-            by_expert.entry(chosen.expert).or_default().push((row, chosen.weight));
+            by_expert
+                .entry(chosen.expert)
+                .or_default()
+                .push((row, chosen.weight));
         }
     }
-    by_expert.into_iter().map(|(expert, rows)| ExpertOutput { expert, rows, values: Vec::new() }).collect()
+    by_expert
+        .into_iter()
+        .map(|(expert, rows)| ExpertOutput {
+            expert,
+            rows,
+            values: Vec::new(),
+        })
+        .collect()
 }
 
 /// Residents first: a window of misses must not evict what a later window of the same layer could have hit.
@@ -291,7 +368,12 @@ fn run_expert(
     let rows = output.rows.len();
     output.values = vec![0.0; rows * hidden];
     if let [(token, _)] = output.rows.as_slice() {
-        expert.apply(&normed[token * hidden..(token + 1) * hidden], 1, &mut output.values, scratch);
+        expert.apply(
+            &normed[token * hidden..(token + 1) * hidden],
+            1,
+            &mut output.values,
+            scratch,
+        );
         return Ok(());
     }
     let mut x = Vec::with_capacity(rows * hidden);

@@ -81,20 +81,37 @@ pub async fn generate(
         reading.step(engine, &mut kv, &orientation).await?;
         prompt_loss = reading.mean_loss();
         let segment = (reading.is_done() && request.measure).then(|| reading.segment());
-        orientation = engine.orient(Arrivals { open_requests: 1, segment, ..Arrivals::default() }).await?;
+        orientation = engine
+            .orient(Arrivals {
+                open_requests: 1,
+                segment,
+                ..Arrivals::default()
+            })
+            .await?;
     }
     let logits = reading.logits(engine);
     let first_token_after = started.elapsed();
-    let mut answering = Answering::new(logits, request.sampling, request.stop.clone(), request.max_tokens);
+    let mut answering = Answering::new(
+        logits,
+        request.sampling,
+        request.stop.clone(),
+        request.max_tokens,
+    );
     let mut own = SegmentBuilder::new(Origin::Generated, hidden);
-    let before = (engine.mind.cache_stats().await?, engine.arena.telemetry().stall_time);
+    let before = (
+        engine.mind.cache_stats().await?,
+        engine.arena.telemetry().stall_time,
+    );
     let decoding = Instant::now();
     while answering.ended.is_none() {
         if orientation.directives.end_answer {
             answering.ended = Some(Ended::Depletion);
             break;
         }
-        let mut arrivals = Arrivals { open_requests: 1, ..Arrivals::default() };
+        let mut arrivals = Arrivals {
+            open_requests: 1,
+            ..Arrivals::default()
+        };
         if orientation.directives.may_step {
             let step = answering.step(engine, &mut kv, &orientation).await?;
             if let Some(forward) = &step.forward {
@@ -112,21 +129,42 @@ pub async fn generate(
         }
         orientation = engine.orient(arrivals).await?;
     }
-    let after = (engine.mind.cache_stats().await?, engine.arena.telemetry().stall_time);
-    Ok(summary(request, &answering, prompt_loss, first_token_after, decoding.elapsed(), before, after, &orientation))
+    let after = (
+        engine.mind.cache_stats().await?,
+        engine.arena.telemetry().stall_time,
+    );
+    Ok(summary(
+        request,
+        &answering,
+        prompt_loss,
+        first_token_after,
+        decoding.elapsed(),
+        before,
+        after,
+        &orientation,
+    ))
 }
 
 /// Tells the mind of the request, and lets time pass until it attends to it.
 async fn attend_to_request(engine: &mut Engine, tokens: usize) -> Result<Orientation, EngineError> {
-    let arrivals =
-        Arrivals { tokens_in: tokens as u32, events_in: 1, open_requests: 1, ..Arrivals::default() };
+    let arrivals = Arrivals {
+        tokens_in: tokens as u32,
+        events_in: 1,
+        open_requests: 1,
+        ..Arrivals::default()
+    };
     let mut orientation = engine.orient(arrivals).await?;
     for _ in 0..SETTLE_TICKS {
         if matches!(orientation.directives.state, State::Focus | State::Threat) {
             break;
         }
         engine.idle(1);
-        orientation = engine.orient(Arrivals { open_requests: 1, ..Arrivals::default() }).await?;
+        orientation = engine
+            .orient(Arrivals {
+                open_requests: 1,
+                ..Arrivals::default()
+            })
+            .await?;
     }
     Ok(orientation)
 }
@@ -143,7 +181,10 @@ fn summary(
     orientation: &Orientation,
 ) -> Generation {
     let fed = answering.tokens.len().saturating_sub(1).max(1) as f64;
-    let (hits, misses) = (after.0.hits - before.0.hits, after.0.misses - before.0.misses);
+    let (hits, misses) = (
+        after.0.hits - before.0.hits,
+        after.0.misses - before.0.misses,
+    );
     Generation {
         tokens: answering.tokens.clone(),
         ended: answering.ended.unwrap_or(Ended::Interrupted),

@@ -8,8 +8,12 @@ use serde::Serialize;
 use crate::checkpoint::config::TextConfig;
 use crate::model::{KvCache, experts::ExpertShape};
 
-/// What of the resident set cannot be foreseen to the byte: allocator slack, thread stacks, page tables' rounding.
-const SLACK_BYTES: u64 = 6 << 20;
+/// What of the resident set cannot be foreseen to the byte: what the allocator keeps, thread stacks, rounding.
+const SLACK_BYTES: u64 = 4 << 20;
+
+/// The measured base differs a little from run to run, and everything that is decided depends on the pool: so base and
+/// slack are rounded up to a step that is wide enough to give the same pool every time.
+const BASE_STEP_BYTES: u64 = 8 << 20;
 
 /// A limit below what must be there.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +35,7 @@ pub struct BelowFloor {
 /// The parts of the floor, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Floor {
-    /// Resident set measured before any weight is read.
+    /// Resident set measured before any weight is read, with slack, in steps of 8 MiB.
     pub base_bytes: u64,
     /// Always-resident weights.
     pub resident_weights_bytes: u64,
@@ -43,8 +47,6 @@ pub struct Floor {
     pub read_buffer_bytes: u64,
     /// One lease window of experts.
     pub window_bytes: u64,
-    /// Slack of the allocator and of thread stacks.
-    pub slack_bytes: u64,
 }
 
 impl Floor {
@@ -56,19 +58,17 @@ impl Floor {
             + self.workspace_bytes
             + self.read_buffer_bytes
             + self.window_bytes
-            + self.slack_bytes
     }
 
     fn breakdown(&self) -> String {
         format!(
-            "process {}, resident weights {}, key-value cache {}, activations {}, read buffers {}, one lease window {}, slack {}",
+            "process {}, resident weights {}, key-value cache {}, activations {}, read buffers {}, one lease window {}",
             mib(self.base_bytes),
             mib(self.resident_weights_bytes),
             mib(self.kv_bytes),
             mib(self.workspace_bytes),
             mib(self.read_buffer_bytes),
-            mib(self.window_bytes),
-            mib(self.slack_bytes)
+            mib(self.window_bytes)
         )
     }
 }
@@ -127,18 +127,19 @@ impl MemoryPlan {
     /// [`BelowFloor`] with the number that would do.
     pub fn new(limit: Limit, demand: &Demand<'_>) -> Result<Self, BelowFloor> {
         let config = demand.config;
-        let sparse = (0..config.num_hidden_layers).filter(|layer| config.is_sparse(*layer)).count();
+        let sparse = (0..config.num_hidden_layers)
+            .filter(|layer| config.is_sparse(*layer))
+            .count();
         let all_experts_bytes = (sparse * config.num_experts) as u64 * demand.slot_bytes;
         let kv_row = config.num_key_value_heads * config.head_dim;
         let floor = Floor {
-            base_bytes: demand.base_bytes,
+            base_bytes: (demand.base_bytes + SLACK_BYTES).next_multiple_of(BASE_STEP_BYTES),
             resident_weights_bytes: demand.resident_weights_bytes,
             kv_bytes: KvCache::bytes(config.num_hidden_layers, kv_row, demand.context_tokens),
             workspace_bytes: workspace_bytes(config, demand.chunk_tokens, demand.context_tokens),
             // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
             read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
-            slack_bytes: SLACK_BYTES,
         };
         let limit_bytes = match limit {
             Limit::None => None,
@@ -151,25 +152,38 @@ impl MemoryPlan {
         // Without a limit every state's share, however small, must have room for every expert.
         let pool_bytes = match limit_bytes {
             None => all_experts_bytes * 8,
-            Some(limit_bytes) => limit_bytes.checked_sub(floor.total()).ok_or_else(|| BelowFloor {
-                limit_bytes,
-                floor_bytes: floor.total(),
-                context_tokens: demand.context_tokens,
-                breakdown: floor.breakdown(),
-            })?,
+            Some(limit_bytes) => {
+                limit_bytes
+                    .checked_sub(floor.total())
+                    .ok_or_else(|| BelowFloor {
+                        limit_bytes,
+                        floor_bytes: floor.total(),
+                        context_tokens: demand.context_tokens,
+                        breakdown: floor.breakdown(),
+                    })?
+            }
         };
-        Ok(Self { limit_bytes, floor, pool_bytes, all_experts_bytes })
+        Ok(Self {
+            limit_bytes,
+            floor,
+            pool_bytes,
+            all_experts_bytes,
+        })
     }
 }
 
 /// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.
 fn workspace_bytes(config: &TextConfig, chunk_tokens: usize, context_tokens: usize) -> u64 {
-    let (hidden, heads) = (config.hidden_size, config.num_attention_heads * config.head_dim);
+    let (hidden, heads) = (
+        config.hidden_size,
+        config.num_attention_heads * config.head_dim,
+    );
     let kv = config.num_key_value_heads * config.head_dim;
     let residual = 3 * hidden;
     let attention = 3 * heads + 3 * kv + hidden;
     let inner = config.moe_intermediate_size.max(config.intermediate_size);
-    let experts = config.num_experts_per_tok.min(config.num_experts) * 2 * hidden + 4 * hidden + 4 * inner;
+    let experts =
+        config.num_experts_per_tok.min(config.num_experts) * 2 * hidden + 4 * hidden + 4 * inner;
     let per_token = residual + attention.max(experts + config.num_experts * 2);
     let logits = LOGIT_ROWS * 2 * config.vocab_size;
     let scores = context_tokens * 2;
@@ -193,8 +207,16 @@ fn mib_argument(bytes: u64) -> String {
 pub fn resident_set() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or_default() * 1024
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_default();
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<u64>()
+            .unwrap_or_default()
+            * 1024
     };
     (field("VmRSS:"), field("VmHWM:"))
 }

@@ -22,8 +22,8 @@ use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, Tick};
 
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
-use crate::store::arena::SlotArena;
 use crate::store::WeightSource;
+use crate::store::arena::SlotArena;
 
 pub use forward::{Forward, Probe};
 pub use memory::{Limit, MemoryPlan};
@@ -81,10 +81,14 @@ pub enum EngineError {
         vocabulary: usize,
     },
     /// The mind gave the thinker no budget.
-    #[error("the metabolic controller gave the thinker no directive: this is a fault of the program, please report it")]
+    #[error(
+        "the metabolic controller gave the thinker no directive: this is a fault of the program, please report it"
+    )]
     NoDirective,
     /// The record of an expert does not have the model's shape.
-    #[error("the record of {component} expert {expert} of layer {layer} is too short for its shape: extract it again")]
+    #[error(
+        "the record of {component} expert {expert} of layer {layer} is too short for its shape: extract it again"
+    )]
     ShortRecord {
         /// Component.
         component: &'static str,
@@ -98,7 +102,10 @@ pub enum EngineError {
 impl EngineError {
     /// Whether the request was wrong, rather than the run.
     pub fn is_request(&self) -> bool {
-        !matches!(self, EngineError::Read(_) | EngineError::Mind(_) | EngineError::System { .. })
+        !matches!(
+            self,
+            EngineError::Read(_) | EngineError::Mind(_) | EngineError::System { .. }
+        )
     }
 }
 
@@ -143,8 +150,12 @@ impl Engine {
     pub fn new_sequence(&self) -> Result<crate::model::KvCache, EngineError> {
         let config = &self.thinker.config;
         let row = config.num_key_value_heads * config.head_dim;
-        crate::model::KvCache::new(config.num_hidden_layers, row, self.context_tokens)
-            .map_err(|source| EngineError::System { what: "no memory for the key-value cache".into(), source })
+        crate::model::KvCache::new(config.num_hidden_layers, row, self.context_tokens).map_err(
+            |source| EngineError::System {
+                what: "no memory for the key-value cache".into(),
+                source,
+            },
+        )
     }
 
     /// Lets `ticks` pass without a step of the model.
@@ -153,7 +164,13 @@ impl Engine {
     }
 
     fn expert_key(layer: u16, expert: u16) -> ExpertKey {
-        ExpertKey { layer: LayerKey { module: Module::Thinker, layer }, expert }
+        ExpertKey {
+            layer: LayerKey {
+                module: Module::Thinker,
+                layer,
+            },
+            expert,
+        }
     }
 
     /// Ends the actors; the engine is gone.

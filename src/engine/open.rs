@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sage_actors::Mind;
 use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{LayerKey, Module, Spent, State};
-use sage_actors::Mind;
 
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
 use super::{Engine, EngineError};
@@ -13,9 +13,9 @@ use crate::checkpoint::config::TextConfig;
 use crate::kernels::memory::round_up_to_page;
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
+use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 use crate::store::direct::DirectReader;
-use crate::store::WeightSource;
 
 /// How to run a model.
 #[derive(Clone, Debug)]
@@ -62,10 +62,18 @@ pub async fn open(
     )?;
     let thinker = Thinker::load(&*source, progress)?;
     let reader = DirectReader::new(Arc::clone(&source));
-    let arena = SlotArena::new(Arc::new(reader))
-        .map_err(|source| EngineError::System { what: "cannot start the reading thread".into(), source })?;
+    let arena = SlotArena::new(Arc::new(reader)).map_err(|source| EngineError::System {
+        what: "cannot start the reading thread".into(),
+        source,
+    })?;
     let layers: Vec<u16> = config.sparse_layers().map(|layer| layer as u16).collect();
-    let sparse_layers = layers.iter().map(|layer| LayerKey { module: Module::Thinker, layer: *layer }).collect();
+    let sparse_layers = layers
+        .iter()
+        .map(|layer| LayerKey {
+            module: Module::Thinker,
+            layer: *layer,
+        })
+        .collect();
     let mind = MindConfig {
         modules: vec![ModuleShape {
             module: Module::Thinker,
@@ -102,8 +110,14 @@ pub async fn open(
 fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
     let factor = match &mind.hold {
         Some(budget) => budget.f,
-        None => State::ALL.iter().map(|state| mind.budgets[*state].f).fold(0.0, f64::max),
+        None => State::ALL
+            .iter()
+            .map(|state| mind.budgets[*state].f)
+            .fold(0.0, f64::max),
     };
     let most = (factor * config.num_experts_per_tok as f64).round() as usize;
-    WINDOW_EXPERTS.max(most).max(config.num_experts_per_tok).min(config.num_experts.max(1))
+    WINDOW_EXPERTS
+        .max(most)
+        .max(config.num_experts_per_tok)
+        .min(config.num_experts.max(1))
 }

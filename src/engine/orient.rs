@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sage_actors::protocol::{
-    Assess, Directives, Module, ModuleDirective, Observe, Outcome, Residency, SalienceReport, Segment, SensorReading,
-    Tick, TokenMeasure, TokenOutcome, Worked,
+    Assess, Directives, Module, ModuleDirective, Observe, Outcome, Residency, SalienceReport,
+    Segment, SensorReading, Tick, TokenMeasure, TokenOutcome, Worked,
 };
 
 use super::{Engine, EngineError};
@@ -96,9 +96,19 @@ impl Engine {
             .await?;
         let snapshot = self.mind.snapshot().await?;
         let residency = self.mind.apply(&directives, &snapshot).await?;
-        let directive = directives.modules.iter().find(|directive| directive.module == Module::Thinker).copied();
+        let directive = directives
+            .modules
+            .iter()
+            .find(|directive| directive.module == Module::Thinker)
+            .copied();
         let directive = directive.ok_or(EngineError::NoDirective)?;
-        Ok(Orientation { tick: self.tick, report, directives: Arc::new(directives), directive, residency })
+        Ok(Orientation {
+            tick: self.tick,
+            report,
+            directives: Arc::new(directives),
+            directive,
+            residency,
+        })
     }
 
     /// The last part of a step: what came of its tokens.

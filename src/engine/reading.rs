@@ -25,14 +25,23 @@ pub struct SegmentBuilder {
 impl SegmentBuilder {
     /// An empty segment.
     pub fn new(origin: Origin, hidden: usize) -> Self {
-        Self { origin, tokens: Vec::new(), hidden_sum: vec![0.0; hidden], entropy_sum: 0.0, rows: 0 }
+        Self {
+            origin,
+            tokens: Vec::new(),
+            hidden_sum: vec![0.0; hidden],
+            entropy_sum: 0.0,
+            rows: 0,
+        }
     }
 
     /// Adds the rows of a step and the measures of their tokens.
     pub fn add(&mut self, forward: &Forward, measures: &[TokenMeasure]) {
         let hidden = self.hidden_sum.len();
         for row in forward.normed.chunks_exact(hidden) {
-            self.hidden_sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+            self.hidden_sum
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, value)| *sum += f64::from(*value));
         }
         let rows = forward.normed.len() / hidden;
         self.rows += rows;
@@ -57,7 +66,11 @@ impl SegmentBuilder {
         let segment = Segment {
             origin: self.origin,
             tokens: std::mem::take(&mut self.tokens),
-            mean_hidden: self.hidden_sum.iter().map(|sum| (sum / rows) as f32).collect(),
+            mean_hidden: self
+                .hidden_sum
+                .iter()
+                .map(|sum| (sum / rows) as f32)
+                .collect(),
             router_entropy: (self.entropy_sum / rows) as f32,
         };
         self.hidden_sum.fill(0.0);
@@ -92,7 +105,13 @@ impl Reading {
     /// `tokens` to be read; `measure` asks for the loss of each, which costs the vocabulary head on every row.
     pub fn new(tokens: Vec<u32>, hidden: usize, measure: bool) -> Self {
         let segment = SegmentBuilder::new(Origin::Observed, hidden);
-        Self { tokens, done: 0, segment, measure, last_row: Vec::new() }
+        Self {
+            tokens,
+            done: 0,
+            segment,
+            measure,
+            last_row: Vec::new(),
+        }
     }
 
     /// Whether everything is read.
@@ -127,7 +146,9 @@ impl Reading {
     ) -> Result<ReadStep, EngineError> {
         let end = self.tokens.len().min(self.done + engine.chunk_tokens);
         let chunk = &self.tokens[self.done..end];
-        let mut forward = engine.forward(kv, chunk, Phase::Prefill, orientation, None).await?;
+        let mut forward = engine
+            .forward(kv, chunk, Phase::Prefill, orientation, None)
+            .await?;
         let hidden = engine.thinker.config.hidden_size;
         let mut measures = Vec::new();
         if self.measure {
@@ -141,7 +162,11 @@ impl Reading {
         self.last_row = forward.normed[forward.normed.len() - hidden..].to_vec();
         let tokens = end - self.done;
         self.done = end;
-        Ok(ReadStep { forward, tokens, measures })
+        Ok(ReadStep {
+            forward,
+            tokens,
+            measures,
+        })
     }
 
     /// The finished segment.
@@ -166,7 +191,11 @@ fn outcomes(origin: Origin, forward: &mut Forward, measures: &[TokenMeasure]) ->
         .zip(std::mem::take(&mut forward.worked))
         .map(|(measure, worked)| TokenOutcome {
             origin,
-            error: if origin == Origin::Observed { measure.nll } else { measure.entropy },
+            error: if origin == Origin::Observed {
+                measure.nll
+            } else {
+                measure.entropy
+            },
             entropy: measure.entropy,
             worked,
         })
@@ -217,7 +246,14 @@ impl Answering {
     /// An answer that begins with `logits`.
     pub fn new(logits: Vec<f32>, sampling: Sampling, stop: Vec<u32>, max_tokens: usize) -> Self {
         let ended = (max_tokens == 0).then_some(Ended::Length);
-        Self { logits, sampling, stop, max_tokens, tokens: Vec::new(), ended }
+        Self {
+            logits,
+            sampling,
+            stop,
+            max_tokens,
+            tokens: Vec::new(),
+            ended,
+        }
     }
 
     /// The logits that the next token is chosen from.
@@ -240,7 +276,11 @@ impl Answering {
         let measure = TokenMeasure { nll, entropy };
         if self.stop.contains(&token) {
             self.ended = Some(Ended::Stop);
-            return Ok(AnswerStep { token: None, measure, forward: None });
+            return Ok(AnswerStep {
+                token: None,
+                measure,
+                forward: None,
+            });
         }
         self.tokens.push(token);
         if self.tokens.len() == self.max_tokens {
@@ -249,16 +289,29 @@ impl Answering {
             self.ended = Some(Ended::Context);
         }
         if self.ended.is_some() {
-            return Ok(AnswerStep { token: Some(token), measure, forward: None });
+            return Ok(AnswerStep {
+                token: Some(token),
+                measure,
+                forward: None,
+            });
         }
-        let mut forward = engine.forward(kv, &[token], Phase::Decode, orientation, None).await?;
+        let mut forward = engine
+            .forward(kv, &[token], Phase::Decode, orientation, None)
+            .await?;
         self.logits = engine.logits(&forward.normed);
         let (_, entropy) = nll_and_entropy(&self.logits, None);
-        let after = TokenMeasure { nll: entropy, entropy };
+        let after = TokenMeasure {
+            nll: entropy,
+            entropy,
+        };
         let outcomes = outcomes(Origin::Generated, &mut forward, &[after]);
         let denied = std::mem::take(&mut forward.denied);
         engine.learn(orientation, outcomes, denied, None).await?;
-        Ok(AnswerStep { token: Some(token), measure, forward: Some(forward) })
+        Ok(AnswerStep {
+            token: Some(token),
+            measure,
+            forward: Some(forward),
+        })
     }
 }
 
@@ -273,7 +326,10 @@ impl Engine {
         let hidden = self.thinker.config.hidden_size;
         let vocabulary = self.thinker.config.vocab_size;
         let mut measures = Vec::with_capacity(targets.len());
-        for (rows, targets) in rows.chunks(hidden * LOGIT_ROWS).zip(targets.chunks(LOGIT_ROWS)) {
+        for (rows, targets) in rows
+            .chunks(hidden * LOGIT_ROWS)
+            .zip(targets.chunks(LOGIT_ROWS))
+        {
             let logits = self.thinker.logits(rows, &mut self.scratch);
             for (logits, target) in logits.chunks_exact(vocabulary).zip(targets) {
                 let (nll, entropy) = nll_and_entropy(logits, Some(*target));

@@ -15,7 +15,12 @@ pub struct Sampling {
 
 impl Sampling {
     /// Argmax.
-    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 };
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        seed: 0,
+    };
 
     /// The token for `step`: the same logits, settings and step give the same token.
     pub fn choose(&self, logits: &[f32], step: u64) -> u32 {
@@ -28,9 +33,13 @@ impl Sampling {
         if self.top_k > 0 {
             order.truncate(self.top_k);
         }
-        let Some(max) = order.first().map(|first| first.0) else { return 0 };
-        let mut weights: Vec<f64> =
-            order.iter().map(|(logit, _)| libm::exp(f64::from((logit - max) / self.temperature))).collect();
+        let Some(max) = order.first().map(|first| first.0) else {
+            return 0;
+        };
+        let mut weights: Vec<f64> = order
+            .iter()
+            .map(|(logit, _)| libm::exp(f64::from((logit - max) / self.temperature)))
+            .collect();
         let total: f64 = weights.iter().sum();
         let mut kept = 0.0;
         let cut = weights
@@ -86,24 +95,58 @@ mod tests {
 
     #[test]
     fn top_k_and_top_p_keep_only_the_probable() {
-        let one = Sampling { temperature: 1.0, top_p: 1.0, top_k: 1, seed: 5 };
+        let one = Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 1,
+            seed: 5,
+        };
         assert!((0..100).all(|step| one.choose(&LOGITS, step) == 1));
-        let nucleus = Sampling { temperature: 1.0, top_p: 0.5, top_k: 0, seed: 5 };
+        let nucleus = Sampling {
+            temperature: 1.0,
+            top_p: 0.5,
+            top_k: 0,
+            seed: 5,
+        };
         assert!((0..100).all(|step| [1, 2].contains(&nucleus.choose(&LOGITS, step))));
     }
 
     #[test]
     fn samples_follow_the_probabilities_and_the_seed() {
-        let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: 11 };
-        let draws: Vec<u32> = (0..20_000).map(|step| sampling.choose(&LOGITS, step)).collect();
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 11,
+        };
+        let draws: Vec<u32> = (0..20_000)
+            .map(|step| sampling.choose(&LOGITS, step))
+            .collect();
         let total: f64 = LOGITS.iter().map(|l| f64::from(*l).exp()).sum();
         for token in 0..4u32 {
             let expected = f64::from(LOGITS[token as usize]).exp() / total;
-            let found = draws.iter().filter(|draw| **draw == token).count() as f64 / draws.len() as f64;
-            assert!((found - expected).abs() < 0.015, "token {token}: {found} for {expected}");
+            let found =
+                draws.iter().filter(|draw| **draw == token).count() as f64 / draws.len() as f64;
+            assert!(
+                (found - expected).abs() < 0.015,
+                "token {token}: {found} for {expected}"
+            );
         }
-        assert_eq!(draws, (0..20_000).map(|step| sampling.choose(&LOGITS, step)).collect::<Vec<_>>());
-        let other = Sampling { seed: 12, ..sampling };
-        assert_ne!(draws, (0..20_000).map(|step| other.choose(&LOGITS, step)).collect::<Vec<_>>());
+        assert_eq!(
+            draws,
+            (0..20_000)
+                .map(|step| sampling.choose(&LOGITS, step))
+                .collect::<Vec<_>>()
+        );
+        let other = Sampling {
+            seed: 12,
+            ..sampling
+        };
+        assert_ne!(
+            draws,
+            (0..20_000)
+                .map(|step| other.choose(&LOGITS, step))
+                .collect::<Vec<_>>()
+        );
     }
 }

@@ -14,7 +14,9 @@ use crate::store::WeightSource;
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// The model has no tokenizer.
-    #[error("the model has no tokenizer.json, so text cannot be turned into tokens: put the model's tokenizer.json beside its config.json")]
+    #[error(
+        "the model has no tokenizer.json, so text cannot be turned into tokens: put the model's tokenizer.json beside its config.json"
+    )]
     NoTokenizer,
     /// A file of the model is unreadable.
     #[error("{path}: {reason}")]
@@ -31,7 +33,9 @@ pub enum TextError {
     #[error("the chat template failed: {0:#}")]
     Template(#[from] minijinja::Error),
     /// The tokenizer and the model do not belong together.
-    #[error("token id {id} of {what} is beyond the model's vocabulary of {vocabulary}: the tokenizer belongs to another model")]
+    #[error(
+        "token id {id} of {what} is beyond the model's vocabulary of {vocabulary}: the tokenizer belongs to another model"
+    )]
     BeyondVocabulary {
         /// The id.
         id: u32,
@@ -68,11 +72,19 @@ impl Text {
     /// # Errors
     /// When there is no tokenizer, or a file is damaged.
     pub fn load(source: &dyn WeightSource) -> Result<Self, TextError> {
-        let path = source.file("tokenizer.json").ok_or(TextError::NoTokenizer)?;
-        let tokenizer = Tokenizer::from_file(&path)
-            .map_err(|error| TextError::File { path: path.clone(), reason: format!("not a tokenizer: {error}") })?;
+        let path = source
+            .file("tokenizer.json")
+            .ok_or(TextError::NoTokenizer)?;
+        let tokenizer = Tokenizer::from_file(&path).map_err(|error| TextError::File {
+            path: path.clone(),
+            reason: format!("not a tokenizer: {error}"),
+        })?;
         let vocabulary = source.config().thinker.text.vocab_size;
-        Ok(Self { tokenizer, template: template(source)?.unwrap_or_else(|| CHATML.to_owned()), vocabulary })
+        Ok(Self {
+            tokenizer,
+            template: template(source)?.unwrap_or_else(|| CHATML.to_owned()),
+            vocabulary,
+        })
     }
 
     /// Token ids of `text`; special tokens written out in it count as such.
@@ -80,8 +92,10 @@ impl Text {
     /// # Errors
     /// When the tokenizer refuses, or an id is beyond the model's vocabulary.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoding =
-            self.tokenizer.encode(text, false).map_err(|error| TextError::Tokenizer(error.to_string()))?;
+        let encoding = self
+            .tokenizer
+            .encode(text, false)
+            .map_err(|error| TextError::Tokenizer(error.to_string()))?;
         let ids = encoding.get_ids().to_vec();
         match ids.iter().find(|id| **id as usize >= self.vocabulary) {
             Some(id) => Err(TextError::BeyondVocabulary {
@@ -98,7 +112,9 @@ impl Text {
     /// # Errors
     /// When the tokenizer refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        self.tokenizer.decode(ids, true).map_err(|error| TextError::Tokenizer(error.to_string()))
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|error| TextError::Tokenizer(error.to_string()))
     }
 
     /// The conversation as the model was trained to see it, ready for the assistant to speak.
@@ -107,11 +123,23 @@ impl Text {
     /// When the template does not render.
     pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
         let mut environment = Environment::new();
-        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
-        });
+        environment.set_syntax(
+            SyntaxConfig::builder()
+                .trim_blocks(true)
+                .lstrip_blocks(true)
+                .build()?,
+        );
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<String, minijinja::Error> {
+                Err(minijinja::Error::new(
+                    minijinja::ErrorKind::InvalidOperation,
+                    message,
+                ))
+            },
+        );
         let template = environment.template_from_str(&self.template)?;
         let messages = Value::from(Serde(messages));
         Ok(template.render(context! { messages, add_generation_prompt => true })?)
@@ -121,15 +149,25 @@ impl Text {
 fn template(source: &dyn WeightSource) -> Result<Option<String>, TextError> {
     if let Some(path) = source.file("chat_template.jinja") {
         let read = std::fs::read_to_string(&path);
-        return read.map(Some).map_err(|error| TextError::File { path, reason: error.to_string() });
+        return read.map(Some).map_err(|error| TextError::File {
+            path,
+            reason: error.to_string(),
+        });
     }
     for name in ["chat_template.json", "tokenizer_config.json"] {
-        let Some(path) = source.file(name) else { continue };
+        let Some(path) = source.file(name) else {
+            continue;
+        };
         let parsed = std::fs::read(&path)
             .map_err(|error| error.to_string())
-            .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| e.to_string()))
+            .and_then(|bytes| {
+                serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| e.to_string())
+            })
             .map_err(|reason| TextError::File { path, reason })?;
-        if let Some(template) = parsed.get("chat_template").and_then(|template| template.as_str()) {
+        if let Some(template) = parsed
+            .get("chat_template")
+            .and_then(|template| template.as_str())
+        {
             return Ok(Some(template.to_owned()));
         }
     }

@@ -121,7 +121,9 @@ impl InstructionSet {
             if std::arch::is_x86_feature_detected!("avx2") {
                 sets.push(InstructionSet::Avx2);
             }
-            if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw") {
+            if std::arch::is_x86_feature_detected!("avx512f")
+                && std::arch::is_x86_feature_detected!("avx512bw")
+            {
                 sets.push(InstructionSet::Avx512);
             }
         }
@@ -131,7 +133,12 @@ impl InstructionSet {
     /// The widest one, found once.
     pub fn best() -> InstructionSet {
         static BEST: std::sync::OnceLock<InstructionSet> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(InstructionSet::Portable))
+        *BEST.get_or_init(|| {
+            Self::available()
+                .last()
+                .copied()
+                .unwrap_or(InstructionSet::Portable)
+        })
     }
 }
 
@@ -154,9 +161,23 @@ mod wide {
 ///
 /// `w` is `[out.len() / x_rows, cols]`, `x` is `[x_rows, cols]`. Panics if the lengths do not fit: shapes are
 /// checked when weights are loaded.
-pub fn multiply<E: Element>(set: InstructionSet, w: &[E], cols: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
-    assert!(cols > 0 && x_rows > 0, "an empty product: {cols} columns, {x_rows} rows");
-    assert_eq!(w.len() / cols * x_rows, out.len(), "output of the wrong length");
+pub fn multiply<E: Element>(
+    set: InstructionSet,
+    w: &[E],
+    cols: usize,
+    x: &[f32],
+    x_rows: usize,
+    out: &mut [f32],
+) {
+    assert!(
+        cols > 0 && x_rows > 0,
+        "an empty product: {cols} columns, {x_rows} rows"
+    );
+    assert_eq!(
+        w.len() / cols * x_rows,
+        out.len(),
+        "output of the wrong length"
+    );
     assert_eq!(x.len(), x_rows * cols, "input of the wrong length");
     match set {
         InstructionSet::Portable => rows_by_rows(w, cols, x, x_rows, out),
@@ -178,7 +199,9 @@ mod tests {
     fn numbers(seed: u64, count: usize) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / 16_777_216.0 - 0.5
         };
         (0..count).map(|_| next()).collect()
@@ -201,7 +224,11 @@ mod tests {
                 };
                 let portable = run(InstructionSet::Portable);
                 for set in InstructionSet::available() {
-                    assert_eq!(run(set), portable, "{set:?} differs at {cols} columns, {x_rows} rows");
+                    assert_eq!(
+                        run(set),
+                        portable,
+                        "{set:?} differs at {cols} columns, {x_rows} rows"
+                    );
                 }
             }
         }
@@ -216,7 +243,14 @@ mod tests {
         multiply(InstructionSet::best(), &w, cols, &x, x_rows, &mut together);
         for row in 0..x_rows {
             let mut alone = vec![0.0; 3];
-            multiply(InstructionSet::best(), &w, cols, &x[row * cols..(row + 1) * cols], 1, &mut alone);
+            multiply(
+                InstructionSet::best(),
+                &w,
+                cols,
+                &x[row * cols..(row + 1) * cols],
+                1,
+                &mut alone,
+            );
             for (o, alone) in alone.iter().enumerate() {
                 assert_eq!(alone.to_bits(), together[o * x_rows + row].to_bits());
             }
@@ -227,9 +261,17 @@ mod tests {
     fn dot_products_are_right() {
         let (cols, w) = (100, numbers(1, 100));
         let x = numbers(2, 100);
-        let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+        let exact: f64 = w
+            .iter()
+            .zip(&x)
+            .map(|(w, x)| f64::from(*w) * f64::from(*x))
+            .sum();
         let mut out = [0.0];
         multiply(InstructionSet::best(), &w, cols, &x, 1, &mut out);
-        assert!((f64::from(out[0]) - exact).abs() < 1e-5, "{} is not {exact}", out[0]);
+        assert!(
+            (f64::from(out[0]) - exact).abs() < 1e-5,
+            "{} is not {exact}",
+            out[0]
+        );
     }
 }

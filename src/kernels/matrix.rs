@@ -46,7 +46,13 @@ pub enum MatrixView<'a> {
 
 impl<'a> MatrixView<'a> {
     /// A matrix `[rows, cols]` at byte `at` of a mapping; none if it does not fit or is not aligned.
-    pub fn within(memory: &'a Mapped, numbers: Numbers, at: usize, rows: usize, cols: usize) -> Option<Self> {
+    pub fn within(
+        memory: &'a Mapped,
+        numbers: Numbers,
+        at: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Option<Self> {
         let len = rows.checked_mul(cols)?;
         if !at.is_multiple_of(numbers.bytes()) || cols == 0 {
             return None;
@@ -54,8 +60,14 @@ impl<'a> MatrixView<'a> {
         let start = at / numbers.bytes();
         let range = start..start.checked_add(len)?;
         Some(match numbers {
-            Numbers::F32 => MatrixView::F32 { data: memory.numbers::<f32>().get(range)?, cols },
-            Numbers::Bf16 => MatrixView::Bf16 { data: memory.numbers::<bf16>().get(range)?, cols },
+            Numbers::F32 => MatrixView::F32 {
+                data: memory.numbers::<f32>().get(range)?,
+                cols,
+            },
+            Numbers::Bf16 => MatrixView::Bf16 {
+                data: memory.numbers::<bf16>().get(range)?,
+                cols,
+            },
         })
     }
 
@@ -77,7 +89,9 @@ impl<'a> MatrixView<'a> {
     /// Widens row `row` into `out` `[cols]`; panics when there is no such row.
     pub fn widen_row(&self, row: usize, out: &mut [f32]) {
         match self {
-            MatrixView::F32 { data, cols } => out.copy_from_slice(&data[row * cols..(row + 1) * cols]),
+            MatrixView::F32 { data, cols } => {
+                out.copy_from_slice(&data[row * cols..(row + 1) * cols])
+            }
             MatrixView::Bf16 { data, cols } => {
                 for (out, value) in out.iter_mut().zip(&data[row * cols..(row + 1) * cols]) {
                     *out = value.to_f32();
@@ -92,10 +106,24 @@ impl<'a> MatrixView<'a> {
         let set = InstructionSet::best();
         match self {
             MatrixView::F32 { data, cols } => {
-                multiply(set, &data[first * cols..(first + count) * cols], *cols, x, x_rows, out);
+                multiply(
+                    set,
+                    &data[first * cols..(first + count) * cols],
+                    *cols,
+                    x,
+                    x_rows,
+                    out,
+                );
             }
             MatrixView::Bf16 { data, cols } => {
-                multiply(set, &data[first * cols..(first + count) * cols], *cols, x, x_rows, out);
+                multiply(
+                    set,
+                    &data[first * cols..(first + count) * cols],
+                    *cols,
+                    x,
+                    x_rows,
+                    out,
+                );
             }
         }
     }
@@ -116,16 +144,25 @@ impl Matrix {
     /// Returns none when the mapping is too short.
     pub fn new(memory: Mapped, numbers: Numbers, rows: usize, cols: usize) -> Option<Self> {
         MatrixView::within(&memory, numbers, 0, rows, cols)?;
-        Some(Self { memory, numbers, rows, cols })
+        Some(Self {
+            memory,
+            numbers,
+            rows,
+            cols,
+        })
     }
 
     /// The matrix, borrowed.
     pub fn view(&self) -> MatrixView<'_> {
         match self.numbers {
-            Numbers::F32 => MatrixView::F32 { data: &self.memory.numbers()[..self.rows * self.cols], cols: self.cols },
-            Numbers::Bf16 => {
-                MatrixView::Bf16 { data: &self.memory.numbers()[..self.rows * self.cols], cols: self.cols }
-            }
+            Numbers::F32 => MatrixView::F32 {
+                data: &self.memory.numbers()[..self.rows * self.cols],
+                cols: self.cols,
+            },
+            Numbers::Bf16 => MatrixView::Bf16 {
+                data: &self.memory.numbers()[..self.rows * self.cols],
+                cols: self.cols,
+            },
         }
     }
 
@@ -173,7 +210,9 @@ fn columns(w: MatrixView<'_>, x: &[f32], x_rows: usize, out: &mut [f32]) {
         w.multiply_rows(0, x, x_rows, out);
         return;
     }
-    out.par_chunks_mut(BLOCK_ROWS * x_rows).enumerate().for_each(|(block, out)| {
-        w.multiply_rows(block * BLOCK_ROWS, x, x_rows, out);
-    });
+    out.par_chunks_mut(BLOCK_ROWS * x_rows)
+        .enumerate()
+        .for_each(|(block, out)| {
+            w.multiply_rows(block * BLOCK_ROWS, x, x_rows, out);
+        });
 }

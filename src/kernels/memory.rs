@@ -43,8 +43,13 @@ impl Mapped {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )?
         };
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| std::io::Error::other("mapped at address zero"))?;
-        Ok(Self { start, mapped_bytes, len })
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| std::io::Error::other("mapped at address zero"))?;
+        Ok(Self {
+            start,
+            mapped_bytes,
+            len,
+        })
     }
 
     /// Bytes asked for.
@@ -85,7 +90,9 @@ impl Mapped {
     /// As [`Self::numbers`], to be written.
     pub(crate) fn numbers_mut<T: super::lanes::Element>(&mut self) -> &mut [T] {
         // SAFETY: as above, and exclusively borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<T>())
+        }
     }
 }
 

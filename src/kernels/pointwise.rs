@@ -73,7 +73,9 @@ pub fn nll_and_entropy(logits: &[f32], target: Option<u32>) -> (f32, f32) {
     let log_sum = libm::log(sum);
     let entropy = (log_sum - weighted / sum).max(0.0);
     let nll = match target {
-        Some(target) => logits.get(target as usize).map_or(f64::INFINITY, |l| log_sum - f64::from(*l - max)),
+        Some(target) => logits
+            .get(target as usize)
+            .map_or(f64::INFINITY, |l| log_sum - f64::from(*l - max)),
         None => 0.0,
     };
     (nll as f32, entropy as f32)

@@ -33,7 +33,8 @@ impl Projection {
         let mut y = vec![0.0; rows * self.weight.rows()];
         matmul(self.weight.view(), x, rows, &mut y, scratch);
         if let Some(bias) = &self.bias {
-            y.chunks_exact_mut(bias.len()).for_each(|y| add_scaled(y, bias, 1.0));
+            y.chunks_exact_mut(bias.len())
+                .for_each(|y| add_scaled(y, bias, 1.0));
         }
         y
     }
@@ -85,13 +86,27 @@ impl Attention {
         let heads = self.heads;
         let attend = |(at, (q, out)): (usize, (&[f32], &mut [f32]))| {
             let (row, head) = (at / heads.query, at % heads.query);
-            attend_head(q, keys, values, past + row + 1, head / (heads.query / heads.kv), heads, out);
+            attend_head(
+                q,
+                keys,
+                values,
+                past + row + 1,
+                head / (heads.query / heads.kv),
+                heads,
+                out,
+            );
         };
         let work = rows * heads.query * (past + rows) * heads.dim;
         if work < 1 << 16 {
-            q.chunks_exact(heads.dim).zip(mixed.chunks_exact_mut(heads.dim)).enumerate().for_each(attend);
+            q.chunks_exact(heads.dim)
+                .zip(mixed.chunks_exact_mut(heads.dim))
+                .enumerate()
+                .for_each(attend);
         } else {
-            q.par_chunks_exact(heads.dim).zip(mixed.par_chunks_exact_mut(heads.dim)).enumerate().for_each(attend);
+            q.par_chunks_exact(heads.dim)
+                .zip(mixed.par_chunks_exact_mut(heads.dim))
+                .enumerate()
+                .for_each(attend);
         }
         self.o_proj.apply(&mixed, rows, scratch)
     }
@@ -107,19 +122,38 @@ impl Attention {
         for (at, head) in x.chunks_exact_mut(self.heads.dim).enumerate() {
             let token = at / heads;
             rms_norm_in_place(head, norm, self.eps);
-            rotate_half(head, &cos[token * half..(token + 1) * half], &sin[token * half..(token + 1) * half]);
+            rotate_half(
+                head,
+                &cos[token * half..(token + 1) * half],
+                &sin[token * half..(token + 1) * half],
+            );
         }
     }
 }
 
 /// One query head over `visible` tokens of its key-value head.
-fn attend_head(q: &[f32], keys: &[f32], values: &[f32], visible: usize, kv_head: usize, heads: Heads, out: &mut [f32]) {
+fn attend_head(
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    visible: usize,
+    kv_head: usize,
+    heads: Heads,
+    out: &mut [f32],
+) {
     let (row, at) = (heads.kv * heads.dim, kv_head * heads.dim);
     let scale = 1.0 / libm::sqrtf(heads.dim as f32);
     let set = InstructionSet::best();
     let mut scores = vec![0.0; visible];
     for (score, key) in scores.iter_mut().zip(keys.chunks_exact(row)) {
-        multiply(set, &key[at..at + heads.dim], heads.dim, q, 1, std::slice::from_mut(score));
+        multiply(
+            set,
+            &key[at..at + heads.dim],
+            heads.dim,
+            q,
+            1,
+            std::slice::from_mut(score),
+        );
         *score *= scale;
     }
     softmax(&mut scores);

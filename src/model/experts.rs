@@ -51,7 +51,13 @@ impl<'a> Gated<'a> {
         scratch.gate.resize(inner, 0.0);
         scratch.up.clear();
         scratch.up.resize(inner, 0.0);
-        matmul(self.gate, x, rows, &mut scratch.gate, &mut scratch.transposed);
+        matmul(
+            self.gate,
+            x,
+            rows,
+            &mut scratch.gate,
+            &mut scratch.transposed,
+        );
         matmul(self.up, x, rows, &mut scratch.up, &mut scratch.transposed);
         for (gate, up) in scratch.gate.iter_mut().zip(&scratch.up) {
             *gate = silu(*gate) * up;

@@ -20,9 +20,19 @@ impl KvCache {
     /// The system's, when it cannot map the memory.
     pub fn new(layers: usize, row: usize, capacity: usize) -> std::io::Result<Self> {
         let layers = (0..layers)
-            .map(|_| Ok((MappedF32::new(row * capacity)?, MappedF32::new(row * capacity)?)))
+            .map(|_| {
+                Ok((
+                    MappedF32::new(row * capacity)?,
+                    MappedF32::new(row * capacity)?,
+                ))
+            })
             .collect::<std::io::Result<_>>()?;
-        Ok(Self { layers, row, capacity, len: 0 })
+        Ok(Self {
+            layers,
+            row,
+            capacity,
+            len: 0,
+        })
     }
 
     /// Bytes of a cache of this shape when full.

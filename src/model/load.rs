@@ -4,8 +4,8 @@ use super::attention::{Attention, Heads, Projection};
 use super::experts::ExpertShape;
 use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
-use crate::checkpoint::{Component, DType, Role, expected_tensors};
 use crate::checkpoint::config::TextConfig;
+use crate::checkpoint::{Component, DType, Role, expected_tensors};
 use crate::kernels::{Mapped, Matrix, Numbers};
 use crate::store::WeightSource;
 
@@ -16,7 +16,9 @@ pub enum LoadError {
     #[error(transparent)]
     Source(#[from] crate::store::StoreError),
     /// A tensor is not what the configuration says.
-    #[error("tensor {name} has shape {found:?}, expected {expected:?} by config.json: the checkpoint and its configuration do not belong together")]
+    #[error(
+        "tensor {name} has shape {found:?}, expected {expected:?} by config.json: the checkpoint and its configuration do not belong together"
+    )]
     Shape {
         /// Tensor.
         name: String,
@@ -26,7 +28,9 @@ pub enum LoadError {
         expected: Vec<usize>,
     },
     /// A number format that has no kernels.
-    #[error("tensor {name} is stored as {found}, expected F32 or BF16: convert the checkpoint to one of these")]
+    #[error(
+        "tensor {name} is stored as {found}, expected F32 or BF16: convert the checkpoint to one of these"
+    )]
     Numbers {
         /// Tensor.
         name: String,
@@ -63,14 +67,24 @@ impl Loader<'_> {
     fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, Numbers), LoadError> {
         let info = self.source.tensor(name)?;
         if info.shape != expected {
-            return Err(LoadError::Shape { name: name.into(), found: info.shape, expected: expected.into() });
+            return Err(LoadError::Shape {
+                name: name.into(),
+                found: info.shape,
+                expected: expected.into(),
+            });
         }
-        let numbers = numbers_of(info.dtype)
-            .ok_or_else(|| LoadError::Numbers { name: name.into(), found: format!("{:?}", info.dtype) })?;
+        let numbers = numbers_of(info.dtype).ok_or_else(|| LoadError::Numbers {
+            name: name.into(),
+            found: format!("{:?}", info.dtype),
+        })?;
         let bytes = info.bytes as usize;
-        let mut memory =
-            Mapped::new(bytes).map_err(|source| LoadError::Memory { name: name.into(), bytes, source })?;
-        self.source.read_tensor(name, &mut memory.pages_mut()[..bytes])?;
+        let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
+            name: name.into(),
+            bytes,
+            source,
+        })?;
+        self.source
+            .read_tensor(name, &mut memory.pages_mut()[..bytes])?;
         Ok((memory, numbers))
     }
 
@@ -88,21 +102,41 @@ impl Loader<'_> {
         let (memory, numbers) = self.raw(name, &[len])?;
         Ok(match numbers {
             Numbers::F32 => memory.numbers::<f32>()[..len].to_vec(),
-            Numbers::Bf16 => memory.numbers::<half::bf16>()[..len].iter().map(|n| n.to_f32()).collect(),
+            Numbers::Bf16 => memory.numbers::<half::bf16>()[..len]
+                .iter()
+                .map(|n| n.to_f32())
+                .collect(),
         })
     }
 
-    fn projection(&self, name: &str, rows: usize, cols: usize, bias: bool) -> Result<Projection, LoadError> {
+    fn projection(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Projection, LoadError> {
         Ok(Projection {
             weight: self.matrix(&format!("{name}.weight"), rows, cols)?,
-            bias: if bias { Some(self.vector(&format!("{name}.bias"), rows)?) } else { None },
+            bias: if bias {
+                Some(self.vector(&format!("{name}.bias"), rows)?)
+            } else {
+                None
+            },
         })
     }
 
     fn attention(&self, prefix: &str, config: &TextConfig) -> Result<Attention, LoadError> {
-        let heads =
-            Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
-        let (hidden, q, kv) = (config.hidden_size, heads.query * heads.dim, heads.kv * heads.dim);
+        let heads = Heads {
+            query: config.num_attention_heads,
+            kv: config.num_key_value_heads,
+            dim: config.head_dim,
+        };
+        let (hidden, q, kv) = (
+            config.hidden_size,
+            heads.query * heads.dim,
+            heads.kv * heads.dim,
+        );
         let bias = config.attention_bias;
         Ok(Attention {
             heads,
@@ -116,11 +150,20 @@ impl Loader<'_> {
         })
     }
 
-    fn feed_forward(&self, prefix: &str, layer: usize, config: &TextConfig) -> Result<FeedForward, LoadError> {
+    fn feed_forward(
+        &self,
+        prefix: &str,
+        layer: usize,
+        config: &TextConfig,
+    ) -> Result<FeedForward, LoadError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         if config.is_sparse(layer) {
             return Ok(FeedForward::Sparse {
-                router: self.matrix(&format!("{prefix}.gate.weight"), config.num_experts, hidden)?,
+                router: self.matrix(
+                    &format!("{prefix}.gate.weight"),
+                    config.num_experts,
+                    hidden,
+                )?,
             });
         }
         Ok(FeedForward::Dense {
@@ -151,7 +194,8 @@ impl Thinker {
         let config = &source.config().thinker.text;
         let mut bytes = 0;
         for tensor in expected_tensors(source.config()) {
-            if tensor.component == Component::Thinker && !matches!(tensor.role, Role::Expert { .. }) {
+            if tensor.component == Component::Thinker && !matches!(tensor.role, Role::Expert { .. })
+            {
                 bytes += source.tensor(&tensor.name)?.bytes;
             }
         }
@@ -162,15 +206,25 @@ impl Thinker {
     ///
     /// # Errors
     /// When a tensor is missing, misshapen, damaged, or stored in a format without kernels.
-    pub fn load(source: &dyn WeightSource, mut progress: impl FnMut(usize, usize)) -> Result<Self, LoadError> {
+    pub fn load(
+        source: &dyn WeightSource,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Self, LoadError> {
         let config = source.config().thinker.text.clone();
         let loader = Loader { source };
-        let embed_tokens =
-            loader.matrix("thinker.model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
+        let embed_tokens = loader.matrix(
+            "thinker.model.embed_tokens.weight",
+            config.vocab_size,
+            config.hidden_size,
+        )?;
         let lm_head = if config.tie_word_embeddings {
             None
         } else {
-            Some(loader.matrix("thinker.lm_head.weight", config.vocab_size, config.hidden_size)?)
+            Some(loader.matrix(
+                "thinker.lm_head.weight",
+                config.vocab_size,
+                config.hidden_size,
+            )?)
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
@@ -200,7 +254,10 @@ fn expert_shape(source: &dyn WeightSource, config: &TextConfig) -> Result<Expert
         // A model without sparse layers, or a store without any expert: routing will name what is missing.
         return Ok(shape(Numbers::F32));
     };
-    let numbers = numbers_of(record).ok_or(LoadError::Numbers { name, found: format!("{record:?}") })?;
+    let numbers = numbers_of(record).ok_or(LoadError::Numbers {
+        name,
+        found: format!("{record:?}"),
+    })?;
     Ok(shape(numbers))
 }
 
@@ -210,6 +267,9 @@ fn first_expert(source: &dyn WeightSource, config: &TextConfig) -> Option<(DType
         .flat_map(|layer| (0..config.num_experts).map(move |expert| (layer, expert)))
         .find_map(|(layer, expert)| {
             let record = source.expert(Component::Thinker, layer, expert).ok()?;
-            Some((record.dtype, format!("thinker expert {expert} of layer {layer}")))
+            Some((
+                record.dtype,
+                format!("thinker expert {expert} of layer {layer}"),
+            ))
         })
 }

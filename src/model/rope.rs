@@ -10,8 +10,12 @@ pub struct Positions {
 impl Positions {
     /// Text positions `first, first + 1, …`.
     pub fn text(first: usize, tokens: usize) -> Self {
-        let axis: Vec<f32> = (first..first + tokens).map(|position| position as f32).collect();
-        Self { axes: [axis.clone(), axis.clone(), axis] }
+        let axis: Vec<f32> = (first..first + tokens)
+            .map(|position| position as f32)
+            .collect();
+        Self {
+            axes: [axis.clone(), axis.clone(), axis],
+        }
     }
 
     /// Number of tokens.
@@ -39,7 +43,12 @@ impl RotaryTable {
         let half = head_dim / 2;
         // The power is rounded once from f64: at position 600 an error of one f32 step would turn a head by 2e-5.
         let frequencies = (0..half)
-            .map(|m| 1.0 / libm::pow(f64::from(theta), f64::from((2 * m) as f32 / head_dim as f32)) as f32)
+            .map(|m| {
+                1.0 / libm::pow(
+                    f64::from(theta),
+                    f64::from((2 * m) as f32 / head_dim as f32),
+                ) as f32
+            })
             .collect();
         let axis = (0..half)
             .map(|m| match m % 3 {

@@ -83,8 +83,15 @@ impl Thinker {
         let hidden = self.config.hidden_size;
         let normed = self.normed(x, &block.input_norm);
         let rows = x.len() / hidden;
-        let added =
-            block.attention.apply(&normed, rows, layer, kv, angles, &self.rotary, &mut scratch.transposed);
+        let added = block.attention.apply(
+            &normed,
+            rows,
+            layer,
+            kv,
+            angles,
+            &self.rotary,
+            &mut scratch.transposed,
+        );
         x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
     }
 
@@ -94,20 +101,44 @@ impl Thinker {
     }
 
     /// Router logits `[rows, experts]` of a sparse layer; none for a dense one.
-    pub fn router_logits(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Option<Vec<f32>> {
-        let FeedForward::Sparse { router } = &self.layers[layer].feed_forward else { return None };
+    pub fn router_logits(
+        &self,
+        layer: usize,
+        normed: &[f32],
+        scratch: &mut Scratch,
+    ) -> Option<Vec<f32>> {
+        let FeedForward::Sparse { router } = &self.layers[layer].feed_forward else {
+            return None;
+        };
         let rows = normed.len() / self.config.hidden_size;
         let mut logits = vec![0.0; rows * router.rows()];
-        matmul(router.view(), normed, rows, &mut logits, &mut scratch.transposed);
+        matmul(
+            router.view(),
+            normed,
+            rows,
+            &mut logits,
+            &mut scratch.transposed,
+        );
         Some(logits)
     }
 
     /// Output of a dense layer's block; none for a sparse one.
     pub fn dense(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Option<Vec<f32>> {
-        let FeedForward::Dense { gate, up, down } = &self.layers[layer].feed_forward else { return None };
-        let block = Gated { gate: gate.view(), up: up.view(), down: down.view() };
+        let FeedForward::Dense { gate, up, down } = &self.layers[layer].feed_forward else {
+            return None;
+        };
+        let block = Gated {
+            gate: gate.view(),
+            up: up.view(),
+            down: down.view(),
+        };
         let mut out = vec![0.0; normed.len()];
-        block.apply(normed, normed.len() / self.config.hidden_size, &mut out, scratch);
+        block.apply(
+            normed,
+            normed.len() / self.config.hidden_size,
+            &mut out,
+            scratch,
+        );
         Some(out)
     }
 
@@ -121,7 +152,13 @@ impl Thinker {
         let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
         let rows = normed.len() / self.config.hidden_size;
         let mut logits = vec![0.0; rows * head.rows()];
-        matmul(head.view(), normed, rows, &mut logits, &mut scratch.transposed);
+        matmul(
+            head.view(),
+            normed,
+            rows,
+            &mut logits,
+            &mut scratch.transposed,
+        );
         logits
     }
 

@@ -4,4 +4,6 @@ mod runner;
 mod script;
 
 pub use runner::{RunError, run};
-pub use script::{Expectation, Scenario, ScenarioError, Scripted, ScriptedKind, SensorDeclaration, state_named};
+pub use script::{
+    Expectation, Scenario, ScenarioError, Scripted, ScriptedKind, SensorDeclaration, state_named,
+};

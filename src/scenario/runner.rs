@@ -16,7 +16,9 @@ pub enum RunError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// It does not come to an end.
-    #[error("the scenario did not come to an end within {ticks} ticks: something is still open; its script asks for {asked}")]
+    #[error(
+        "the scenario did not come to an end within {ticks} ticks: something is still open; its script asks for {asked}"
+    )]
     Endless {
         /// Ticks that were run.
         ticks: u64,
@@ -56,7 +58,10 @@ pub async fn run(
             break;
         }
         if tick > scenario.ticks + OVERTIME_TICKS {
-            return Err(RunError::Endless { ticks: tick, asked: scenario.ticks });
+            return Err(RunError::Endless {
+                ticks: tick,
+                asked: scenario.ticks,
+            });
         }
         for answer in core.tick(sink).await? {
             if let Some(expected) = expected.remove(&answer.id) {
@@ -74,9 +79,21 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
     let text = entry.text.clone().unwrap_or_default();
     let (source, urgency) = (entry.source.clone(), entry.urgency);
     Some(match entry.kind {
-        ScriptedKind::Text => Observation::Text { source, text, urgency },
-        ScriptedKind::Question => Observation::Question { source, text, urgency },
-        ScriptedKind::Alarm => Observation::Alarm { source, text, urgency },
+        ScriptedKind::Text => Observation::Text {
+            source,
+            text,
+            urgency,
+        },
+        ScriptedKind::Question => Observation::Question {
+            source,
+            text,
+            urgency,
+        },
+        ScriptedKind::Alarm => Observation::Alarm {
+            source,
+            text,
+            urgency,
+        },
         ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),
         ScriptedKind::Sensor => {
             let name = entry.sensor.clone()?;
@@ -106,37 +123,71 @@ fn judge(
         .iter()
         .map(|(answer, expected)| {
             let asked = answer.question.lines().last().unwrap_or_default();
-            let text = format!("“{asked}” is answered “{expected}” (the answer was “{}”)", answer.text);
+            let text = format!(
+                "“{asked}” is answered “{expected}” (the answer was “{}”)",
+                answer.text
+            );
             (text, answer.text == *expected)
         })
         .collect();
-    verdicts.extend(scenario.expect.iter().map(|expectation| verdict(expectation, &summary, entered)));
+    verdicts.extend(
+        scenario
+            .expect
+            .iter()
+            .map(|expectation| verdict(expectation, &summary, entered)),
+    );
     for (text, met) in verdicts {
-        *(if met { &mut summary.expectations_met } else { &mut summary.expectations_failed }) += 1;
-        sink(Event { tick, kind: EventKind::Expectation { text, met } });
+        *(if met {
+            &mut summary.expectations_met
+        } else {
+            &mut summary.expectations_failed
+        }) += 1;
+        sink(Event {
+            tick,
+            kind: EventKind::Expectation { text, met },
+        });
     }
-    sink(Event { tick, kind: EventKind::Summary(summary.clone()) });
+    sink(Event {
+        tick,
+        kind: EventKind::Summary(summary.clone()),
+    });
     summary
 }
 
 fn verdict(expectation: &Expectation, summary: &Summary, entered: &[State]) -> (String, bool) {
-    let stands_for = |name: &str, state: State| state_named(name).is_some_and(|states| states.contains(&state));
-    let went = entered.iter().map(|state| format!("{state:?}").to_lowercase()).collect::<Vec<_>>().join(", ");
+    let stands_for =
+        |name: &str, state: State| state_named(name).is_some_and(|states| states.contains(&state));
+    let went = entered
+        .iter()
+        .map(|state| format!("{state:?}").to_lowercase())
+        .collect::<Vec<_>>()
+        .join(", ");
     match expectation {
         Expectation::States(names) => {
             let mut left = names.iter().peekable();
             for state in entered {
                 left.next_if(|name| stands_for(name, *state));
             }
-            (format!("states {} in this order (it went {went})", names.join(", ")), left.peek().is_none())
+            (
+                format!("states {} in this order (it went {went})", names.join(", ")),
+                left.peek().is_none(),
+            )
         }
         Expectation::Never(names) => {
-            let met = !entered.iter().any(|state| names.iter().any(|name| stands_for(name, *state)));
+            let met = !entered
+                .iter()
+                .any(|state| names.iter().any(|name| stands_for(name, *state)));
             (format!("never {} (it went {went})", names.join(", ")), met)
         }
         Expectation::WithinLimit(wanted) => {
-            let within = summary.limit_bytes.is_none_or(|limit| summary.peak_rss_bytes <= limit);
-            let text = if *wanted { "peak memory is within the limit" } else { "peak memory is beyond the limit" };
+            let within = summary
+                .limit_bytes
+                .is_none_or(|limit| summary.peak_rss_bytes <= limit);
+            let text = if *wanted {
+                "peak memory is within the limit"
+            } else {
+                "peak memory is beyond the limit"
+            };
             (text.to_owned(), within == *wanted)
         }
         Expectation::MeanLossBelow(bound) => {

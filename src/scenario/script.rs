@@ -97,7 +97,8 @@ pub struct SensorDeclaration {
 impl SensorDeclaration {
     /// What is left of the reserve, in [0, 1]; none for a sensor that is no reserve.
     pub fn level(&self, value: f64) -> Option<f64> {
-        self.reserve.map(|(empty, full)| ((value - empty) / (full - empty)).clamp(0.0, 1.0))
+        self.reserve
+            .map(|(empty, full)| ((value - empty) / (full - empty)).clamp(0.0, 1.0))
     }
 }
 
@@ -177,8 +178,10 @@ impl Scenario {
     /// # Errors
     /// Names the file and the line or entry that is wrong.
     pub fn read(path: &Path) -> Result<Self, ScenarioError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ScenarioError::File { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ScenarioError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(path, &text)
     }
 
@@ -187,15 +190,25 @@ impl Scenario {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
-        let mut scenario: Scenario = toml::from_str(text)
-            .map_err(|error| ScenarioError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+        let mut scenario: Scenario =
+            toml::from_str(text).map_err(|error| ScenarioError::Syntax {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
         for (index, entry) in scenario.observe.iter_mut().enumerate() {
             if let Some(file) = &entry.file {
                 let file = path.parent().unwrap_or(Path::new("")).join(file);
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|source| ScenarioError::File { path: file.clone(), source })?;
+                let text =
+                    std::fs::read_to_string(&file).map_err(|source| ScenarioError::File {
+                        path: file.clone(),
+                        source,
+                    })?;
                 if entry.text.replace(text).is_some() {
-                    return Err(value(path, format!("observe number {}", index + 1), "has both `text` and `file`: keep one"));
+                    return Err(value(
+                        path,
+                        format!("observe number {}", index + 1),
+                        "has both `text` and `file`: keep one",
+                    ));
                 }
             }
         }
@@ -213,17 +226,32 @@ impl Scenario {
                 return Err(value(path, what(), "`range` must be [low, high]"));
             }
             if sensor.reserve.is_some_and(|(empty, full)| !(empty != full)) {
-                return Err(value(path, what(), "`reserve` must be [empty, full], two different values"));
+                return Err(value(
+                    path,
+                    what(),
+                    "`reserve` must be [empty, full], two different values",
+                ));
             }
         }
         let mut before = 0;
         for (index, entry) in self.observe.iter().enumerate() {
-            let what = || format!("observe number {} (at = {}, {:?})", index + 1, entry.at, entry.kind);
+            let what = || {
+                format!(
+                    "observe number {} (at = {}, {:?})",
+                    index + 1,
+                    entry.at,
+                    entry.kind
+                )
+            };
             if let Some(problem) = self.problem(entry) {
                 return Err(value(path, what(), problem));
             }
             if entry.at < before {
-                return Err(value(path, what(), "is earlier than the entry before it: keep them in order of time"));
+                return Err(value(
+                    path,
+                    what(),
+                    "is earlier than the entry before it: keep them in order of time",
+                ));
             }
             before = entry.at;
         }
@@ -231,12 +259,17 @@ impl Scenario {
             if let Expectation::States(names) | Expectation::Never(names) = expectation
                 && let Some(name) = names.iter().find(|name| state_named(name).is_none())
             {
-                let problem = "is no state; expected wake, focus, rest, dream, threat, depletion or crisis";
+                let problem =
+                    "is no state; expected wake, focus, rest, dream, threat, depletion or crisis";
                 return Err(value(path, format!("expect: `{name}`"), problem));
             }
         }
         if self.chunk_tokens == 0 || self.context_tokens < 2 {
-            return Err(value(path, "context".into(), "`chunk_tokens` must be at least 1, `context_tokens` at least 2"));
+            return Err(value(
+                path,
+                "context".into(),
+                "`chunk_tokens` must be at least 1, `context_tokens` at least 2",
+            ));
         }
         Ok(())
     }
@@ -245,18 +278,32 @@ impl Scenario {
         if !(0.0..=1.0).contains(&entry.urgency) {
             return Some("`urgency` must be in [0, 1]");
         }
-        let known = entry.sensor.as_ref().is_some_and(|sensor| self.sensors.contains_key(sensor));
+        let known = entry
+            .sensor
+            .as_ref()
+            .is_some_and(|sensor| self.sensors.contains_key(sensor));
         let number = entry.value.is_some_and(f64::is_finite);
         match entry.kind {
             ScriptedKind::Text | ScriptedKind::Question | ScriptedKind::Alarm
-                if entry.text.as_ref().is_none_or(|text| text.trim().is_empty()) =>
+                if entry
+                    .text
+                    .as_ref()
+                    .is_none_or(|text| text.trim().is_empty()) =>
             {
                 Some("needs a `text`")
             }
-            ScriptedKind::Text if entry.expect.is_some() => Some("a text is not answered: `expect` belongs to a question or alarm"),
-            ScriptedKind::Sensor if !known => Some("needs a `sensor` that is declared under [sensors]"),
+            ScriptedKind::Text if entry.expect.is_some() => {
+                Some("a text is not answered: `expect` belongs to a question or alarm")
+            }
+            ScriptedKind::Sensor if !known => {
+                Some("needs a `sensor` that is declared under [sensors]")
+            }
             ScriptedKind::Sensor if !number => Some("needs a `value`"),
-            ScriptedKind::Feedback if !entry.value.is_some_and(|value| (-1.0..=1.0).contains(&value)) => {
+            ScriptedKind::Feedback
+                if !entry
+                    .value
+                    .is_some_and(|value| (-1.0..=1.0).contains(&value)) =>
+            {
                 Some("needs a `value` in [-1, 1]")
             }
             _ => None,
@@ -265,7 +312,11 @@ impl Scenario {
 }
 
 fn value(path: &Path, what: String, problem: &str) -> ScenarioError {
-    ScenarioError::Value { path: path.to_owned(), what, problem: problem.to_owned() }
+    ScenarioError::Value {
+        path: path.to_owned(),
+        what,
+        problem: problem.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -280,14 +331,26 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let cases = [
             ("name = 'a'\nticks = 5\nlimt = '1MiB'", "limt"),
-            ("name = 'a'\nticks = 5\n[[observe]]\nat = 1\nkind = 'shout'", "line 5"),
-            ("name = 'a'\nticks = 5\n[[observe]]\nat = 1\nkind = 'text'", "needs a `text`"),
-            ("name = 'a'\nticks = 5\n[[observe]]\nat = 1\nkind = 'sensor'\nsensor = 'x'\nvalue = 1", "declared"),
+            (
+                "name = 'a'\nticks = 5\n[[observe]]\nat = 1\nkind = 'shout'",
+                "line 5",
+            ),
+            (
+                "name = 'a'\nticks = 5\n[[observe]]\nat = 1\nkind = 'text'",
+                "needs a `text`",
+            ),
+            (
+                "name = 'a'\nticks = 5\n[[observe]]\nat = 1\nkind = 'sensor'\nsensor = 'x'\nvalue = 1",
+                "declared",
+            ),
             (
                 "name = 'a'\nticks = 5\n[[observe]]\nat = 4\nkind = 'text'\ntext = 'b'\n[[observe]]\nat = 1\nkind = 'text'\ntext = 'b'",
                 "order of time",
             ),
-            ("name = 'a'\nticks = 5\n[[expect]]\nstates = ['awake']", "awake"),
+            (
+                "name = 'a'\nticks = 5\n[[expect]]\nstates = ['awake']",
+                "awake",
+            ),
         ];
         for (text, expected) in cases {
             let error = parse(text).expect_err(text).to_string();

@@ -112,17 +112,25 @@ impl SlotArena {
             ready: Condvar::new(),
             reader,
         });
-        let thread = std::thread::Builder::new().name("expert-reader".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || read_until_closed(&shared)
-        })?;
-        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
+        let thread = std::thread::Builder::new()
+            .name("expert-reader".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || read_until_closed(&shared)
+            })?;
+        Ok(Arc::new(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }))
     }
 
     /// Whether the slot's expert is in memory now.
     pub fn is_ready(&self, slot: SlotId) -> bool {
         let state = lock(&self.shared);
-        matches!(state.slots.get(slot.0 as usize).map(|slot| &slot.contents), Some(Contents::Ready(_)))
+        matches!(
+            state.slots.get(slot.0 as usize).map(|slot| &slot.contents),
+            Some(Contents::Ready(_))
+        )
     }
 
     /// The expert's record, once it is in memory; blocks until then.
@@ -153,11 +161,18 @@ impl SlotArena {
                 return Err(ReadError {
                     key,
                     component: component_name(key),
-                    reason: format!("{reason} (slot {}): this is a fault of the program, please report it", slot.0),
+                    reason: format!(
+                        "{reason} (slot {}): this is a fault of the program, please report it",
+                        slot.0
+                    ),
                 });
             }
             blocked.get_or_insert_with(Instant::now);
-            state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -172,7 +187,12 @@ impl SlotArena {
                 _ => 0,
             })
             .sum();
-        held + state.free.values().flatten().map(Mapped::mapped_bytes).sum::<usize>()
+        held + state
+            .free
+            .values()
+            .flatten()
+            .map(Mapped::mapped_bytes)
+            .sum::<usize>()
     }
 
     /// Totals since the start.
@@ -193,7 +213,12 @@ impl Drop for SlotArena {
     fn drop(&mut self) {
         lock(&self.shared).closing = true;
         self.shared.work.notify_all();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(thread) = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             // The thread only ends early by a panic, which it has already reported.
             let _ = thread.join();
         }
@@ -205,7 +230,11 @@ impl ExpertSource for SlotArena {
         let mut state = lock(&self.shared);
         let index = slot.0 as usize;
         while state.slots.len() <= index {
-            state.slots.push(Slot { contents: Contents::Empty, key: None, generation: 0 });
+            state.slots.push(Slot {
+                contents: Contents::Empty,
+                key: None,
+                generation: 0,
+            });
         }
         let entry = &mut state.slots[index];
         entry.contents = Contents::Pending;
@@ -223,7 +252,10 @@ impl ExpertSource for SlotArena {
 
     fn promote(&self, slot: SlotId) {
         let mut state = lock(&self.shared);
-        if let Some(at) = state.speculative.iter().position(|(queued, _)| *queued == slot)
+        if let Some(at) = state
+            .speculative
+            .iter()
+            .position(|(queued, _)| *queued == slot)
             && let Some(queued) = state.speculative.remove(at)
         {
             state.demand.push_back(queued);
@@ -232,7 +264,9 @@ impl ExpertSource for SlotArena {
 
     fn evict(&self, slot: SlotId) {
         let mut state = lock(&self.shared);
-        let Some(entry) = state.slots.get_mut(slot.0 as usize) else { return };
+        let Some(entry) = state.slots.get_mut(slot.0 as usize) else {
+            return;
+        };
         entry.key = None;
         entry.generation += 1;
         if let Contents::Ready(memory) = std::mem::replace(&mut entry.contents, Contents::Empty)
@@ -264,14 +298,25 @@ fn read_until_closed(shared: &Shared) {
         if state.closing {
             return;
         }
-        let Some((slot, generation)) = state.demand.pop_front().or_else(|| state.speculative.pop_front()) else {
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let Some((slot, generation)) = state
+            .demand
+            .pop_front()
+            .or_else(|| state.speculative.pop_front())
+        else {
+            state = shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
             continue;
         };
-        let Some(key) = current_key(&state, slot, generation) else { continue };
-        let reusable = shared.reader.slot_bytes(key).ok().and_then(|bytes| {
-            state.free.get_mut(&bytes).and_then(Vec::pop)
-        });
+        let Some(key) = current_key(&state, slot, generation) else {
+            continue;
+        };
+        let reusable = shared
+            .reader
+            .slot_bytes(key)
+            .ok()
+            .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
         drop(state);
         let started = Instant::now();
         let outcome = read_with_retry(shared, key, reusable);
@@ -293,11 +338,19 @@ fn read_until_closed(shared: &Shared) {
 
 /// The expert that the slot is to hold, unless the slot has moved on since it was queued.
 fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey> {
-    state.slots.get(slot.0 as usize).filter(|slot| slot.generation == generation).and_then(|slot| slot.key)
+    state
+        .slots
+        .get(slot.0 as usize)
+        .filter(|slot| slot.generation == generation)
+        .and_then(|slot| slot.key)
 }
 
 /// One retry: a second failure ends the run.
-fn read_with_retry(shared: &Shared, key: ExpertKey, reusable: Option<Mapped>) -> Result<Mapped, ReadError> {
+fn read_with_retry(
+    shared: &Shared,
+    key: ExpertKey,
+    reusable: Option<Mapped>,
+) -> Result<Mapped, ReadError> {
     let system = |error: std::io::Error| ReadError {
         key,
         component: component_name(key),
@@ -330,7 +383,11 @@ mod tests {
         }
         fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
             if self.reads.fetch_add(1, Ordering::SeqCst) < self.fail_first {
-                return Err(ReadError { key, component: "thinker", reason: "told to fail".into() });
+                return Err(ReadError {
+                    key,
+                    component: "thinker",
+                    reason: "told to fail".into(),
+                });
             }
             memory.pages_mut().fill(key.expert as u8);
             Ok(())
@@ -338,11 +395,21 @@ mod tests {
     }
 
     fn arena(fail_first: u32) -> Arc<SlotArena> {
-        SlotArena::new(Arc::new(Counting { reads: AtomicU32::new(0), fail_first })).expect("a thread")
+        SlotArena::new(Arc::new(Counting {
+            reads: AtomicU32::new(0),
+            fail_first,
+        }))
+        .expect("a thread")
     }
 
     fn key(expert: u16) -> ExpertKey {
-        ExpertKey { layer: LayerKey { module: Module::Thinker, layer: 0 }, expert }
+        ExpertKey {
+            layer: LayerKey {
+                module: Module::Thinker,
+                layer: 0,
+            },
+            expert,
+        }
     }
 
     #[test]
@@ -350,12 +417,18 @@ mod tests {
         let arena = arena(0);
         arena.admit(key(7), SlotId(3), false);
         arena.settle();
-        assert_eq!(arena.wait(key(7), SlotId(3)).expect("read").bytes()[9_999], 7);
+        assert_eq!(
+            arena.wait(key(7), SlotId(3)).expect("read").bytes()[9_999],
+            7
+        );
         assert_eq!(arena.mapped_bytes(), 12_288);
         arena.evict(SlotId(3));
         arena.settle();
         assert_eq!(arena.mapped_bytes(), 0);
-        assert!(arena.wait(key(7), SlotId(3)).is_err(), "an evicted expert is not served");
+        assert!(
+            arena.wait(key(7), SlotId(3)).is_err(),
+            "an evicted expert is not served"
+        );
     }
 
     #[test]

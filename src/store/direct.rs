@@ -30,7 +30,11 @@ pub struct DirectReader {
 impl DirectReader {
     /// A reader of `source`.
     pub fn new(source: Arc<dyn WeightSource>) -> Self {
-        Self { source, bounce: Mutex::new(None), shards: Mutex::new(BTreeMap::new()) }
+        Self {
+            source,
+            bounce: Mutex::new(None),
+            shards: Mutex::new(BTreeMap::new()),
+        }
     }
 
     fn record(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
@@ -39,7 +43,11 @@ impl DirectReader {
             Module::Talker => Component::Talker,
         };
         self.source
-            .expert(component, usize::from(key.layer.layer), usize::from(key.expert))
+            .expert(
+                component,
+                usize::from(key.layer.layer),
+                usize::from(key.expert),
+            )
             .map_err(|error| failed(key, error.to_string()))
     }
 
@@ -55,21 +63,34 @@ impl DirectReader {
         Ok(file)
     }
 
-    fn read_segment(&self, segment: &Segment, keep: bool, memory: &mut Mapped) -> std::io::Result<()> {
+    fn read_segment(
+        &self,
+        segment: &Segment,
+        keep: bool,
+        memory: &mut Mapped,
+    ) -> std::io::Result<()> {
         let file = self.file(segment, keep)?;
         let (offset, len, at) = (segment.offset, segment.len_bytes, segment.at);
         let end = at + round_up_to_page(len);
-        if offset.is_multiple_of(PAGE_BYTES as u64) && at.is_multiple_of(PAGE_BYTES) && end <= memory.mapped_bytes() {
+        if offset.is_multiple_of(PAGE_BYTES as u64)
+            && at.is_multiple_of(PAGE_BYTES)
+            && end <= memory.mapped_bytes()
+        {
             return read_exactly(&file, &mut memory.pages_mut()[at..end], offset, len);
         }
         let start = offset / PAGE_BYTES as u64 * PAGE_BYTES as u64;
         let skip = (offset - start) as usize;
         let wanted = round_up_to_page(skip + len);
         let mut bounce = self.bounce.lock().unwrap_or_else(PoisonError::into_inner);
-        if bounce.as_ref().is_none_or(|bounce| bounce.mapped_bytes() < wanted) {
+        if bounce
+            .as_ref()
+            .is_none_or(|bounce| bounce.mapped_bytes() < wanted)
+        {
             *bounce = Some(Mapped::new(wanted)?);
         }
-        let Some(bounce) = bounce.as_mut() else { return Err(std::io::Error::other("no bounce buffer")) };
+        let Some(bounce) = bounce.as_mut() else {
+            return Err(std::io::Error::other("no bounce buffer"));
+        };
         let pages = &mut bounce.pages_mut()[..wanted];
         read_exactly(&file, pages, start, skip + len)?;
         memory.pages_mut()[at..at + len].copy_from_slice(&pages[skip..skip + len]);
@@ -86,7 +107,13 @@ impl RecordReader for DirectReader {
         let record = self.record(key)?;
         let len = record.len_bytes;
         if memory.len() < len || record.segments.iter().any(|s| s.at + s.len_bytes > len) {
-            return Err(failed(key, format!("its record of {len} bytes does not fit its slot of {}", memory.len())));
+            return Err(failed(
+                key,
+                format!(
+                    "its record of {len} bytes does not fit its slot of {}",
+                    memory.len()
+                ),
+            ));
         }
         let keep = record.segments.len() > 1;
         for segment in &record.segments {
@@ -112,7 +139,11 @@ impl RecordReader for DirectReader {
 }
 
 fn failed(key: ExpertKey, reason: String) -> ReadError {
-    ReadError { key, component: component_name(key), reason }
+    ReadError {
+        key,
+        component: component_name(key),
+        reason,
+    }
 }
 
 /// Opens for direct reads; where the file system has none (tmpfs), for ordinary ones.
@@ -126,7 +157,12 @@ fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
 }
 
 /// Reads at least `wanted` bytes into whole pages; a file may end inside the last one.
-fn read_exactly(file: &OwnedFd, pages: &mut [u8], offset: u64, wanted: usize) -> std::io::Result<()> {
+fn read_exactly(
+    file: &OwnedFd,
+    pages: &mut [u8],
+    offset: u64,
+    wanted: usize,
+) -> std::io::Result<()> {
     let mut done = 0;
     while done < wanted {
         let read = match rustix::io::pread(file, &mut pages[done..], offset + done as u64) {

@@ -51,7 +51,10 @@ impl Account {
 
     pub(super) fn read(&mut self, measures: &[TokenMeasure]) {
         let sums = self.now();
-        sums.loss += measures.iter().map(|measure| f64::from(measure.nll)).sum::<f64>();
+        sums.loss += measures
+            .iter()
+            .map(|measure| f64::from(measure.nll))
+            .sum::<f64>();
         sums.losses += measures.len() as u64;
     }
 
@@ -73,7 +76,11 @@ impl Account {
         let one = |sums: &Sums| StateSummary {
             ticks: sums.ticks,
             tokens: sums.tokens,
-            tokens_per_second: if sums.seconds > 0.0 { sums.tokens as f64 / sums.seconds } else { 0.0 },
+            tokens_per_second: if sums.seconds > 0.0 {
+                sums.tokens as f64 / sums.seconds
+            } else {
+                0.0
+            },
             hit_rate: sums.hits as f64 / (sums.hits + sums.misses).max(1) as f64,
             bytes_per_token: sums.miss_bytes as f64 / sums.tokens.max(1) as f64,
             mean_loss: mean(sums.loss, sums.losses),
@@ -87,7 +94,10 @@ impl Account {
                 states.values().map(|sums| sums.loss).sum(),
                 states.values().map(|sums| sums.losses).sum(),
             ),
-            states: states.iter().map(|(state, sums)| (name(state), one(sums))).collect(),
+            states: states
+                .iter()
+                .map(|(state, sums)| (name(state), one(sums)))
+                .collect(),
             expectations_met: 0,
             expectations_failed: 0,
         }

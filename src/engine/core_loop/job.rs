@@ -44,7 +44,15 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(id: u64, want: Want, source: String, text: String, tokens: Vec<u32>) -> Self {
-        Self { id, want, source, text, answer: String::new(), stage: Stage::Waiting(tokens), waited: 0 }
+        Self {
+            id,
+            want,
+            source,
+            text,
+            answer: String::new(),
+            stage: Stage::Waiting(tokens),
+            waited: 0,
+        }
     }
 
     pub(super) fn is_request(&self) -> bool {

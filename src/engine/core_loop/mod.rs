@@ -94,7 +94,12 @@ impl CoreLoop {
     ///
     /// # Errors
     /// When the system has no memory for the context.
-    pub fn new(engine: Engine, text: Text, sampling: Sampling, answer_tokens: usize) -> Result<Self, EngineError> {
+    pub fn new(
+        engine: Engine,
+        text: Text,
+        sampling: Sampling,
+        answer_tokens: usize,
+    ) -> Result<Self, EngineError> {
         let kv = engine.new_sequence()?;
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
         Ok(Self {
@@ -121,7 +126,9 @@ impl CoreLoop {
 
     /// The state in force; Wake before the first tick.
     pub fn state(&self) -> State {
-        self.before.as_ref().map_or(State::Wake, |orientation| orientation.directives.state)
+        self.before
+            .as_ref()
+            .map_or(State::Wake, |orientation| orientation.directives.state)
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -150,7 +157,9 @@ impl CoreLoop {
         let orientation = self.engine.orient(arrivals).await?;
         self.report_orientation(&orientation, sink);
         if feedback.is_some() {
-            self.engine.learn(&orientation, Vec::new(), Vec::new(), feedback).await?;
+            self.engine
+                .learn(&orientation, Vec::new(), Vec::new(), feedback)
+                .await?;
         }
         let answers = self.act(&orientation, sink).await?;
         self.before = Some(orientation);
@@ -158,7 +167,11 @@ impl CoreLoop {
     }
 
     /// Takes everything out of the inbox.
-    fn receive(&mut self, arrivals: &mut Arrivals, sink: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+    fn receive(
+        &mut self,
+        arrivals: &mut Arrivals,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
         while let Some((id, observation)) = self.inbox.pop_front() {
             arrivals.events_in += 1;
             let mut seen = Observed {
@@ -170,20 +183,38 @@ impl CoreLoop {
                 tokens: 0,
             };
             let (want, source, text, urgency) = match observation {
-                Observation::Text { source, text, urgency } => (Want::Nothing, source, text, urgency),
-                Observation::Question { source, text, urgency } => (Want::Answer, source, text, urgency),
-                Observation::Alarm { source, text, urgency } => (Want::AlarmAnswer, source, text, urgency),
+                Observation::Text {
+                    source,
+                    text,
+                    urgency,
+                } => (Want::Nothing, source, text, urgency),
+                Observation::Question {
+                    source,
+                    text,
+                    urgency,
+                } => (Want::Answer, source, text, urgency),
+                Observation::Alarm {
+                    source,
+                    text,
+                    urgency,
+                } => (Want::AlarmAnswer, source, text, urgency),
                 Observation::Sensor(reading) => {
                     (seen.kind, seen.value) = ("sensor", Some(reading.value));
                     seen.source.clone_from(&reading.name);
                     arrivals.sensors.push(reading);
-                    sink(Event { tick: self.engine.tick(), kind: EventKind::Observation(seen) });
+                    sink(Event {
+                        tick: self.engine.tick(),
+                        kind: EventKind::Observation(seen),
+                    });
                     continue;
                 }
                 Observation::Feedback(value) => {
                     (seen.kind, seen.value) = ("feedback", Some(f64::from(value)));
                     arrivals.feedback = Some(value);
-                    sink(Event { tick: self.engine.tick(), kind: EventKind::Observation(seen) });
+                    sink(Event {
+                        tick: self.engine.tick(),
+                        kind: EventKind::Observation(seen),
+                    });
                     continue;
                 }
             };
@@ -194,7 +225,10 @@ impl CoreLoop {
             (seen.urgency, seen.tokens) = (urgency, tokens.len());
             seen.source.clone_from(&source);
             seen.text = Some(text.clone());
-            sink(Event { tick: self.engine.tick(), kind: EventKind::Observation(seen) });
+            sink(Event {
+                tick: self.engine.tick(),
+                kind: EventKind::Observation(seen),
+            });
             self.enqueue(Job::new(id, want, source, text, tokens));
         }
         Ok(())
@@ -203,20 +237,33 @@ impl CoreLoop {
     fn tokens_of(&self, want: Want, text: &str) -> Result<Vec<u32>, EngineError> {
         if want == Want::Nothing {
             let tokens = self.text.encode(text)?;
-            return if tokens.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(tokens) };
+            return if tokens.is_empty() {
+                Err(EngineError::EmptyPrompt)
+            } else {
+                Ok(tokens)
+            };
         }
-        let messages = [Message { role: "user", content: text.to_owned() }];
+        let messages = [Message {
+            role: "user",
+            content: text.to_owned(),
+        }];
         let tokens = self.text.encode(&self.text.render(&messages)?)?;
         let needed = tokens.len() + self.answer_tokens;
         if needed > self.kv.capacity() {
-            return Err(EngineError::ContextFull { needed, capacity: self.kv.capacity() });
+            return Err(EngineError::ContextFull {
+                needed,
+                capacity: self.kv.capacity(),
+            });
         }
         Ok(tokens)
     }
 
     /// Behind everything of the same or greater urgency of kind; what is under way is not interrupted in an answer.
     fn enqueue(&mut self, job: Job) {
-        let at = self.jobs.iter().position(|other| other.want < job.want && !other.is_answering());
+        let at = self
+            .jobs
+            .iter()
+            .position(|other| other.want < job.want && !other.is_answering());
         self.jobs.insert(at.unwrap_or(self.jobs.len()), job);
     }
 
@@ -224,7 +271,11 @@ impl CoreLoop {
         let tick = orientation.tick;
         let mut emit = |kind| sink(Event { tick, kind });
         if let Some(change) = orientation.directives.transition {
-            emit(EventKind::State { from: change.from, to: change.to, cause: change.cause });
+            emit(EventKind::State {
+                from: change.from,
+                to: change.to,
+                cause: change.cause,
+            });
         }
         let salience = orientation.report.salience;
         emit(EventKind::Salience(SalienceEvent {
@@ -239,7 +290,8 @@ impl CoreLoop {
         let directive = orientation.directive;
         let same = |before: &Orientation| {
             let before = before.directive;
-            (before.k, before.expert_bytes, before.state) == (directive.k, directive.expert_bytes, directive.state)
+            (before.k, before.expert_bytes, before.state)
+                == (directive.k, directive.expert_bytes, directive.state)
         };
         if !self.before.as_ref().is_some_and(same) {
             emit(EventKind::Directive {
@@ -307,13 +359,23 @@ impl CoreLoop {
                 Box::pin(self.step(job, orientation, sink)).await
             }
             Stage::Reading(reading) => {
-                let step = reading.step(&mut self.engine, &mut self.kv, orientation).await?;
+                let step = reading
+                    .step(&mut self.engine, &mut self.kv, orientation)
+                    .await?;
                 self.account.read(&step.measures);
                 let mean_loss = reading.mean_loss();
-                self.report_forward(orientation, &step.forward, step.tokens, sink).await?;
+                self.report_forward(orientation, &step.forward, step.tokens, sink)
+                    .await?;
                 if job.want == Want::Nothing {
-                    let kind = EventKind::Read { source: job.source.clone(), tokens: step.tokens, mean_loss };
-                    sink(Event { tick: orientation.tick, kind });
+                    let kind = EventKind::Read {
+                        source: job.source.clone(),
+                        tokens: step.tokens,
+                        mean_loss,
+                    };
+                    sink(Event {
+                        tick: orientation.tick,
+                        kind,
+                    });
                 }
                 if !reading.is_done() {
                     return Ok(None);
@@ -331,12 +393,17 @@ impl CoreLoop {
                 Ok(None)
             }
             Stage::Answering(answering, stream) => {
-                let step = answering.step(&mut self.engine, &mut self.kv, orientation).await?;
+                let step = answering
+                    .step(&mut self.engine, &mut self.kv, orientation)
+                    .await?;
                 let ended = answering.ended;
                 if let Some(token) = step.token {
                     let shown = stream.push(&self.text, token)?;
                     job.answer.push_str(&shown);
-                    sink(Event { tick: orientation.tick, kind: EventKind::Token { text: shown } });
+                    sink(Event {
+                        tick: orientation.tick,
+                        kind: EventKind::Token { text: shown },
+                    });
                 }
                 self.carried.last_token = Some(step.measure);
                 if let Some(forward) = &step.forward {
@@ -384,7 +451,13 @@ impl CoreLoop {
         });
         if forward.denied_mass > 0.0 {
             let experts = forward.denied_count;
-            sink(Event { tick, kind: EventKind::Denied { mass: forward.denied_mass, experts } });
+            sink(Event {
+                tick,
+                kind: EventKind::Denied {
+                    mass: forward.denied_mass,
+                    experts,
+                },
+            });
         }
         self.account.step(forward, tokens);
         Ok(())
@@ -396,16 +469,30 @@ impl CoreLoop {
         ended: Ended,
         sink: &mut dyn FnMut(Event),
     ) -> Result<Option<Answer>, EngineError> {
-        if job.want == Want::Nothing { Ok(None) } else { self.finish(job, ended, sink).map(Some) }
+        if job.want == Want::Nothing {
+            Ok(None)
+        } else {
+            self.finish(job, ended, sink).map(Some)
+        }
     }
 
-    fn finish(&mut self, mut job: Job, ended: Ended, sink: &mut dyn FnMut(Event)) -> Result<Answer, EngineError> {
+    fn finish(
+        &mut self,
+        mut job: Job,
+        ended: Ended,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Answer, EngineError> {
         let mut tokens = 0;
         if let Stage::Answering(answering, stream) = &mut job.stage {
             job.answer.push_str(&stream.finish(&self.text)?);
             tokens = answering.tokens.len();
         }
-        let answer = Answer { id: job.id, question: job.text, text: job.answer.trim().to_owned(), ended };
+        let answer = Answer {
+            id: job.id,
+            question: job.text,
+            text: job.answer.trim().to_owned(),
+            ended,
+        };
         sink(Event {
             tick: self.engine.tick(),
             kind: EventKind::Answer {

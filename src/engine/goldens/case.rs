@@ -16,7 +16,9 @@ pub enum CaseError {
         reason: String,
     },
     /// Nothing to compare with.
-    #[error("{path} holds no golden (`<case>.safetensors` beside `<case>.json`): give a folder such as CHECKPOINT/goldens")]
+    #[error(
+        "{path} holds no golden (`<case>.safetensors` beside `<case>.json`): give a folder such as CHECKPOINT/goldens"
+    )]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -70,7 +72,9 @@ impl Inputs {
 
     /// The row's tokens without padding.
     pub fn tokens(&self, row: usize) -> Vec<u32> {
-        self.positions(row).map(|at| self.ids[row * self.width + at]).collect()
+        self.positions(row)
+            .map(|at| self.ids[row * self.width + at])
+            .collect()
     }
 
     /// Columns of the row that hold a token.
@@ -81,22 +85,35 @@ impl Inputs {
 
 impl Golden {
     fn parsed(&self) -> Result<SafeTensors<'_>, CaseError> {
-        SafeTensors::deserialize(&self.bytes).map_err(|error| self.error("(header)", error.to_string()))
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|error| self.error("(header)", error.to_string()))
     }
 
     pub(super) fn error(&self, tensor: &str, reason: String) -> CaseError {
-        CaseError::Tensor { case: self.case.clone(), tensor: tensor.into(), reason }
+        CaseError::Tensor {
+            case: self.case.clone(),
+            tensor: tensor.into(),
+            reason,
+        }
     }
 
     /// Shape and numbers of a float tensor, widened; none when there is none of that name.
     pub fn floats(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>, CaseError> {
         let parsed = self.parsed()?;
-        let Ok(view) = parsed.tensor(name) else { return Ok(None) };
+        let Ok(view) = parsed.tensor(name) else {
+            return Ok(None);
+        };
         let values = match view.dtype() {
-            Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Dtype::BF16 => {
-                view.data().chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
+            Dtype::F32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+            Dtype::BF16 => view
+                .data()
+                .chunks_exact(2)
+                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
             other => return Err(self.error(name, format!("is {other:?}, expected F32 or BF16"))),
         };
         Ok(Some((view.shape().to_vec(), values)))
@@ -105,12 +122,17 @@ impl Golden {
     /// Shape and numbers of an integer tensor; none when there is none of that name.
     pub fn integers(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>, CaseError> {
         let parsed = self.parsed()?;
-        let Ok(view) = parsed.tensor(name) else { return Ok(None) };
+        let Ok(view) = parsed.tensor(name) else {
+            return Ok(None);
+        };
         if view.dtype() != Dtype::I64 {
             return Err(self.error(name, format!("is {:?}, expected I64", view.dtype())));
         }
         let eight = |b: &[u8]| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-        Ok(Some((view.shape().to_vec(), view.data().chunks_exact(8).map(eight).collect())))
+        Ok(Some((
+            view.shape().to_vec(),
+            view.data().chunks_exact(8).map(eight).collect(),
+        )))
     }
 }
 
@@ -125,10 +147,16 @@ impl Case {
             ("code2wav.", "the vocoder"),
             ("n.", "positions of images, audio and video"),
         ];
-        let missing: Vec<&str> =
-            needs.iter().filter(|(prefix, _)| has(prefix)).map(|(_, part)| *part).collect();
+        let missing: Vec<&str> = needs
+            .iter()
+            .filter(|(prefix, _)| has(prefix))
+            .map(|(_, part)| *part)
+            .collect();
         if !missing.is_empty() {
-            return Some(format!("needs {}: not implemented yet", missing.join(" and ")));
+            return Some(format!(
+                "needs {}: not implemented yet",
+                missing.join(" and ")
+            ));
         }
         (!has("in.input_ids")).then(|| "has no in.input_ids: nothing to run".to_owned())
     }
@@ -138,9 +166,14 @@ impl Case {
     /// # Errors
     /// When it cannot be read.
     pub fn open(&self) -> Result<Golden, CaseError> {
-        let bytes = std::fs::read(&self.path)
-            .map_err(|error| CaseError::File { path: self.path.clone(), reason: error.to_string() })?;
-        Ok(Golden { bytes, case: self.name.clone() })
+        let bytes = std::fs::read(&self.path).map_err(|error| CaseError::File {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Golden {
+            bytes,
+            case: self.name.clone(),
+        })
     }
 
     /// The case's tokens.
@@ -149,63 +182,111 @@ impl Case {
     /// When they are missing or misshapen.
     pub fn inputs(&self, golden: &Golden) -> Result<Inputs, CaseError> {
         let name = "in.input_ids";
-        let (shape, ids) =
-            golden.integers(name)?.ok_or_else(|| golden.error(name, "is missing".into()))?;
+        let (shape, ids) = golden
+            .integers(name)?
+            .ok_or_else(|| golden.error(name, "is missing".into()))?;
         let width = match shape[..] {
             [_, width] if width > 0 => width,
-            _ => return Err(golden.error(name, format!("has shape {shape:?}, expected [rows, tokens]"))),
+            _ => {
+                return Err(golden.error(
+                    name,
+                    format!("has shape {shape:?}, expected [rows, tokens]"),
+                ));
+            }
         };
         let ids = ids
             .into_iter()
-            .map(|id| u32::try_from(id).map_err(|_| golden.error(name, format!("holds the id {id}"))))
+            .map(|id| {
+                u32::try_from(id).map_err(|_| golden.error(name, format!("holds the id {id}")))
+            })
             .collect::<Result<Vec<u32>, _>>()?;
         let mask = match golden.integers("in.attention_mask")? {
-            Some((_, mask)) if mask.len() == ids.len() => mask.into_iter().map(|m| m != 0).collect(),
+            Some((_, mask)) if mask.len() == ids.len() => {
+                mask.into_iter().map(|m| m != 0).collect()
+            }
             Some((shape, _)) => {
-                return Err(golden.error("in.attention_mask", format!("has shape {shape:?}, unlike in.input_ids")));
+                return Err(golden.error(
+                    "in.attention_mask",
+                    format!("has shape {shape:?}, unlike in.input_ids"),
+                ));
             }
             None => vec![true; ids.len()],
         };
         let greedy_steps = match golden.integers("greedy.tokens")? {
             Some((shape, _)) if shape.len() == 2 => shape[1],
             Some((shape, _)) => {
-                return Err(golden.error("greedy.tokens", format!("has shape {shape:?}, expected [rows, steps]")));
+                return Err(golden.error(
+                    "greedy.tokens",
+                    format!("has shape {shape:?}, expected [rows, steps]"),
+                ));
             }
             None => 0,
         };
-        Ok(Inputs { ids, mask, width, greedy_steps })
+        Ok(Inputs {
+            ids,
+            mask,
+            width,
+            greedy_steps,
+        })
     }
 }
 
 pub(super) fn list(folder: &Path) -> Result<Vec<Case>, CaseError> {
-    let file = |path: &Path, reason: String| CaseError::File { path: path.into(), reason };
+    let file = |path: &Path, reason: String| CaseError::File {
+        path: path.into(),
+        reason,
+    };
     let entries = std::fs::read_dir(folder).map_err(|error| file(folder, error.to_string()))?;
     let mut paths = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| file(folder, error.to_string()))?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let path = entry
+            .map_err(|error| file(folder, error.to_string()))?
+            .path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
             paths.push(path);
         }
     }
     paths.sort();
     if paths.is_empty() {
-        return Err(CaseError::Empty { path: folder.into() });
+        return Err(CaseError::Empty {
+            path: folder.into(),
+        });
     }
     paths.into_iter().map(|path| describe(&path)).collect()
 }
 
 fn describe(path: &Path) -> Result<Case, CaseError> {
-    let file = |reason: String| CaseError::File { path: path.into(), reason };
+    let file = |reason: String| CaseError::File {
+        path: path.into(),
+        reason,
+    };
     let bytes = std::fs::read(path).map_err(|error| file(error.to_string()))?;
-    let parsed = SafeTensors::deserialize(&bytes).map_err(|error| file(format!("not a golden: {error}")))?;
-    let width = |name: &str| parsed.tensor(name).ok().and_then(|view| view.shape().last().copied()).unwrap_or(0);
+    let parsed =
+        SafeTensors::deserialize(&bytes).map_err(|error| file(format!("not a golden: {error}")))?;
+    let width = |name: &str| {
+        parsed
+            .tensor(name)
+            .ok()
+            .and_then(|view| view.shape().last().copied())
+            .unwrap_or(0)
+    };
     let json = std::fs::read(path.with_extension("json")).unwrap_or_default();
     let description: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
     Ok(Case {
-        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        name: path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         path: path.into(),
         context_tokens: width("in.input_ids") + width("greedy.tokens"),
         tensors: parsed.names().into_iter().map(str::to_owned).collect(),
-        orientation_only: description.get("orientation_only").and_then(|flag| flag.as_bool()) == Some(true),
+        orientation_only: description
+            .get("orientation_only")
+            .and_then(|flag| flag.as_bool())
+            == Some(true),
     })
 }

@@ -24,7 +24,10 @@ pub(super) struct Recorder {
 
 impl Probe for Recorder {
     fn tensor(&mut self, name: &str, values: &[f32]) {
-        self.tensors.entry(name.to_owned()).or_default().extend_from_slice(values);
+        self.tensors
+            .entry(name.to_owned())
+            .or_default()
+            .extend_from_slice(values);
     }
 
     fn selection(&mut self, layer: usize, selection: &Selection) {
@@ -45,11 +48,22 @@ pub(super) struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     pub(super) fn new(golden: &'a Golden, inputs: &'a Inputs, config: &'a TextConfig) -> Self {
-        Self { golden, inputs, config, order: Vec::new(), reports: BTreeMap::new(), first: None }
+        Self {
+            golden,
+            inputs,
+            config,
+            order: Vec::new(),
+            reports: BTreeMap::new(),
+            first: None,
+        }
     }
 
     pub(super) fn reports(&self) -> Vec<TensorReport> {
-        self.order.iter().filter_map(|name| self.reports.get(name)).cloned().collect()
+        self.order
+            .iter()
+            .filter_map(|name| self.reports.get(name))
+            .cloned()
+            .collect()
     }
 
     pub(super) fn first_difference(&self) -> Option<String> {
@@ -71,10 +85,15 @@ impl<'a> Comparison<'a> {
             self.rows(&format!("thinker.layer_out.{layer}"), row, found)?;
         }
         let kept = self.kept_positions()?;
-        let Some(normed) = found.tensors.get("thinker.final_norm") else { return Ok(()) };
+        let Some(normed) = found.tensors.get("thinker.final_norm") else {
+            return Ok(());
+        };
         let hidden = self.config.hidden_size;
         let pick = |columns: &[usize]| -> Vec<f32> {
-            columns.iter().flat_map(|at| normed[at * hidden..(at + 1) * hidden].iter().copied()).collect()
+            columns
+                .iter()
+                .flat_map(|at| normed[at * hidden..(at + 1) * hidden].iter().copied())
+                .collect()
         };
         match kept {
             Some(kept) => {
@@ -96,27 +115,48 @@ impl<'a> Comparison<'a> {
 
     /// The greedy continuation of a row.
     pub(super) fn greedy(&mut self, row: usize, found: &Generated) -> Result<(), CaseError> {
-        let Some((shape, tokens)) = self.golden.integers("greedy.tokens")? else { return Ok(()) };
+        let Some((shape, tokens)) = self.golden.integers("greedy.tokens")? else {
+            return Ok(());
+        };
         let steps = shape[1];
         let expected = &tokens[row * steps..(row + 1) * steps];
-        let differ = found.tokens.iter().zip(expected).position(|(a, b)| i64::from(*a) != *b);
+        let differ = found
+            .tokens
+            .iter()
+            .zip(expected)
+            .position(|(a, b)| i64::from(*a) != *b);
         // After its end token the reference pads; so far both must agree.
         let compared = found.tokens.len();
         self.note_integers("greedy.tokens", usize::from(differ.is_some()), || {
             let at = differ.unwrap_or(0);
-            format!("greedy.tokens: row {row}, step {at}: found {}, expected {}", found.tokens[at], expected[at])
+            format!(
+                "greedy.tokens: row {row}, step {at}: found {}, expected {}",
+                found.tokens[at], expected[at]
+            )
         });
-        let Some((shape, logits)) = self.golden.floats("greedy.logits")? else { return Ok(()) };
+        let Some((shape, logits)) = self.golden.floats("greedy.logits")? else {
+            return Ok(());
+        };
         let vocabulary = shape.last().copied().unwrap_or(1);
         let end = differ.map_or(compared, |at| at + 1);
         let found: Vec<f32> = found.logits[..end].iter().flatten().copied().collect();
         let from = row * steps * vocabulary;
         let expected = logits.get(from..from + found.len()).unwrap_or_default();
-        self.floats("greedy.logits", row, vocabulary, &found, expected, LOGITS_TOLERANCE)
+        self.floats(
+            "greedy.logits",
+            row,
+            vocabulary,
+            &found,
+            expected,
+            LOGITS_TOLERANCE,
+        )
     }
 
     fn kept_positions(&self) -> Result<Option<Vec<usize>>, CaseError> {
-        Ok(self.golden.integers("kept_positions")?.map(|(_, at)| at.into_iter().map(|at| at as usize).collect()))
+        Ok(self
+            .golden
+            .integers("kept_positions")?
+            .map(|(_, at)| at.into_iter().map(|at| at as usize).collect()))
     }
 
     fn positions(&mut self, row: usize) -> Result<(), CaseError> {
@@ -127,7 +167,11 @@ impl<'a> Comparison<'a> {
             let mut differing = 0;
             for (axis, found) in found.axes.iter().enumerate() {
                 let base = (axis * rows + row) * self.inputs.width;
-                differing += columns.iter().zip(found).filter(|(at, found)| expected.get(base + **at) != Some(found)).count();
+                differing += columns
+                    .iter()
+                    .zip(found)
+                    .filter(|(at, found)| expected.get(base + **at) != Some(found))
+                    .count();
             }
             self.note_integers("thinker.position_ids", differing, || {
                 format!("thinker.position_ids: row {row}: {differing} positions differ")
@@ -148,23 +192,48 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn unpadded(&mut self, name: &str, row: usize, found: &[f32], tolerance: f64) -> Result<(), CaseError> {
-        let Some((shape, values)) = self.golden.floats(name)? else { return Ok(()) };
+    fn unpadded(
+        &mut self,
+        name: &str,
+        row: usize,
+        found: &[f32],
+        tolerance: f64,
+    ) -> Result<(), CaseError> {
+        let Some((shape, values)) = self.golden.floats(name)? else {
+            return Ok(());
+        };
         let cols = shape.last().copied().unwrap_or(1);
         let base = row * self.inputs.width;
         let expected: Vec<f32> = self
             .inputs
             .positions(row)
-            .flat_map(|at| values.get((base + at) * cols..(base + at + 1) * cols).unwrap_or_default().iter().copied())
+            .flat_map(|at| {
+                values
+                    .get((base + at) * cols..(base + at + 1) * cols)
+                    .unwrap_or_default()
+                    .iter()
+                    .copied()
+            })
             .collect();
         self.floats(name, row, cols, found, &expected, tolerance)
     }
 
     /// A tensor `[rows, n, cols]` whose n are all to be compared.
-    fn all(&mut self, name: &str, row: usize, found: &[f32], tolerance: f64) -> Result<(), CaseError> {
-        let Some((shape, values)) = self.golden.floats(name)? else { return Ok(()) };
+    fn all(
+        &mut self,
+        name: &str,
+        row: usize,
+        found: &[f32],
+        tolerance: f64,
+    ) -> Result<(), CaseError> {
+        let Some((shape, values)) = self.golden.floats(name)? else {
+            return Ok(());
+        };
         let cols = shape.last().copied().unwrap_or(1);
-        let expected = values.get(row * found.len()..(row + 1) * found.len()).unwrap_or_default().to_vec();
+        let expected = values
+            .get(row * found.len()..(row + 1) * found.len())
+            .unwrap_or_default()
+            .to_vec();
         self.floats(name, row, cols, found, &expected, tolerance)
     }
 
@@ -178,10 +247,16 @@ impl<'a> Comparison<'a> {
         tolerance: f64,
     ) -> Result<(), CaseError> {
         if found.len() != expected.len() {
-            let reason = format!("has {} numbers in row {row}, the model gives {}", expected.len(), found.len());
+            let reason = format!(
+                "has {} numbers in row {row}, the model gives {}",
+                expected.len(),
+                found.len()
+            );
             return Err(self.golden.error(name, reason));
         }
-        let largest = expected.iter().fold(1.0f64, |most, value| most.max(f64::from(value.abs())));
+        let largest = expected
+            .iter()
+            .fold(1.0f64, |most, value| most.max(f64::from(value.abs())));
         let allowed = tolerance * largest;
         let mut worst = (0.0f64, 0);
         for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -205,7 +280,10 @@ impl<'a> Comparison<'a> {
 
     /// Chosen experts as sets (their order among near-equal weights means nothing), weights expert by expert.
     fn choices(&mut self, layer: usize, row: usize, found: &Recorder) -> Result<(), CaseError> {
-        let (index, weight) = (format!("thinker.topk_index.{layer}"), format!("thinker.topk_weight.{layer}"));
+        let (index, weight) = (
+            format!("thinker.topk_index.{layer}"),
+            format!("thinker.topk_weight.{layer}"),
+        );
         let (Some((shape, indices)), Some((_, weights))) =
             (self.golden.integers(&index)?, self.golden.floats(&weight)?)
         else {
@@ -218,11 +296,20 @@ impl<'a> Comparison<'a> {
         let mut worst = 0.0f64;
         for (token, at) in self.inputs.positions(row).enumerate() {
             let range = (row * self.inputs.width + at) * k..(row * self.inputs.width + at + 1) * k;
-            let expected: BTreeMap<i64, f32> = indices[range.clone()].iter().copied().zip(weights[range].iter().copied()).collect();
-            let found: BTreeMap<i64, f32> =
-                chosen.get(token).into_iter().flatten().map(|c| (i64::from(c.expert), c.weight)).collect();
+            let expected: BTreeMap<i64, f32> = indices[range.clone()]
+                .iter()
+                .copied()
+                .zip(weights[range].iter().copied())
+                .collect();
+            let found: BTreeMap<i64, f32> = chosen
+                .get(token)
+                .into_iter()
+                .flatten()
+                .map(|c| (i64::from(c.expert), c.weight))
+                .collect();
             if !found.keys().eq(expected.keys()) {
-                let list = |set: &BTreeMap<i64, f32>| format!("{:?}", set.keys().collect::<Vec<_>>());
+                let list =
+                    |set: &BTreeMap<i64, f32>| format!("{:?}", set.keys().collect::<Vec<_>>());
                 wrong.push(format!(
                     "{index}: row {row}, token {token}: found experts {}, expected {}",
                     list(&found),
@@ -236,9 +323,13 @@ impl<'a> Comparison<'a> {
         }
         let first = wrong.first().cloned().unwrap_or_default();
         self.note_integers(&index, wrong.len(), || first);
-        self.note(&weight, worst, MODULE_TOLERANCE, worst <= MODULE_TOLERANCE, || {
-            format!("{weight}: row {row}: weights differ by up to {worst:.2e}")
-        });
+        self.note(
+            &weight,
+            worst,
+            MODULE_TOLERANCE,
+            worst <= MODULE_TOLERANCE,
+            || format!("{weight}: row {row}: weights differ by up to {worst:.2e}"),
+        );
         Ok(())
     }
 
@@ -246,17 +337,31 @@ impl<'a> Comparison<'a> {
         self.note(name, differing as f64, 0.0, differing == 0, text);
     }
 
-    fn note(&mut self, name: &str, error: f64, allowed: f64, pass: bool, text: impl FnOnce() -> String) {
-        let rank = self.order.iter().position(|known| known == name).unwrap_or_else(|| {
-            self.order.push(name.to_owned());
-            self.order.len() - 1
-        });
-        let report = self.reports.entry(name.to_owned()).or_insert_with(|| TensorReport {
-            name: name.to_owned(),
-            max_abs_error: 0.0,
-            tolerance: allowed,
-            pass: true,
-        });
+    fn note(
+        &mut self,
+        name: &str,
+        error: f64,
+        allowed: f64,
+        pass: bool,
+        text: impl FnOnce() -> String,
+    ) {
+        let rank = self
+            .order
+            .iter()
+            .position(|known| known == name)
+            .unwrap_or_else(|| {
+                self.order.push(name.to_owned());
+                self.order.len() - 1
+            });
+        let report = self
+            .reports
+            .entry(name.to_owned())
+            .or_insert_with(|| TensorReport {
+                name: name.to_owned(),
+                max_abs_error: 0.0,
+                tolerance: allowed,
+                pass: true,
+            });
         if error >= report.max_abs_error {
             report.max_abs_error = error;
             report.tolerance = allowed;

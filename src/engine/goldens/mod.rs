@@ -109,7 +109,9 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
         for chunk in tokens.chunks(engine.chunk_tokens) {
             let orientation = engine.orient(Arrivals::default()).await?;
             let probe: &mut dyn Probe = &mut recorder;
-            last = engine.forward(&mut kv, chunk, Phase::Prefill, &orientation, Some(probe)).await?;
+            last = engine
+                .forward(&mut kv, chunk, Phase::Prefill, &orientation, Some(probe))
+                .await?;
         }
         comparison.prefill(row, &recorder, |normed| engine.logits(normed))?;
         let steps = inputs.greedy_steps;
@@ -143,7 +145,10 @@ async fn greedy(
 ) -> Result<Generated, EngineError> {
     let hidden = engine.thinker.config.hidden_size;
     let end = engine.source.config().im_end_token_id;
-    let mut out = Generated { tokens: Vec::new(), logits: Vec::new() };
+    let mut out = Generated {
+        tokens: Vec::new(),
+        logits: Vec::new(),
+    };
     let mut logits = engine.logits(&prefill.normed[prefill.normed.len() - hidden..]);
     loop {
         let token = argmax(&logits);
@@ -153,7 +158,9 @@ async fn greedy(
             return Ok(out);
         }
         let orientation = engine.orient(Arrivals::default()).await?;
-        let forward = engine.forward(kv, &[token], Phase::Decode, &orientation, None).await?;
+        let forward = engine
+            .forward(kv, &[token], Phase::Decode, &orientation, None)
+            .await?;
         logits = engine.logits(&forward.normed);
     }
 }
