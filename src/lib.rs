@@ -2,4 +2,9 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod engine;
+pub mod events;
+pub mod kernels;
+pub mod model;
+pub mod scenario;
 pub mod store;

@@ -2,10 +2,16 @@
 
 mod error;
 mod extract;
+mod generate;
+mod home;
 mod inspect;
+mod live;
+mod opening;
 mod printer;
+mod run;
 mod size;
 mod synth;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,12 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Extract a checkpoint into a store of single experts, or re-hash a store
     Extract(extract::ExtractArgs),
+    /// Answer one prompt
+    Generate(generate::GenerateArgs),
+    /// Compare a model with goldens of the reference implementation
+    Verify(verify::VerifyArgs),
+    /// Play a scenario
+    Run(run::RunArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -43,6 +55,9 @@ pub fn main() -> ExitCode {
     let (result, printer) = match Cli::parse().command {
         Command::Inspect(args) => with(args.json, |printer| inspect::run(&args, printer)),
         Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
+        Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
+        Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
+        Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match result {

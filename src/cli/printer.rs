@@ -86,16 +86,31 @@ impl Printer {
 
     /// A progress bar over `total_bytes`, on a terminal only.
     pub fn progress(&self, label: &'static str, total_bytes: u64) -> ProgressBar {
+        let template =
+            "{msg} {bar:32} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";
+        self.bar(total_bytes, template).with_message(label)
+    }
+}
+
+impl Printer {
+    /// A progress bar over countable steps, on a terminal only.
+    pub fn steps(&self, label: &'static str, total: u64) -> ProgressBar {
+        self.bar(total, "{msg} {bar:32} {pos}/{len}")
+            .with_message(label)
+    }
+
+    /// A line that is drawn again and again; none in a pipe or for JSON.
+    pub fn live(&self) -> Option<ProgressBar> {
+        (self.terminal && !self.json && io::stdout().is_terminal()).then(|| self.bar(1, "{msg}"))
+    }
+
+    fn bar(&self, total: u64, template: &str) -> ProgressBar {
         if !self.terminal {
             return ProgressBar::hidden();
         }
-        let template =
-            "{msg} {bar:32} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(total_bytes)
-            .with_style(style)
-            .with_message(label)
+        ProgressBar::new(total).with_style(style)
     }
 }
 

@@ -1,8 +1,10 @@
 //! The expert store: one aligned file an expert, one a router, one for the rest of each component, and a manifest that
 //! accounts for every byte. See [`record`] and [`manifest`] for the format.
 
+pub mod arena;
 mod assemble;
 mod atomic;
+pub mod direct;
 mod error;
 mod extract;
 pub mod fingerprint;

@@ -1,0 +1,78 @@
+//! The actor around a [`Cache`].
+
+use kameo::Actor;
+use kameo::message::{Context, Message};
+
+use super::{Cache, CacheError};
+use crate::protocol::{CacheStats, Directives, LayerKey, Lease, LeaseId, LeaseRequest, Residency};
+
+/// The expert cache as an actor. Stops at its first error.
+#[derive(Actor)]
+pub struct ExpertCache(pub Cache);
+
+/// New budgets; answered by the residency of the first sparse layer.
+pub struct ApplyDirectives(pub Directives);
+
+/// A lease that is given back.
+pub struct Release(pub LeaseId);
+
+/// Experts that will probably be asked for soon.
+pub struct Prefetch {
+    /// Whose experts.
+    pub layer: LayerKey,
+    /// Best first.
+    pub experts: Vec<u16>,
+}
+
+/// Asks for the totals.
+pub struct GetStats;
+
+impl Message<ApplyDirectives> for ExpertCache {
+    type Reply = Result<Residency, CacheError>;
+
+    async fn handle(
+        &mut self,
+        msg: ApplyDirectives,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        Ok(self.0.apply(&msg.0))
+    }
+}
+
+impl Message<LeaseRequest> for ExpertCache {
+    type Reply = Result<Lease, CacheError>;
+
+    async fn handle(
+        &mut self,
+        msg: LeaseRequest,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        self.0.lease(&msg).inspect_err(|_| ctx.stop())
+    }
+}
+
+impl Message<Release> for ExpertCache {
+    type Reply = Result<(), CacheError>;
+
+    async fn handle(&mut self, msg: Release, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.0.release(msg.0).inspect_err(|_| ctx.stop())
+    }
+}
+
+impl Message<Prefetch> for ExpertCache {
+    type Reply = Result<(), CacheError>;
+
+    async fn handle(&mut self, msg: Prefetch, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.0
+            .prefetch(msg.layer, &msg.experts)
+            .inspect_err(|_| ctx.stop())
+    }
+}
+
+impl Message<GetStats> for ExpertCache {
+    type Reply = Result<CacheStats, CacheError>;
+
+    async fn handle(&mut self, _: GetStats, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.stats())
+    }
+}

@@ -1,0 +1,320 @@
+//! Which experts are in memory.
+//!
+//! Two pools a module. The *demand pool* changes by leases and directives only, in message order; residency,
+//! hits, evictions and bytes speak of nothing else. The *speculation pool* holds prefetched experts in order of
+//! arrival and no decision sees it: a demand that finds its expert there is a miss like any other, except that
+//! there is no read to wait for. An expert is resident from the moment its read is admitted.
+
+pub mod actor;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::{EvictionPolicy, MindConfig};
+use crate::protocol::{
+    CacheStats, Directives, ExpertKey, ExpertSource, LayerKey, Lease, LeaseId, LeaseRequest,
+    LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, Tick,
+};
+use pool::{Claim, Pool};
+
+/// Why the cache refuses a request. Nothing has changed when it does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    /// The model has no such sparse layer.
+    #[error("no sparse layer {0:?}")]
+    UnknownLayer(LayerKey),
+    /// The layer has no such expert.
+    #[error("no expert {0:?}")]
+    UnknownExpert(ExpertKey),
+    /// An expert is asked for twice in one lease.
+    #[error("expert {0:?} appears twice in a lease")]
+    DuplicateExpert(ExpertKey),
+    /// More experts than a lease may hold.
+    #[error("{asked} experts asked for, a lease holds at most {window}")]
+    TooManyExperts {
+        /// Experts in the request.
+        asked: usize,
+        /// Experts of one lease at most.
+        window: usize,
+    },
+    /// Leases that are still out pin too much.
+    #[error(
+        "{needed_bytes} bytes needed beside {pinned_bytes} pinned, the demand pool holds {capacity_bytes}"
+    )]
+    NoRoom {
+        /// Of the request's experts.
+        needed_bytes: u64,
+        /// By leases that are not released.
+        pinned_bytes: u64,
+        /// Of the module's demand pool.
+        capacity_bytes: u64,
+    },
+    /// No such lease, or already released.
+    #[error("no lease {0:?}")]
+    UnknownLease(LeaseId),
+}
+
+/// What a decision asks of the source, in the order that it is told.
+#[derive(Debug, Default)]
+struct Orders {
+    evict: Vec<SlotId>,
+    admit: Vec<(ExpertKey, SlotId, bool)>,
+    promote: Vec<SlotId>,
+}
+
+/// The expert cache of all modules.
+pub struct Cache {
+    source: Arc<dyn ExpertSource>,
+    pools: Vec<Pool>,
+    leases: BTreeMap<LeaseId, (usize, Vec<u32>)>,
+    next_lease: u64,
+    window_experts: u16,
+    stats: CacheStats,
+}
+
+impl Cache {
+    /// A cache of the configured modules. Each demand pool holds one lease window until the first directive.
+    pub fn new(config: &MindConfig, source: Arc<dyn ExpertSource>) -> Self {
+        let half_life = match config.eviction {
+            EvictionPolicy::Lru => None,
+            EvictionPolicy::Horizon { half_life_tokens } => Some(half_life_tokens),
+        };
+        let pools = config
+            .modules
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| Pool::new(shape, half_life, config.window_experts, (i as u32) << 24))
+            .collect();
+        Self {
+            source,
+            pools,
+            leases: BTreeMap::new(),
+            next_lease: 0,
+            window_experts: config.window_experts,
+            stats: CacheStats::default(),
+        }
+    }
+
+    /// Obeys new capacities: evicts what is not pinned at once, the rest with the next lease. A module without a
+    /// directive sleeps and holds nothing. Answers the residency of the first sparse layer.
+    pub fn apply(&mut self, directives: &Directives) -> Residency {
+        let mut orders = Orders::default();
+        for pool in &mut self.pools {
+            let directive = directives
+                .modules
+                .iter()
+                .find(|directive| directive.module == pool.module());
+            obey(
+                pool,
+                directive,
+                self.window_experts,
+                directives.tick,
+                &mut orders,
+            );
+            self.stats.evictions += pool.make_room(0, &[], &mut orders.evict);
+        }
+        self.settle(&orders);
+        self.pools
+            .first()
+            .map(|pool| pool.residency(0))
+            .unwrap_or_default()
+    }
+
+    /// Pins a window of experts, admitting those that are not resident.
+    ///
+    /// # Errors
+    /// Unknown layer or expert, an expert twice, more experts than a window, or no room beside other leases.
+    pub fn lease(&mut self, request: &LeaseRequest) -> Result<Lease, CacheError> {
+        let (at, layer) = self.find(request.layer)?;
+        let (next_at, next_layer) = self.find(request.next_layer)?;
+        let claim = self.claim(at, layer, request)?;
+        let mut orders = Orders::default();
+        let pool = &mut self.pools[at];
+        pool.begin(request.tick, layer, request.tokens, self.next_lease);
+        for (index, used) in claim.indices.iter().zip(&request.uses) {
+            pool.used(*index, used.tokens, request.tokens);
+        }
+        let needed = claim.misses as u64 * pool.expert_bytes();
+        self.stats.evictions += pool.make_room(needed, &claim.indices, &mut orders.evict);
+        let mut experts = Vec::with_capacity(claim.indices.len());
+        for (index, used) in claim.indices.iter().zip(&request.uses) {
+            let key = ExpertKey {
+                layer: request.layer,
+                expert: used.expert,
+            };
+            let (slot, hit) = pool.admit(*index, key, &mut orders.admit, &mut orders.promote);
+            pool.pin(*index);
+            experts.push(LeasedExpert {
+                expert: used.expert,
+                slot,
+                hit,
+            });
+        }
+        if request.phase == Phase::Decode {
+            pool.charge(needed);
+        }
+        self.stats.hits += (experts.len() - claim.misses) as u64;
+        self.stats.misses += claim.misses as u64;
+        self.stats.miss_bytes += needed;
+        self.stats.waits_avoided += orders.promote.len() as u64;
+        self.settle(&orders);
+        let id = LeaseId(self.next_lease);
+        self.next_lease += 1;
+        self.leases.insert(id, (at, claim.indices));
+        let next = self.pools[next_at].residency(next_layer);
+        Ok(Lease {
+            id,
+            experts,
+            miss_bytes: needed,
+            next,
+        })
+    }
+
+    /// Gives a lease back; its experts stay resident but may be evicted.
+    ///
+    /// # Errors
+    /// [`CacheError::UnknownLease`].
+    pub fn release(&mut self, id: LeaseId) -> Result<(), CacheError> {
+        let (at, indices) = self
+            .leases
+            .remove(&id)
+            .ok_or(CacheError::UnknownLease(id))?;
+        for index in indices {
+            self.pools[at].unpin(index);
+        }
+        Ok(())
+    }
+
+    /// Starts reading experts into the speculation pool, first come first gone. Those already in memory, those
+    /// named twice and those beyond the pool's capacity are left out.
+    ///
+    /// # Errors
+    /// Unknown layer or expert.
+    pub fn prefetch(&mut self, layer: LayerKey, experts: &[u16]) -> Result<(), CacheError> {
+        let (at, rank) = self.find(layer)?;
+        let pool = &mut self.pools[at];
+        let mut wanted = Vec::new();
+        for expert in experts {
+            let key = ExpertKey {
+                layer,
+                expert: *expert,
+            };
+            let index = pool
+                .index(rank, *expert)
+                .ok_or(CacheError::UnknownExpert(key))?;
+            wanted.push((index, key));
+        }
+        let mut orders = Orders::default();
+        pool.speculate(&wanted, &mut orders.evict, &mut orders.admit);
+        self.stats.speculative_reads += orders.admit.len() as u64;
+        self.settle(&orders);
+        Ok(())
+    }
+
+    /// Totals over all modules.
+    pub fn stats(&self) -> CacheStats {
+        let mut stats = self.stats;
+        for pool in &self.pools {
+            stats.resident_experts += pool.resident_experts();
+            stats.resident_bytes += pool.resident_bytes();
+            stats.capacity_bytes += pool.capacity_bytes();
+        }
+        stats
+    }
+
+    /// Experts in a module's demand pool now, ascending.
+    pub fn resident(&self, module: Module) -> Vec<ExpertKey> {
+        self.pools
+            .iter()
+            .filter(|pool| pool.module() == module)
+            .flat_map(Pool::resident_keys)
+            .collect()
+    }
+
+    fn find(&self, key: LayerKey) -> Result<(usize, usize), CacheError> {
+        self.pools
+            .iter()
+            .enumerate()
+            .find_map(|(at, pool)| pool.rank(key).map(|rank| (at, rank)))
+            .ok_or(CacheError::UnknownLayer(key))
+    }
+
+    /// Checks a request without changing anything.
+    fn claim(&self, at: usize, layer: usize, request: &LeaseRequest) -> Result<Claim, CacheError> {
+        let pool = &self.pools[at];
+        if request.uses.len() > pool.window() {
+            return Err(CacheError::TooManyExperts {
+                asked: request.uses.len(),
+                window: pool.window(),
+            });
+        }
+        let mut seen = BTreeSet::new();
+        let mut claim = Claim::default();
+        for used in &request.uses {
+            let key = ExpertKey {
+                layer: request.layer,
+                expert: used.expert,
+            };
+            let index = pool
+                .index(layer, used.expert)
+                .ok_or(CacheError::UnknownExpert(key))?;
+            if !seen.insert(used.expert) {
+                return Err(CacheError::DuplicateExpert(key));
+            }
+            claim.misses += usize::from(!pool.is_resident(index));
+            claim.indices.push(index);
+        }
+        let needed = claim.indices.len() as u64 * pool.expert_bytes();
+        let pinned = pool.pinned_bytes(&claim.indices);
+        if needed + pinned > pool.capacity_bytes() {
+            return Err(CacheError::NoRoom {
+                needed_bytes: needed,
+                pinned_bytes: pinned,
+                capacity_bytes: pool.capacity_bytes(),
+            });
+        }
+        Ok(claim)
+    }
+
+    fn settle(&self, orders: &Orders) {
+        if orders.evict.is_empty() && orders.admit.is_empty() && orders.promote.is_empty() {
+            return;
+        }
+        for slot in &orders.evict {
+            self.source.evict(*slot);
+        }
+        for slot in &orders.promote {
+            self.source.promote(*slot);
+        }
+        for (key, slot, speculative) in &orders.admit {
+            self.source.admit(*key, *slot, *speculative);
+        }
+        self.source.settle();
+    }
+}
+
+/// A directive's capacities, window and byte cap; a module without one sleeps.
+fn obey(
+    pool: &mut Pool,
+    directive: Option<&ModuleDirective>,
+    window: u16,
+    tick: Tick,
+    orders: &mut Orders,
+) {
+    match directive {
+        Some(d) => {
+            pool.set_budget(
+                d.expert_bytes,
+                d.speculation_bytes,
+                d.miss_bytes_per_token,
+                window.max(d.k),
+                tick,
+            );
+        }
+        None => pool.set_budget(0, 0, None, window, tick),
+    }
+    pool.shrink_speculation(&mut orders.evict);
+}

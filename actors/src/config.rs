@@ -1,0 +1,600 @@
+//! What a mind is configured with: the model's shape, policies, budgets of the six states, thresholds.
+//!
+//! Everything has a default, and `config/default.toml` states the same defaults under `[mind]` with comments.
+//! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
+
+use std::ops::Index;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{LayerKey, Module, State};
+
+/// The sparse part of one module, as its checkpoint declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleShape {
+    /// Which module.
+    pub module: Module,
+    /// Indices of its sparse layers in the order they run, strictly ascending.
+    pub layers: Vec<u16>,
+    /// Experts a layer, E.
+    pub experts: u16,
+    /// Experts a token in training.
+    pub k_trained: u16,
+    /// Whether mixing weights are renormalised over the chosen experts.
+    pub norm_topk_prob: bool,
+    /// Bytes of one expert in memory.
+    pub expert_bytes: u64,
+}
+
+impl ModuleShape {
+    /// Expert bytes that one token touches at the trained k: the unit of the I/O bucket.
+    pub fn exact_token_bytes(&self) -> u64 {
+        u64::from(self.k_trained) * self.layers.len() as u64 * self.expert_bytes
+    }
+
+    /// The sparse layers' keys in the order they run.
+    pub fn keys(&self) -> impl Iterator<Item = LayerKey> + '_ {
+        self.layers.iter().map(|layer| LayerKey {
+            module: self.module,
+            layer: *layer,
+        })
+    }
+}
+
+/// How routers choose experts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutingPolicy {
+    /// Top-k of the logits; no byte cap. The oracle of every comparison.
+    Exact,
+    /// A weighted sum of logit, novelty, trust and affinity.
+    Sage,
+    /// The first experts are sacred, the others are biased by residency and salience.
+    #[default]
+    Salient,
+}
+
+/// Which expert leaves the demand pool when room is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvictionPolicy {
+    /// The least recently used.
+    Lru,
+    /// The one whose next use is expected farthest away, counted in layer steps.
+    Horizon {
+        /// Half-life of the use frequency, tokens.
+        half_life_tokens: f64,
+    },
+}
+
+impl Default for EvictionPolicy {
+    fn default() -> Self {
+        Self::Horizon {
+            half_life_tokens: 12.0,
+        }
+    }
+}
+
+/// What one metabolic state may use.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateBudget {
+    /// Experts a token, as a multiple of the trained k (the talker takes at most 1).
+    pub f: f64,
+    /// Share of the pool P for the demand pool, in [0, 1].
+    pub expert_memory: f64,
+    /// Bytes a decoded token may miss, as a share of an exact token's expert bytes; 0: no cap.
+    pub miss_bytes_per_token: f64,
+    /// Residency bias λ of the routers, in [0, 1].
+    pub residency_bias: f32,
+    /// Salience bias β of the routers, in [0, 1].
+    pub salience_bias: f32,
+    /// Weight of affinity in the routers, in [0, 1].
+    pub focus_weight: f32,
+    /// Whether k experts of the next layer are prefetched.
+    pub lookahead: bool,
+    /// Whether the talker is awake, where the model has one. The thinker always is.
+    pub talker: bool,
+}
+
+/// The budgets of the six states.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budgets {
+    /// Of [`State::Wake`].
+    pub wake: StateBudget,
+    /// Of [`State::Focus`].
+    pub focus: StateBudget,
+    /// Of [`State::Rest`].
+    pub rest: StateBudget,
+    /// Of [`State::Dream`].
+    pub dream: StateBudget,
+    /// Of [`State::Threat`].
+    pub threat: StateBudget,
+    /// Of [`State::Depletion`].
+    pub depletion: StateBudget,
+}
+
+impl Index<State> for Budgets {
+    type Output = StateBudget;
+
+    fn index(&self, state: State) -> &StateBudget {
+        match state {
+            State::Wake => &self.wake,
+            State::Focus => &self.focus,
+            State::Rest => &self.rest,
+            State::Dream => &self.dream,
+            State::Threat => &self.threat,
+            State::Depletion => &self.depletion,
+        }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        let row = |f, expert_memory, miss, (lambda, beta, focus), lookahead, talker| StateBudget {
+            f,
+            expert_memory,
+            miss_bytes_per_token: miss,
+            residency_bias: lambda,
+            salience_bias: beta,
+            focus_weight: focus,
+            lookahead,
+            talker,
+        };
+        Self {
+            wake: row(0.5, 0.5, 0.5, (0.10, 0.05, 0.5), false, true),
+            focus: row(1.0, 0.85, 0.0, (0.03, 0.02, 1.0), true, true),
+            rest: row(0.5, 0.3, 0.25, (0.15, 0.0, 0.0), false, false),
+            dream: row(1.0, 0.5, 0.0, (0.0, 0.0, 0.0), false, false),
+            threat: row(2.0, 1.0, 0.0, (0.0, 0.0, 1.0), true, true),
+            depletion: row(0.25, 0.2, 0.125, (0.15, 0.0, 0.0), false, true),
+        }
+    }
+}
+
+/// When states change. Drives and threat are in [0, 1], `atp_*` in [0, 100], times in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)] // each name says its row; config/default.toml comments them one by one
+pub struct Transitions {
+    pub dwell_ticks: u32,
+    pub threat_level: f32,
+    pub overwhelming_drive: f32,
+    pub overwhelming_steps: u32,
+    pub threat_atp_min: f64,
+    pub threat_rearm_ticks: u32,
+    pub threat_units_max: f64,
+    pub threat_atp_exit: f64,
+    pub threat_calm_drive: f32,
+    pub threat_calm_ticks: u32,
+    pub depletion_atp: f64,
+    pub depletion_atp_exit: f64,
+    pub wake_rest_atp: f64,
+    pub wake_rest_drive: f32,
+    pub wake_rest_ticks: u32,
+    pub wake_focus_atp: f64,
+    pub wake_focus_drive: f32,
+    pub focus_wake_atp: f64,
+    pub focus_wake_drive: f32,
+    pub rest_wake_atp: f64,
+    pub rest_wake_drive: f32,
+    pub dream_quiet_ticks: u32,
+    pub dream_atp_min: f64,
+    pub dream_episodes_min: u32,
+    pub dream_ticks_max: u32,
+}
+
+impl Default for Transitions {
+    fn default() -> Self {
+        Self {
+            dwell_ticks: 5,
+            threat_level: 0.95,
+            overwhelming_drive: 0.95,
+            overwhelming_steps: 2,
+            threat_atp_min: 30.0,
+            threat_rearm_ticks: 30,
+            threat_units_max: 64.0,
+            threat_atp_exit: 25.0,
+            threat_calm_drive: 0.8,
+            threat_calm_ticks: 3,
+            depletion_atp: 10.0,
+            depletion_atp_exit: 25.0,
+            wake_rest_atp: 20.0,
+            wake_rest_drive: 0.3,
+            wake_rest_ticks: 30,
+            wake_focus_atp: 50.0,
+            wake_focus_drive: 0.8,
+            focus_wake_atp: 30.0,
+            focus_wake_drive: 0.5,
+            rest_wake_atp: 40.0,
+            rest_wake_drive: 0.5,
+            dream_quiet_ticks: 6,
+            dream_atp_min: 40.0,
+            dream_episodes_min: 16,
+            dream_ticks_max: 150,
+        }
+    }
+}
+
+/// The energy buckets and the drive.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnergyConfig {
+    /// Capacity of the compute and of the I/O bucket, units of one exact token.
+    pub capacity_units: f64,
+    /// Refill of each bucket, units a tick.
+    pub refill_units_per_tick: f64,
+    /// Weight of the newest value in the drive's moving average, a tick.
+    pub drive_rate: f32,
+    /// Weights of surprise, novelty, arousal and conflict in the drive.
+    pub drive_weights: [f32; 4],
+    /// Weight of |2·reward − 1| in the drive.
+    pub drive_reward_weight: f32,
+}
+
+impl Default for EnergyConfig {
+    fn default() -> Self {
+        Self {
+            capacity_units: 256.0,
+            refill_units_per_tick: 0.75,
+            drive_rate: 0.3,
+            drive_weights: [0.8, 0.5, 0.7, 0.5],
+            drive_reward_weight: 0.4,
+        }
+    }
+}
+
+/// The whole configuration of a mind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MindConfig {
+    /// Sparse modules of the model, the thinker first. From the checkpoint.
+    pub modules: Vec<ModuleShape>,
+    /// The pool P at the start, bytes. From the limit and what is always resident.
+    pub pool_bytes: u64,
+    /// How routers choose.
+    pub routing: RoutingPolicy,
+    /// How the demand pool makes room.
+    pub eviction: EvictionPolicy,
+    /// Experts of one lease at most (a k above it raises it), and of the room that the floor reserves.
+    pub window_experts: u16,
+    /// Share of P kept for speculative reads, in [0, 1).
+    pub speculation_share: f64,
+    /// Budgets of the states.
+    pub budgets: Budgets,
+    /// When states change.
+    pub transitions: Transitions,
+    /// Energy and drive.
+    pub energy: EnergyConfig,
+    /// Stay in Focus with exactly these budgets: no transition, every step allowed, no answer ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<StateBudget>,
+    /// Seed of every random number that a policy may draw.
+    pub seed: u64,
+}
+
+impl Default for MindConfig {
+    fn default() -> Self {
+        Self {
+            modules: Vec::new(),
+            pool_bytes: 0,
+            routing: RoutingPolicy::default(),
+            eviction: EvictionPolicy::default(),
+            window_experts: 8,
+            speculation_share: 0.05,
+            budgets: Budgets::default(),
+            transitions: Transitions::default(),
+            energy: EnergyConfig::default(),
+            hold: None,
+            seed: 0,
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No sparse module, or the thinker is missing or not first.
+    #[error("the thinker must be the first module")]
+    NoThinker,
+    /// A module appears twice.
+    #[error("module {0:?} appears twice")]
+    DuplicateModule(Module),
+    /// A shape that no model can have.
+    #[error("module {module:?}: {reason}")]
+    Shape {
+        /// Whose shape.
+        module: Module,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A lease could not hold one token's experts.
+    #[error("window_experts is {window_experts}, below the trained k of {k_trained}")]
+    Window {
+        /// As configured.
+        window_experts: u16,
+        /// Of the module that needs more.
+        k_trained: u16,
+    },
+    /// A number out of its range.
+    #[error("{key} is out of range: {rule}")]
+    Range {
+        /// Key in the configuration.
+        key: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+impl MindConfig {
+    /// Checks everything that the actors rely on.
+    ///
+    /// # Errors
+    /// Names the first key that is out of range, or the module whose shape is impossible.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.modules.first().map(|shape| shape.module) != Some(Module::Thinker) {
+            return Err(ConfigError::NoThinker);
+        }
+        for (i, shape) in self.modules.iter().enumerate() {
+            if self.modules[..i]
+                .iter()
+                .any(|other| other.module == shape.module)
+            {
+                return Err(ConfigError::DuplicateModule(shape.module));
+            }
+            self.validate_shape(shape)?;
+        }
+        for state in State::ALL {
+            validate_budget(
+                &format!("budgets.{state:?}").to_lowercase(),
+                &self.budgets[state],
+            )?;
+        }
+        if let Some(hold) = &self.hold {
+            validate_budget("hold", hold)?;
+        }
+        self.validate_numbers()
+    }
+
+    fn validate_shape(&self, shape: &ModuleShape) -> Result<(), ConfigError> {
+        let wrong = |reason| {
+            Err(ConfigError::Shape {
+                module: shape.module,
+                reason,
+            })
+        };
+        if shape.layers.is_empty() {
+            return wrong("no sparse layer");
+        }
+        if !shape.layers.is_sorted_by(|a, b| a < b) {
+            return wrong("layers are not strictly ascending");
+        }
+        if shape.experts == 0 {
+            return wrong("no experts");
+        }
+        if shape.k_trained == 0 || shape.k_trained > shape.experts {
+            return wrong("k_trained is not in 1..=experts");
+        }
+        if shape.expert_bytes == 0 {
+            return wrong("an expert of no bytes");
+        }
+        if self.window_experts < shape.k_trained {
+            return Err(ConfigError::Window {
+                window_experts: self.window_experts,
+                k_trained: shape.k_trained,
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<(), ConfigError> {
+        if let EvictionPolicy::Horizon { half_life_tokens } = self.eviction {
+            check(
+                "eviction.horizon.half_life_tokens",
+                (0.1..=1e6).contains(&half_life_tokens),
+                "0.1..=1e6",
+            )?;
+        }
+        let energy = &self.energy;
+        check(
+            "speculation_share",
+            (0.0..1.0).contains(&self.speculation_share),
+            "in [0, 1)",
+        )?;
+        check(
+            "energy.capacity_units",
+            positive(energy.capacity_units),
+            "above 0",
+        )?;
+        check(
+            "energy.refill_units_per_tick",
+            positive(energy.refill_units_per_tick),
+            "above 0",
+        )?;
+        check(
+            "energy.drive_rate",
+            energy.drive_rate > 0.0 && energy.drive_rate <= 1.0,
+            "in (0, 1]",
+        )?;
+        let weights = energy
+            .drive_weights
+            .iter()
+            .chain([&energy.drive_reward_weight]);
+        check(
+            "energy.drive_weights",
+            weights.into_iter().all(|w| unit32(*w)),
+            "in [0, 1]",
+        )?;
+        let t = &self.transitions;
+        check(
+            "transitions.threat_units_max",
+            positive(t.threat_units_max),
+            "above 0",
+        )?;
+        check(
+            "transitions.depletion_atp_exit",
+            t.depletion_atp_exit > t.depletion_atp,
+            "above depletion_atp",
+        )?;
+        check(
+            "transitions.wake_focus_atp",
+            t.wake_focus_atp > t.focus_wake_atp,
+            "above focus_wake_atp",
+        )?;
+        check(
+            "transitions.wake_focus_drive",
+            t.wake_focus_drive > t.focus_wake_drive,
+            "above focus_wake_drive",
+        )?;
+        check(
+            "transitions.rest_wake_atp",
+            t.rest_wake_atp > t.wake_rest_atp,
+            "above wake_rest_atp",
+        )?;
+        check(
+            "transitions.rest_wake_drive",
+            t.rest_wake_drive > t.wake_rest_drive,
+            "above wake_rest_drive",
+        )
+    }
+
+    /// The shape of a module, if the model has it.
+    pub fn shape(&self, module: Module) -> Option<&ModuleShape> {
+        self.modules.iter().find(|shape| shape.module == module)
+    }
+}
+
+fn validate_budget(key: &str, budget: &StateBudget) -> Result<(), ConfigError> {
+    check(&format!("{key}.f"), positive(budget.f), "above 0")?;
+    check(
+        &format!("{key}.expert_memory"),
+        (0.0..=1.0).contains(&budget.expert_memory),
+        "in [0, 1]",
+    )?;
+    check(
+        &format!("{key}.miss_bytes_per_token"),
+        (0.0..=1e6).contains(&budget.miss_bytes_per_token),
+        "0 or above",
+    )?;
+    let biases = [
+        budget.residency_bias,
+        budget.salience_bias,
+        budget.focus_weight,
+    ];
+    check(
+        &format!("{key}: biases"),
+        biases.into_iter().all(unit32),
+        "in [0, 1]",
+    )
+}
+
+fn check(key: &str, ok: bool, rule: &'static str) -> Result<(), ConfigError> {
+    if ok {
+        Ok(())
+    } else {
+        Err(ConfigError::Range {
+            key: key.to_owned(),
+            rule,
+        })
+    }
+}
+
+fn positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+fn unit32(value: f32) -> bool {
+    (0.0..=1.0).contains(&value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        mind: MindConfig,
+    }
+
+    #[test]
+    fn the_default_file_states_the_defaults() {
+        let text = include_str!("../../config/default.toml");
+        let file: File = toml::from_str(text).unwrap();
+        assert_eq!(file.mind, MindConfig::default());
+        // Not merely absent: every key that a user may set is written down.
+        let written: toml::Table = toml::from_str(text).unwrap();
+        let defaults = toml::Table::try_from(MindConfig::default()).unwrap();
+        let mut mind = written["mind"].as_table().unwrap().clone();
+        mind.insert("modules".into(), defaults["modules"].clone());
+        mind.insert("pool_bytes".into(), defaults["pool_bytes"].clone());
+        assert_eq!(keys("", &mind), keys("", &defaults));
+    }
+
+    fn keys(at: &str, table: &toml::Table) -> Vec<String> {
+        let mut all: Vec<String> = table
+            .iter()
+            .flat_map(|(key, value)| match value.as_table() {
+                Some(inner) => keys(&format!("{at}.{key}"), inner),
+                None => vec![format!("{at}.{key}")],
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(toml::from_str::<MindConfig>("windows = 3").is_err());
+        assert!(toml::from_str::<MindConfig>("[transitions]\ndwell = 3").is_err());
+    }
+
+    #[test]
+    fn impossible_shapes_are_refused() {
+        let shape = ModuleShape {
+            module: Module::Thinker,
+            layers: vec![0, 1],
+            experts: 4,
+            k_trained: 2,
+            norm_topk_prob: true,
+            expert_bytes: 10,
+        };
+        let with = |shape: ModuleShape| MindConfig {
+            modules: vec![shape],
+            ..Default::default()
+        };
+        assert_eq!(with(shape.clone()).validate(), Ok(()));
+        assert_eq!(
+            MindConfig::default().validate(),
+            Err(ConfigError::NoThinker)
+        );
+        assert!(
+            with(ModuleShape {
+                layers: vec![1, 1],
+                ..shape.clone()
+            })
+            .validate()
+            .is_err()
+        );
+        assert!(
+            with(ModuleShape {
+                k_trained: 5,
+                ..shape.clone()
+            })
+            .validate()
+            .is_err()
+        );
+        let narrow = MindConfig {
+            window_experts: 1,
+            ..with(shape)
+        };
+        assert_eq!(
+            narrow.validate(),
+            Err(ConfigError::Window {
+                window_experts: 1,
+                k_trained: 2
+            })
+        );
+    }
+}

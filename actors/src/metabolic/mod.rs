@@ -1,0 +1,161 @@
+//! In which state the mind is, and what that state may use.
+//!
+//! Time is logical: a step of n ticks (a prefill chunk of n tokens) counts n for refills, dwell and every "for so
+//! long". Only the count of overwhelming steps counts steps: one measurement, however long its chunk, is not a
+//! drive that lasts. The drive's moving average is updated once a step with the weight of its ticks,
+//! 1 − (1 − rate)^n.
+
+pub mod actor;
+pub mod directives;
+pub mod energy;
+#[cfg(test)]
+mod tests;
+mod transitions;
+
+use crate::config::{EnergyConfig, MindConfig, StateBudget};
+use crate::protocol::{Assess, Directives, Salience, State};
+use directives::{directives, k_of};
+use energy::Reserves;
+use transitions::Situation;
+
+/// The metabolic controller.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    config: MindConfig,
+    reserves: Reserves,
+    situation: Situation,
+    drive_average: f32,
+    epoch: u64,
+}
+
+impl Controller {
+    /// Full reserves, in Wake (in Focus when held there). The configuration must be valid.
+    pub fn new(config: &MindConfig) -> Self {
+        let state = if config.hold.is_some() {
+            State::Focus
+        } else {
+            State::Wake
+        };
+        Self {
+            config: config.clone(),
+            reserves: Reserves::full(&config.energy),
+            situation: Situation::new(state),
+            drive_average: 0.0,
+            epoch: 0,
+        }
+    }
+
+    /// The state in force.
+    pub fn state(&self) -> State {
+        self.situation.state
+    }
+
+    /// The buckets, with their books.
+    pub fn reserves(&self) -> &Reserves {
+        &self.reserves
+    }
+
+    /// Units that Threat may still spend in this arming (compute and I/O together).
+    pub fn threat_units_left(&self) -> f64 {
+        (self.config.transitions.threat_units_max - self.situation.threat_units).max(0.0)
+    }
+
+    /// One step: books the step before, moves the drive, changes the state where the table says so.
+    pub fn step(&mut self, assess: &Assess) -> Directives {
+        let unit_bytes = self
+            .config
+            .modules
+            .first()
+            .map_or(1, |shape| shape.exact_token_bytes());
+        let (compute, io) = self.reserves.step(assess, &self.config.energy, unit_bytes);
+        let energy = self.reserves.energy();
+        let drive = self.drive(assess);
+        self.epoch += 1;
+        let transition = if self.config.hold.is_some() {
+            None
+        } else {
+            let dearest = 2.0 * self.config.budgets.threat.f;
+            self.situation
+                .observe(assess, &self.config.transitions, drive, compute + io);
+            self.situation
+                .transition(&self.config.transitions, energy.atp, drive, dearest)
+        };
+        let held = self.config.hold.is_some();
+        let state = self.situation.state;
+        let entered = transition.is_some_and(|change| change.to == State::Depletion);
+        let starving =
+            state == State::Depletion && energy.atp < self.config.transitions.depletion_atp;
+        Directives {
+            epoch: self.epoch,
+            tick: assess.tick,
+            state,
+            transition,
+            energy,
+            drive,
+            may_step: held || self.covered(),
+            end_answer: !held && (entered || starving),
+            tokens_max: self.tokens_max(state),
+            modules: directives(
+                &self.config,
+                state,
+                self.budget(),
+                assess.pool_bytes,
+                self.epoch,
+            ),
+        }
+    }
+
+    fn budget(&self) -> &StateBudget {
+        self.config
+            .hold
+            .as_ref()
+            .unwrap_or(&self.config.budgets[self.situation.state])
+    }
+
+    /// Whether the cheapest form of a step, one token under Depletion's budget, is in the buckets.
+    fn covered(&self) -> bool {
+        let budget = &self.config.budgets.depletion;
+        let Some(shape) = self.config.modules.first() else {
+            return true;
+        };
+        let compute = f64::from(k_of(shape, budget)) / f64::from(shape.k_trained);
+        let io = budget.miss_bytes_per_token;
+        self.reserves.compute.level() >= compute && self.reserves.io.level() >= io
+    }
+
+    /// In Threat: tokens of which even the dearest form (every expert computed and read) stays in the allowance.
+    fn tokens_max(&self, state: State) -> Option<u32> {
+        if state != State::Threat || self.config.hold.is_some() {
+            return None;
+        }
+        Some(libm::floor(self.threat_units_left() / (2.0 * self.config.budgets.threat.f)) as u32)
+    }
+
+    fn drive(&mut self, assess: &Assess) -> f32 {
+        let urge = urge(&assess.report.salience, &self.config.energy);
+        let kept = libm::powf(1.0 - self.config.energy.drive_rate, assess.ticks as f32);
+        self.drive_average = (kept * self.drive_average + (1.0 - kept) * urge).clamp(0.0, 1.0);
+        self.drive_average.max(unit(assess.report.urgency))
+    }
+}
+
+/// `1 − Π(1 − wᵢxᵢ)` over surprise, novelty, arousal, conflict and |2·reward − 1|, in [0, 1].
+fn urge(salience: &Salience, config: &EnergyConfig) -> f32 {
+    let measured = [
+        salience.surprise,
+        salience.novelty,
+        salience.arousal,
+        salience.conflict,
+    ];
+    let calm = measured
+        .iter()
+        .zip(&config.drive_weights)
+        .fold(1.0f32, |calm, (x, w)| calm * (1.0 - w * unit(*x)));
+    let reward = (2.0 * unit(salience.reward) - 1.0).abs();
+    1.0 - calm * (1.0 - config.drive_reward_weight * reward)
+}
+
+/// In [0, 1]; what is not a number counts 0.
+fn unit(x: f32) -> f32 {
+    if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
+}

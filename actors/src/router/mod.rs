@@ -1,0 +1,375 @@
+//! Which experts work on a token, and how much each counts.
+//!
+//! One [`Router`] per sparse layer. Every policy chooses a set S of k experts; the mixing weights are always the
+//! router's own: the softmax over all E logits, restricted to S and renormalised exactly as the checkpoint says.
+//! A bias decides who is admitted, the router decides how much.
+
+pub mod actor;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::config::{ModuleShape, RoutingPolicy};
+use crate::protocol::{
+    Chosen, ExpertSet, LayerTrust, ModuleDirective, Phase, Route, Selection, State,
+};
+use select::{fits, top_into};
+
+/// Why a router refuses to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// A logit is NaN or infinite.
+    #[error("logit of row {row}, expert {expert} is not finite")]
+    NotFinite {
+        /// Row of the request.
+        row: usize,
+        /// Whose logit.
+        expert: u16,
+    },
+    /// The logits are not whole rows of E entries.
+    #[error("{logits} logits are not whole rows of {experts} experts")]
+    Shape {
+        /// Entries in the request.
+        logits: usize,
+        /// Experts of the layer.
+        experts: u16,
+    },
+    /// Salience, surprise or reward is NaN.
+    #[error("salience, surprise or reward is not a number")]
+    NotANumber,
+    /// A view of trust that is not of this layer's size.
+    #[error("trust of {entries} experts for a layer of {experts}")]
+    Trust {
+        /// Entries of the view's shortest vector.
+        entries: usize,
+        /// Experts of the layer.
+        experts: u16,
+    },
+}
+
+/// Fewest logit-chosen experts that no bias and no byte cap can displace: `min(2, max(1, k / 4))`, at most k.
+pub fn sacred(k: usize) -> usize {
+    (k / 4).clamp(1, 2).min(k)
+}
+
+/// The router of one sparse layer.
+#[derive(Clone, Debug)]
+pub struct Router {
+    policy: RoutingPolicy,
+    experts: u16,
+    expert_bytes: u64,
+    norm_topk_prob: bool,
+    k: usize,
+    state: State,
+    lambda: f32,
+    beta: f32,
+    focus_weight: f32,
+    trust: Arc<LayerTrust>,
+    scratch: Scratch,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    probabilities: Vec<f32>,
+    scores: Vec<f32>,
+    exact: Vec<u16>,
+    order: Vec<u16>,
+    admitted: Vec<u16>,
+    denied: Vec<f32>,
+}
+
+/// What a row's choice may still miss. None in prefill, without a cap, and under the exact policy.
+struct Cap {
+    bytes_left: u64,
+    overrun_bytes: u64,
+    /// Not resident, but already paid for by an earlier row of the same request.
+    paid: ExpertSet,
+}
+
+impl Router {
+    /// A router of a layer of `shape`, at the trained k, without bias and with the prior's trust.
+    pub fn new(shape: &ModuleShape, policy: RoutingPolicy) -> Self {
+        Self {
+            policy,
+            experts: shape.experts,
+            expert_bytes: shape.expert_bytes,
+            norm_topk_prob: shape.norm_topk_prob,
+            k: usize::from(shape.k_trained),
+            state: State::Wake,
+            lambda: 0.0,
+            beta: 0.0,
+            focus_weight: 0.0,
+            trust: Arc::new(LayerTrust::prior(shape.experts)),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Takes over a directive and what the ledger believes of this layer.
+    ///
+    /// # Errors
+    /// [`RouteError::Trust`] if the view has fewer experts than the layer.
+    pub fn apply(
+        &mut self,
+        directive: &ModuleDirective,
+        trust: Arc<LayerTrust>,
+    ) -> Result<(), RouteError> {
+        let entries = trust
+            .affinity
+            .iter()
+            .map(Vec::len)
+            .chain([
+                trust.trust.len(),
+                trust.visits.len(),
+                trust.affinity.len() * usize::from(self.experts),
+            ])
+            .min()
+            .unwrap_or(0);
+        if entries < usize::from(self.experts) || trust.affinity.len() < State::ALL.len() {
+            return Err(RouteError::Trust {
+                entries,
+                experts: self.experts,
+            });
+        }
+        self.k = usize::from(directive.k.clamp(1, self.experts));
+        self.state = directive.state;
+        self.lambda = directive.lambda;
+        self.beta = directive.beta;
+        self.focus_weight = directive.focus_weight;
+        self.trust = trust;
+        Ok(())
+    }
+
+    /// Chooses for every row of the request.
+    ///
+    /// # Errors
+    /// Logits that are not finite or not whole rows; salience that is not a number.
+    pub fn route(&mut self, route: &Route) -> Result<Selection, RouteError> {
+        let experts = usize::from(self.experts);
+        if !route.logits.len().is_multiple_of(experts) {
+            return Err(RouteError::Shape {
+                logits: route.logits.len(),
+                experts: self.experts,
+            });
+        }
+        if route.salience_t.is_nan() || route.surprise_t.is_nan() || route.reward.is_nan() {
+            return Err(RouteError::NotANumber);
+        }
+        if let Some(at) = route.logits.iter().position(|z| !z.is_finite()) {
+            return Err(RouteError::NotFinite {
+                row: at / experts,
+                expert: (at % experts) as u16,
+            });
+        }
+        let mut cap = match (self.policy, route.phase, route.bytes_left) {
+            (RoutingPolicy::Sage | RoutingPolicy::Salient, Phase::Decode, Some(bytes_left)) => {
+                Some(Cap {
+                    bytes_left,
+                    overrun_bytes: 0,
+                    paid: ExpertSet::default(),
+                })
+            }
+            _ => None,
+        };
+        let rows = route.logits.len() / experts;
+        let mut selection = Selection {
+            chosen: Vec::with_capacity(rows * self.k),
+            row_starts: Vec::with_capacity(rows + 1),
+            ..Selection::default()
+        };
+        selection.row_starts.push(0);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.denied.clear();
+        scratch.denied.resize(experts, 0.0);
+        for z in route.logits.chunks_exact(experts) {
+            self.row(z, route, &mut cap, &mut scratch, &mut selection);
+        }
+        for (expert, mass) in scratch.denied.iter().enumerate() {
+            if *mass > 0.0 {
+                selection.denied.push(expert as u16);
+                selection.denied_each.push(*mass);
+            }
+        }
+        self.scratch = scratch;
+        selection.overrun_bytes = cap.map_or(0, |cap| cap.overrun_bytes);
+        Ok(selection)
+    }
+
+    fn row(
+        &self,
+        z: &[f32],
+        route: &Route,
+        cap: &mut Option<Cap>,
+        scratch: &mut Scratch,
+        out: &mut Selection,
+    ) {
+        out.entropy_sum += softmax(z, &mut scratch.probabilities);
+        top_into(z, self.k, &mut scratch.exact);
+        scratch.admitted.clear();
+        if self.policy == RoutingPolicy::Exact {
+            scratch.admitted.extend_from_slice(&scratch.exact);
+        } else {
+            self.score(z, route, &mut scratch.scores);
+            self.admit(z.len(), &route.resident, cap, scratch);
+        }
+        self.weigh(z, scratch, out);
+        self.deny(scratch, out);
+    }
+
+    /// Scores by which the policy ranks experts, before any cap.
+    fn score(&self, z: &[f32], route: &Route, scores: &mut Vec<f32>) {
+        scores.clear();
+        let affinity = self
+            .trust
+            .affinity
+            .get(self.state.index())
+            .map_or(&[][..], Vec::as_slice);
+        let experts = z
+            .iter()
+            .zip(&self.trust.visits)
+            .zip(&self.trust.trust)
+            .zip(affinity);
+        let novelty = |visits: f32| 1.0 / libm::sqrtf(1.0 + visits.max(0.0));
+        if self.policy == RoutingPolicy::Sage {
+            scores.extend(experts.map(|(((z, visits), trust), affinity)| {
+                0.5 * z
+                    + 0.2 * route.surprise_t * novelty(*visits)
+                    + 0.2 * route.reward * trust
+                    + 0.1 * self.focus_weight * affinity
+            }));
+            return;
+        }
+        let (low, high) = z.iter().fold((f32::MAX, f32::MIN), |(low, high), z| {
+            (low.min(*z), high.max(*z))
+        });
+        let range = high - low;
+        let lambda_t = match route.phase {
+            Phase::Prefill => 0.0,
+            Phase::Decode => self.lambda * (1.0 - route.salience_t.clamp(0.0, 1.0)),
+        };
+        scores.extend(
+            experts
+                .enumerate()
+                .map(|(expert, (((z, visits), trust), affinity))| {
+                    let resident = if route.resident.contains(expert as u16) {
+                        lambda_t
+                    } else {
+                        0.0
+                    };
+                    let salient = route.surprise_t * novelty(*visits)
+                        + route.reward * (2.0 * trust - 1.0)
+                        + self.focus_weight * (2.0 * affinity - 1.0);
+                    let bias = resident + self.beta * salient / 3.0;
+                    // Without bias the logit itself ranks, even where the range overflows.
+                    if bias == 0.0 { *z } else { z + range * bias }
+                }),
+        );
+    }
+
+    /// Fills `scratch.admitted` from the scores: first the sacred, then the best that the cap lets in.
+    fn admit(
+        &self,
+        experts: usize,
+        resident: &ExpertSet,
+        cap: &mut Option<Cap>,
+        scratch: &mut Scratch,
+    ) {
+        let sacred = sacred(self.k);
+        match self.policy {
+            // The formula itself has no sacred experts: without a cap its own order decides everything.
+            RoutingPolicy::Sage => {
+                top_into(&scratch.scores, sacred, &mut scratch.order);
+                scratch.admitted.extend_from_slice(&scratch.order);
+            }
+            RoutingPolicy::Exact | RoutingPolicy::Salient => {
+                scratch
+                    .admitted
+                    .extend_from_slice(&scratch.exact[..sacred.min(scratch.exact.len())]);
+            }
+        }
+        for expert in &scratch.admitted {
+            if let Some(cap) = cap {
+                fits(cap, *expert, resident, self.expert_bytes, true);
+            }
+        }
+        let wanted = if cap.is_some() {
+            experts
+        } else {
+            self.k + sacred
+        };
+        top_into(&scratch.scores, wanted.min(experts), &mut scratch.order);
+        for expert in &scratch.order {
+            if scratch.admitted.len() == self.k {
+                break;
+            }
+            if scratch.admitted[..sacred].contains(expert) {
+                continue;
+            }
+            if cap
+                .as_mut()
+                .is_none_or(|cap| fits(cap, *expert, resident, self.expert_bytes, false))
+            {
+                scratch.admitted.push(*expert);
+            }
+        }
+    }
+
+    /// The admitted experts in descending weight, weighted by the router's own softmax.
+    fn weigh(&self, z: &[f32], scratch: &mut Scratch, out: &mut Selection) {
+        let logit = |expert: u16| z[usize::from(expert)];
+        scratch.admitted.sort_unstable_by(|a, b| {
+            logit(*b)
+                .partial_cmp(&logit(*a))
+                .unwrap_or(std::cmp::Ordering::Equal)
+                .then(a.cmp(b))
+        });
+        let p = |expert: u16| scratch.probabilities[usize::from(expert)];
+        let total = scratch
+            .admitted
+            .iter()
+            .fold(0.0f32, |sum, expert| sum + p(*expert));
+        let normalise = self.norm_topk_prob && total > 0.0;
+        out.chosen
+            .extend(scratch.admitted.iter().map(|expert| Chosen {
+                expert: *expert,
+                weight: if normalise {
+                    p(*expert) / total
+                } else {
+                    p(*expert)
+                },
+            }));
+        out.row_starts.push(out.chosen.len() as u32);
+    }
+
+    fn deny(&self, scratch: &mut Scratch, out: &mut Selection) {
+        for expert in &scratch.exact {
+            if !scratch.admitted.contains(expert) {
+                let mass = scratch.probabilities[usize::from(*expert)];
+                out.denied_mass += mass;
+                // A mass that underflows is still a denial.
+                scratch.denied[usize::from(*expert)] += mass.max(f32::MIN_POSITIVE);
+            }
+        }
+    }
+}
+
+/// Softmax over a row in f32, in index order; returns its entropy divided by ln E (0 for a single expert).
+fn softmax(z: &[f32], p: &mut Vec<f32>) -> f32 {
+    let max = z.iter().fold(f32::MIN, |max, z| max.max(*z));
+    p.clear();
+    p.extend(z.iter().map(|z| libm::expf(z - max)));
+    let sum = p.iter().fold(0.0f32, |sum, e| sum + e);
+    let mut weighted = 0.0f32;
+    for (p, z) in p.iter_mut().zip(z) {
+        *p /= sum;
+        if *p > 0.0 {
+            weighted += *p * (z - max);
+        }
+    }
+    if z.len() < 2 {
+        return 0.0;
+    }
+    // −Σ p ln p = ln Σ e^(z − max) − Σ p (z − max)
+    ((libm::logf(sum) - weighted) / libm::logf(z.len() as f32)).clamp(0.0, 1.0)
+}

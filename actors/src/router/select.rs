@@ -1,0 +1,57 @@
+//! Top-k with ties by the lowest id, and the byte cap.
+
+use super::Cap;
+use crate::protocol::ExpertSet;
+
+/// The `k` best of `scores`, best first; of equals the lowest id first. Scores must be numbers.
+pub(super) fn top_into(scores: &[f32], k: usize, out: &mut Vec<u16>) {
+    out.clear();
+    let k = k.min(scores.len());
+    if k == 0 {
+        return;
+    }
+    if k * 4 > scores.len() {
+        out.extend(0..scores.len() as u16);
+        out.sort_unstable_by(|a, b| {
+            let (x, y) = (scores[usize::from(*a)], scores[usize::from(*b)]);
+            y.partial_cmp(&x)
+                .unwrap_or(std::cmp::Ordering::Equal)
+                .then(a.cmp(b))
+        });
+        out.truncate(k);
+        return;
+    }
+    for (expert, score) in scores.iter().enumerate() {
+        let worst = out
+            .last()
+            .map_or(f32::NEG_INFINITY, |last| scores[usize::from(*last)]);
+        if out.len() == k && *score <= worst {
+            continue;
+        }
+        let at = out.partition_point(|other| scores[usize::from(*other)] >= *score);
+        if out.len() == k {
+            out.pop();
+        }
+        out.insert(at, expert as u16);
+    }
+}
+
+/// Whether the cap lets the expert in, and pays for it. A `sacred` expert always is; what it lacks is overrun.
+pub(super) fn fits(
+    cap: &mut Cap,
+    expert: u16,
+    resident: &ExpertSet,
+    bytes: u64,
+    sacred: bool,
+) -> bool {
+    if resident.contains(expert) || cap.paid.contains(expert) {
+        return true;
+    }
+    if cap.bytes_left < bytes && !sacred {
+        return false;
+    }
+    cap.overrun_bytes += bytes.saturating_sub(cap.bytes_left);
+    cap.bytes_left = cap.bytes_left.saturating_sub(bytes);
+    cap.paid.insert(expert);
+    true
+}

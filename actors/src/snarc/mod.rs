@@ -1,0 +1,231 @@
+//! Salience: five numbers in [0, 1], computed from what the running model measured or a sensor read.
+//!
+//! Everything is read before it is written: a segment is compared with the segments before it, then remembered.
+//! A value x is judged by its robust z, (x − median) / (1.4826 · MAD + floor), over the last 64 segments of the
+//! same origin, mapped by `1 − exp(−max(z, 0) / 3)`; fewer than 8 of them: 0.
+
+pub mod actor;
+mod episodes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::math::{Baseline, squash};
+use crate::protocol::{
+    Observe, Origin, Salience, SalienceReport, Segment, SensorReading, TokenMeasure,
+};
+use episodes::Episodes;
+
+/// Noise floor of surprise, nats.
+const FLOOR_NATS: f64 = 0.1;
+/// Noise floor of cosines and normalised entropies.
+const FLOOR_SHARE: f64 = 0.02;
+/// Weight of the newest reading in a sensor's prediction.
+const SENSOR_RATE: f64 = 0.3;
+/// Fewer episodes than this say nothing of novelty.
+const EPISODES_MIN: usize = 8;
+
+/// Baselines of one origin.
+#[derive(Clone, Debug, Default)]
+struct Baselines {
+    surprise: Baseline,
+    novelty: Baseline,
+    conflict: Baseline,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Sensor {
+    prediction: Option<f64>,
+    errors: Baseline,
+}
+
+/// The salience assessor.
+#[derive(Clone, Debug)]
+pub struct Assessor {
+    observed: Baselines,
+    generated: Baselines,
+    /// nll − entropy of decoded tokens.
+    tokens: Baseline,
+    /// Tokens and events a tick, of steps with input.
+    rates: Baseline,
+    sensors: BTreeMap<String, Sensor>,
+    episodes: Episodes,
+    /// Kept until feedback or the next segment.
+    reward: f32,
+    /// The five numbers of the step that brought the last segment.
+    segment: Salience,
+}
+
+impl Default for Assessor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Assessor {
+    /// Without baselines and without memory.
+    pub fn new() -> Self {
+        Self {
+            observed: Baselines::default(),
+            generated: Baselines::default(),
+            tokens: Baseline::default(),
+            rates: Baseline::default(),
+            sensors: BTreeMap::new(),
+            episodes: Episodes::default(),
+            reward: 0.5,
+            segment: Salience {
+                reward: 0.5,
+                ..Salience::default()
+            },
+        }
+    }
+
+    /// Assesses one step. Without a segment and without sensors, surprise, novelty and conflict are 0, arousal is
+    /// computed and reward is kept.
+    pub fn step(&mut self, observe: &Observe) -> SalienceReport {
+        let mut salience = Salience::default();
+        let feedback = observe
+            .feedback
+            .filter(|r| r.is_finite())
+            .map(|r| (1.0 + r.clamp(-1.0, 1.0)) / 2.0);
+        if let Some(segment) = &observe.segment {
+            self.assess(segment, &mut salience);
+        }
+        if let Some(outcome) = feedback {
+            // After the segment was remembered: it belongs to the turn that the feedback is about.
+            self.episodes.mark(outcome);
+            self.reward = outcome;
+        }
+        for reading in &observe.sensors {
+            salience.surprise = salience.surprise.max(self.sense(reading));
+        }
+        let urgency = share(observe.urgency);
+        salience.arousal = self.arousal(observe).max(urgency);
+        salience.reward = self.reward;
+        if observe.segment.is_some() {
+            self.segment = salience;
+        }
+        let token = observe
+            .last_token
+            .map_or(0.0, |token| self.token_surprise(token));
+        let surprise_t = self.segment.surprise.max(token);
+        let raised = Salience {
+            surprise: surprise_t,
+            ..self.segment
+        };
+        SalienceReport {
+            salience,
+            salience_t: mean(&raised),
+            surprise_t,
+            urgency,
+            threat: if observe.alarm || observe.sensors.iter().any(out_of_range) {
+                1.0
+            } else {
+                0.0
+            },
+        }
+    }
+
+    /// Segments that entered memory since the start. Nothing consolidates them yet.
+    pub fn unconsolidated_episodes(&self) -> u32 {
+        self.episodes.inserted()
+    }
+
+    /// Surprise, novelty, conflict and expected reward of a segment; then remembers it.
+    fn assess(&mut self, segment: &Segment, salience: &mut Salience) {
+        let baselines = match segment.origin {
+            Origin::Observed => &mut self.observed,
+            Origin::Generated => &mut self.generated,
+        };
+        if let Some(x) = excess_nats(&segment.tokens) {
+            salience.surprise = baselines.surprise.squash(x, |_| FLOOR_NATS);
+            baselines.surprise.push(x);
+        }
+        let entropy = f64::from(segment.router_entropy);
+        if entropy.is_finite() {
+            salience.conflict = baselines.conflict.squash(entropy, |_| FLOOR_SHARE);
+            baselines.conflict.push(entropy);
+        }
+        let cosines = self.episodes.cosines(&segment.mean_hidden);
+        self.reward = self.episodes.expected_outcome(&cosines);
+        if let Some(nearest) = cosines.iter().copied().reduce(f32::max) {
+            let x = 1.0 - f64::from(nearest);
+            if cosines.len() >= EPISODES_MIN {
+                salience.novelty = baselines.novelty.squash(x, |_| FLOOR_SHARE);
+            }
+            baselines.novelty.push(x);
+        }
+        self.episodes.insert(&segment.mean_hidden);
+    }
+
+    /// Surprise of a reading: its distance from a moving average, judged by the distances before it.
+    fn sense(&mut self, reading: &SensorReading) -> f32 {
+        if !reading.value.is_finite() {
+            return 0.0;
+        }
+        let sensor = self.sensors.entry(reading.name.clone()).or_default();
+        let Some(prediction) = sensor.prediction else {
+            sensor.prediction = Some(reading.value);
+            return 0.0;
+        };
+        let error = (reading.value - prediction).abs();
+        let surprise = sensor
+            .errors
+            .squash(error, |_| reading.resolution.max(1e-9));
+        sensor.errors.push(error);
+        sensor.prediction = Some(prediction + SENSOR_RATE * (reading.value - prediction));
+        surprise
+    }
+
+    /// Input rate against the rates of earlier steps that brought input; floor: 1 or a quarter of their median.
+    fn arousal(&mut self, observe: &Observe) -> f32 {
+        let arrived = f64::from(observe.tokens_in) + f64::from(observe.events_in);
+        if arrived == 0.0 {
+            return 0.0;
+        }
+        let rate = arrived / f64::from(observe.ticks.max(1));
+        let arousal = self.rates.squash(rate, |median| (0.25 * median).max(1.0));
+        self.rates.push(rate);
+        arousal
+    }
+
+    /// A decoded token's own surprise, judged by the last 64 decoded tokens.
+    fn token_surprise(&mut self, token: TokenMeasure) -> f32 {
+        let x = f64::from(token.nll) - f64::from(token.entropy);
+        if !x.is_finite() {
+            return 0.0;
+        }
+        let surprise = self.tokens.z(x, |_| FLOOR_NATS).map_or(0.0, squash);
+        self.tokens.push(x);
+        surprise
+    }
+}
+
+/// Mean of nll − entropy over the quarter of the tokens where it is greatest (rounded up). None without tokens.
+fn excess_nats(tokens: &[TokenMeasure]) -> Option<f64> {
+    let mut excess: Vec<f64> = tokens
+        .iter()
+        .map(|token| f64::from(token.nll) - f64::from(token.entropy))
+        .filter(|x| x.is_finite())
+        .collect();
+    excess.sort_unstable_by(|a, b| b.total_cmp(a));
+    excess.truncate(excess.len().div_ceil(4));
+    (!excess.is_empty()).then(|| excess.iter().sum::<f64>() / excess.len() as f64)
+}
+
+/// Outside its declared healthy range; a reading that is no number is outside of any.
+fn out_of_range(reading: &SensorReading) -> bool {
+    reading
+        .range
+        .is_some_and(|(low, high)| !(low..=high).contains(&reading.value))
+}
+
+fn mean(s: &Salience) -> f32 {
+    ((s.surprise + s.novelty + s.arousal + s.reward + s.conflict) / 5.0).clamp(0.0, 1.0)
+}
+
+/// In [0, 1]; what is not a number counts 0.
+fn share(x: f32) -> f32 {
+    if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
+}

@@ -1,0 +1,32 @@
+//! The actor around a [`Ledger`].
+
+use std::convert::Infallible;
+
+use kameo::Actor;
+use kameo::message::{Context, Message};
+
+use super::{Ledger, TrustError};
+use crate::protocol::{Outcome, TrustSnapshot};
+
+/// The trust ledger as an actor. Stops at its first error.
+#[derive(Actor)]
+pub struct TrustLedger(pub Ledger);
+
+/// Asks for an immutable view.
+pub struct Snapshot;
+
+impl Message<Snapshot> for TrustLedger {
+    type Reply = Result<TrustSnapshot, Infallible>;
+
+    async fn handle(&mut self, _: Snapshot, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.snapshot())
+    }
+}
+
+impl Message<Outcome> for TrustLedger {
+    type Reply = Result<(), TrustError>;
+
+    async fn handle(&mut self, msg: Outcome, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.0.learn(&msg).inspect_err(|_| ctx.stop())
+    }
+}

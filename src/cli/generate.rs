@@ -1,0 +1,288 @@
+//! `sage generate`.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::Args;
+use sage_actors::protocol::State;
+use serde::Serialize;
+
+use super::opening::{self, RunningArgs};
+use super::{CliError, Outcome, Printer, human_bytes};
+use crate::engine::generate::{Generation, Request, generate};
+use crate::engine::memory::resident_set;
+use crate::engine::sampling::Sampling;
+use crate::engine::text::{Message, Stream, Text};
+use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::events::Mode;
+
+const EXAMPLES: &str = "Examples:
+  sage generate MODEL --prompt 'What is 21 + 3?'
+  sage generate MODEL --prompt 'Tell me a story.' --temperature 0.8 --seed 7 --limit 6GiB
+  sage generate MODEL --prompt 'What is 21 + 3?' --exact      the reference's experts, whatever the limit
+  sage generate MODEL --prompt-tokens '17 4 250' --max-tokens 8   a model without tokenizer";
+
+/// Arguments of `sage generate`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct GenerateArgs {
+    /// Checkpoint or store
+    model: PathBuf,
+    /// What to answer
+    #[arg(long, required_unless_present = "prompt_tokens")]
+    prompt: Option<String>,
+    /// Token ids in place of a prompt; the answer is printed as ids too
+    #[arg(long, conflicts_with_all = ["prompt", "system", "raw"])]
+    prompt_tokens: Option<String>,
+    /// A system message before the prompt
+    #[arg(long)]
+    system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// The trained number of experts, chosen as the reference does; memory changes speed, never the answer
+    #[arg(long)]
+    exact: bool,
+    /// Tokens of the answer at most
+    #[arg(long, default_value_t = 256)]
+    max_tokens: usize,
+    /// Do not end at the model's stop token
+    #[arg(long)]
+    ignore_stop: bool,
+    /// 0 is argmax
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    /// Keep the least set of tokens whose probability reaches this
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    /// Keep this many most probable tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Of the sampling
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Tokens of context to reserve memory for [default: prompt and answer]
+    #[arg(long)]
+    context: Option<usize>,
+    #[command(flatten)]
+    running: RunningArgs,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    mode: &'a Mode,
+    text: Option<&'a str>,
+    tokens: &'a [u32],
+    #[serde(flatten)]
+    generation: &'a Generation,
+    peak_rss_bytes: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> {
+    args.check()?;
+    args.running.set_threads()?;
+    let source = opening::source(&args.model)?;
+    let text = if args.prompt.is_some() {
+        Some(Text::load(&*source).map_err(EngineError::from)?)
+    } else {
+        None
+    };
+    let tokens = args.tokens(text.as_ref())?;
+    let mut mind = args.running.mind(args.exact)?;
+    // One answer and then the process ends: nothing else will want the rest of the pool.
+    mind.budgets.focus.expert_memory = 1.0;
+    let needed = tokens.len() + args.max_tokens;
+    let context_tokens = args.context.unwrap_or(needed);
+    if context_tokens < needed {
+        return Err(EngineError::ContextFull {
+            needed,
+            capacity: context_tokens,
+        }
+        .into());
+    }
+    let options = EngineOptions {
+        limit: args.running.limit(Limit::None),
+        context_tokens,
+        chunk_tokens: 128,
+        mind: mind.clone(),
+    };
+    let stop = if args.ignore_stop {
+        Vec::new()
+    } else {
+        vec![source.config().im_end_token_id]
+    };
+    let request = Request {
+        tokens,
+        sampling: args.sampling(),
+        max_tokens: args.max_tokens,
+        stop,
+        measure: !args.exact,
+    };
+    opening::runtime()?.block_on(async {
+        let mut engine = opening::engine(source, options, printer).await?;
+        let mode = opening::mode(&engine, &mind)?;
+        printer.note(format_args!("mode: {}", mode.text));
+        let mut shown = Shown {
+            text: text.as_ref(),
+            stream: Stream::default(),
+            whole: String::new(),
+            printer,
+        };
+        let mut trouble = None;
+        let generation = generate(&mut engine, &request, |token, _| match shown.token(token) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                trouble = Some(error);
+                ControlFlow::Break(())
+            }
+        })
+        .await;
+        engine.shutdown().await;
+        let generation = generation?;
+        match trouble {
+            Some(error) => return Err(error),
+            None => shown.finish()?,
+        }
+        report(printer, &mode, &shown, &generation)?;
+        Ok(Outcome::Done)
+    })
+}
+
+impl GenerateArgs {
+    fn check(&self) -> Result<(), CliError> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return Err(CliError::request(format!(
+                "--temperature is {}; expected 0 or more",
+                self.temperature
+            )));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(CliError::request(format!(
+                "--top-p is {}; expected above 0 and at most 1",
+                self.top_p
+            )));
+        }
+        if self.max_tokens == 0 {
+            return Err(CliError::request("--max-tokens is 0; expected at least 1"));
+        }
+        Ok(())
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            seed: self.seed,
+        }
+    }
+
+    fn tokens(&self, text: Option<&Text>) -> Result<Vec<u32>, CliError> {
+        let (Some(text), Some(prompt)) = (text, &self.prompt) else {
+            let ids = self.prompt_tokens.as_deref().unwrap_or_default();
+            let ids = ids
+                .split(|c: char| c == ',' || c.is_whitespace())
+                .filter(|id| !id.is_empty());
+            return ids
+                .map(|id| {
+                    id.parse().map_err(|_| {
+                        CliError::request(format!("`{id}` in --prompt-tokens is no token id"))
+                    })
+                })
+                .collect();
+        };
+        let prompt = if self.raw {
+            prompt.clone()
+        } else {
+            let system = self.system.iter().map(|content| Message {
+                role: "system",
+                content: content.clone(),
+            });
+            let user = Message {
+                role: "user",
+                content: prompt.clone(),
+            };
+            let messages: Vec<Message> = system.chain([user]).collect();
+            text.render(&messages).map_err(EngineError::from)?
+        };
+        Ok(text.encode(&prompt).map_err(EngineError::from)?)
+    }
+}
+
+/// The answer as it comes.
+struct Shown<'a> {
+    text: Option<&'a Text>,
+    stream: Stream,
+    whole: String,
+    printer: &'a Printer,
+}
+
+impl Shown<'_> {
+    fn token(&mut self, token: u32) -> Result<(), CliError> {
+        let shown = match self.text {
+            Some(text) => self.stream.push(text, token).map_err(EngineError::from)?,
+            None => format!("{token} "),
+        };
+        self.show(&shown)
+    }
+
+    fn finish(&mut self) -> Result<(), CliError> {
+        if let Some(text) = self.text {
+            let rest = self.stream.finish(text).map_err(EngineError::from)?;
+            self.show(&rest)?;
+        }
+        if self.printer.is_json() {
+            Ok(())
+        } else {
+            self.printer.line("")
+        }
+    }
+
+    fn show(&mut self, shown: &str) -> Result<(), CliError> {
+        self.whole.push_str(shown);
+        if self.printer.is_json() {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(shown.as_bytes())?;
+        Ok(out.flush()?)
+    }
+}
+
+fn report(
+    printer: &Printer,
+    mode: &Mode,
+    shown: &Shown<'_>,
+    generation: &Generation,
+) -> Result<(), CliError> {
+    let (_, peak_rss_bytes) = resident_set();
+    if printer.is_json() {
+        return printer.json(&Report {
+            mode,
+            text: shown.text.map(|_| shown.whole.as_str()),
+            tokens: &generation.tokens,
+            generation,
+            peak_rss_bytes,
+        });
+    }
+    printer.note(format_args!(
+        "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} read a token, waited {:.1} ms a token; peak memory {}",
+        generation.prompt_tokens,
+        generation.prefill_tokens_per_second,
+        generation.answer_tokens,
+        generation.decode_tokens_per_second,
+        generation.decode_hit_rate * 100.0,
+        human_bytes(generation.decode_bytes_per_token as u64),
+        generation.stall_ms_per_token,
+        human_bytes(peak_rss_bytes),
+    ));
+    if generation.state == State::Depletion {
+        printer.warn("the answer ended because the energy was used up (depletion)");
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! What a run looks like: one compact view on a terminal, plain lines in a pipe, JSON for programs.
+
+use sage_actors::protocol::{State, Tick};
+
+use super::{CliError, Printer, human_bytes};
+use crate::events::{CacheEvent, Event, EventKind, Observed, SalienceEvent};
+use indicatif::ProgressBar;
+
+/// Shows events as they come.
+pub struct View<'a> {
+    printer: &'a Printer,
+    /// The line that is drawn again at every tick; only on a terminal.
+    status: Option<ProgressBar>,
+    tick: Tick,
+    state: State,
+    cause: String,
+    k: u16,
+    salience: Option<SalienceEvent>,
+    /// The step of the current tick, once it has worked.
+    worked: Option<CacheEvent>,
+    heard: String,
+    answer: String,
+}
+
+impl<'a> View<'a> {
+    /// A view for this printer.
+    pub fn new(printer: &'a Printer) -> Self {
+        Self {
+            printer,
+            status: printer.live(),
+            tick: 0,
+            state: State::Wake,
+            cause: String::new(),
+            k: 0,
+            salience: None,
+            worked: None,
+            heard: String::new(),
+            answer: String::new(),
+        }
+    }
+
+    /// Shows one event.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn show(&mut self, event: &Event) -> Result<(), CliError> {
+        if self.printer.is_json() {
+            return self.printer.json(event);
+        }
+        if event.tick != self.tick {
+            self.flush()?;
+            self.tick = event.tick;
+        }
+        match &event.kind {
+            EventKind::Mode(mode) => self.printer.note(format_args!("mode: {}", mode.text)),
+            EventKind::Observation(observed) => self.line(&observation(observed))?,
+            EventKind::State { from, to, cause } => {
+                self.state = *to;
+                self.cause = name(cause);
+                self.line(&format!("{} → {} ({})", name(from), name(to), self.cause))?;
+            }
+            EventKind::Salience(salience) => self.salience = Some(*salience),
+            EventKind::Directive { k, .. } => self.k = *k,
+            EventKind::Cache(cache) => self.worked = Some(*cache),
+            EventKind::Denied { mass, experts } => {
+                self.heard.push_str(&format!(
+                    " [denied {experts} choices, router mass {mass:.2}]"
+                ));
+            }
+            EventKind::Read {
+                source,
+                tokens,
+                mean_loss,
+            } => {
+                let loss = mean_loss.map_or("-".to_owned(), |loss| format!("{loss:.2}"));
+                self.heard
+                    .push_str(&format!(" read {tokens} of {source}, loss {loss}"));
+            }
+            EventKind::Token { text } => {
+                self.answer.push_str(text);
+                self.heard.push_str(&format!(" says {text:?}"));
+            }
+            EventKind::Answer { text, ended, .. } => {
+                self.answer.clear();
+                self.flush()?;
+                self.line(&format!("answer: {text:?} (ended by {})", name(ended)))?;
+            }
+            EventKind::Expectation { text, met } => {
+                let verdict = if *met { "met" } else { "NOT MET" };
+                self.line(&format!("expectation {verdict}: {text}"))?;
+            }
+            EventKind::Summary(_) => self.flush()?,
+        }
+        self.draw();
+        Ok(())
+    }
+
+    /// Takes the live view away.
+    pub fn finish(&mut self) {
+        if let Some(status) = &self.status {
+            status.finish_and_clear();
+        }
+    }
+
+    /// The line of a tick that worked; ticks that idle have none.
+    fn flush(&mut self) -> Result<(), CliError> {
+        let heard = std::mem::take(&mut self.heard);
+        let Some(cache) = self.worked.take() else {
+            return Ok(());
+        };
+        if self.status.is_some() {
+            // The live view has shown it already.
+            return Ok(());
+        }
+        let text = format!("{}{heard}", self.step(&cache));
+        self.printer.line(text)
+    }
+
+    fn line(&self, text: &str) -> Result<(), CliError> {
+        let text = format!("{:>5} {text}", self.tick);
+        match &self.status {
+            Some(status) => status.suspend(|| self.printer.line(text)),
+            None => self.printer.line(text),
+        }
+    }
+
+    fn draw(&self) {
+        let Some(status) = &self.status else { return };
+        let Some(cache) = &self.worked else { return };
+        let cause = if self.cause.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.cause)
+        };
+        let answer = if self.answer.is_empty() {
+            String::new()
+        } else {
+            format!("\n      {}", self.answer)
+        };
+        status.set_message(format!("{}{cause}{}{answer}", self.step(cache), self.heard));
+        status.tick();
+    }
+
+    fn step(&self, cache: &CacheEvent) -> String {
+        let salience = self.salience.map_or(String::new(), |s| {
+            format!(
+                "atp {:>3.0} S{:.2} N{:.2} A{:.2} R{:.2} C{:.2} drive {:.2}",
+                s.atp, s.surprise, s.novelty, s.arousal, s.reward, s.conflict, s.drive
+            )
+        });
+        format!(
+            "{:>5} {:<9} {salience} k {:>2} experts {} in {}/{} hits {}/{} read {}",
+            self.tick,
+            name(&self.state),
+            self.k,
+            cache.resident_experts,
+            human_bytes(cache.resident_bytes),
+            human_bytes(cache.capacity_bytes),
+            cache.hits,
+            cache.hits + cache.misses,
+            human_bytes(cache.bytes_read),
+        )
+    }
+}
+
+fn observation(observed: &Observed) -> String {
+    let source = if observed.source.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", observed.source)
+    };
+    let urgency = if observed.urgency > 0.0 {
+        format!(", urgency {}", observed.urgency)
+    } else {
+        String::new()
+    };
+    match (&observed.text, observed.value) {
+        (Some(text), _) => {
+            let mut short: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some((at, _)) = short.char_indices().nth(100) {
+                short.truncate(at);
+                short.push('…');
+            }
+            format!(
+                "{}{source}: {short:?} ({} tokens{urgency})",
+                observed.kind, observed.tokens
+            )
+        }
+        (None, Some(value)) => format!("{}{source}: {value}{urgency}", observed.kind),
+        (None, None) => format!("{}{source}{urgency}", observed.kind),
+    }
+}
+
+/// The name that JSON uses.
+fn name(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,178 @@
+//! Opening a model to run it: the options that every running command shares, and the line that says which mode runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+
+use super::{CliError, Printer, Size, human_bytes};
+use crate::engine::goldens::EXACT;
+use crate::engine::{Engine, EngineError, EngineOptions, Limit, open};
+use crate::events::Mode;
+use crate::store::{WeightSource, open_model};
+
+/// Options of every command that runs a model.
+#[derive(Args, Debug, Default)]
+pub struct RunningArgs {
+    /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts)
+    #[arg(long)]
+    pub limit: Option<Size>,
+    /// How routers choose experts [default: salient]
+    #[arg(long, value_enum)]
+    pub routing: Option<Routing>,
+    /// Which expert makes room [default: horizon]
+    #[arg(long, value_enum)]
+    pub eviction: Option<Eviction>,
+    /// Threads of the arithmetic [default: all cores]; the result does not depend on it
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// Routing policies by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Routing {
+    /// The trained top-k
+    Exact,
+    /// Logit, novelty, trust and affinity
+    Sage,
+    /// The best are sacred, the rest is biased by residency and salience
+    Salient,
+}
+
+/// Eviction policies by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Eviction {
+    /// Least recently used
+    Lru,
+    /// Farthest expected next use
+    Horizon,
+}
+
+impl RunningArgs {
+    /// The mind that the options ask for; `exact` holds it to the reference.
+    pub fn mind(&self, exact: bool) -> Result<MindConfig, CliError> {
+        let routing = match (exact, self.routing) {
+            (true, Some(Routing::Sage | Routing::Salient)) => {
+                return Err(CliError::request(
+                    "--exact routes exactly: leave --routing out, or --exact",
+                ));
+            }
+            (true, _) | (false, Some(Routing::Exact)) => RoutingPolicy::Exact,
+            (false, Some(Routing::Sage)) => RoutingPolicy::Sage,
+            (false, Some(Routing::Salient) | None) => RoutingPolicy::Salient,
+        };
+        let eviction = match self.eviction {
+            Some(Eviction::Lru) => EvictionPolicy::Lru,
+            Some(Eviction::Horizon) | None => EvictionPolicy::default(),
+        };
+        Ok(MindConfig {
+            routing,
+            eviction,
+            hold: exact.then_some(EXACT),
+            ..MindConfig::default()
+        })
+    }
+
+    /// The limit; `otherwise` where the command line has none.
+    pub fn limit(&self, otherwise: Limit) -> Limit {
+        match self.limit {
+            None => otherwise,
+            Some(Size::Bytes(bytes)) => Limit::Bytes(bytes),
+            Some(Size::Percent(percent)) => Limit::Percent(percent),
+            Some(Size::Slots(slots)) => Limit::Slots(slots),
+        }
+    }
+
+    /// Sets the number of threads; call once.
+    pub fn set_threads(&self) -> Result<(), CliError> {
+        let Some(threads) = self.threads else {
+            return Ok(());
+        };
+        if threads == 0 {
+            return Err(CliError::request("--threads is 0; expected at least 1"));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global();
+        pool.map_err(|error| CliError::Failed(error.into()))
+    }
+}
+
+/// Opens the model in `folder`, whatever it is.
+pub fn source(folder: &Path) -> Result<Arc<dyn WeightSource>, CliError> {
+    Ok(Arc::from(open_model(folder)?))
+}
+
+/// The runtime on which engine and actors live: one thread, where an ask costs least.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(error.into()))
+}
+
+/// Opens the engine with progress on a terminal.
+pub async fn engine(
+    source: Arc<dyn WeightSource>,
+    options: EngineOptions,
+    printer: &Printer,
+) -> Result<Engine, CliError> {
+    let layers = source.config().thinker.text.num_hidden_layers as u64;
+    let bar = printer.steps("loading layers", layers);
+    let engine = open(source, options, |done, _| bar.set_position(done as u64)).await?;
+    bar.finish_and_clear();
+    Ok(engine)
+}
+
+/// Which mode runs: exact or priced, which limit, which policies.
+pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
+    let exact = mind.routing == RoutingPolicy::Exact && mind.hold.is_some();
+    let routing = format!("{:?}", mind.routing).to_lowercase();
+    let eviction = match mind.eviction {
+        EvictionPolicy::Lru => "lru".to_owned(),
+        EvictionPolicy::Horizon { half_life_tokens } => {
+            format!("horizon({half_life_tokens} tokens)")
+        }
+    };
+    let plan = &engine.plan;
+    let memory = match plan.limit_bytes {
+        Some(limit) => format!(
+            "limit {} (floor {}, pool {} for experts of {})",
+            human_bytes(limit),
+            human_bytes(plan.floor.total()),
+            human_bytes(plan.pool_bytes),
+            human_bytes(plan.all_experts_bytes),
+        ),
+        None => format!(
+            "no limit (experts of {})",
+            human_bytes(plan.all_experts_bytes)
+        ),
+    };
+    let (name, what) = if exact {
+        ("exact", "exact: the reference's experts for every token")
+    } else {
+        ("priced", "priced: experts as the state's budgets admit")
+    };
+    Ok(Mode {
+        text: format!("{what}; {memory}; routing {routing}; eviction {eviction}"),
+        mode: name,
+        routing,
+        eviction,
+        limit_bytes: plan.limit_bytes,
+        floor_bytes: plan.floor.total(),
+        pool_bytes: plan.pool_bytes,
+        fingerprint: engine.source.fingerprint()?,
+    })
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            EngineError::Load(crate::model::load::LoadError::Source(error)) => error.into(),
+            error if error.is_request() => CliError::Request(error.into()),
+            error => CliError::Failed(error.into()),
+        }
+    }
+}

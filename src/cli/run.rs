@@ -1,0 +1,155 @@
+//! `sage run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::home;
+use super::live::View;
+use super::opening::{self, RunningArgs};
+use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
+use crate::engine::core_loop::CoreLoop;
+use crate::engine::sampling::Sampling;
+use crate::engine::text::Text;
+use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::events::{Event, EventKind, Summary};
+use crate::scenario::{self, RunError, Scenario, ScenarioError};
+
+const EXAMPLES: &str = "Examples:
+  sage run scenarios/wake-focus-crisis.toml
+  sage run scenarios/wake-focus-crisis.toml --limit 24MiB
+  sage run SCENARIO --model STORE --json
+
+Without --model the model in the repository runs; its store is made in a cache folder at first use
+(SAGE_CACHE, else XDG_CACHE_HOME/sage, else ~/.cache/sage). Exit code 1 says that an expectation is not met.";
+
+/// Arguments of `sage run`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    /// Scenario
+    scenario: PathBuf,
+    /// Checkpoint or store [default: the model in the repository]
+    #[arg(long)]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    running: RunningArgs,
+    /// Report every event as one JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
+    let script = Scenario::read(&args.scenario)?;
+    args.running.set_threads()?;
+    let folder = match &args.model {
+        Some(folder) => folder.clone(),
+        None => home::store_of_own_model(printer)?,
+    };
+    let source = opening::source(&folder)?;
+    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let mind = args.running.mind(false)?;
+    let scripted = match &script.limit {
+        None => None,
+        Some(limit) => Some(limit.parse::<Size>().map_err(|error| {
+            CliError::request(format!("{}: limit: {error}", args.scenario.display()))
+        })?),
+    };
+    let limit = RunningArgs {
+        limit: args.running.limit.or(scripted),
+        ..RunningArgs::default()
+    };
+    let options = EngineOptions {
+        limit: limit.limit(Limit::None),
+        context_tokens: script.context_tokens,
+        chunk_tokens: script.chunk_tokens,
+        mind: mind.clone(),
+    };
+    let summary = opening::runtime()?.block_on(async {
+        let engine = opening::engine(source, options, printer).await?;
+        let mode = opening::mode(&engine, &mind)?;
+        let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
+        let mut view = View::new(printer);
+        let mut trouble = None;
+        let mut sink = |event: Event| {
+            if trouble.is_none() {
+                trouble = view.show(&event).err();
+            }
+        };
+        sink(Event {
+            tick: 0,
+            kind: EventKind::Mode(mode),
+        });
+        let summary = scenario::run(&script, &mut core, &mut sink).await;
+        view.finish();
+        core.shutdown().await;
+        match trouble {
+            Some(error) => Err(error),
+            None => Ok(summary?),
+        }
+    })?;
+    if !printer.is_json() {
+        table(printer, &summary)?;
+    }
+    Ok(if summary.expectations_failed == 0 {
+        Outcome::Done
+    } else {
+        Outcome::No
+    })
+}
+
+/// What each state did, and how it ended.
+fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
+    let mut table = Table::new([
+        "state",
+        "k",
+        "ticks",
+        "tokens",
+        "tokens/s",
+        "hits",
+        "read/token",
+        "mean loss",
+    ]);
+    for (name, state) in &summary.states {
+        table.row([
+            name.clone(),
+            state.k.to_string(),
+            state.ticks.to_string(),
+            state.tokens.to_string(),
+            format!("{:.0}", state.tokens_per_second),
+            format!("{:.1} %", state.hit_rate * 100.0),
+            human_bytes(state.bytes_per_token as u64),
+            state
+                .mean_loss
+                .map_or("-".to_owned(), |loss| format!("{loss:.3}")),
+        ]);
+    }
+    printer.line("")?;
+    printer.table(&table)?;
+    let limit = summary.limit_bytes.map_or("no limit".to_owned(), |limit| {
+        format!("limit {}", human_bytes(limit))
+    });
+    printer.line(format_args!(
+        "\npeak memory {} ({limit}); {} of experts read; {} expectations met, {} not met",
+        human_bytes(summary.peak_rss_bytes),
+        human_bytes(summary.bytes_read),
+        summary.expectations_met,
+        summary.expectations_failed,
+    ))
+}
+
+impl From<ScenarioError> for CliError {
+    fn from(error: ScenarioError) -> Self {
+        CliError::Request(error.into())
+    }
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Engine(error) => error.into(),
+            error => CliError::Failed(error.into()),
+        }
+    }
+}

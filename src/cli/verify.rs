@@ -1,0 +1,158 @@
+//! `sage verify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::opening::{self, RunningArgs};
+use super::{CliError, Outcome, Printer};
+use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
+use crate::engine::{EngineOptions, Limit};
+
+const EXAMPLES: &str = "Examples:
+  sage verify CHECKPOINT --goldens CHECKPOINT/goldens
+  sage verify STORE --goldens CHECKPOINT/goldens --limit 32slots --json
+
+Goldens of another model are made with tests/export_goldens.py. Exit code 1 says that a golden differs, or that nothing
+could be compared.";
+
+/// Arguments of `sage verify`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct VerifyArgs {
+    /// Checkpoint or store
+    model: PathBuf,
+    /// Folder of `<case>.safetensors` and `<case>.json`
+    #[arg(long)]
+    goldens: PathBuf,
+    /// Tokens of a prefill chunk; the result does not depend on it
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
+    chunk: u16,
+    #[command(flatten)]
+    running: RunningArgs,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Default, Serialize)]
+struct Report {
+    cases: Vec<CaseReport>,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    orientation: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
+    args.running.set_threads()?;
+    let cases = goldens::cases(&args.goldens)?;
+    let source = opening::source(&args.model)?;
+    let mind = args.running.mind(true)?;
+    let options = EngineOptions {
+        limit: args.running.limit(Limit::None),
+        context_tokens: cases
+            .iter()
+            .map(|case| case.context_tokens)
+            .max()
+            .unwrap_or(1)
+            .max(1),
+        chunk_tokens: usize::from(args.chunk),
+        mind: mind.clone(),
+    };
+    let report = opening::runtime()?.block_on(async {
+        let mut engine = opening::engine(source, options, printer).await?;
+        printer.note(format_args!(
+            "mode: {}",
+            opening::mode(&engine, &mind)?.text
+        ));
+        let bar = printer.steps("goldens", cases.len() as u64);
+        let mut report = Report::default();
+        for case in &cases {
+            let result = goldens::run(&mut engine, case).await?;
+            *match result.status {
+                Status::Pass => &mut report.passed,
+                Status::Fail => &mut report.failed,
+                Status::Skipped => &mut report.skipped,
+                Status::Orientation => &mut report.orientation,
+            } += 1;
+            bar.inc(1);
+            if !printer.is_json() {
+                bar.suspend(|| show(printer, &result))?;
+            }
+            report.cases.push(result);
+        }
+        bar.finish_and_clear();
+        engine.shutdown().await;
+        Ok::<Report, CliError>(report)
+    })?;
+    if printer.is_json() {
+        printer.json(&report)?;
+    } else {
+        printer.line(format_args!(
+            "{} passed, {} failed, {} skipped, {} for orientation",
+            report.passed, report.failed, report.skipped, report.orientation
+        ))?;
+    }
+    if report.passed + report.failed == 0 {
+        printer.warn("nothing was verified: none of these goldens can be run");
+    }
+    Ok(if report.failed > 0 || report.passed == 0 {
+        Outcome::No
+    } else {
+        Outcome::Done
+    })
+}
+
+fn show(printer: &Printer, case: &CaseReport) -> Result<(), CliError> {
+    let share = |tensor: &&goldens::TensorReport| {
+        tensor.max_abs_error / tensor.tolerance.max(f64::MIN_POSITIVE)
+    };
+    let closest = case
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.tolerance > 0.0)
+        .max_by(|a, b| share(a).total_cmp(&share(b)));
+    let closest = closest.map_or(String::new(), |tensor| {
+        format!(
+            ", closest to its tolerance: {} ({:.1e} of {:.1e})",
+            tensor.name, tensor.max_abs_error, tensor.tolerance
+        )
+    });
+    let name = &case.name;
+    match case.status {
+        Status::Pass => printer.line(format_args!(
+            "pass     {name}: {} tensors{closest}",
+            case.tensors.len()
+        )),
+        Status::Fail => {
+            let first = case.first_difference.as_deref().unwrap_or("(not known)");
+            printer.line(format_args!("FAIL     {name}: first difference at {first}"))
+        }
+        Status::Skipped => printer.line(format_args!(
+            "skipped  {name}: {}",
+            case.reason.as_deref().unwrap_or_default()
+        )),
+        Status::Orientation => printer.line(format_args!(
+            "no goal  {name}: for orientation only: {}",
+            case.first_difference.as_deref().unwrap_or("no difference")
+        )),
+    }
+}
+
+impl From<goldens::CaseError> for CliError {
+    fn from(error: goldens::CaseError) -> Self {
+        CliError::Request(error.into())
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Engine(error) => error.into(),
+            VerifyError::Case(error) => error.into(),
+        }
+    }
+}

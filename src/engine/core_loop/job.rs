@@ -1,0 +1,87 @@
+//! Work that the loop has accepted.
+
+use crate::engine::reading::{Answering, Reading};
+use crate::engine::text::Stream;
+
+/// What a job ends with; greater is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Want {
+    /// It is only read.
+    Nothing,
+    /// An answer.
+    Answer,
+    /// An answer to a threat.
+    AlarmAnswer,
+}
+
+impl Want {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Want::Nothing => "text",
+            Want::Answer => "question",
+            Want::AlarmAnswer => "alarm",
+        }
+    }
+}
+
+pub(super) enum Stage {
+    /// Nothing is read yet.
+    Waiting(Vec<u32>),
+    Reading(Reading),
+    Answering(Answering, Stream),
+}
+
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) want: Want,
+    pub(super) source: String,
+    pub(super) text: String,
+    pub(super) answer: String,
+    pub(super) stage: Stage,
+    /// Ticks that it waited for attention.
+    pub(super) waited: u32,
+}
+
+impl Job {
+    pub(super) fn new(id: u64, want: Want, source: String, text: String, tokens: Vec<u32>) -> Self {
+        Self {
+            id,
+            want,
+            source,
+            text,
+            answer: String::new(),
+            stage: Stage::Waiting(tokens),
+            waited: 0,
+        }
+    }
+
+    pub(super) fn is_request(&self) -> bool {
+        self.want != Want::Nothing
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting(_))
+    }
+
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.stage, Stage::Answering(..))
+    }
+
+    /// Texts of one source share a context; every request has its own.
+    pub(super) fn context_name(&self) -> String {
+        match self.want {
+            Want::Nothing => format!("text {}", self.source),
+            Want::Answer | Want::AlarmAnswer => format!("request {}", self.id),
+        }
+    }
+
+    /// Tokens that its next step adds to the context.
+    pub(super) fn next_tokens(&self, chunk_tokens: usize) -> usize {
+        match &self.stage {
+            Stage::Waiting(tokens) => tokens.len().min(chunk_tokens),
+            Stage::Reading(reading) => reading.left().min(chunk_tokens),
+            // An answer ends by itself when the context is full.
+            Stage::Answering(..) => 0,
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The loop: sense, salience, state, budget, think, learn — one tick at a time.
+//!
+//! A tick reads one chunk, decodes one token, or idles. Observations wait in an inbox until the next tick takes them
+//! all; requests are served by urgency of kind (an alarm before a question before a text), then in order of arrival.
+
+mod account;
+mod job;
+
+use std::collections::VecDeque;
+
+use sage_actors::protocol::{Origin, SensorReading, State};
+
+use super::generate::SETTLE_TICKS;
+use super::orient::{Arrivals, Orientation};
+use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading, SegmentBuilder};
+use super::sampling::Sampling;
+use super::text::{Message, Stream, Text};
+use super::{Engine, EngineError, Forward};
+use crate::events::{CacheEvent, Event, EventKind, Observed, SalienceEvent, Summary};
+use crate::model::KvCache;
+
+use account::Account;
+use job::{Job, Stage, Want};
+
+/// What the outside tells the loop.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// A text to read.
+    Text {
+        /// Texts of one source continue one another.
+        source: String,
+        /// The text.
+        text: String,
+        /// Declared urgency, in [0, 1].
+        urgency: f32,
+    },
+    /// A question to answer.
+    Question {
+        /// Who asks.
+        source: String,
+        /// The question.
+        text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
+    /// A threat that has to be answered.
+    Alarm {
+        /// Who raises it.
+        source: String,
+        /// What is asked.
+        text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
+    /// A sensor's reading.
+    Sensor(SensorReading),
+    /// Feedback on the last answer, in [-1, 1].
+    Feedback(f32),
+}
+
+/// An answer that the loop gave.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Of [`CoreLoop::submit`].
+    pub id: u64,
+    /// The question.
+    pub question: String,
+    /// The answer.
+    pub text: String,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// The running loop.
+pub struct CoreLoop {
+    engine: Engine,
+    text: Text,
+    sampling: Sampling,
+    answer_tokens: usize,
+    kv: KvCache,
+    /// Whose context the cache holds.
+    context: Option<String>,
+    inbox: VecDeque<(u64, Observation)>,
+    jobs: VecDeque<Job>,
+    own: SegmentBuilder,
+    carried: Arrivals,
+    before: Option<Orientation>,
+    account: Account,
+    next_id: u64,
+}
+
+impl CoreLoop {
+    /// A loop around an opened engine.
+    ///
+    /// # Errors
+    /// When the system has no memory for the context.
+    pub fn new(
+        engine: Engine,
+        text: Text,
+        sampling: Sampling,
+        answer_tokens: usize,
+    ) -> Result<Self, EngineError> {
+        let kv = engine.new_sequence()?;
+        let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
+        Ok(Self {
+            engine,
+            text,
+            sampling,
+            answer_tokens,
+            kv,
+            context: None,
+            inbox: VecDeque::new(),
+            jobs: VecDeque::new(),
+            own,
+            carried: Arrivals::default(),
+            before: None,
+            account: Account::default(),
+            next_id: 0,
+        })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The state in force; Wake before the first tick.
+    pub fn state(&self) -> State {
+        self.before
+            .as_ref()
+            .map_or(State::Wake, |orientation| orientation.directives.state)
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.jobs.is_empty()
+    }
+
+    /// Hands an observation to the next tick; returns its number.
+    pub fn submit(&mut self, observation: Observation) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.inbox.push_back((id, observation));
+        id
+    }
+
+    /// One tick. `sink` hears of every event in order; the answers that were completed are returned.
+    ///
+    /// # Errors
+    /// When an observation does not fit into the context, an expert cannot be read, or an actor failed.
+    pub async fn tick(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
+        let mut arrivals = std::mem::take(&mut self.carried);
+        self.receive(&mut arrivals, sink)?;
+        arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
+        arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
+        let feedback = arrivals.feedback;
+        let orientation = self.engine.orient(arrivals).await?;
+        self.report_orientation(&orientation, sink);
+        if feedback.is_some() {
+            self.engine
+                .learn(&orientation, Vec::new(), Vec::new(), feedback)
+                .await?;
+        }
+        let answers = self.act(&orientation, sink).await?;
+        self.before = Some(orientation);
+        Ok(answers)
+    }
+
+    /// Takes everything out of the inbox.
+    fn receive(
+        &mut self,
+        arrivals: &mut Arrivals,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
+        while let Some((id, observation)) = self.inbox.pop_front() {
+            arrivals.events_in += 1;
+            let mut seen = Observed {
+                kind: "text",
+                source: String::new(),
+                urgency: 0.0,
+                text: None,
+                value: None,
+                tokens: 0,
+            };
+            let (want, source, text, urgency) = match observation {
+                Observation::Text {
+                    source,
+                    text,
+                    urgency,
+                } => (Want::Nothing, source, text, urgency),
+                Observation::Question {
+                    source,
+                    text,
+                    urgency,
+                } => (Want::Answer, source, text, urgency),
+                Observation::Alarm {
+                    source,
+                    text,
+                    urgency,
+                } => (Want::AlarmAnswer, source, text, urgency),
+                Observation::Sensor(reading) => {
+                    (seen.kind, seen.value) = ("sensor", Some(reading.value));
+                    seen.source.clone_from(&reading.name);
+                    arrivals.sensors.push(reading);
+                    sink(Event {
+                        tick: self.engine.tick(),
+                        kind: EventKind::Observation(seen),
+                    });
+                    continue;
+                }
+                Observation::Feedback(value) => {
+                    (seen.kind, seen.value) = ("feedback", Some(f64::from(value)));
+                    arrivals.feedback = Some(value);
+                    sink(Event {
+                        tick: self.engine.tick(),
+                        kind: EventKind::Observation(seen),
+                    });
+                    continue;
+                }
+            };
+            let tokens = self.tokens_of(want, &text)?;
+            arrivals.tokens_in += tokens.len() as u32;
+            arrivals.urgency = arrivals.urgency.max(urgency);
+            seen.kind = want.name();
+            (seen.urgency, seen.tokens) = (urgency, tokens.len());
+            seen.source.clone_from(&source);
+            seen.text = Some(text.clone());
+            sink(Event {
+                tick: self.engine.tick(),
+                kind: EventKind::Observation(seen),
+            });
+            self.enqueue(Job::new(id, want, source, text, tokens));
+        }
+        Ok(())
+    }
+
+    fn tokens_of(&self, want: Want, text: &str) -> Result<Vec<u32>, EngineError> {
+        if want == Want::Nothing {
+            let tokens = self.text.encode(text)?;
+            return if tokens.is_empty() {
+                Err(EngineError::EmptyPrompt)
+            } else {
+                Ok(tokens)
+            };
+        }
+        let messages = [Message {
+            role: "user",
+            content: text.to_owned(),
+        }];
+        let tokens = self.text.encode(&self.text.render(&messages)?)?;
+        let needed = tokens.len() + self.answer_tokens;
+        if needed > self.kv.capacity() {
+            return Err(EngineError::ContextFull {
+                needed,
+                capacity: self.kv.capacity(),
+            });
+        }
+        Ok(tokens)
+    }
+
+    /// Behind everything of the same or greater urgency of kind; what is under way is not interrupted in an answer.
+    fn enqueue(&mut self, job: Job) {
+        let at = self
+            .jobs
+            .iter()
+            .position(|other| other.want < job.want && !other.is_answering());
+        self.jobs.insert(at.unwrap_or(self.jobs.len()), job);
+    }
+
+    fn report_orientation(&mut self, orientation: &Orientation, sink: &mut dyn FnMut(Event)) {
+        let tick = orientation.tick;
+        let mut emit = |kind| sink(Event { tick, kind });
+        if let Some(change) = orientation.directives.transition {
+            emit(EventKind::State {
+                from: change.from,
+                to: change.to,
+                cause: change.cause,
+            });
+        }
+        let salience = orientation.report.salience;
+        emit(EventKind::Salience(SalienceEvent {
+            surprise: salience.surprise,
+            novelty: salience.novelty,
+            arousal: salience.arousal,
+            reward: salience.reward,
+            conflict: salience.conflict,
+            drive: orientation.directives.drive,
+            atp: orientation.directives.energy.atp,
+        }));
+        let directive = orientation.directive;
+        let same = |before: &Orientation| {
+            let before = before.directive;
+            (before.k, before.expert_bytes, before.state)
+                == (directive.k, directive.expert_bytes, directive.state)
+        };
+        if !self.before.as_ref().is_some_and(same) {
+            emit(EventKind::Directive {
+                module: directive.module,
+                k: directive.k,
+                expert_bytes: directive.expert_bytes,
+                lambda: directive.lambda,
+                beta: directive.beta,
+                miss_bytes_per_token: directive.miss_bytes_per_token,
+            });
+        }
+        self.account.enter(orientation, self.engine.tick());
+    }
+
+    /// Runs one step of the first job, or idles.
+    async fn act(
+        &mut self,
+        orientation: &Orientation,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Vec<Answer>, EngineError> {
+        let Some(mut job) = self.jobs.pop_front() else {
+            self.engine.idle(1);
+            return Ok(Vec::new());
+        };
+        if orientation.directives.end_answer && job.is_answering() {
+            return Ok(vec![self.finish(job, Ended::Depletion, sink)?]);
+        }
+        let shallow = !matches!(orientation.directives.state, State::Focus | State::Threat);
+        if job.is_request() && !job.is_started() && shallow && job.waited < SETTLE_TICKS {
+            // A request is read when the mind attends to it; a few ticks later in the worst case.
+            job.waited += 1;
+            self.jobs.push_front(job);
+            self.engine.idle(1);
+            return Ok(Vec::new());
+        }
+        if !orientation.directives.may_step {
+            self.jobs.push_front(job);
+            self.engine.idle(1);
+            return Ok(Vec::new());
+        }
+        let started = std::time::Instant::now();
+        let done = self.step(&mut job, orientation, sink).await?;
+        self.account.time(started.elapsed());
+        match done {
+            Some(ended) => Ok(self.complete(job, ended, sink)?.into_iter().collect()),
+            None => {
+                self.jobs.push_front(job);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// One step of a job; tells when it is done.
+    async fn step(
+        &mut self,
+        job: &mut Job,
+        orientation: &Orientation,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Option<Ended>, EngineError> {
+        self.prepare_context(job);
+        let hidden = self.engine.thinker.config.hidden_size;
+        match &mut job.stage {
+            Stage::Waiting(tokens) => {
+                job.stage = Stage::Reading(Reading::new(std::mem::take(tokens), hidden, true));
+                Box::pin(self.step(job, orientation, sink)).await
+            }
+            Stage::Reading(reading) => {
+                let step = reading
+                    .step(&mut self.engine, &mut self.kv, orientation)
+                    .await?;
+                self.account.read(&step.measures);
+                let mean_loss = reading.mean_loss();
+                self.report_forward(orientation, &step.forward, step.tokens, sink)
+                    .await?;
+                if job.want == Want::Nothing {
+                    let kind = EventKind::Read {
+                        source: job.source.clone(),
+                        tokens: step.tokens,
+                        mean_loss,
+                    };
+                    sink(Event {
+                        tick: orientation.tick,
+                        kind,
+                    });
+                }
+                if !reading.is_done() {
+                    return Ok(None);
+                }
+                self.carried.segment = Some(reading.segment());
+                if job.want == Want::Nothing {
+                    return Ok(Some(Ended::Stop));
+                }
+                let logits = reading.logits(&mut self.engine);
+                let stop = vec![self.engine.source.config().im_end_token_id];
+                job.stage = Stage::Answering(
+                    Answering::new(logits, self.sampling, stop, self.answer_tokens),
+                    Stream::default(),
+                );
+                Ok(None)
+            }
+            Stage::Answering(answering, stream) => {
+                let step = answering
+                    .step(&mut self.engine, &mut self.kv, orientation)
+                    .await?;
+                let ended = answering.ended;
+                if let Some(token) = step.token {
+                    let shown = stream.push(&self.text, token)?;
+                    job.answer.push_str(&shown);
+                    sink(Event {
+                        tick: orientation.tick,
+                        kind: EventKind::Token { text: shown },
+                    });
+                }
+                self.carried.last_token = Some(step.measure);
+                if let Some(forward) = &step.forward {
+                    self.own.add(forward, &[step.measure]);
+                    if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
+                        self.carried.segment = Some(self.own.take());
+                    }
+                    self.report_forward(orientation, forward, 1, sink).await?;
+                }
+                Ok(ended)
+            }
+        }
+    }
+
+    /// The cache must hold the job's own context, or the beginning of one.
+    fn prepare_context(&mut self, job: &mut Job) {
+        let name = job.context_name();
+        let chunk = job.next_tokens(self.engine.chunk_tokens);
+        let same = self.context.as_deref() == Some(name.as_str());
+        if !same || self.kv.len() + chunk > self.kv.capacity() {
+            self.kv.truncate(0);
+        }
+        self.context = Some(name);
+    }
+
+    async fn report_forward(
+        &mut self,
+        orientation: &Orientation,
+        forward: &Forward,
+        tokens: usize,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
+        let stats = self.engine.mind.cache_stats().await?;
+        let tick = orientation.tick;
+        sink(Event {
+            tick,
+            kind: EventKind::Cache(CacheEvent {
+                hits: forward.hits,
+                misses: forward.misses,
+                bytes_read: forward.miss_bytes,
+                resident_bytes: stats.resident_bytes,
+                resident_experts: stats.resident_experts,
+                capacity_bytes: stats.capacity_bytes,
+            }),
+        });
+        if forward.denied_mass > 0.0 {
+            let experts = forward.denied_count;
+            sink(Event {
+                tick,
+                kind: EventKind::Denied {
+                    mass: forward.denied_mass,
+                    experts,
+                },
+            });
+        }
+        self.account.step(forward, tokens);
+        Ok(())
+    }
+
+    fn complete(
+        &mut self,
+        job: Job,
+        ended: Ended,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Option<Answer>, EngineError> {
+        if job.want == Want::Nothing {
+            Ok(None)
+        } else {
+            self.finish(job, ended, sink).map(Some)
+        }
+    }
+
+    fn finish(
+        &mut self,
+        mut job: Job,
+        ended: Ended,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Answer, EngineError> {
+        let mut tokens = 0;
+        if let Stage::Answering(answering, stream) = &mut job.stage {
+            job.answer.push_str(&stream.finish(&self.text)?);
+            tokens = answering.tokens.len();
+        }
+        let answer = Answer {
+            id: job.id,
+            question: job.text,
+            text: job.answer.trim().to_owned(),
+            ended,
+        };
+        sink(Event {
+            tick: self.engine.tick(),
+            kind: EventKind::Answer {
+                question: answer.question.clone(),
+                text: answer.text.clone(),
+                tokens,
+                ended,
+            },
+        });
+        Ok(answer)
+    }
+
+    /// What the run took so far; expectations are the scenario's to add.
+    pub fn summary(&self) -> Summary {
+        self.account.summary(&self.engine)
+    }
+
+    /// Ends the actors.
+    pub async fn shutdown(self) {
+        self.engine.shutdown().await;
+    }
+}

@@ -1,0 +1,385 @@
+//! One step through the model: attention here, experts by way of the mind.
+
+use sage_actors::protocol::{
+    Chosen, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Module, Phase, Residency, Route,
+    Selection, Use, Worked,
+};
+
+use super::orient::Orientation;
+use super::{Engine, EngineError};
+use crate::kernels::Mapped;
+use crate::kernels::pointwise::add_scaled;
+use crate::model::experts::{Gated, Scratch};
+use crate::model::{KvCache, Positions};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Hears of every intermediate result; for comparing with a reference.
+pub trait Probe {
+    /// A tensor by the golden files' name, row-major.
+    fn tensor(&mut self, name: &str, values: &[f32]);
+    /// The experts that a layer's router chose.
+    fn selection(&mut self, layer: usize, selection: &Selection);
+}
+
+/// What a step gave, and what it took.
+#[derive(Debug, Default)]
+pub struct Forward {
+    /// Final hidden states after `model.norm`, `[tokens, hidden]`.
+    pub normed: Vec<f32>,
+    /// Mean over tokens and sparse layers of the router's entropy, normalised by ln E.
+    pub router_entropy: f32,
+    /// Who worked on each token.
+    pub worked: Vec<Vec<Worked>>,
+    /// Router mass that experts were denied.
+    pub denied: Vec<Worked>,
+    /// Sum over layers and tokens of the denied router mass.
+    pub denied_mass: f32,
+    /// Choices of the exact router that were not admitted.
+    pub denied_count: usize,
+    /// Leased experts that were resident.
+    pub hits: u64,
+    /// Leased experts that were not.
+    pub misses: u64,
+    /// Logical bytes of the misses.
+    pub miss_bytes: u64,
+}
+
+/// Outputs of a layer's experts, kept until they can be summed in a fixed order.
+struct ExpertOutput {
+    expert: u16,
+    /// (token, weight) in order of tokens.
+    rows: Vec<(usize, f32)>,
+    /// `[rows, hidden]`.
+    values: Vec<f32>,
+}
+
+impl Engine {
+    /// Runs new tokens of one sequence, prefill or decode, under the orientation's directive; the cache then holds
+    /// them. The result for a token does not depend on how a prompt is cut into steps when the policy is exact.
+    ///
+    /// # Errors
+    /// When the context is full, a token is unknown, an expert cannot be read, or an actor failed.
+    pub async fn forward(
+        &mut self,
+        kv: &mut KvCache,
+        tokens: &[u32],
+        phase: Phase,
+        orientation: &Orientation,
+        mut probe: Option<&mut dyn Probe>,
+    ) -> Result<Forward, EngineError> {
+        self.check(kv, tokens)?;
+        let mut x = self.thinker.embed(tokens);
+        report(&mut probe, "thinker.inputs_embeds", &x);
+        let angles = self
+            .thinker
+            .angles(&Positions::text(kv.len(), tokens.len()));
+        let mut out = Forward {
+            worked: vec![Vec::new(); tokens.len()],
+            ..Forward::default()
+        };
+        let mut residency = orientation.residency.clone();
+        let mut entropy_sum = 0.0;
+        for layer in 0..self.thinker.layers.len() {
+            self.thinker
+                .attend(layer, &mut x, kv, &angles, &mut self.scratch);
+            let normed = self.thinker.feed_forward_input(layer, &x);
+            if let Some(added) = self.thinker.dense(layer, &normed, &mut self.scratch) {
+                x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
+            } else if let Some(logits) =
+                self.thinker
+                    .router_logits(layer, &normed, &mut self.scratch)
+            {
+                if let Some(probe) = probe.as_deref_mut() {
+                    probe.tensor(&format!("thinker.router_logits.{layer}"), &logits);
+                }
+                let route = route_request(orientation, phase, logits, &residency);
+                let key = LayerKey {
+                    module: Module::Thinker,
+                    layer: layer as u16,
+                };
+                let selection = self.mind.route(key, route).await?;
+                if let Some(probe) = probe.as_deref_mut() {
+                    probe.selection(layer, &selection);
+                }
+                entropy_sum += selection.entropy_sum;
+                note_selection(&mut out, layer as u16, &selection);
+                if phase == Phase::Decode {
+                    self.look_ahead(key, &normed, orientation).await?;
+                }
+                residency = self
+                    .run_experts(key, phase, &normed, &selection, residency, &mut x, &mut out)
+                    .await?;
+            }
+            report(&mut probe, &format!("thinker.layer_out.{layer}"), &x);
+        }
+        kv.advance(tokens.len());
+        out.normed = self.thinker.final_norm(&x);
+        report(&mut probe, "thinker.final_norm", &out.normed);
+        out.router_entropy = entropy_sum / (tokens.len() * self.sparse_layers.len().max(1)) as f32;
+        self.note_spent(tokens.len(), orientation, &out);
+        Ok(out)
+    }
+
+    fn check(&self, kv: &KvCache, tokens: &[u32]) -> Result<(), EngineError> {
+        let needed = kv.len() + tokens.len();
+        if needed > kv.capacity() {
+            return Err(EngineError::ContextFull {
+                needed,
+                capacity: kv.capacity(),
+            });
+        }
+        let vocabulary = self.thinker.config.vocab_size;
+        match tokens.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => Err(EngineError::UnknownToken {
+                id: *id,
+                vocabulary,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn note_spent(&mut self, tokens: usize, orientation: &Orientation, out: &Forward) {
+        self.tick += tokens as u64;
+        let trained = self.thinker.config.num_experts_per_tok as f64;
+        self.spent.compute_units += tokens as f64 * f64::from(orientation.directive.k) / trained;
+        self.spent.miss_bytes += out.miss_bytes;
+    }
+
+    /// Leases and runs a layer's experts window by window and adds their weighted outputs to `x`, in ascending
+    /// order of experts for every token, whatever was in memory first. Returns the next layer's residency.
+    async fn run_experts(
+        &mut self,
+        key: LayerKey,
+        phase: Phase,
+        normed: &[f32],
+        selection: &Selection,
+        residency: Residency,
+        x: &mut [f32],
+        out: &mut Forward,
+    ) -> Result<Residency, EngineError> {
+        let hidden = self.thinker.config.hidden_size;
+        let mut outputs = gather(selection);
+        in_window_order(&mut outputs, &residency.resident);
+        let mut next = residency;
+        for window in outputs.chunks_mut(self.window_experts) {
+            let request = LeaseRequest {
+                tick: self.tick,
+                phase,
+                layer: key,
+                tokens: selection.rows() as u32,
+                uses: window
+                    .iter()
+                    .map(|e| Use {
+                        expert: e.expert,
+                        tokens: e.rows.len() as u32,
+                    })
+                    .collect(),
+                next_layer: self.layer_after(key),
+            };
+            let lease = self.mind.lease(request).await?;
+            out.hits += lease.experts.iter().filter(|expert| expert.hit).count() as u64;
+            out.misses += lease.experts.iter().filter(|expert| !expert.hit).count() as u64;
+            out.miss_bytes += lease.miss_bytes;
+            let ran = self.run_window(key, normed, window, &lease.experts);
+            // Given back before an error is passed on: a lease must never be lost.
+            self.mind.release(lease.id).await?;
+            ran?;
+            next = lease.next;
+        }
+        outputs.sort_unstable_by_key(|output| output.expert);
+        for output in &outputs {
+            for ((token, weight), value) in
+                output.rows.iter().zip(output.values.chunks_exact(hidden))
+            {
+                add_scaled(&mut x[token * hidden..(token + 1) * hidden], value, *weight);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Computes what is in memory while the rest is read.
+    fn run_window(
+        &mut self,
+        key: LayerKey,
+        normed: &[f32],
+        window: &mut [ExpertOutput],
+        leased: &[LeasedExpert],
+    ) -> Result<(), EngineError> {
+        let mut waiting = Vec::new();
+        let mut ready = Vec::new();
+        for (output, leased) in window.iter_mut().zip(leased) {
+            if self.arena.is_ready(leased.slot) {
+                let memory = self
+                    .arena
+                    .wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
+                ready.push((output, memory));
+            } else {
+                waiting.push((output, leased));
+            }
+        }
+        let hidden = self.thinker.config.hidden_size;
+        let shape = self.thinker.expert;
+        ready
+            .par_iter_mut()
+            .try_for_each_init(Scratch::default, |scratch, (output, memory)| {
+                run_expert(key, normed, hidden, output, memory, shape, scratch)
+            })?;
+        for (output, leased) in waiting {
+            let memory = self
+                .arena
+                .wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
+            run_expert(
+                key,
+                normed,
+                hidden,
+                output,
+                &memory,
+                shape,
+                &mut self.scratch,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Predicts the next sparse layer's experts with its router on this layer's input, and has them read ahead.
+    async fn look_ahead(
+        &mut self,
+        key: LayerKey,
+        normed: &[f32],
+        orientation: &Orientation,
+    ) -> Result<(), EngineError> {
+        let count = usize::from(orientation.directive.lookahead);
+        let next = self.layer_after(key);
+        // The first layer's input is another token's: nothing to predict from.
+        if count == 0 || next <= key {
+            return Ok(());
+        }
+        let Some(logits) =
+            self.thinker
+                .router_logits(usize::from(next.layer), normed, &mut self.scratch)
+        else {
+            return Ok(());
+        };
+        let mut order: Vec<u16> = (0..logits.len() as u16).collect();
+        order.sort_by(|a, b| {
+            logits[usize::from(*b)]
+                .total_cmp(&logits[usize::from(*a)])
+                .then(a.cmp(b))
+        });
+        order.truncate(count);
+        Ok(self.mind.prefetch(next, order).await?)
+    }
+
+    fn layer_after(&self, key: LayerKey) -> LayerKey {
+        let after = self.sparse_layers.iter().find(|layer| **layer > key);
+        after.or(self.sparse_layers.first()).copied().unwrap_or(key)
+    }
+}
+
+fn report(probe: &mut Option<&mut dyn Probe>, name: &str, values: &[f32]) {
+    if let Some(probe) = probe.as_deref_mut() {
+        probe.tensor(name, values);
+    }
+}
+
+fn route_request(
+    orientation: &Orientation,
+    phase: Phase,
+    logits: Vec<f32>,
+    residency: &Residency,
+) -> Route {
+    Route {
+        tick: orientation.tick,
+        phase,
+        logits,
+        resident: residency.resident.clone(),
+        bytes_left: if phase == Phase::Decode {
+            residency.bytes_left
+        } else {
+            None
+        },
+        salience_t: orientation.report.salience_t,
+        surprise_t: orientation.report.surprise_t,
+        reward: orientation.report.salience.reward,
+    }
+}
+
+fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
+    for (row, worked) in out.worked.iter_mut().enumerate() {
+        let row = selection.row(row).iter();
+        worked.extend(row.map(|Chosen { expert, weight }| Worked {
+            layer,
+            expert: *expert,
+            gate: *weight,
+        }));
+    }
+    out.denied_mass += selection.denied_mass;
+    out.denied_count += selection.denied.len();
+    let share = selection.denied_mass / selection.denied.len().max(1) as f32;
+    out.denied
+        .extend(selection.denied.iter().map(|expert| Worked {
+            layer,
+            expert: *expert,
+            gate: share,
+        }));
+}
+
+/// The chosen experts with the tokens that each works on.
+fn gather(selection: &Selection) -> Vec<ExpertOutput> {
+    let mut by_expert = std::collections::BTreeMap::<u16, Vec<(usize, f32)>>::new();
+    for row in 0..selection.rows() {
+        for chosen in selection.row(row) {
+            by_expert
+                .entry(chosen.expert)
+                .or_default()
+                .push((row, chosen.weight));
+        }
+    }
+    by_expert
+        .into_iter()
+        .map(|(expert, rows)| ExpertOutput {
+            expert,
+            rows,
+            values: Vec::new(),
+        })
+        .collect()
+}
+
+/// Residents first: a window of misses must not evict what a later window of the same layer could have hit.
+fn in_window_order(outputs: &mut [ExpertOutput], resident: &ExpertSet) {
+    outputs.sort_by_key(|output| (!resident.contains(output.expert), output.expert));
+}
+
+fn run_expert(
+    key: LayerKey,
+    normed: &[f32],
+    hidden: usize,
+    output: &mut ExpertOutput,
+    memory: &Arc<Mapped>,
+    shape: crate::model::experts::ExpertShape,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let expert = Gated::of_record(memory, shape).ok_or(EngineError::ShortRecord {
+        component: "thinker",
+        layer: key.layer,
+        expert: output.expert,
+    })?;
+    let rows = output.rows.len();
+    output.values = vec![0.0; rows * hidden];
+    if let [(token, _)] = output.rows.as_slice() {
+        expert.apply(
+            &normed[token * hidden..(token + 1) * hidden],
+            1,
+            &mut output.values,
+            scratch,
+        );
+        return Ok(());
+    }
+    let mut x = Vec::with_capacity(rows * hidden);
+    for (token, _) in &output.rows {
+        x.extend_from_slice(&normed[token * hidden..(token + 1) * hidden]);
+    }
+    expert.apply(&x, rows, &mut output.values, scratch);
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! One answer to one prompt.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use sage_actors::protocol::{CacheStats, Origin, State};
+use serde::Serialize;
+
+use super::orient::{Arrivals, Orientation};
+use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading, SegmentBuilder};
+use super::sampling::Sampling;
+use super::{Engine, EngineError};
+
+/// What to answer, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// Choice of tokens.
+    pub sampling: Sampling,
+    /// At most this many.
+    pub max_tokens: usize,
+    /// Tokens that end the answer; none: only its length does.
+    pub stop: Vec<u32>,
+    /// Measure the loss of the prompt for the mind's salience; an exact run needs none of it.
+    pub measure: bool,
+}
+
+/// What a generation took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Generation {
+    /// The answer.
+    #[serde(skip)]
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub ended: Ended,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of the answer.
+    pub answer_tokens: usize,
+    /// Mean loss of the prompt, nats; where it was measured.
+    pub prompt_loss: Option<f64>,
+    /// Until the first token was there.
+    pub time_to_first_token_ms: f64,
+    /// Prompt tokens a second.
+    pub prefill_tokens_per_second: f64,
+    /// Answer tokens a second after the first.
+    pub decode_tokens_per_second: f64,
+    /// Share of routed experts that were resident, decode only.
+    pub decode_hit_rate: f64,
+    /// Logical bytes missed per decoded token.
+    pub decode_bytes_per_token: f64,
+    /// Time the engine waited for reads, per decoded token.
+    pub stall_ms_per_token: f64,
+    /// The state at the end.
+    pub state: State,
+}
+
+/// States that are too shallow to read a prompt in, and how long to wait for a deeper one.
+pub(crate) const SETTLE_TICKS: u32 = 16;
+
+/// Reads the prompt and answers it; `on_token` hears of every token and may break off.
+///
+/// # Errors
+/// When the prompt is empty or does not fit, an expert cannot be read, or an actor failed.
+pub async fn generate(
+    engine: &mut Engine,
+    request: &Request,
+    mut on_token: impl FnMut(u32, &Orientation) -> ControlFlow<()>,
+) -> Result<Generation, EngineError> {
+    if request.tokens.is_empty() {
+        return Err(EngineError::EmptyPrompt);
+    }
+    let mut kv = engine.new_sequence()?;
+    let hidden = engine.thinker.config.hidden_size;
+    let mut orientation = attend_to_request(engine, request.tokens.len()).await?;
+    let started = Instant::now();
+    let mut reading = Reading::new(request.tokens.clone(), hidden, request.measure);
+    let mut prompt_loss = None;
+    while !reading.is_done() {
+        reading.step(engine, &mut kv, &orientation).await?;
+        prompt_loss = reading.mean_loss();
+        let segment = (reading.is_done() && request.measure).then(|| reading.segment());
+        orientation = engine
+            .orient(Arrivals {
+                open_requests: 1,
+                segment,
+                ..Arrivals::default()
+            })
+            .await?;
+    }
+    let logits = reading.logits(engine);
+    let first_token_after = started.elapsed();
+    let mut answering = Answering::new(
+        logits,
+        request.sampling,
+        request.stop.clone(),
+        request.max_tokens,
+    );
+    let mut own = SegmentBuilder::new(Origin::Generated, hidden);
+    let before = (
+        engine.mind.cache_stats().await?,
+        engine.arena.telemetry().stall_time,
+    );
+    let decoding = Instant::now();
+    while answering.ended.is_none() {
+        if orientation.directives.end_answer {
+            answering.ended = Some(Ended::Depletion);
+            break;
+        }
+        let mut arrivals = Arrivals {
+            open_requests: 1,
+            ..Arrivals::default()
+        };
+        if orientation.directives.may_step {
+            let step = answering.step(engine, &mut kv, &orientation).await?;
+            if let Some(forward) = &step.forward {
+                own.add(forward, &[step.measure]);
+            }
+            arrivals.last_token = Some(step.measure);
+            arrivals.segment = (own.rows() >= GENERATED_SEGMENT_TOKENS).then(|| own.take());
+            if let Some(token) = step.token
+                && on_token(token, &orientation).is_break()
+            {
+                answering.ended.get_or_insert(Ended::Interrupted);
+            }
+        } else {
+            engine.idle(1);
+        }
+        orientation = engine.orient(arrivals).await?;
+    }
+    let after = (
+        engine.mind.cache_stats().await?,
+        engine.arena.telemetry().stall_time,
+    );
+    Ok(summary(
+        request,
+        &answering,
+        prompt_loss,
+        first_token_after,
+        decoding.elapsed(),
+        before,
+        after,
+        &orientation,
+    ))
+}
+
+/// Tells the mind of the request, and lets time pass until it attends to it.
+async fn attend_to_request(engine: &mut Engine, tokens: usize) -> Result<Orientation, EngineError> {
+    let arrivals = Arrivals {
+        tokens_in: tokens as u32,
+        events_in: 1,
+        open_requests: 1,
+        ..Arrivals::default()
+    };
+    let mut orientation = engine.orient(arrivals).await?;
+    for _ in 0..SETTLE_TICKS {
+        if matches!(orientation.directives.state, State::Focus | State::Threat) {
+            break;
+        }
+        engine.idle(1);
+        orientation = engine
+            .orient(Arrivals {
+                open_requests: 1,
+                ..Arrivals::default()
+            })
+            .await?;
+    }
+    Ok(orientation)
+}
+
+#[allow(clippy::too_many_arguments)] // one number each, all of one report
+fn summary(
+    request: &Request,
+    answering: &Answering,
+    prompt_loss: Option<f64>,
+    prefill: Duration,
+    decode: Duration,
+    before: (CacheStats, Duration),
+    after: (CacheStats, Duration),
+    orientation: &Orientation,
+) -> Generation {
+    let fed = answering.tokens.len().saturating_sub(1).max(1) as f64;
+    let (hits, misses) = (
+        after.0.hits - before.0.hits,
+        after.0.misses - before.0.misses,
+    );
+    Generation {
+        tokens: answering.tokens.clone(),
+        ended: answering.ended.unwrap_or(Ended::Interrupted),
+        prompt_tokens: request.tokens.len(),
+        answer_tokens: answering.tokens.len(),
+        prompt_loss,
+        time_to_first_token_ms: prefill.as_secs_f64() * 1e3,
+        prefill_tokens_per_second: request.tokens.len() as f64 / prefill.as_secs_f64(),
+        decode_tokens_per_second: fed / decode.as_secs_f64(),
+        decode_hit_rate: hits as f64 / (hits + misses).max(1) as f64,
+        decode_bytes_per_token: (after.0.miss_bytes - before.0.miss_bytes) as f64 / fed,
+        stall_ms_per_token: (after.1 - before.1).as_secs_f64() * 1e3 / fed,
+        state: orientation.directives.state,
+    }
+}

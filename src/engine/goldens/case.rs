@@ -1,0 +1,292 @@
+//! One golden file and what it asks for.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+
+/// Why goldens cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    /// A file or folder cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing to compare with.
+    #[error(
+        "{path} holds no golden (`<case>.safetensors` beside `<case>.json`): give a folder such as CHECKPOINT/goldens"
+    )]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A tensor is not what the format says.
+    #[error("golden {case}: tensor {tensor}: {reason}")]
+    Tensor {
+        /// The case.
+        case: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A case of a folder; nothing but names and shapes is read yet.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    path: PathBuf,
+    tensors: Vec<String>,
+    /// The case says of itself that it is no target.
+    pub orientation_only: bool,
+    /// Tokens of the longest row, greedy continuation included.
+    pub context_tokens: usize,
+}
+
+/// The bytes of a golden file.
+pub struct Golden {
+    bytes: Vec<u8>,
+    case: String,
+}
+
+/// Tokens of a case.
+pub struct Inputs {
+    ids: Vec<u32>,
+    mask: Vec<bool>,
+    /// Tokens of a row, padding included.
+    pub width: usize,
+    /// Steps of the greedy continuation; 0 when there is none.
+    pub greedy_steps: usize,
+}
+
+impl Inputs {
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.ids.len() / self.width
+    }
+
+    /// The row's tokens without padding.
+    pub fn tokens(&self, row: usize) -> Vec<u32> {
+        self.positions(row)
+            .map(|at| self.ids[row * self.width + at])
+            .collect()
+    }
+
+    /// Columns of the row that hold a token.
+    pub fn positions(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.width).filter(move |at| self.mask[row * self.width + at])
+    }
+}
+
+impl Golden {
+    fn parsed(&self) -> Result<SafeTensors<'_>, CaseError> {
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|error| self.error("(header)", error.to_string()))
+    }
+
+    pub(super) fn error(&self, tensor: &str, reason: String) -> CaseError {
+        CaseError::Tensor {
+            case: self.case.clone(),
+            tensor: tensor.into(),
+            reason,
+        }
+    }
+
+    /// Shape and numbers of a float tensor, widened; none when there is none of that name.
+    pub fn floats(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>, CaseError> {
+        let parsed = self.parsed()?;
+        let Ok(view) = parsed.tensor(name) else {
+            return Ok(None);
+        };
+        let values = match view.dtype() {
+            Dtype::F32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+            Dtype::BF16 => view
+                .data()
+                .chunks_exact(2)
+                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            other => return Err(self.error(name, format!("is {other:?}, expected F32 or BF16"))),
+        };
+        Ok(Some((view.shape().to_vec(), values)))
+    }
+
+    /// Shape and numbers of an integer tensor; none when there is none of that name.
+    pub fn integers(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>, CaseError> {
+        let parsed = self.parsed()?;
+        let Ok(view) = parsed.tensor(name) else {
+            return Ok(None);
+        };
+        if view.dtype() != Dtype::I64 {
+            return Err(self.error(name, format!("is {:?}, expected I64", view.dtype())));
+        }
+        let eight = |b: &[u8]| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        Ok(Some((
+            view.shape().to_vec(),
+            view.data().chunks_exact(8).map(eight).collect(),
+        )))
+    }
+}
+
+impl Case {
+    /// Why the engine cannot run it; none when it can.
+    pub fn cannot_run(&self) -> Option<String> {
+        let has = |prefix: &str| self.tensors.iter().any(|name| name.starts_with(prefix));
+        let needs = [
+            ("in.pixel_values", "the vision tower"),
+            ("in.input_features", "the audio tower"),
+            ("talker.", "the talker"),
+            ("code2wav.", "the vocoder"),
+            ("n.", "positions of images, audio and video"),
+        ];
+        let missing: Vec<&str> = needs
+            .iter()
+            .filter(|(prefix, _)| has(prefix))
+            .map(|(_, part)| *part)
+            .collect();
+        if !missing.is_empty() {
+            return Some(format!(
+                "needs {}: not implemented yet",
+                missing.join(" and ")
+            ));
+        }
+        (!has("in.input_ids")).then(|| "has no in.input_ids: nothing to run".to_owned())
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(&self) -> Result<Golden, CaseError> {
+        let bytes = std::fs::read(&self.path).map_err(|error| CaseError::File {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Golden {
+            bytes,
+            case: self.name.clone(),
+        })
+    }
+
+    /// The case's tokens.
+    ///
+    /// # Errors
+    /// When they are missing or misshapen.
+    pub fn inputs(&self, golden: &Golden) -> Result<Inputs, CaseError> {
+        let name = "in.input_ids";
+        let (shape, ids) = golden
+            .integers(name)?
+            .ok_or_else(|| golden.error(name, "is missing".into()))?;
+        let width = match shape[..] {
+            [_, width] if width > 0 => width,
+            _ => {
+                return Err(golden.error(
+                    name,
+                    format!("has shape {shape:?}, expected [rows, tokens]"),
+                ));
+            }
+        };
+        let ids = ids
+            .into_iter()
+            .map(|id| {
+                u32::try_from(id).map_err(|_| golden.error(name, format!("holds the id {id}")))
+            })
+            .collect::<Result<Vec<u32>, _>>()?;
+        let mask = match golden.integers("in.attention_mask")? {
+            Some((_, mask)) if mask.len() == ids.len() => {
+                mask.into_iter().map(|m| m != 0).collect()
+            }
+            Some((shape, _)) => {
+                return Err(golden.error(
+                    "in.attention_mask",
+                    format!("has shape {shape:?}, unlike in.input_ids"),
+                ));
+            }
+            None => vec![true; ids.len()],
+        };
+        let greedy_steps = match golden.integers("greedy.tokens")? {
+            Some((shape, _)) if shape.len() == 2 => shape[1],
+            Some((shape, _)) => {
+                return Err(golden.error(
+                    "greedy.tokens",
+                    format!("has shape {shape:?}, expected [rows, steps]"),
+                ));
+            }
+            None => 0,
+        };
+        Ok(Inputs {
+            ids,
+            mask,
+            width,
+            greedy_steps,
+        })
+    }
+}
+
+pub(super) fn list(folder: &Path) -> Result<Vec<Case>, CaseError> {
+    let file = |path: &Path, reason: String| CaseError::File {
+        path: path.into(),
+        reason,
+    };
+    let entries = std::fs::read_dir(folder).map_err(|error| file(folder, error.to_string()))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(|error| file(folder, error.to_string()))?
+            .path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    if paths.is_empty() {
+        return Err(CaseError::Empty {
+            path: folder.into(),
+        });
+    }
+    paths.into_iter().map(|path| describe(&path)).collect()
+}
+
+fn describe(path: &Path) -> Result<Case, CaseError> {
+    let file = |reason: String| CaseError::File {
+        path: path.into(),
+        reason,
+    };
+    let bytes = std::fs::read(path).map_err(|error| file(error.to_string()))?;
+    let parsed =
+        SafeTensors::deserialize(&bytes).map_err(|error| file(format!("not a golden: {error}")))?;
+    let width = |name: &str| {
+        parsed
+            .tensor(name)
+            .ok()
+            .and_then(|view| view.shape().last().copied())
+            .unwrap_or(0)
+    };
+    let json = std::fs::read(path.with_extension("json")).unwrap_or_default();
+    let description: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+    Ok(Case {
+        name: path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        path: path.into(),
+        context_tokens: width("in.input_ids") + width("greedy.tokens"),
+        tensors: parsed.names().into_iter().map(str::to_owned).collect(),
+        orientation_only: description
+            .get("orientation_only")
+            .and_then(|flag| flag.as_bool())
+            == Some(true),
+    })
+}

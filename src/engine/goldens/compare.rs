@@ -1,0 +1,374 @@
+//! Tensor by tensor, in the order of computation.
+
+use std::collections::BTreeMap;
+
+use sage_actors::protocol::{Chosen, Selection};
+
+use super::case::{CaseError, Golden, Inputs};
+use super::{Generated, TensorReport};
+use crate::checkpoint::config::TextConfig;
+use crate::engine::Probe;
+use crate::model::Positions;
+
+/// Relative to max(1, largest golden): for what one module computes.
+const MODULE_TOLERANCE: f64 = 1e-5;
+/// For logits.
+const LOGITS_TOLERANCE: f64 = 5e-5;
+
+/// Keeps what a probe hears, steps of a prompt one after the other.
+#[derive(Default)]
+pub(super) struct Recorder {
+    tensors: BTreeMap<String, Vec<f32>>,
+    choices: BTreeMap<usize, Vec<Vec<Chosen>>>,
+}
+
+impl Probe for Recorder {
+    fn tensor(&mut self, name: &str, values: &[f32]) {
+        self.tensors
+            .entry(name.to_owned())
+            .or_default()
+            .extend_from_slice(values);
+    }
+
+    fn selection(&mut self, layer: usize, selection: &Selection) {
+        let rows = (0..selection.rows()).map(|row| selection.row(row).to_vec());
+        self.choices.entry(layer).or_default().extend(rows);
+    }
+}
+
+/// The reports of a case, gathered over its rows.
+pub(super) struct Comparison<'a> {
+    golden: &'a Golden,
+    inputs: &'a Inputs,
+    config: &'a TextConfig,
+    order: Vec<String>,
+    reports: BTreeMap<String, TensorReport>,
+    first: Option<(usize, String)>,
+}
+
+impl<'a> Comparison<'a> {
+    pub(super) fn new(golden: &'a Golden, inputs: &'a Inputs, config: &'a TextConfig) -> Self {
+        Self {
+            golden,
+            inputs,
+            config,
+            order: Vec::new(),
+            reports: BTreeMap::new(),
+            first: None,
+        }
+    }
+
+    pub(super) fn reports(&self) -> Vec<TensorReport> {
+        self.order
+            .iter()
+            .filter_map(|name| self.reports.get(name))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn first_difference(&self) -> Option<String> {
+        self.first.as_ref().map(|(_, text)| text.clone())
+    }
+
+    /// Everything of the prompt. `logits` gives the logits of final hidden states.
+    pub(super) fn prefill(
+        &mut self,
+        row: usize,
+        found: &Recorder,
+        mut logits: impl FnMut(&[f32]) -> Vec<f32>,
+    ) -> Result<(), CaseError> {
+        self.positions(row)?;
+        self.rows("thinker.inputs_embeds", row, found)?;
+        for layer in 0..self.config.num_hidden_layers {
+            self.rows(&format!("thinker.router_logits.{layer}"), row, found)?;
+            self.choices(layer, row, found)?;
+            self.rows(&format!("thinker.layer_out.{layer}"), row, found)?;
+        }
+        let kept = self.kept_positions()?;
+        let Some(normed) = found.tensors.get("thinker.final_norm") else {
+            return Ok(());
+        };
+        let hidden = self.config.hidden_size;
+        let pick = |columns: &[usize]| -> Vec<f32> {
+            columns
+                .iter()
+                .flat_map(|at| normed[at * hidden..(at + 1) * hidden].iter().copied())
+                .collect()
+        };
+        match kept {
+            Some(kept) => {
+                let normed = pick(&kept);
+                self.all("thinker.final_norm", row, &normed, MODULE_TOLERANCE)?;
+                self.all("thinker.logits", row, &logits(&normed), LOGITS_TOLERANCE)
+            }
+            None => {
+                self.rows("thinker.final_norm", row, found)?;
+                let name = "thinker.logits";
+                if self.golden.floats(name)?.is_none() {
+                    return Ok(());
+                }
+                let values = logits(normed);
+                self.unpadded(name, row, &values, LOGITS_TOLERANCE)
+            }
+        }
+    }
+
+    /// The greedy continuation of a row.
+    pub(super) fn greedy(&mut self, row: usize, found: &Generated) -> Result<(), CaseError> {
+        let Some((shape, tokens)) = self.golden.integers("greedy.tokens")? else {
+            return Ok(());
+        };
+        let steps = shape[1];
+        let expected = &tokens[row * steps..(row + 1) * steps];
+        let differ = found
+            .tokens
+            .iter()
+            .zip(expected)
+            .position(|(a, b)| i64::from(*a) != *b);
+        // After its end token the reference pads; so far both must agree.
+        let compared = found.tokens.len();
+        self.note_integers("greedy.tokens", usize::from(differ.is_some()), || {
+            let at = differ.unwrap_or(0);
+            format!(
+                "greedy.tokens: row {row}, step {at}: found {}, expected {}",
+                found.tokens[at], expected[at]
+            )
+        });
+        let Some((shape, logits)) = self.golden.floats("greedy.logits")? else {
+            return Ok(());
+        };
+        let vocabulary = shape.last().copied().unwrap_or(1);
+        let end = differ.map_or(compared, |at| at + 1);
+        let found: Vec<f32> = found.logits[..end].iter().flatten().copied().collect();
+        let from = row * steps * vocabulary;
+        let expected = logits.get(from..from + found.len()).unwrap_or_default();
+        self.floats(
+            "greedy.logits",
+            row,
+            vocabulary,
+            &found,
+            expected,
+            LOGITS_TOLERANCE,
+        )
+    }
+
+    fn kept_positions(&self) -> Result<Option<Vec<usize>>, CaseError> {
+        Ok(self
+            .golden
+            .integers("kept_positions")?
+            .map(|(_, at)| at.into_iter().map(|at| at as usize).collect()))
+    }
+
+    fn positions(&mut self, row: usize) -> Result<(), CaseError> {
+        if let Some((_, expected)) = self.golden.floats("thinker.position_ids")? {
+            let columns: Vec<usize> = self.inputs.positions(row).collect();
+            let found = Positions::text(0, columns.len());
+            let rows = self.inputs.rows();
+            let mut differing = 0;
+            for (axis, found) in found.axes.iter().enumerate() {
+                let base = (axis * rows + row) * self.inputs.width;
+                differing += columns
+                    .iter()
+                    .zip(found)
+                    .filter(|(at, found)| expected.get(base + **at) != Some(found))
+                    .count();
+            }
+            self.note_integers("thinker.position_ids", differing, || {
+                format!("thinker.position_ids: row {row}: {differing} positions differ")
+            });
+        }
+        Ok(())
+    }
+
+    /// A recorded tensor against the golden's rows of this batch row.
+    fn rows(&mut self, name: &str, row: usize, found: &Recorder) -> Result<(), CaseError> {
+        match found.tensors.get(name) {
+            Some(values) => self.unpadded(name, row, values, MODULE_TOLERANCE),
+            None if self.golden.floats(name)?.is_some() => {
+                self.note_integers(name, 1, || format!("{name}: the model has no such result"));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn unpadded(
+        &mut self,
+        name: &str,
+        row: usize,
+        found: &[f32],
+        tolerance: f64,
+    ) -> Result<(), CaseError> {
+        let Some((shape, values)) = self.golden.floats(name)? else {
+            return Ok(());
+        };
+        let cols = shape.last().copied().unwrap_or(1);
+        let base = row * self.inputs.width;
+        let expected: Vec<f32> = self
+            .inputs
+            .positions(row)
+            .flat_map(|at| {
+                values
+                    .get((base + at) * cols..(base + at + 1) * cols)
+                    .unwrap_or_default()
+                    .iter()
+                    .copied()
+            })
+            .collect();
+        self.floats(name, row, cols, found, &expected, tolerance)
+    }
+
+    /// A tensor `[rows, n, cols]` whose n are all to be compared.
+    fn all(
+        &mut self,
+        name: &str,
+        row: usize,
+        found: &[f32],
+        tolerance: f64,
+    ) -> Result<(), CaseError> {
+        let Some((shape, values)) = self.golden.floats(name)? else {
+            return Ok(());
+        };
+        let cols = shape.last().copied().unwrap_or(1);
+        let expected = values
+            .get(row * found.len()..(row + 1) * found.len())
+            .unwrap_or_default()
+            .to_vec();
+        self.floats(name, row, cols, found, &expected, tolerance)
+    }
+
+    fn floats(
+        &mut self,
+        name: &str,
+        row: usize,
+        cols: usize,
+        found: &[f32],
+        expected: &[f32],
+        tolerance: f64,
+    ) -> Result<(), CaseError> {
+        if found.len() != expected.len() {
+            let reason = format!(
+                "has {} numbers in row {row}, the model gives {}",
+                expected.len(),
+                found.len()
+            );
+            return Err(self.golden.error(name, reason));
+        }
+        let largest = expected
+            .iter()
+            .fold(1.0f64, |most, value| most.max(f64::from(value.abs())));
+        let allowed = tolerance * largest;
+        let mut worst = (0.0f64, 0);
+        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let error = f64::from((found - expected).abs());
+            // A result that is not a number is the worst there is.
+            let error = if error.is_nan() { f64::INFINITY } else { error };
+            if error > worst.0 {
+                worst = (error, at);
+            }
+        }
+        let pass = worst.0 <= allowed;
+        self.note(name, worst.0, allowed, pass, || {
+            let (token, feature) = (worst.1 / cols.max(1), worst.1 % cols.max(1));
+            format!(
+                "{name}: row {row}, token {token}, feature {feature}: found {}, expected {} (difference {:.2e}, allowed {allowed:.2e})",
+                found[worst.1], expected[worst.1], worst.0
+            )
+        });
+        Ok(())
+    }
+
+    /// Chosen experts as sets (their order among near-equal weights means nothing), weights expert by expert.
+    fn choices(&mut self, layer: usize, row: usize, found: &Recorder) -> Result<(), CaseError> {
+        let (index, weight) = (
+            format!("thinker.topk_index.{layer}"),
+            format!("thinker.topk_weight.{layer}"),
+        );
+        let (Some((shape, indices)), Some((_, weights))) =
+            (self.golden.integers(&index)?, self.golden.floats(&weight)?)
+        else {
+            return Ok(());
+        };
+        let k = shape.last().copied().unwrap_or(1).max(1);
+        let nothing = Vec::new();
+        let chosen = found.choices.get(&layer).unwrap_or(&nothing);
+        let mut wrong: Vec<String> = Vec::new();
+        let mut worst = 0.0f64;
+        for (token, at) in self.inputs.positions(row).enumerate() {
+            let range = (row * self.inputs.width + at) * k..(row * self.inputs.width + at + 1) * k;
+            let expected: BTreeMap<i64, f32> = indices[range.clone()]
+                .iter()
+                .copied()
+                .zip(weights[range].iter().copied())
+                .collect();
+            let found: BTreeMap<i64, f32> = chosen
+                .get(token)
+                .into_iter()
+                .flatten()
+                .map(|c| (i64::from(c.expert), c.weight))
+                .collect();
+            if !found.keys().eq(expected.keys()) {
+                let list =
+                    |set: &BTreeMap<i64, f32>| format!("{:?}", set.keys().collect::<Vec<_>>());
+                wrong.push(format!(
+                    "{index}: row {row}, token {token}: found experts {}, expected {}",
+                    list(&found),
+                    list(&expected)
+                ));
+                continue;
+            }
+            for (found, expected) in found.values().zip(expected.values()) {
+                worst = worst.max(f64::from((found - expected).abs()));
+            }
+        }
+        let first = wrong.first().cloned().unwrap_or_default();
+        self.note_integers(&index, wrong.len(), || first);
+        self.note(
+            &weight,
+            worst,
+            MODULE_TOLERANCE,
+            worst <= MODULE_TOLERANCE,
+            || format!("{weight}: row {row}: weights differ by up to {worst:.2e}"),
+        );
+        Ok(())
+    }
+
+    fn note_integers(&mut self, name: &str, differing: usize, text: impl FnOnce() -> String) {
+        self.note(name, differing as f64, 0.0, differing == 0, text);
+    }
+
+    fn note(
+        &mut self,
+        name: &str,
+        error: f64,
+        allowed: f64,
+        pass: bool,
+        text: impl FnOnce() -> String,
+    ) {
+        let rank = self
+            .order
+            .iter()
+            .position(|known| known == name)
+            .unwrap_or_else(|| {
+                self.order.push(name.to_owned());
+                self.order.len() - 1
+            });
+        let report = self
+            .reports
+            .entry(name.to_owned())
+            .or_insert_with(|| TensorReport {
+                name: name.to_owned(),
+                max_abs_error: 0.0,
+                tolerance: allowed,
+                pass: true,
+            });
+        if error >= report.max_abs_error {
+            report.max_abs_error = error;
+            report.tolerance = allowed;
+        }
+        report.pass &= pass;
+        if !pass && self.first.as_ref().is_none_or(|(first, _)| rank < *first) {
+            self.first = Some((rank, text()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Where the process's memory goes, and what a limit leaves for experts.
+//!
+//! A limit covers the whole process: its resident set, measured from outside. The floor is everything that must
+//! be there; the pool is the rest, and the mind's states take shares of the pool.
+
+use serde::Serialize;
+
+use crate::checkpoint::config::TextConfig;
+use crate::model::{KvCache, experts::ExpertShape};
+
+/// What of the resident set cannot be foreseen to the byte: what the allocator keeps, thread stacks, rounding.
+const SLACK_BYTES: u64 = 4 << 20;
+
+/// The measured base differs a little from run to run, and everything that is decided depends on the pool: so base and
+/// slack are rounded up to a step that is wide enough to give the same pool every time.
+const BASE_STEP_BYTES: u64 = 8 << 20;
+
+/// A limit below what must be there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a limit of {} is below the floor of {} for this model and a context of {context_tokens} tokens\n  {breakdown}\n  hint: --limit {} would do",
+    mib(*limit_bytes), mib(*floor_bytes), mib_argument(*floor_bytes)
+)]
+pub struct BelowFloor {
+    /// Asked for.
+    pub limit_bytes: u64,
+    /// Needed.
+    pub floor_bytes: u64,
+    /// Declared context.
+    pub context_tokens: usize,
+    /// Parts of the floor, for people.
+    pub breakdown: String,
+}
+
+/// The parts of the floor, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Floor {
+    /// Resident set measured before any weight is read, with slack, in steps of 8 MiB.
+    pub base_bytes: u64,
+    /// Always-resident weights.
+    pub resident_weights_bytes: u64,
+    /// Keys and values of the declared context.
+    pub kv_bytes: u64,
+    /// Activations of a prefill chunk.
+    pub workspace_bytes: u64,
+    /// Buffers of the reading thread.
+    pub read_buffer_bytes: u64,
+    /// One lease window of experts.
+    pub window_bytes: u64,
+}
+
+impl Floor {
+    /// The sum.
+    pub fn total(&self) -> u64 {
+        self.base_bytes
+            + self.resident_weights_bytes
+            + self.kv_bytes
+            + self.workspace_bytes
+            + self.read_buffer_bytes
+            + self.window_bytes
+    }
+
+    fn breakdown(&self) -> String {
+        format!(
+            "process {}, resident weights {}, key-value cache {}, activations {}, read buffers {}, one lease window {}",
+            mib(self.base_bytes),
+            mib(self.resident_weights_bytes),
+            mib(self.kv_bytes),
+            mib(self.workspace_bytes),
+            mib(self.read_buffer_bytes),
+            mib(self.window_bytes)
+        )
+    }
+}
+
+/// How a limit was divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// The limit; none when there is none.
+    pub limit_bytes: Option<u64>,
+    /// What must be there.
+    pub floor: Floor,
+    /// What is left for experts beyond one lease window.
+    pub pool_bytes: u64,
+    /// All routed experts of the model.
+    pub all_experts_bytes: u64,
+}
+
+/// What a limit is given as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// Whatever the model wants.
+    None,
+    /// Of the whole process.
+    Bytes(u64),
+    /// Of what the process would take with every expert in memory, in percent.
+    Percent(f64),
+    /// Room for this many experts beyond the floor.
+    Slots(u64),
+}
+
+/// Sizes that the plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    /// Text configuration.
+    pub config: &'a TextConfig,
+    /// Shape of an expert.
+    pub expert: ExpertShape,
+    /// Bytes that one expert takes in memory: whole pages.
+    pub slot_bytes: u64,
+    /// Tokens of context.
+    pub context_tokens: usize,
+    /// Tokens of a prefill chunk.
+    pub chunk_tokens: usize,
+    /// Experts of a lease window.
+    pub window_experts: usize,
+    /// Always-resident weights as loaded.
+    pub resident_weights_bytes: u64,
+    /// Resident set before loading.
+    pub base_bytes: u64,
+}
+
+impl MemoryPlan {
+    /// Divides `limit`.
+    ///
+    /// # Errors
+    /// [`BelowFloor`] with the number that would do.
+    pub fn new(limit: Limit, demand: &Demand<'_>) -> Result<Self, BelowFloor> {
+        let config = demand.config;
+        let sparse = (0..config.num_hidden_layers)
+            .filter(|layer| config.is_sparse(*layer))
+            .count();
+        let all_experts_bytes = (sparse * config.num_experts) as u64 * demand.slot_bytes;
+        let kv_row = config.num_key_value_heads * config.head_dim;
+        let floor = Floor {
+            base_bytes: (demand.base_bytes + SLACK_BYTES).next_multiple_of(BASE_STEP_BYTES),
+            resident_weights_bytes: demand.resident_weights_bytes,
+            kv_bytes: KvCache::bytes(config.num_hidden_layers, kv_row, demand.context_tokens),
+            workspace_bytes: workspace_bytes(config, demand.chunk_tokens, demand.context_tokens),
+            // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
+            read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
+            window_bytes: demand.window_experts as u64 * demand.slot_bytes,
+        };
+        let limit_bytes = match limit {
+            Limit::None => None,
+            Limit::Bytes(bytes) => Some(bytes),
+            Limit::Percent(percent) => {
+                Some(((floor.total() + all_experts_bytes) as f64 * percent / 100.0) as u64)
+            }
+            Limit::Slots(slots) => Some(floor.total() + slots * demand.slot_bytes),
+        };
+        // Without a limit every state's share, however small, must have room for every expert.
+        let pool_bytes = match limit_bytes {
+            None => all_experts_bytes * 8,
+            Some(limit_bytes) => {
+                limit_bytes
+                    .checked_sub(floor.total())
+                    .ok_or_else(|| BelowFloor {
+                        limit_bytes,
+                        floor_bytes: floor.total(),
+                        context_tokens: demand.context_tokens,
+                        breakdown: floor.breakdown(),
+                    })?
+            }
+        };
+        Ok(Self {
+            limit_bytes,
+            floor,
+            pool_bytes,
+            all_experts_bytes,
+        })
+    }
+}
+
+/// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.
+fn workspace_bytes(config: &TextConfig, chunk_tokens: usize, context_tokens: usize) -> u64 {
+    let (hidden, heads) = (
+        config.hidden_size,
+        config.num_attention_heads * config.head_dim,
+    );
+    let kv = config.num_key_value_heads * config.head_dim;
+    let residual = 3 * hidden;
+    let attention = 3 * heads + 3 * kv + hidden;
+    let inner = config.moe_intermediate_size.max(config.intermediate_size);
+    let experts =
+        config.num_experts_per_tok.min(config.num_experts) * 2 * hidden + 4 * hidden + 4 * inner;
+    let per_token = residual + attention.max(experts + config.num_experts * 2);
+    let logits = LOGIT_ROWS * 2 * config.vocab_size;
+    let scores = context_tokens * 2;
+    ((chunk_tokens * per_token + logits + scores) * size_of::<f32>()) as u64
+}
+
+/// Rows whose logits exist at the same time.
+pub const LOGIT_ROWS: usize = 4;
+
+/// `123.4 MiB`.
+pub fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The least whole number of MiB, as an argument.
+fn mib_argument(bytes: u64) -> String {
+    format!("{}MiB", bytes.div_ceil(1 << 20))
+}
+
+/// Resident set and its peak of this process, bytes; zeros where the system does not say.
+pub fn resident_set() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_default();
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<u64>()
+            .unwrap_or_default()
+            * 1024
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}

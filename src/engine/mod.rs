@@ -1,0 +1,180 @@
+//! The engine: runs the model one step at a time, asking the mind at every turn.
+//!
+//! Invariant: the engine makes no decision. What state, how many experts, which ones, and what stays in memory is
+//! asked of the actors; the engine measures what happened and tells them.
+
+pub mod core_loop;
+pub mod forward;
+pub mod generate;
+pub mod goldens;
+pub mod memory;
+pub mod open;
+pub mod orient;
+pub mod reading;
+pub mod sampling;
+pub mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sage_actors::Mind;
+use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, Tick};
+
+use crate::model::Thinker;
+use crate::model::experts::Scratch;
+use crate::store::WeightSource;
+use crate::store::arena::SlotArena;
+
+pub use forward::{Forward, Probe};
+pub use memory::{Limit, MemoryPlan};
+pub use open::{EngineOptions, open};
+pub use orient::{Arrivals, Orientation};
+
+/// Why the engine stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] crate::model::load::LoadError),
+    /// The store or checkpoint.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// An expert could not be read.
+    #[error(transparent)]
+    Read(#[from] crate::store::arena::ReadError),
+    /// The limit is below the floor.
+    #[error(transparent)]
+    BelowFloor(#[from] memory::BelowFloor),
+    /// An actor failed.
+    #[error(transparent)]
+    Mind(#[from] sage_actors::MindError),
+    /// Text.
+    #[error(transparent)]
+    Text(#[from] text::TextError),
+    /// The system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// More tokens than the declared context.
+    #[error(
+        "{needed} tokens do not fit into the declared context of {capacity}: shorten the prompt or declare more with --context"
+    )]
+    ContextFull {
+        /// Tokens that there would be.
+        needed: usize,
+        /// Tokens that fit.
+        capacity: usize,
+    },
+    /// Nothing to answer.
+    #[error("the prompt is empty: there is nothing to answer")]
+    EmptyPrompt,
+    /// A token that the model does not have.
+    #[error("token id {id} is beyond the model's vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// Size.
+        vocabulary: usize,
+    },
+    /// The mind gave the thinker no budget.
+    #[error(
+        "the metabolic controller gave the thinker no directive: this is a fault of the program, please report it"
+    )]
+    NoDirective,
+    /// The record of an expert does not have the model's shape.
+    #[error(
+        "the record of {component} expert {expert} of layer {layer} is too short for its shape: extract it again"
+    )]
+    ShortRecord {
+        /// Component.
+        component: &'static str,
+        /// Layer.
+        layer: u16,
+        /// Expert.
+        expert: u16,
+    },
+}
+
+impl EngineError {
+    /// Whether the request was wrong, rather than the run.
+    pub fn is_request(&self) -> bool {
+        !matches!(
+            self,
+            EngineError::Read(_) | EngineError::Mind(_) | EngineError::System { .. }
+        )
+    }
+}
+
+/// A running model with its mind. Lives on one current-thread runtime together with the actors.
+pub struct Engine {
+    /// Where the weights come from.
+    pub source: Arc<dyn WeightSource>,
+    /// The always-resident part.
+    pub thinker: Thinker,
+    /// Memory of the experts.
+    pub arena: Arc<SlotArena>,
+    /// The actors.
+    pub mind: Mind,
+    /// How the limit was divided.
+    pub plan: MemoryPlan,
+    /// Tokens of a prefill chunk.
+    pub chunk_tokens: usize,
+    /// Experts of a lease window.
+    pub window_experts: usize,
+    /// Tokens of context that memory was planned for.
+    pub context_tokens: usize,
+    /// Sparse layers of the thinker, in order.
+    pub sparse_layers: Vec<LayerKey>,
+    tick: Tick,
+    oriented_at: Tick,
+    spent: Spent,
+    /// Last known levels of outside reserves, by sensor.
+    levels: BTreeMap<String, f64>,
+    scratch: Scratch,
+}
+
+impl Engine {
+    /// Logical time: ticks that have passed.
+    pub fn tick(&self) -> Tick {
+        self.tick
+    }
+
+    /// A key-value cache for the declared context.
+    ///
+    /// # Errors
+    /// When the system has no memory to map.
+    pub fn new_sequence(&self) -> Result<crate::model::KvCache, EngineError> {
+        let config = &self.thinker.config;
+        let row = config.num_key_value_heads * config.head_dim;
+        crate::model::KvCache::new(config.num_hidden_layers, row, self.context_tokens).map_err(
+            |source| EngineError::System {
+                what: "no memory for the key-value cache".into(),
+                source,
+            },
+        )
+    }
+
+    /// Lets `ticks` pass without a step of the model.
+    pub fn idle(&mut self, ticks: u32) {
+        self.tick += u64::from(ticks);
+    }
+
+    fn expert_key(layer: u16, expert: u16) -> ExpertKey {
+        ExpertKey {
+            layer: LayerKey {
+                module: Module::Thinker,
+                layer,
+            },
+            expert,
+        }
+    }
+
+    /// Ends the actors; the engine is gone.
+    pub async fn shutdown(self) {
+        self.mind.shutdown().await;
+    }
+}

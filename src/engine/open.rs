@@ -1,0 +1,123 @@
+//! Opening a model: memory planned first, then weights, then the mind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sage_actors::Mind;
+use sage_actors::config::{MindConfig, ModuleShape};
+use sage_actors::protocol::{LayerKey, Module, Spent, State};
+
+use super::memory::{Demand, Limit, MemoryPlan, resident_set};
+use super::{Engine, EngineError};
+use crate::checkpoint::config::TextConfig;
+use crate::kernels::memory::round_up_to_page;
+use crate::model::Thinker;
+use crate::model::experts::Scratch;
+use crate::store::WeightSource;
+use crate::store::arena::SlotArena;
+use crate::store::direct::DirectReader;
+
+/// How to run a model.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Of the whole process.
+    pub limit: Limit,
+    /// Tokens of context to plan memory for.
+    pub context_tokens: usize,
+    /// Tokens of a prefill chunk.
+    pub chunk_tokens: usize,
+    /// Policies and budgets; its modules, pool and window are filled in here.
+    pub mind: MindConfig,
+}
+
+/// Experts of a lease window, unless a state uses more a token.
+const WINDOW_EXPERTS: usize = 8;
+
+/// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
+///
+/// # Errors
+/// When the limit is below the floor, weights are missing or damaged, or an actor cannot start.
+pub async fn open(
+    source: Arc<dyn WeightSource>,
+    options: EngineOptions,
+    progress: impl FnMut(usize, usize),
+) -> Result<Engine, EngineError> {
+    let (base_bytes, _) = resident_set();
+    let config = source.config().thinker.text.clone();
+    let (expert, resident_weights_bytes) = Thinker::sizes(&*source)?;
+    let slot_bytes = round_up_to_page(expert.bytes()) as u64;
+    let window_experts = window_experts(&config, &options.mind);
+    let plan = MemoryPlan::new(
+        options.limit,
+        &Demand {
+            config: &config,
+            expert,
+            slot_bytes,
+            context_tokens: options.context_tokens,
+            chunk_tokens: options.chunk_tokens,
+            window_experts,
+            resident_weights_bytes,
+            base_bytes,
+        },
+    )?;
+    let thinker = Thinker::load(&*source, progress)?;
+    let reader = DirectReader::new(Arc::clone(&source));
+    let arena = SlotArena::new(Arc::new(reader)).map_err(|source| EngineError::System {
+        what: "cannot start the reading thread".into(),
+        source,
+    })?;
+    let layers: Vec<u16> = config.sparse_layers().map(|layer| layer as u16).collect();
+    let sparse_layers = layers
+        .iter()
+        .map(|layer| LayerKey {
+            module: Module::Thinker,
+            layer: *layer,
+        })
+        .collect();
+    let mind = MindConfig {
+        modules: vec![ModuleShape {
+            module: Module::Thinker,
+            layers,
+            experts: config.num_experts as u16,
+            k_trained: config.num_experts_per_tok as u16,
+            norm_topk_prob: config.norm_topk_prob,
+            expert_bytes: slot_bytes,
+        }],
+        pool_bytes: plan.pool_bytes,
+        window_experts: window_experts as u16,
+        ..options.mind
+    };
+    let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
+    Ok(Engine {
+        source,
+        thinker,
+        arena,
+        mind,
+        plan,
+        chunk_tokens: options.chunk_tokens.max(1),
+        window_experts,
+        context_tokens: options.context_tokens,
+        sparse_layers,
+        tick: 0,
+        oriented_at: 0,
+        spent: Spent::default(),
+        levels: BTreeMap::new(),
+        scratch: Scratch::default(),
+    })
+}
+
+/// The window, never below what one token can use in any state.
+fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
+    let factor = match &mind.hold {
+        Some(budget) => budget.f,
+        None => State::ALL
+            .iter()
+            .map(|state| mind.budgets[*state].f)
+            .fold(0.0, f64::max),
+    };
+    let most = (factor * config.num_experts_per_tok as f64).round() as usize;
+    WINDOW_EXPERTS
+        .max(most)
+        .max(config.num_experts_per_tok)
+        .min(config.num_experts.max(1))
+}

@@ -1,0 +1,136 @@
+//! The first four parts of a step: sense, salience, state, budget.
+
+use std::sync::Arc;
+
+use sage_actors::protocol::{
+    Assess, Directives, Module, ModuleDirective, Observe, Outcome, Residency, SalienceReport,
+    Segment, SensorReading, Tick, TokenMeasure, TokenOutcome, Worked,
+};
+
+use super::{Engine, EngineError};
+
+/// What reached the loop since the step before.
+#[derive(Clone, Debug, Default)]
+pub struct Arrivals {
+    /// Tokens of outside input.
+    pub tokens_in: u32,
+    /// Observations.
+    pub events_in: u32,
+    /// Greatest declared urgency, in [0, 1].
+    pub urgency: f32,
+    /// An alarm arrived or is not yet answered.
+    pub alarm: bool,
+    /// A finished segment.
+    pub segment: Option<Segment>,
+    /// The last decoded token, if the step before decoded one.
+    pub last_token: Option<TokenMeasure>,
+    /// Sensor readings.
+    pub sensors: Vec<SensorReading>,
+    /// Outside feedback on the last turn, in [-1, 1].
+    pub feedback: Option<f32>,
+    /// Observations that wait for an answer.
+    pub open_requests: u32,
+}
+
+/// What the mind made of it: how the next step is to be run.
+#[derive(Clone, Debug)]
+pub struct Orientation {
+    /// The tick at which the step begins.
+    pub tick: Tick,
+    /// Salience.
+    pub report: SalienceReport,
+    /// State, energy, budgets.
+    pub directives: Arc<Directives>,
+    /// The thinker's own.
+    pub directive: ModuleDirective,
+    /// Of the first sparse layer.
+    pub residency: Residency,
+}
+
+impl Engine {
+    /// Asks the mind how to run the next step.
+    ///
+    /// # Errors
+    /// When an actor failed.
+    pub async fn orient(&mut self, arrivals: Arrivals) -> Result<Orientation, EngineError> {
+        let ticks = u32::try_from(self.tick - self.oriented_at).unwrap_or(u32::MAX);
+        self.oriented_at = self.tick;
+        for sensor in &arrivals.sensors {
+            if let Some(level) = sensor.level {
+                self.levels.insert(sensor.name.clone(), level);
+            }
+        }
+        let outside_input = arrivals.events_in > 0;
+        let report = self
+            .mind
+            .observe(Observe {
+                tick: self.tick,
+                ticks,
+                tokens_in: arrivals.tokens_in,
+                events_in: arrivals.events_in,
+                urgency: arrivals.urgency,
+                alarm: arrivals.alarm,
+                segment: arrivals.segment,
+                last_token: arrivals.last_token,
+                sensors: arrivals.sensors,
+                feedback: arrivals.feedback,
+            })
+            .await?;
+        let unconsolidated_episodes = self.mind.unconsolidated_episodes().await?;
+        let directives = self
+            .mind
+            .assess(Assess {
+                tick: self.tick,
+                ticks,
+                report,
+                open_requests: arrivals.open_requests,
+                quiet: !outside_input && arrivals.open_requests == 0,
+                outside_input,
+                spent: std::mem::take(&mut self.spent),
+                pool_bytes: self.plan.pool_bytes,
+                // Between steps no lease is held: everything in the pool could be given back.
+                unreclaimable_bytes: 0,
+                levels: self.levels.values().copied().collect(),
+                unconsolidated_episodes,
+            })
+            .await?;
+        let snapshot = self.mind.snapshot().await?;
+        let residency = self.mind.apply(&directives, &snapshot).await?;
+        let directive = directives
+            .modules
+            .iter()
+            .find(|directive| directive.module == Module::Thinker)
+            .copied();
+        let directive = directive.ok_or(EngineError::NoDirective)?;
+        Ok(Orientation {
+            tick: self.tick,
+            report,
+            directives: Arc::new(directives),
+            directive,
+            residency,
+        })
+    }
+
+    /// The last part of a step: what came of its tokens.
+    ///
+    /// # Errors
+    /// When an actor failed.
+    pub async fn learn(
+        &mut self,
+        orientation: &Orientation,
+        tokens: Vec<TokenOutcome>,
+        denied: Vec<Worked>,
+        feedback: Option<f32>,
+    ) -> Result<(), EngineError> {
+        let outcome = Outcome {
+            tick: orientation.tick,
+            ticks: u32::try_from(self.tick - orientation.tick).unwrap_or(u32::MAX),
+            state: orientation.directives.state,
+            module: Module::Thinker,
+            tokens,
+            denied,
+            feedback,
+        };
+        Ok(self.mind.outcome(outcome).await?)
+    }
+}

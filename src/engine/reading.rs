@@ -1,0 +1,341 @@
+//! Reading given tokens, and answering: one step at a time, measured.
+
+use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome};
+
+use super::memory::LOGIT_ROWS;
+use super::orient::Orientation;
+use super::sampling::Sampling;
+use super::{Engine, EngineError, Forward};
+use crate::kernels::pointwise::nll_and_entropy;
+use crate::model::KvCache;
+
+/// Tokens of a segment of the model's own words.
+pub const GENERATED_SEGMENT_TOKENS: usize = 32;
+
+/// Collects what salience needs of a segment.
+#[derive(Debug)]
+pub struct SegmentBuilder {
+    origin: Origin,
+    tokens: Vec<TokenMeasure>,
+    hidden_sum: Vec<f64>,
+    entropy_sum: f64,
+    rows: usize,
+}
+
+impl SegmentBuilder {
+    /// An empty segment.
+    pub fn new(origin: Origin, hidden: usize) -> Self {
+        Self {
+            origin,
+            tokens: Vec::new(),
+            hidden_sum: vec![0.0; hidden],
+            entropy_sum: 0.0,
+            rows: 0,
+        }
+    }
+
+    /// Adds the rows of a step and the measures of their tokens.
+    pub fn add(&mut self, forward: &Forward, measures: &[TokenMeasure]) {
+        let hidden = self.hidden_sum.len();
+        for row in forward.normed.chunks_exact(hidden) {
+            self.hidden_sum
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        let rows = forward.normed.len() / hidden;
+        self.rows += rows;
+        self.entropy_sum += f64::from(forward.router_entropy) * rows as f64;
+        self.tokens.extend_from_slice(measures);
+    }
+
+    /// Tokens so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Mean loss of the measured tokens, nats; none when none was.
+    pub fn mean_loss(&self) -> Option<f64> {
+        let sum: f64 = self.tokens.iter().map(|token| f64::from(token.nll)).sum();
+        (!self.tokens.is_empty()).then(|| sum / self.tokens.len() as f64)
+    }
+
+    /// The segment; the builder is empty again.
+    pub fn take(&mut self) -> Segment {
+        let rows = self.rows.max(1) as f64;
+        let segment = Segment {
+            origin: self.origin,
+            tokens: std::mem::take(&mut self.tokens),
+            mean_hidden: self
+                .hidden_sum
+                .iter()
+                .map(|sum| (sum / rows) as f32)
+                .collect(),
+            router_entropy: (self.entropy_sum / rows) as f32,
+        };
+        self.hidden_sum.fill(0.0);
+        self.entropy_sum = 0.0;
+        self.rows = 0;
+        segment
+    }
+}
+
+/// Given tokens on their way into a sequence.
+#[derive(Debug)]
+pub struct Reading {
+    tokens: Vec<u32>,
+    done: usize,
+    segment: SegmentBuilder,
+    measure: bool,
+    last_row: Vec<f32>,
+}
+
+/// What one step of reading gave.
+#[derive(Debug)]
+pub struct ReadStep {
+    /// Of the step.
+    pub forward: Forward,
+    /// Tokens read.
+    pub tokens: usize,
+    /// Measures of the tokens whose successor is known.
+    pub measures: Vec<TokenMeasure>,
+}
+
+impl Reading {
+    /// `tokens` to be read; `measure` asks for the loss of each, which costs the vocabulary head on every row.
+    pub fn new(tokens: Vec<u32>, hidden: usize, measure: bool) -> Self {
+        let segment = SegmentBuilder::new(Origin::Observed, hidden);
+        Self {
+            tokens,
+            done: 0,
+            segment,
+            measure,
+            last_row: Vec::new(),
+        }
+    }
+
+    /// Whether everything is read.
+    pub fn is_done(&self) -> bool {
+        self.done == self.tokens.len()
+    }
+
+    /// Tokens in all.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Tokens that are not yet read.
+    pub fn left(&self) -> usize {
+        self.tokens.len() - self.done
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Reads the next chunk.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn step(
+        &mut self,
+        engine: &mut Engine,
+        kv: &mut KvCache,
+        orientation: &Orientation,
+    ) -> Result<ReadStep, EngineError> {
+        let end = self.tokens.len().min(self.done + engine.chunk_tokens);
+        let chunk = &self.tokens[self.done..end];
+        let mut forward = engine
+            .forward(kv, chunk, Phase::Prefill, orientation, None)
+            .await?;
+        let hidden = engine.thinker.config.hidden_size;
+        let mut measures = Vec::new();
+        if self.measure {
+            let targets = &self.tokens[self.done + 1..self.tokens.len().min(end + 1)];
+            measures = engine.measure(&forward.normed[..targets.len() * hidden], targets);
+            let outcomes = outcomes(Origin::Observed, &mut forward, &measures);
+            let denied = std::mem::take(&mut forward.denied);
+            engine.learn(orientation, outcomes, denied, None).await?;
+        }
+        self.segment.add(&forward, &measures);
+        self.last_row = forward.normed[forward.normed.len() - hidden..].to_vec();
+        let tokens = end - self.done;
+        self.done = end;
+        Ok(ReadStep {
+            forward,
+            tokens,
+            measures,
+        })
+    }
+
+    /// The finished segment.
+    pub fn segment(&mut self) -> Segment {
+        self.segment.take()
+    }
+
+    /// Mean loss so far, nats.
+    pub fn mean_loss(&self) -> Option<f64> {
+        self.segment.mean_loss()
+    }
+
+    /// Logits after the last token read.
+    pub fn logits(&self, engine: &mut Engine) -> Vec<f32> {
+        engine.logits(&self.last_row)
+    }
+}
+
+fn outcomes(origin: Origin, forward: &mut Forward, measures: &[TokenMeasure]) -> Vec<TokenOutcome> {
+    measures
+        .iter()
+        .zip(std::mem::take(&mut forward.worked))
+        .map(|(measure, worked)| TokenOutcome {
+            origin,
+            error: if origin == Origin::Observed {
+                measure.nll
+            } else {
+                measure.entropy
+            },
+            entropy: measure.entropy,
+            worked,
+        })
+        .collect()
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// A stop token.
+    Stop,
+    /// As many tokens as were asked for.
+    Length,
+    /// The declared context is full.
+    Context,
+    /// The mind ran out of energy.
+    Depletion,
+    /// The user interrupted.
+    Interrupted,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Answering {
+    logits: Vec<f32>,
+    sampling: Sampling,
+    stop: Vec<u32>,
+    max_tokens: usize,
+    /// Chosen so far, stop tokens not included.
+    pub tokens: Vec<u32>,
+    /// Set when it ended.
+    pub ended: Option<Ended>,
+}
+
+/// What one step of answering gave.
+#[derive(Debug)]
+pub struct AnswerStep {
+    /// The token, unless it was a stop token.
+    pub token: Option<u32>,
+    /// How likely it was.
+    pub measure: TokenMeasure,
+    /// Of the step that fed it; none for the last one, which nothing follows.
+    pub forward: Option<Forward>,
+}
+
+impl Answering {
+    /// An answer that begins with `logits`.
+    pub fn new(logits: Vec<f32>, sampling: Sampling, stop: Vec<u32>, max_tokens: usize) -> Self {
+        let ended = (max_tokens == 0).then_some(Ended::Length);
+        Self {
+            logits,
+            sampling,
+            stop,
+            max_tokens,
+            tokens: Vec::new(),
+            ended,
+        }
+    }
+
+    /// The logits that the next token is chosen from.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Chooses the next token, and feeds it unless the answer ends with it.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn step(
+        &mut self,
+        engine: &mut Engine,
+        kv: &mut KvCache,
+        orientation: &Orientation,
+    ) -> Result<AnswerStep, EngineError> {
+        let token = self.sampling.choose(&self.logits, self.tokens.len() as u64);
+        let (nll, entropy) = nll_and_entropy(&self.logits, Some(token));
+        let measure = TokenMeasure { nll, entropy };
+        if self.stop.contains(&token) {
+            self.ended = Some(Ended::Stop);
+            return Ok(AnswerStep {
+                token: None,
+                measure,
+                forward: None,
+            });
+        }
+        self.tokens.push(token);
+        if self.tokens.len() == self.max_tokens {
+            self.ended = Some(Ended::Length);
+        } else if kv.len() == kv.capacity() {
+            self.ended = Some(Ended::Context);
+        }
+        if self.ended.is_some() {
+            return Ok(AnswerStep {
+                token: Some(token),
+                measure,
+                forward: None,
+            });
+        }
+        let mut forward = engine
+            .forward(kv, &[token], Phase::Decode, orientation, None)
+            .await?;
+        self.logits = engine.logits(&forward.normed);
+        let (_, entropy) = nll_and_entropy(&self.logits, None);
+        let after = TokenMeasure {
+            nll: entropy,
+            entropy,
+        };
+        let outcomes = outcomes(Origin::Generated, &mut forward, &[after]);
+        let denied = std::mem::take(&mut forward.denied);
+        engine.learn(orientation, outcomes, denied, None).await?;
+        Ok(AnswerStep {
+            token: Some(token),
+            measure,
+            forward: Some(forward),
+        })
+    }
+}
+
+impl Engine {
+    /// Logits of one final hidden state.
+    pub fn logits(&mut self, row: &[f32]) -> Vec<f32> {
+        self.thinker.logits(row, &mut self.scratch)
+    }
+
+    /// How well each row `[tokens, hidden]` predicted its target; a few rows of logits exist at a time.
+    fn measure(&mut self, rows: &[f32], targets: &[u32]) -> Vec<TokenMeasure> {
+        let hidden = self.thinker.config.hidden_size;
+        let vocabulary = self.thinker.config.vocab_size;
+        let mut measures = Vec::with_capacity(targets.len());
+        for (rows, targets) in rows
+            .chunks(hidden * LOGIT_ROWS)
+            .zip(targets.chunks(LOGIT_ROWS))
+        {
+            let logits = self.thinker.logits(rows, &mut self.scratch);
+            for (logits, target) in logits.chunks_exact(vocabulary).zip(targets) {
+                let (nll, entropy) = nll_and_entropy(logits, Some(*target));
+                measures.push(TokenMeasure { nll, entropy });
+            }
+        }
+        measures
+    }
+}

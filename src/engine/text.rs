@@ -1,0 +1,213 @@
+//! Text to tokens and back: tokenizer.json and the chat template.
+
+use std::path::PathBuf;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Value, context};
+use serde::Serialize;
+use tokenizers::Tokenizer;
+
+use crate::store::WeightSource;
+
+/// Why text cannot be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// The model has no tokenizer.
+    #[error(
+        "the model has no tokenizer.json, so text cannot be turned into tokens: put the model's tokenizer.json beside its config.json"
+    )]
+    NoTokenizer,
+    /// A file of the model is unreadable.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Encoding or decoding failed.
+    #[error("the tokenizer refused: {0}")]
+    Tokenizer(String),
+    /// The template failed.
+    #[error("the chat template failed: {0:#}")]
+    Template(#[from] minijinja::Error),
+    /// The tokenizer and the model do not belong together.
+    #[error(
+        "token id {id} of {what} is beyond the model's vocabulary of {vocabulary}: the tokenizer belongs to another model"
+    )]
+    BeyondVocabulary {
+        /// The id.
+        id: u32,
+        /// Where it came from.
+        what: String,
+        /// Size.
+        vocabulary: usize,
+    },
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: &'static str,
+    /// What was said.
+    pub content: String,
+}
+
+/// The released template without media and tools, for models that ship none.
+const CHATML: &str = "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}";
+
+/// Tokenizer and template of one model.
+pub struct Text {
+    tokenizer: Tokenizer,
+    template: String,
+    vocabulary: usize,
+}
+
+impl Text {
+    /// Reads `tokenizer.json` and the chat template (`chat_template.json`, `chat_template.jinja`, or in
+    /// `tokenizer_config.json`; plain ChatML where there is none).
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or a file is damaged.
+    pub fn load(source: &dyn WeightSource) -> Result<Self, TextError> {
+        let path = source
+            .file("tokenizer.json")
+            .ok_or(TextError::NoTokenizer)?;
+        let tokenizer = Tokenizer::from_file(&path).map_err(|error| TextError::File {
+            path: path.clone(),
+            reason: format!("not a tokenizer: {error}"),
+        })?;
+        let vocabulary = source.config().thinker.text.vocab_size;
+        Ok(Self {
+            tokenizer,
+            template: template(source)?.unwrap_or_else(|| CHATML.to_owned()),
+            vocabulary,
+        })
+    }
+
+    /// Token ids of `text`; special tokens written out in it count as such.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses, or an id is beyond the model's vocabulary.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoding = self
+            .tokenizer
+            .encode(text, false)
+            .map_err(|error| TextError::Tokenizer(error.to_string()))?;
+        let ids = encoding.get_ids().to_vec();
+        match ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            Some(id) => Err(TextError::BeyondVocabulary {
+                id: *id,
+                what: format!("{text:.40?}"),
+                vocabulary: self.vocabulary,
+            }),
+            None => Ok(ids),
+        }
+    }
+
+    /// Text of token ids; special tokens are left out.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|error| TextError::Tokenizer(error.to_string()))
+    }
+
+    /// The conversation as the model was trained to see it, ready for the assistant to speak.
+    ///
+    /// # Errors
+    /// When the template does not render.
+    pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
+        let mut environment = Environment::new();
+        environment.set_syntax(
+            SyntaxConfig::builder()
+                .trim_blocks(true)
+                .lstrip_blocks(true)
+                .build()?,
+        );
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<String, minijinja::Error> {
+                Err(minijinja::Error::new(
+                    minijinja::ErrorKind::InvalidOperation,
+                    message,
+                ))
+            },
+        );
+        let template = environment.template_from_str(&self.template)?;
+        let messages = Value::from(Serde(messages));
+        Ok(template.render(context! { messages, add_generation_prompt => true })?)
+    }
+}
+
+fn template(source: &dyn WeightSource) -> Result<Option<String>, TextError> {
+    if let Some(path) = source.file("chat_template.jinja") {
+        let read = std::fs::read_to_string(&path);
+        return read.map(Some).map_err(|error| TextError::File {
+            path,
+            reason: error.to_string(),
+        });
+    }
+    for name in ["chat_template.json", "tokenizer_config.json"] {
+        let Some(path) = source.file(name) else {
+            continue;
+        };
+        let parsed = std::fs::read(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| {
+                serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| e.to_string())
+            })
+            .map_err(|reason| TextError::File { path, reason })?;
+        if let Some(template) = parsed
+            .get("chat_template")
+            .and_then(|template| template.as_str())
+        {
+            return Ok(Some(template.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Text as it comes, token by token: holds back bytes that are not yet a whole character.
+///
+/// Qwen's tokens are bytes, so what was shown never changes and need not be decoded again.
+#[derive(Debug, Default)]
+pub struct Stream {
+    held: Vec<u32>,
+}
+
+impl Stream {
+    /// Adds a token and returns what can be shown of it now.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses.
+    pub fn push(&mut self, text: &Text, id: u32) -> Result<String, TextError> {
+        self.held.push(id);
+        let shown = text.decode(&self.held)?;
+        // An unfinished character decodes to the replacement character; it is shown once it is whole.
+        if shown.ends_with('\u{FFFD}') && self.held.len() < MAX_HELD {
+            return Ok(String::new());
+        }
+        self.held.clear();
+        Ok(shown)
+    }
+
+    /// What is still held back at the end.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses.
+    pub fn finish(&mut self, text: &Text) -> Result<String, TextError> {
+        let shown = text.decode(&self.held)?;
+        self.held.clear();
+        Ok(shown)
+    }
+}
+
+/// A character has at most four bytes; more tokens than that without a whole one are garbage to be shown as such.
+const MAX_HELD: usize = 8;

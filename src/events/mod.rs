@@ -1,0 +1,214 @@
+//! What happens in a run, one struct an event: the line for people and the JSON for programs come from the same value.
+//!
+//! Timings stand only in `summary`; everything else is the same in every run of the same inputs.
+
+use std::collections::BTreeMap;
+
+use sage_actors::protocol::{Cause, Module, State, Tick};
+use serde::Serialize;
+
+use crate::engine::reading::Ended;
+
+/// Something that happened at a tick.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// When.
+    pub tick: Tick,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The closed list of events.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// Which mode runs: the first line of every run.
+    Mode(Mode),
+    /// An observation arrived.
+    Observation(Observed),
+    /// The state changed.
+    State {
+        /// Left.
+        from: State,
+        /// Entered.
+        to: State,
+        /// Why.
+        cause: Cause,
+    },
+    /// Salience of a step.
+    Salience(SalienceEvent),
+    /// Budgets that are new in this step.
+    Directive {
+        /// For whom.
+        module: Module,
+        /// Experts a token.
+        k: u16,
+        /// Capacity for experts.
+        expert_bytes: u64,
+        /// Residency bias.
+        lambda: f32,
+        /// Salience bias.
+        beta: f32,
+        /// Bytes that one decoded token may miss; absent: no cap.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        miss_bytes_per_token: Option<u64>,
+    },
+    /// What a step asked of the expert cache.
+    Cache(CacheEvent),
+    /// Experts that the router wanted and the budget did not admit.
+    Denied {
+        /// Router mass, summed over layers and tokens of the step.
+        mass: f32,
+        /// How many choices.
+        experts: usize,
+    },
+    /// A part of a text was read.
+    Read {
+        /// Whose text.
+        source: String,
+        /// Tokens read in this step.
+        tokens: usize,
+        /// Mean loss of the text so far, nats a token.
+        mean_loss: Option<f64>,
+    },
+    /// A word of an answer.
+    Token {
+        /// What can be shown of it now.
+        text: String,
+    },
+    /// An answer is complete.
+    Answer {
+        /// What was asked.
+        question: String,
+        /// What was answered.
+        text: String,
+        /// Tokens of the answer.
+        tokens: usize,
+        /// Why it ended.
+        ended: Ended,
+    },
+    /// Something that the scenario expects.
+    Expectation {
+        /// In words.
+        text: String,
+        /// Whether it came true.
+        met: bool,
+    },
+    /// The end.
+    Summary(Summary),
+}
+
+/// See [`EventKind::Mode`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Mode {
+    /// In one line.
+    pub text: String,
+    /// `exact` or `priced`.
+    pub mode: &'static str,
+    /// Routing policy.
+    pub routing: String,
+    /// Eviction policy.
+    pub eviction: String,
+    /// The limit, if there is one.
+    pub limit_bytes: Option<u64>,
+    /// What must be in memory.
+    pub floor_bytes: u64,
+    /// What is left for experts.
+    pub pool_bytes: u64,
+    /// The model's fingerprint.
+    pub fingerprint: String,
+}
+
+/// See [`EventKind::Observation`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Observed {
+    /// `text`, `question`, `alarm`, `sensor` or `feedback`.
+    pub kind: &'static str,
+    /// Where it came from.
+    pub source: String,
+    /// Declared urgency.
+    pub urgency: f32,
+    /// The text, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The number, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Tokens that it is read as.
+    pub tokens: usize,
+}
+
+/// See [`EventKind::Salience`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SalienceEvent {
+    /// Surprise.
+    pub surprise: f32,
+    /// Novelty.
+    pub novelty: f32,
+    /// Arousal.
+    pub arousal: f32,
+    /// Reward.
+    pub reward: f32,
+    /// Conflict.
+    pub conflict: f32,
+    /// What moves states.
+    pub drive: f32,
+    /// Energy, 0 to 100.
+    pub atp: f64,
+}
+
+/// See [`EventKind::Cache`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CacheEvent {
+    /// Leased experts that were resident.
+    pub hits: u64,
+    /// Leased experts that were not.
+    pub misses: u64,
+    /// Logical bytes of the misses.
+    pub bytes_read: u64,
+    /// Bytes of resident experts after the step.
+    pub resident_bytes: u64,
+    /// Resident experts after the step.
+    pub resident_experts: u64,
+    /// Capacity for experts.
+    pub capacity_bytes: u64,
+}
+
+/// What one state did, in all.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct StateSummary {
+    /// Ticks spent in it.
+    pub ticks: u64,
+    /// Tokens read and generated.
+    pub tokens: u64,
+    /// Tokens a second of the time that steps took.
+    pub tokens_per_second: f64,
+    /// Share of leased experts that were resident.
+    pub hit_rate: f64,
+    /// Logical bytes missed per token.
+    pub bytes_per_token: f64,
+    /// Mean loss of the text read, nats a token; none where nothing was read.
+    pub mean_loss: Option<f64>,
+    /// Experts a token.
+    pub k: u16,
+}
+
+/// See [`EventKind::Summary`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// The limit, if there is one.
+    pub limit_bytes: Option<u64>,
+    /// Peak of the resident set, as the system counts it.
+    pub peak_rss_bytes: u64,
+    /// Logical bytes of all misses.
+    pub bytes_read: u64,
+    /// Mean loss of all text read, nats a token.
+    pub mean_loss: Option<f64>,
+    /// States that were entered.
+    pub states: BTreeMap<String, StateSummary>,
+    /// Expectations that came true.
+    pub expectations_met: usize,
+    /// Expectations that did not.
+    pub expectations_failed: usize,
+}

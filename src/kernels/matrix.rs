@@ -1,0 +1,218 @@
+//! Weight matrices as stored, and their products with f32 rows.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::lanes::{InstructionSet, multiply};
+use super::memory::Mapped;
+
+/// How a matrix's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, the upper half of an f32.
+    Bf16,
+}
+
+impl Numbers {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Numbers::F32 => 4,
+            Numbers::Bf16 => 2,
+        }
+    }
+}
+
+/// A borrowed matrix `[rows, cols]`, row-major.
+#[derive(Clone, Copy, Debug)]
+pub enum MatrixView<'a> {
+    /// Stored as f32.
+    F32 {
+        /// `rows * cols` numbers.
+        data: &'a [f32],
+        /// Numbers of a row.
+        cols: usize,
+    },
+    /// Stored as bf16.
+    Bf16 {
+        /// `rows * cols` numbers.
+        data: &'a [bf16],
+        /// Numbers of a row.
+        cols: usize,
+    },
+}
+
+impl<'a> MatrixView<'a> {
+    /// A matrix `[rows, cols]` at byte `at` of a mapping; none if it does not fit or is not aligned.
+    pub fn within(
+        memory: &'a Mapped,
+        numbers: Numbers,
+        at: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Option<Self> {
+        let len = rows.checked_mul(cols)?;
+        if !at.is_multiple_of(numbers.bytes()) || cols == 0 {
+            return None;
+        }
+        let start = at / numbers.bytes();
+        let range = start..start.checked_add(len)?;
+        Some(match numbers {
+            Numbers::F32 => MatrixView::F32 {
+                data: memory.numbers::<f32>().get(range)?,
+                cols,
+            },
+            Numbers::Bf16 => MatrixView::Bf16 {
+                data: memory.numbers::<bf16>().get(range)?,
+                cols,
+            },
+        })
+    }
+
+    /// Number of rows: the output features.
+    pub fn rows(&self) -> usize {
+        match self {
+            MatrixView::F32 { data, cols } => data.len() / cols,
+            MatrixView::Bf16 { data, cols } => data.len() / cols,
+        }
+    }
+
+    /// Number of columns: the input features.
+    pub fn cols(&self) -> usize {
+        match self {
+            MatrixView::F32 { cols, .. } | MatrixView::Bf16 { cols, .. } => *cols,
+        }
+    }
+
+    /// Widens row `row` into `out` `[cols]`; panics when there is no such row.
+    pub fn widen_row(&self, row: usize, out: &mut [f32]) {
+        match self {
+            MatrixView::F32 { data, cols } => {
+                out.copy_from_slice(&data[row * cols..(row + 1) * cols])
+            }
+            MatrixView::Bf16 { data, cols } => {
+                for (out, value) in out.iter_mut().zip(&data[row * cols..(row + 1) * cols]) {
+                    *out = value.to_f32();
+                }
+            }
+        }
+    }
+
+    /// `out[o * x_rows + r] = self[first + o] · x[r]` for as many rows as `out` has room for.
+    pub fn multiply_rows(&self, first: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
+        let count = out.len() / x_rows;
+        let set = InstructionSet::best();
+        match self {
+            MatrixView::F32 { data, cols } => {
+                multiply(
+                    set,
+                    &data[first * cols..(first + count) * cols],
+                    *cols,
+                    x,
+                    x_rows,
+                    out,
+                );
+            }
+            MatrixView::Bf16 { data, cols } => {
+                multiply(
+                    set,
+                    &data[first * cols..(first + count) * cols],
+                    *cols,
+                    x,
+                    x_rows,
+                    out,
+                );
+            }
+        }
+    }
+}
+
+/// An always-resident matrix in memory of its own.
+#[derive(Debug)]
+pub struct Matrix {
+    memory: Mapped,
+    numbers: Numbers,
+    rows: usize,
+    cols: usize,
+}
+
+impl Matrix {
+    /// Takes over a mapping that holds `rows * cols` numbers.
+    ///
+    /// Returns none when the mapping is too short.
+    pub fn new(memory: Mapped, numbers: Numbers, rows: usize, cols: usize) -> Option<Self> {
+        MatrixView::within(&memory, numbers, 0, rows, cols)?;
+        Some(Self {
+            memory,
+            numbers,
+            rows,
+            cols,
+        })
+    }
+
+    /// The matrix, borrowed.
+    pub fn view(&self) -> MatrixView<'_> {
+        match self.numbers {
+            Numbers::F32 => MatrixView::F32 {
+                data: &self.memory.numbers()[..self.rows * self.cols],
+                cols: self.cols,
+            },
+            Numbers::Bf16 => MatrixView::Bf16 {
+                data: &self.memory.numbers()[..self.rows * self.cols],
+                cols: self.cols,
+            },
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
+/// Rows of weights that one task of a parallel section multiplies.
+const BLOCK_ROWS: usize = 64;
+
+/// Work below this many multiplications is not worth a second thread.
+const PARALLEL_FROM: usize = 1 << 16;
+
+/// `y[r] = w x[r]` for every row: x `[x_rows, cols]`, y `[x_rows, w.rows()]`; `scratch` is reused between calls.
+pub fn matmul(w: MatrixView<'_>, x: &[f32], x_rows: usize, y: &mut [f32], scratch: &mut Vec<f32>) {
+    let rows = w.rows();
+    assert_eq!(y.len(), rows * x_rows, "output of the wrong length");
+    if x_rows == 0 {
+        return;
+    }
+    if x_rows == 1 {
+        columns(w, x, 1, y);
+        return;
+    }
+    scratch.clear();
+    scratch.resize(rows * x_rows, 0.0);
+    columns(w, x, x_rows, scratch);
+    for (r, y) in y.chunks_exact_mut(rows).enumerate() {
+        for (o, y) in y.iter_mut().enumerate() {
+            *y = scratch[o * x_rows + r];
+        }
+    }
+}
+
+/// The transposed product `[w.rows(), x_rows]`, its rows split over threads.
+fn columns(w: MatrixView<'_>, x: &[f32], x_rows: usize, out: &mut [f32]) {
+    if w.rows() * w.cols() * x_rows < PARALLEL_FROM {
+        w.multiply_rows(0, x, x_rows, out);
+        return;
+    }
+    out.par_chunks_mut(BLOCK_ROWS * x_rows)
+        .enumerate()
+        .for_each(|(block, out)| {
+            w.multiply_rows(block * BLOCK_ROWS, x, x_rows, out);
+        });
+}

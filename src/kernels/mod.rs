@@ -1,0 +1,13 @@
+//! Arithmetic over weights in the formats they are stored in. Knows nothing of models.
+//!
+//! Invariant: every output is one dot product in a fixed order, whatever the instruction set, the number of
+//! threads, or the rows computed together. Threads split rows; nothing is ever reduced across threads.
+
+mod lanes;
+pub mod matrix;
+pub mod memory;
+pub mod pointwise;
+
+pub use lanes::{InstructionSet, multiply};
+pub use matrix::{Matrix, MatrixView, Numbers, matmul};
+pub use memory::Mapped;

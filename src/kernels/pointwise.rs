@@ -1,0 +1,108 @@
+//! Norms, activations, softmax and rotation, in a fixed order and with the same bits everywhere.
+
+/// `out = x / sqrt(mean(x^2) + eps) * weight`, statistics in f32.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = rms_scale(x, eps);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// As [`rms_norm`], in place.
+pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    let scale = rms_scale(x, eps);
+    for (x, weight) in x.iter_mut().zip(weight) {
+        *x = *x * scale * weight;
+    }
+}
+
+/// `1 / sqrt(mean(x^2) + eps)`, summed over the same fixed lanes as a dot product.
+fn rms_scale(x: &[f32], eps: f32) -> f32 {
+    let mut sum = [0.0];
+    super::multiply(super::InstructionSet::best(), x, x.len(), x, 1, &mut sum);
+    1.0 / libm::sqrtf(sum[0] / x.len() as f32 + eps)
+}
+
+/// `x * sigmoid(x)`.
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + libm::expf(-x))
+}
+
+/// Turns scores into probabilities in place; an empty slice stays empty.
+pub fn softmax(scores: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = libm::expf(*score - max);
+        sum += *score;
+    }
+    for score in scores.iter_mut() {
+        *score /= sum;
+    }
+}
+
+/// Rotates a head in place: dimension d pairs with d + D/2, `cos` and `sin` are `[D/2]`.
+pub fn rotate_half(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (low, high) = head.split_at_mut(cos.len());
+    for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        let (a, b) = (*low, *high);
+        *low = a * cos - b * sin;
+        *high = b * cos + a * sin;
+    }
+}
+
+/// `y += scale * x`.
+pub fn add_scaled(y: &mut [f32], x: &[f32], scale: f32) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += scale * x;
+    }
+}
+
+/// Negative log-likelihood of `target` and entropy of the prediction, nats, from logits; sums in f64.
+///
+/// `target` beyond the vocabulary gives infinity.
+pub fn nll_and_entropy(logits: &[f32], target: Option<u32>) -> (f32, f32) {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let (mut sum, mut weighted) = (0.0f64, 0.0f64);
+    for logit in logits {
+        let shifted = f64::from(*logit - max);
+        let e = f64::from(libm::expf(shifted as f32));
+        sum += e;
+        weighted += e * shifted;
+    }
+    let log_sum = libm::log(sum);
+    let entropy = (log_sum - weighted / sum).max(0.0);
+    let nll = match target {
+        Some(target) => logits
+            .get(target as usize)
+            .map_or(f64::INFINITY, |l| log_sum - f64::from(*l - max)),
+        None => 0.0,
+    };
+    (nll as f32, entropy as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_of_equal_logits_is_ln_n() {
+        let (nll, entropy) = nll_and_entropy(&[2.0; 8], Some(3));
+        assert!((entropy - 8f32.ln()).abs() < 1e-6 && (nll - entropy).abs() < 1e-6);
+    }
+
+    #[test]
+    fn rotation_pairs_the_halves() {
+        let mut head = [1.0, 2.0, 3.0, 4.0];
+        rotate_half(&mut head, &[0.0, 1.0], &[1.0, 0.0]);
+        assert_eq!(head, [-3.0, 2.0, 1.0, 4.0]);
+    }
+
+    #[test]
+    fn norm_divides_by_the_root_mean_square() {
+        let mut out = [0.0; 2];
+        rms_norm(&[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
+        let rms = 12.5f32.sqrt();
+        assert!((out[0] - 3.0 / rms).abs() < 1e-6 && (out[1] - 8.0 / rms).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,275 @@
+//! Loading the always-resident weights of a module.
+
+use super::attention::{Attention, Heads, Projection};
+use super::experts::ExpertShape;
+use super::rope::RotaryTable;
+use super::thinker::{FeedForward, Layer, Thinker};
+use crate::checkpoint::config::TextConfig;
+use crate::checkpoint::{Component, DType, Role, expected_tensors};
+use crate::kernels::{Mapped, Matrix, Numbers};
+use crate::store::WeightSource;
+
+/// Why a module cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Source(#[from] crate::store::StoreError),
+    /// A tensor is not what the configuration says.
+    #[error(
+        "tensor {name} has shape {found:?}, expected {expected:?} by config.json: the checkpoint and its configuration do not belong together"
+    )]
+    Shape {
+        /// Tensor.
+        name: String,
+        /// In the file.
+        found: Vec<usize>,
+        /// By the configuration.
+        expected: Vec<usize>,
+    },
+    /// A number format that has no kernels.
+    #[error(
+        "tensor {name} is stored as {found}, expected F32 or BF16: convert the checkpoint to one of these"
+    )]
+    Numbers {
+        /// Tensor.
+        name: String,
+        /// In the file.
+        found: String,
+    },
+    /// The system has no memory for it.
+    #[error("no memory for tensor {name} ({bytes} bytes): {source}")]
+    Memory {
+        /// Tensor.
+        name: String,
+        /// Its size.
+        bytes: usize,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// The kernels' name of a storage type; none where there is no kernel.
+pub fn numbers_of(dtype: DType) -> Option<Numbers> {
+    match dtype {
+        DType::F32 => Some(Numbers::F32),
+        DType::BF16 => Some(Numbers::Bf16),
+        _ => None,
+    }
+}
+
+struct Loader<'a> {
+    source: &'a dyn WeightSource,
+}
+
+impl Loader<'_> {
+    /// The tensor's bytes in memory of their own, and how they are stored.
+    fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, Numbers), LoadError> {
+        let info = self.source.tensor(name)?;
+        if info.shape != expected {
+            return Err(LoadError::Shape {
+                name: name.into(),
+                found: info.shape,
+                expected: expected.into(),
+            });
+        }
+        let numbers = numbers_of(info.dtype).ok_or_else(|| LoadError::Numbers {
+            name: name.into(),
+            found: format!("{:?}", info.dtype),
+        })?;
+        let bytes = info.bytes as usize;
+        let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
+            name: name.into(),
+            bytes,
+            source,
+        })?;
+        self.source
+            .read_tensor(name, &mut memory.pages_mut()[..bytes])?;
+        Ok((memory, numbers))
+    }
+
+    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+        let (memory, numbers) = self.raw(name, &[rows, cols])?;
+        Matrix::new(memory, numbers, rows, cols).ok_or_else(|| LoadError::Shape {
+            name: name.into(),
+            found: vec![],
+            expected: vec![rows, cols],
+        })
+    }
+
+    /// A vector, widened: norms and biases are small and read at every token.
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+        let (memory, numbers) = self.raw(name, &[len])?;
+        Ok(match numbers {
+            Numbers::F32 => memory.numbers::<f32>()[..len].to_vec(),
+            Numbers::Bf16 => memory.numbers::<half::bf16>()[..len]
+                .iter()
+                .map(|n| n.to_f32())
+                .collect(),
+        })
+    }
+
+    fn projection(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Projection, LoadError> {
+        Ok(Projection {
+            weight: self.matrix(&format!("{name}.weight"), rows, cols)?,
+            bias: if bias {
+                Some(self.vector(&format!("{name}.bias"), rows)?)
+            } else {
+                None
+            },
+        })
+    }
+
+    fn attention(&self, prefix: &str, config: &TextConfig) -> Result<Attention, LoadError> {
+        let heads = Heads {
+            query: config.num_attention_heads,
+            kv: config.num_key_value_heads,
+            dim: config.head_dim,
+        };
+        let (hidden, q, kv) = (
+            config.hidden_size,
+            heads.query * heads.dim,
+            heads.kv * heads.dim,
+        );
+        let bias = config.attention_bias;
+        Ok(Attention {
+            heads,
+            q_proj: self.projection(&format!("{prefix}.q_proj"), q, hidden, bias)?,
+            k_proj: self.projection(&format!("{prefix}.k_proj"), kv, hidden, bias)?,
+            v_proj: self.projection(&format!("{prefix}.v_proj"), kv, hidden, bias)?,
+            o_proj: self.projection(&format!("{prefix}.o_proj"), hidden, q, bias)?,
+            q_norm: self.vector(&format!("{prefix}.q_norm.weight"), heads.dim)?,
+            k_norm: self.vector(&format!("{prefix}.k_norm.weight"), heads.dim)?,
+            eps: config.rms_norm_eps,
+        })
+    }
+
+    fn feed_forward(
+        &self,
+        prefix: &str,
+        layer: usize,
+        config: &TextConfig,
+    ) -> Result<FeedForward, LoadError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        if config.is_sparse(layer) {
+            return Ok(FeedForward::Sparse {
+                router: self.matrix(
+                    &format!("{prefix}.gate.weight"),
+                    config.num_experts,
+                    hidden,
+                )?,
+            });
+        }
+        Ok(FeedForward::Dense {
+            gate: self.matrix(&format!("{prefix}.gate_proj.weight"), inner, hidden)?,
+            up: self.matrix(&format!("{prefix}.up_proj.weight"), inner, hidden)?,
+            down: self.matrix(&format!("{prefix}.down_proj.weight"), hidden, inner)?,
+        })
+    }
+
+    fn layer(&self, layer: usize, config: &TextConfig) -> Result<Layer, LoadError> {
+        let prefix = format!("thinker.model.layers.{layer}");
+        let hidden = config.hidden_size;
+        Ok(Layer {
+            input_norm: self.vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
+            attention: self.attention(&format!("{prefix}.self_attn"), config)?,
+            post_norm: self.vector(&format!("{prefix}.post_attention_layernorm.weight"), hidden)?,
+            feed_forward: self.feed_forward(&format!("{prefix}.mlp"), layer, config)?,
+        })
+    }
+}
+
+impl Thinker {
+    /// Shape of the routed experts, and bytes of everything else that [`Self::load`] will read.
+    ///
+    /// # Errors
+    /// When a tensor that the configuration asks for is missing.
+    pub fn sizes(source: &dyn WeightSource) -> Result<(ExpertShape, u64), LoadError> {
+        let config = &source.config().thinker.text;
+        let mut bytes = 0;
+        for tensor in expected_tensors(source.config()) {
+            if tensor.component == Component::Thinker && !matches!(tensor.role, Role::Expert { .. })
+            {
+                bytes += source.tensor(&tensor.name)?.bytes;
+            }
+        }
+        Ok((expert_shape(source, config)?, bytes))
+    }
+
+    /// Loads everything of the thinker but its routed experts; `progress` hears of every finished layer.
+    ///
+    /// # Errors
+    /// When a tensor is missing, misshapen, damaged, or stored in a format without kernels.
+    pub fn load(
+        source: &dyn WeightSource,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Self, LoadError> {
+        let config = source.config().thinker.text.clone();
+        let loader = Loader { source };
+        let embed_tokens = loader.matrix(
+            "thinker.model.embed_tokens.weight",
+            config.vocab_size,
+            config.hidden_size,
+        )?;
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(loader.matrix(
+                "thinker.lm_head.weight",
+                config.vocab_size,
+                config.hidden_size,
+            )?)
+        };
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for layer in 0..config.num_hidden_layers {
+            layers.push(loader.layer(layer, &config)?);
+            progress(layer + 1, config.num_hidden_layers);
+        }
+        Ok(Self {
+            norm: loader.vector("thinker.model.norm.weight", config.hidden_size)?,
+            rotary: RotaryTable::new(config.head_dim, config.rope_theta, config.mrope_section),
+            expert: expert_shape(source, &config)?,
+            embed_tokens,
+            layers,
+            lm_head,
+            config,
+        })
+    }
+}
+
+/// Shape and storage of the thinker's experts, from the first one the source has.
+fn expert_shape(source: &dyn WeightSource, config: &TextConfig) -> Result<ExpertShape, LoadError> {
+    let shape = |numbers| ExpertShape {
+        hidden: config.hidden_size,
+        intermediate: config.moe_intermediate_size,
+        numbers,
+    };
+    let Some((record, name)) = first_expert(source, config) else {
+        // A model without sparse layers, or a store without any expert: routing will name what is missing.
+        return Ok(shape(Numbers::F32));
+    };
+    let numbers = numbers_of(record).ok_or(LoadError::Numbers {
+        name,
+        found: format!("{record:?}"),
+    })?;
+    Ok(shape(numbers))
+}
+
+fn first_expert(source: &dyn WeightSource, config: &TextConfig) -> Option<(DType, String)> {
+    let sparse = (0..config.num_hidden_layers).filter(|layer| config.is_sparse(*layer));
+    sparse
+        .flat_map(|layer| (0..config.num_experts).map(move |expert| (layer, expert)))
+        .find_map(|(layer, expert)| {
+            let record = source.expert(Component::Thinker, layer, expert).ok()?;
+            Some((
+                record.dtype,
+                format!("thinker expert {expert} of layer {layer}"),
+            ))
+        })
+}

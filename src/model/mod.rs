@@ -1,0 +1,15 @@
+//! The model: names as in the checkpoint, arithmetic of the reference implementation in f32.
+//!
+//! Invariant: nothing here decides. Which experts work on a token, and whether they are in memory, is asked by
+//! the engine; the model computes what it is given. Routed experts are never owned here.
+
+pub mod attention;
+pub mod experts;
+pub mod kv;
+pub mod load;
+pub mod rope;
+pub mod thinker;
+
+pub use kv::KvCache;
+pub use rope::{Positions, RotaryTable};
+pub use thinker::{FeedForward, Layer, Thinker};

@@ -1,0 +1,178 @@
+//! The text decoder.
+
+use super::attention::Attention;
+use super::experts::{ExpertShape, Gated, Scratch};
+use super::kv::KvCache;
+use super::rope::{Positions, RotaryTable};
+use crate::checkpoint::config::TextConfig;
+use crate::kernels::pointwise::rms_norm;
+use crate::kernels::{Matrix, matmul};
+
+/// What follows attention in a layer.
+#[derive(Debug)]
+pub enum FeedForward {
+    /// Routed experts; only the router is resident.
+    Sparse {
+        /// `mlp.gate`, `[experts, hidden]`.
+        router: Matrix,
+    },
+    /// One gated block.
+    Dense {
+        /// `mlp.gate_proj`.
+        gate: Matrix,
+        /// `mlp.up_proj`.
+        up: Matrix,
+        /// `mlp.down_proj`.
+        down: Matrix,
+    },
+}
+
+/// One decoder layer.
+#[derive(Debug)]
+pub struct Layer {
+    /// `input_layernorm`.
+    pub input_norm: Vec<f32>,
+    /// `self_attn`.
+    pub attention: Attention,
+    /// `post_attention_layernorm`.
+    pub post_norm: Vec<f32>,
+    /// `mlp`.
+    pub feed_forward: FeedForward,
+}
+
+/// The always-resident part of the thinker.
+#[derive(Debug)]
+pub struct Thinker {
+    /// The text configuration.
+    pub config: TextConfig,
+    /// `embed_tokens`, `[vocabulary, hidden]`.
+    pub embed_tokens: Matrix,
+    /// Decoder layers.
+    pub layers: Vec<Layer>,
+    /// `model.norm`.
+    pub norm: Vec<f32>,
+    /// `lm_head`; none when tied to the embedding.
+    pub lm_head: Option<Matrix>,
+    /// Shape of a routed expert.
+    pub expert: ExpertShape,
+    /// Rotary frequencies.
+    pub rotary: RotaryTable,
+}
+
+impl Thinker {
+    /// Embeddings of tokens, `[tokens, hidden]`. Panics on an id beyond the vocabulary: callers check.
+    pub fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+        let hidden = self.config.hidden_size;
+        let mut out = vec![0.0; tokens.len() * hidden];
+        for (token, out) in tokens.iter().zip(out.chunks_exact_mut(hidden)) {
+            self.embed_tokens.view().widen_row(*token as usize, out);
+        }
+        out
+    }
+
+    /// Adds the attention of layer `layer` to `x` `[rows, hidden]`.
+    pub fn attend(
+        &self,
+        layer: usize,
+        x: &mut [f32],
+        kv: &mut KvCache,
+        angles: &(Vec<f32>, Vec<f32>),
+        scratch: &mut Scratch,
+    ) {
+        let block = &self.layers[layer];
+        let hidden = self.config.hidden_size;
+        let normed = self.normed(x, &block.input_norm);
+        let rows = x.len() / hidden;
+        let added = block.attention.apply(
+            &normed,
+            rows,
+            layer,
+            kv,
+            angles,
+            &self.rotary,
+            &mut scratch.transposed,
+        );
+        x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
+    }
+
+    /// Input of layer `layer`'s feed-forward block: `post_attention_layernorm(x)`.
+    pub fn feed_forward_input(&self, layer: usize, x: &[f32]) -> Vec<f32> {
+        self.normed(x, &self.layers[layer].post_norm)
+    }
+
+    /// Router logits `[rows, experts]` of a sparse layer; none for a dense one.
+    pub fn router_logits(
+        &self,
+        layer: usize,
+        normed: &[f32],
+        scratch: &mut Scratch,
+    ) -> Option<Vec<f32>> {
+        let FeedForward::Sparse { router } = &self.layers[layer].feed_forward else {
+            return None;
+        };
+        let rows = normed.len() / self.config.hidden_size;
+        let mut logits = vec![0.0; rows * router.rows()];
+        matmul(
+            router.view(),
+            normed,
+            rows,
+            &mut logits,
+            &mut scratch.transposed,
+        );
+        Some(logits)
+    }
+
+    /// Output of a dense layer's block; none for a sparse one.
+    pub fn dense(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Option<Vec<f32>> {
+        let FeedForward::Dense { gate, up, down } = &self.layers[layer].feed_forward else {
+            return None;
+        };
+        let block = Gated {
+            gate: gate.view(),
+            up: up.view(),
+            down: down.view(),
+        };
+        let mut out = vec![0.0; normed.len()];
+        block.apply(
+            normed,
+            normed.len() / self.config.hidden_size,
+            &mut out,
+            scratch,
+        );
+        Some(out)
+    }
+
+    /// `model.norm(x)`, `[rows, hidden]`.
+    pub fn final_norm(&self, x: &[f32]) -> Vec<f32> {
+        self.normed(x, &self.norm)
+    }
+
+    /// Logits `[rows, vocabulary]` of normed rows.
+    pub fn logits(&self, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
+        let rows = normed.len() / self.config.hidden_size;
+        let mut logits = vec![0.0; rows * head.rows()];
+        matmul(
+            head.view(),
+            normed,
+            rows,
+            &mut logits,
+            &mut scratch.transposed,
+        );
+        logits
+    }
+
+    /// Cosines and sines for `positions`.
+    pub fn angles(&self, positions: &Positions) -> (Vec<f32>, Vec<f32>) {
+        self.rotary.angles(positions)
+    }
+
+    fn normed(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
+        let hidden = self.config.hidden_size;
+        let mut out = vec![0.0; x.len()];
+        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
+            rms_norm(x, weight, self.config.rms_norm_eps, out);
+        }
+        out
+    }
+}

@@ -1,0 +1,9 @@
+//! Scripted runs: observations at logical times, a limit, and what is expected to come of it.
+
+mod runner;
+mod script;
+
+pub use runner::{RunError, run};
+pub use script::{
+    Expectation, Scenario, ScenarioError, Scripted, ScriptedKind, SensorDeclaration, state_named,
+};

@@ -1,0 +1,202 @@
+//! Plays a scenario into the core loop and judges what came of it.
+
+use std::collections::BTreeMap;
+
+use sage_actors::protocol::{SensorReading, State};
+
+use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
+use crate::engine::EngineError;
+use crate::engine::core_loop::{Answer, CoreLoop, Observation};
+use crate::events::{Event, EventKind, Summary};
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It does not come to an end.
+    #[error(
+        "the scenario did not come to an end within {ticks} ticks: something is still open; its script asks for {asked}"
+    )]
+    Endless {
+        /// Ticks that were run.
+        ticks: u64,
+        /// Ticks that the script asks for.
+        asked: u64,
+    },
+}
+
+/// Beyond its own length a run may take this many ticks to answer what is open.
+const OVERTIME_TICKS: u64 = 100_000;
+
+/// Runs a scenario to its end; `sink` hears of every event, the summary last.
+///
+/// # Errors
+/// When the engine fails, or the run does not end.
+pub async fn run(
+    scenario: &Scenario,
+    core: &mut CoreLoop,
+    sink: &mut dyn FnMut(Event),
+) -> Result<Summary, RunError> {
+    let mut next = 0;
+    let mut expected: BTreeMap<u64, &str> = BTreeMap::new();
+    let mut answered: Vec<(Answer, &str)> = Vec::new();
+    let mut entered = vec![core.state()];
+    loop {
+        let tick = core.engine().tick();
+        while let Some(entry) = scenario.observe.get(next).filter(|entry| entry.at <= tick) {
+            if let Some(observation) = observation(scenario, entry) {
+                let id = core.submit(observation);
+                if let Some(answer) = &entry.expect {
+                    expected.insert(id, answer);
+                }
+            }
+            next += 1;
+        }
+        if next == scenario.observe.len() && tick >= scenario.ticks && core.is_idle() {
+            break;
+        }
+        if tick > scenario.ticks + OVERTIME_TICKS {
+            return Err(RunError::Endless {
+                ticks: tick,
+                asked: scenario.ticks,
+            });
+        }
+        for answer in core.tick(sink).await? {
+            if let Some(expected) = expected.remove(&answer.id) {
+                answered.push((answer, expected));
+            }
+        }
+        if entered.last() != Some(&core.state()) {
+            entered.push(core.state());
+        }
+    }
+    Ok(judge(scenario, core, &answered, &entered, sink))
+}
+
+fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
+    let text = entry.text.clone().unwrap_or_default();
+    let (source, urgency) = (entry.source.clone(), entry.urgency);
+    Some(match entry.kind {
+        ScriptedKind::Text => Observation::Text {
+            source,
+            text,
+            urgency,
+        },
+        ScriptedKind::Question => Observation::Question {
+            source,
+            text,
+            urgency,
+        },
+        ScriptedKind::Alarm => Observation::Alarm {
+            source,
+            text,
+            urgency,
+        },
+        ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),
+        ScriptedKind::Sensor => {
+            let name = entry.sensor.clone()?;
+            let declared = scenario.sensors.get(&name)?;
+            let value = entry.value?;
+            Observation::Sensor(SensorReading {
+                value,
+                range: declared.range,
+                resolution: declared.resolution,
+                level: declared.level(value),
+                name,
+            })
+        }
+    })
+}
+
+fn judge(
+    scenario: &Scenario,
+    core: &CoreLoop,
+    answered: &[(Answer, &str)],
+    entered: &[State],
+    sink: &mut dyn FnMut(Event),
+) -> Summary {
+    let mut summary = core.summary();
+    let tick = core.engine().tick();
+    let mut verdicts: Vec<(String, bool)> = answered
+        .iter()
+        .map(|(answer, expected)| {
+            let asked = answer.question.lines().last().unwrap_or_default();
+            let text = format!(
+                "“{asked}” is answered “{expected}” (the answer was “{}”)",
+                answer.text
+            );
+            (text, answer.text == *expected)
+        })
+        .collect();
+    verdicts.extend(
+        scenario
+            .expect
+            .iter()
+            .map(|expectation| verdict(expectation, &summary, entered)),
+    );
+    for (text, met) in verdicts {
+        *(if met {
+            &mut summary.expectations_met
+        } else {
+            &mut summary.expectations_failed
+        }) += 1;
+        sink(Event {
+            tick,
+            kind: EventKind::Expectation { text, met },
+        });
+    }
+    sink(Event {
+        tick,
+        kind: EventKind::Summary(summary.clone()),
+    });
+    summary
+}
+
+fn verdict(expectation: &Expectation, summary: &Summary, entered: &[State]) -> (String, bool) {
+    let stands_for =
+        |name: &str, state: State| state_named(name).is_some_and(|states| states.contains(&state));
+    let went = entered
+        .iter()
+        .map(|state| format!("{state:?}").to_lowercase())
+        .collect::<Vec<_>>()
+        .join(", ");
+    match expectation {
+        Expectation::States(names) => {
+            let mut left = names.iter().peekable();
+            for state in entered {
+                left.next_if(|name| stands_for(name, *state));
+            }
+            (
+                format!("states {} in this order (it went {went})", names.join(", ")),
+                left.peek().is_none(),
+            )
+        }
+        Expectation::Never(names) => {
+            let met = !entered
+                .iter()
+                .any(|state| names.iter().any(|name| stands_for(name, *state)));
+            (format!("never {} (it went {went})", names.join(", ")), met)
+        }
+        Expectation::WithinLimit(wanted) => {
+            let within = summary
+                .limit_bytes
+                .is_none_or(|limit| summary.peak_rss_bytes <= limit);
+            let text = if *wanted {
+                "peak memory is within the limit"
+            } else {
+                "peak memory is beyond the limit"
+            };
+            (text.to_owned(), within == *wanted)
+        }
+        Expectation::MeanLossBelow(bound) => {
+            let found = summary.mean_loss;
+            let text = format!(
+                "mean loss of the text read is below {bound} nats a token (it was {})",
+                found.map_or("not measured".to_owned(), |loss| format!("{loss:.2}"))
+            );
+            (text, found.is_some_and(|loss| loss < *bound))
+        }
+    }
+}

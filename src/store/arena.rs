@@ -1,0 +1,459 @@
+//! Slots: the memory that holds experts, and the thread that fills them.
+//!
+//! The cache decides which expert lives in which slot; the arena obeys. A slot's memory is mapped from the
+//! system when an expert is admitted and goes back when the decision that evicted it is complete and no admitted
+//! expert took it over. One thread reads: measured, one direct read at a time already saturates the disks this
+//! runs on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
+
+use crate::kernels::Mapped;
+
+/// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
+pub trait RecordReader: Send + Sync + 'static {
+    /// Bytes to map for the expert: its record, rounded up as the reader needs.
+    ///
+    /// # Errors
+    /// When there is no such expert.
+    fn slot_bytes(&self, key: ExpertKey) -> Result<usize, ReadError>;
+
+    /// Reads the record into `memory` (gate, up, down without gaps) and checks it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its checksum is wrong.
+    fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError>;
+}
+
+/// Why an expert is not in its slot.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{component} expert {} of layer {} cannot be read: {reason}", key.expert, key.layer.layer)]
+pub struct ReadError {
+    /// Which expert.
+    pub key: ExpertKey,
+    /// The component's name in file names.
+    pub component: &'static str,
+    /// What happened, and what to do.
+    pub reason: String,
+}
+
+enum Contents {
+    Empty,
+    /// Queued or being read.
+    Pending,
+    Ready(Arc<Mapped>),
+    Failed(ReadError),
+}
+
+struct Slot {
+    contents: Contents,
+    key: Option<ExpertKey>,
+    /// Counts admissions, so that a read which ends after its slot moved on is thrown away.
+    generation: u64,
+}
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Slot>,
+    demand: VecDeque<(SlotId, u64)>,
+    speculative: VecDeque<(SlotId, u64)>,
+    /// Memory of evicted slots by record length, until `settle`.
+    free: BTreeMap<usize, Vec<Mapped>>,
+    closing: bool,
+    telemetry: ArenaTelemetry,
+}
+
+/// What reading cost, by the wall clock. Telemetry: no decision reads it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArenaTelemetry {
+    /// Experts read.
+    pub reads: u64,
+    /// Bytes asked of the disk.
+    pub read_bytes: u64,
+    /// Time the reading thread spent in reads.
+    pub read_time: Duration,
+    /// Time that `wait` blocked the caller.
+    pub stall_time: Duration,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Work for the reading thread.
+    work: Condvar,
+    /// A slot became ready or failed.
+    ready: Condvar,
+    reader: Arc<dyn RecordReader>,
+}
+
+/// The slots of one process.
+pub struct SlotArena {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, State> {
+    // A panic elsewhere cannot leave the state half-changed: every change is complete before the lock is let go.
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SlotArena {
+    /// An empty arena and its reading thread.
+    ///
+    /// # Errors
+    /// When the system cannot start a thread.
+    pub fn new(reader: Arc<dyn RecordReader>) -> std::io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::default()),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+            reader,
+        });
+        let thread = std::thread::Builder::new()
+            .name("expert-reader".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || read_until_closed(&shared)
+            })?;
+        Ok(Arc::new(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Whether the slot's expert is in memory now.
+    pub fn is_ready(&self, slot: SlotId) -> bool {
+        let state = lock(&self.shared);
+        matches!(
+            state.slots.get(slot.0 as usize).map(|slot| &slot.contents),
+            Some(Contents::Ready(_))
+        )
+    }
+
+    /// The expert's record, once it is in memory; blocks until then.
+    ///
+    /// # Errors
+    /// When the read failed twice, or nothing was admitted to the slot.
+    pub fn wait(&self, key: ExpertKey, slot: SlotId) -> Result<Arc<Mapped>, ReadError> {
+        let mut blocked: Option<Instant> = None;
+        let mut state = lock(&self.shared);
+        loop {
+            let reason = match state.slots.get(slot.0 as usize) {
+                Some(found) if found.key == Some(key) => match &found.contents {
+                    Contents::Ready(memory) => {
+                        let memory = Arc::clone(memory);
+                        if let Some(since) = blocked {
+                            state.telemetry.stall_time += since.elapsed();
+                        }
+                        return Ok(memory);
+                    }
+                    Contents::Failed(error) => return Err(error.clone()),
+                    Contents::Pending => None,
+                    Contents::Empty => Some("its slot is empty"),
+                },
+                Some(_) => Some("its slot holds another expert"),
+                None => Some("its slot does not exist"),
+            };
+            if let Some(reason) = reason {
+                return Err(ReadError {
+                    key,
+                    component: component_name(key),
+                    reason: format!(
+                        "{reason} (slot {}): this is a fault of the program, please report it",
+                        slot.0
+                    ),
+                });
+            }
+            blocked.get_or_insert_with(Instant::now);
+            state = self
+                .shared
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Bytes mapped for experts now, those waiting for `settle` included.
+    pub fn mapped_bytes(&self) -> usize {
+        let state = lock(&self.shared);
+        let held: usize = state
+            .slots
+            .iter()
+            .map(|slot| match &slot.contents {
+                Contents::Ready(memory) => memory.mapped_bytes(),
+                _ => 0,
+            })
+            .sum();
+        held + state
+            .free
+            .values()
+            .flatten()
+            .map(Mapped::mapped_bytes)
+            .sum::<usize>()
+    }
+
+    /// Totals since the start.
+    pub fn telemetry(&self) -> ArenaTelemetry {
+        lock(&self.shared).telemetry
+    }
+}
+
+/// The module's name in file names and messages.
+pub fn component_name(key: ExpertKey) -> &'static str {
+    match key.layer.module {
+        sage_actors::protocol::Module::Thinker => "thinker",
+        sage_actors::protocol::Module::Talker => "talker",
+    }
+}
+
+impl Drop for SlotArena {
+    fn drop(&mut self) {
+        lock(&self.shared).closing = true;
+        self.shared.work.notify_all();
+        if let Some(thread) = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            // The thread only ends early by a panic, which it has already reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ExpertSource for SlotArena {
+    fn admit(&self, key: ExpertKey, slot: SlotId, speculative: bool) {
+        let mut state = lock(&self.shared);
+        let index = slot.0 as usize;
+        while state.slots.len() <= index {
+            state.slots.push(Slot {
+                contents: Contents::Empty,
+                key: None,
+                generation: 0,
+            });
+        }
+        let entry = &mut state.slots[index];
+        entry.contents = Contents::Pending;
+        entry.key = Some(key);
+        entry.generation += 1;
+        let queued = (slot, entry.generation);
+        if speculative {
+            state.speculative.push_back(queued);
+        } else {
+            state.demand.push_back(queued);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    fn promote(&self, slot: SlotId) {
+        let mut state = lock(&self.shared);
+        if let Some(at) = state
+            .speculative
+            .iter()
+            .position(|(queued, _)| *queued == slot)
+            && let Some(queued) = state.speculative.remove(at)
+        {
+            state.demand.push_back(queued);
+        }
+    }
+
+    fn evict(&self, slot: SlotId) {
+        let mut state = lock(&self.shared);
+        let Some(entry) = state.slots.get_mut(slot.0 as usize) else {
+            return;
+        };
+        entry.key = None;
+        entry.generation += 1;
+        if let Contents::Ready(memory) = std::mem::replace(&mut entry.contents, Contents::Empty)
+            && let Ok(memory) = Arc::try_unwrap(memory)
+        {
+            state.free.entry(memory.len()).or_default().push(memory);
+        }
+    }
+
+    fn settle(&self) {
+        // Reads that are queued will want memory: keep as many free mappings as there are such reads.
+        let mut state = lock(&self.shared);
+        let mut wanted = state.demand.len() + state.speculative.len();
+        let mut surplus = Vec::new();
+        for free in state.free.values_mut() {
+            let keep = wanted.min(free.len());
+            wanted -= keep;
+            surplus.extend(free.drain(keep..));
+        }
+        drop(state);
+        // Unmapping takes time; the reading thread need not wait for it.
+        drop(surplus);
+    }
+}
+
+fn read_until_closed(shared: &Shared) {
+    let mut state = lock(shared);
+    loop {
+        if state.closing {
+            return;
+        }
+        let Some((slot, generation)) = state
+            .demand
+            .pop_front()
+            .or_else(|| state.speculative.pop_front())
+        else {
+            state = shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let Some(key) = current_key(&state, slot, generation) else {
+            continue;
+        };
+        let reusable = shared
+            .reader
+            .slot_bytes(key)
+            .ok()
+            .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
+        drop(state);
+        let started = Instant::now();
+        let outcome = read_with_retry(shared, key, reusable);
+        state = lock(shared);
+        state.telemetry.read_time += started.elapsed();
+        if let Ok(memory) = &outcome {
+            state.telemetry.reads += 1;
+            state.telemetry.read_bytes += memory.len() as u64;
+        }
+        if current_key(&state, slot, generation).is_some() {
+            state.slots[slot.0 as usize].contents = match outcome {
+                Ok(memory) => Contents::Ready(Arc::new(memory)),
+                Err(error) => Contents::Failed(error),
+            };
+            shared.ready.notify_all();
+        }
+    }
+}
+
+/// The expert that the slot is to hold, unless the slot has moved on since it was queued.
+fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey> {
+    state
+        .slots
+        .get(slot.0 as usize)
+        .filter(|slot| slot.generation == generation)
+        .and_then(|slot| slot.key)
+}
+
+/// One retry: a second failure ends the run.
+fn read_with_retry(
+    shared: &Shared,
+    key: ExpertKey,
+    reusable: Option<Mapped>,
+) -> Result<Mapped, ReadError> {
+    let system = |error: std::io::Error| ReadError {
+        key,
+        component: component_name(key),
+        reason: format!("no memory for it: {error}"),
+    };
+    let mut memory = match reusable {
+        Some(memory) => memory,
+        None => Mapped::new(shared.reader.slot_bytes(key)?).map_err(system)?,
+    };
+    match shared.reader.read(key, &mut memory) {
+        Ok(()) => Ok(memory),
+        Err(_) => shared.reader.read(key, &mut memory).map(|()| memory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sage_actors::protocol::{LayerKey, Module};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Counting {
+        reads: AtomicU32,
+        fail_first: u32,
+    }
+
+    impl RecordReader for Counting {
+        fn slot_bytes(&self, _: ExpertKey) -> Result<usize, ReadError> {
+            Ok(10_000)
+        }
+        fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
+            if self.reads.fetch_add(1, Ordering::SeqCst) < self.fail_first {
+                return Err(ReadError {
+                    key,
+                    component: "thinker",
+                    reason: "told to fail".into(),
+                });
+            }
+            memory.pages_mut().fill(key.expert as u8);
+            Ok(())
+        }
+    }
+
+    fn arena(fail_first: u32) -> Arc<SlotArena> {
+        SlotArena::new(Arc::new(Counting {
+            reads: AtomicU32::new(0),
+            fail_first,
+        }))
+        .expect("a thread")
+    }
+
+    fn key(expert: u16) -> ExpertKey {
+        ExpertKey {
+            layer: LayerKey {
+                module: Module::Thinker,
+                layer: 0,
+            },
+            expert,
+        }
+    }
+
+    #[test]
+    fn an_admitted_expert_arrives_and_its_memory_goes_back() {
+        let arena = arena(0);
+        arena.admit(key(7), SlotId(3), false);
+        arena.settle();
+        assert_eq!(
+            arena.wait(key(7), SlotId(3)).expect("read").bytes()[9_999],
+            7
+        );
+        assert_eq!(arena.mapped_bytes(), 12_288);
+        arena.evict(SlotId(3));
+        arena.settle();
+        assert_eq!(arena.mapped_bytes(), 0);
+        assert!(
+            arena.wait(key(7), SlotId(3)).is_err(),
+            "an evicted expert is not served"
+        );
+    }
+
+    #[test]
+    fn one_failure_is_retried_two_are_an_error() {
+        let once = arena(1);
+        once.admit(key(1), SlotId(0), false);
+        assert!(once.wait(key(1), SlotId(0)).is_ok());
+        let twice = arena(2);
+        twice.admit(key(1), SlotId(0), false);
+        let error = twice.wait(key(1), SlotId(0)).expect_err("two failures");
+        assert!(error.to_string().contains("expert 1 of layer 0"), "{error}");
+    }
+
+    #[test]
+    fn a_slot_that_moved_on_does_not_get_the_older_read() {
+        let arena = arena(0);
+        for expert in 0..50 {
+            arena.admit(key(expert), SlotId(0), expert % 2 == 0);
+            if expert % 3 == 0 {
+                arena.promote(SlotId(0));
+            }
+            if expert < 49 {
+                arena.evict(SlotId(0));
+            }
+        }
+        assert_eq!(arena.wait(key(49), SlotId(0)).expect("read").bytes()[0], 49);
+    }
+}

@@ -1,0 +1,182 @@
+//! Reading one expert's record from disk into a slot, past the page cache.
+//!
+//! Page cache is charged to the same limit as the process, and a mapped or buffered read of an expert costs more
+//! than a direct one; so records are read with O_DIRECT into page-aligned memory. A store's record begins at a page
+//! and is read in one piece; a checkpoint's three matrices lie anywhere and pass through one bounce buffer.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+use sage_actors::protocol::{ExpertKey, Module};
+
+use super::arena::{ReadError, RecordReader, component_name};
+use super::{ExpertRecord, Segment, WeightSource};
+use crate::checkpoint::Component;
+use crate::kernels::Mapped;
+use crate::kernels::memory::{PAGE_BYTES, round_up_to_page};
+
+/// Reads records of a store or a checkpoint.
+pub struct DirectReader {
+    source: Arc<dyn WeightSource>,
+    /// Of unaligned segments; grown to the largest and kept.
+    bounce: Mutex<Option<Mapped>>,
+    /// Shards of a checkpoint stay open; a store has a file an expert and opens it each time.
+    shards: Mutex<BTreeMap<Arc<Path>, Arc<OwnedFd>>>,
+}
+
+impl DirectReader {
+    /// A reader of `source`.
+    pub fn new(source: Arc<dyn WeightSource>) -> Self {
+        Self {
+            source,
+            bounce: Mutex::new(None),
+            shards: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn record(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
+        let component = match key.layer.module {
+            Module::Thinker => Component::Thinker,
+            Module::Talker => Component::Talker,
+        };
+        self.source
+            .expert(
+                component,
+                usize::from(key.layer.layer),
+                usize::from(key.expert),
+            )
+            .map_err(|error| failed(key, error.to_string()))
+    }
+
+    fn file(&self, segment: &Segment, keep: bool) -> std::io::Result<Arc<OwnedFd>> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = shards.get(&segment.path) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(open_direct(&segment.path)?);
+        if keep {
+            shards.insert(Arc::clone(&segment.path), Arc::clone(&file));
+        }
+        Ok(file)
+    }
+
+    fn read_segment(
+        &self,
+        segment: &Segment,
+        keep: bool,
+        memory: &mut Mapped,
+    ) -> std::io::Result<()> {
+        let file = self.file(segment, keep)?;
+        let (offset, len, at) = (segment.offset, segment.len_bytes, segment.at);
+        let end = at + round_up_to_page(len);
+        if offset.is_multiple_of(PAGE_BYTES as u64)
+            && at.is_multiple_of(PAGE_BYTES)
+            && end <= memory.mapped_bytes()
+        {
+            return read_exactly(&file, &mut memory.pages_mut()[at..end], offset, len);
+        }
+        let start = offset / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+        let skip = (offset - start) as usize;
+        let wanted = round_up_to_page(skip + len);
+        let mut bounce = self.bounce.lock().unwrap_or_else(PoisonError::into_inner);
+        if bounce
+            .as_ref()
+            .is_none_or(|bounce| bounce.mapped_bytes() < wanted)
+        {
+            *bounce = Some(Mapped::new(wanted)?);
+        }
+        let Some(bounce) = bounce.as_mut() else {
+            return Err(std::io::Error::other("no bounce buffer"));
+        };
+        let pages = &mut bounce.pages_mut()[..wanted];
+        read_exactly(&file, pages, start, skip + len)?;
+        memory.pages_mut()[at..at + len].copy_from_slice(&pages[skip..skip + len]);
+        Ok(())
+    }
+}
+
+impl RecordReader for DirectReader {
+    fn slot_bytes(&self, key: ExpertKey) -> Result<usize, ReadError> {
+        Ok(self.record(key)?.len_bytes)
+    }
+
+    fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
+        let record = self.record(key)?;
+        let len = record.len_bytes;
+        if memory.len() < len || record.segments.iter().any(|s| s.at + s.len_bytes > len) {
+            return Err(failed(
+                key,
+                format!(
+                    "its record of {len} bytes does not fit its slot of {}",
+                    memory.len()
+                ),
+            ));
+        }
+        let keep = record.segments.len() > 1;
+        for segment in &record.segments {
+            self.read_segment(segment, keep, memory)
+                .map_err(|error| failed(key, format!("{}: {error}", segment.path.display())))?;
+        }
+        match record.crc32 {
+            Some(expected) => {
+                let found = crc32fast::hash(&memory.bytes()[..len]);
+                if found == expected {
+                    return Ok(());
+                }
+                Err(failed(
+                    key,
+                    format!(
+                        "CRC-32 is {found:08x}, expected {expected:08x}: the file is damaged; find the others with `sage extract --verify`, delete them and extract again"
+                    ),
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn failed(key: ExpertKey, reason: String) -> ReadError {
+    ReadError {
+        key,
+        component: component_name(key),
+        reason,
+    }
+}
+
+/// Opens for direct reads; where the file system has none (tmpfs), for ordinary ones.
+fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty()) {
+        Ok(file) => Ok(file),
+        Err(rustix::io::Errno::INVAL) => Ok(rustix::fs::open(path, flags, Mode::empty())?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads at least `wanted` bytes into whole pages; a file may end inside the last one.
+fn read_exactly(
+    file: &OwnedFd,
+    pages: &mut [u8],
+    offset: u64,
+    wanted: usize,
+) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < wanted {
+        let read = match rustix::io::pread(file, &mut pages[done..], offset + done as u64) {
+            Ok(0) => {
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::UnexpectedEof,
+                    format!("the file ends {} bytes early", wanted - done),
+                ));
+            }
+            Ok(read) => read,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        done += read;
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The engine equals the reference implementation on every text golden, through the actors, however little memory
+//! there is for experts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sage::engine::goldens::{self, CaseReport, EXACT, Status};
+use sage::engine::{EngineOptions, Limit, open};
+use sage::store::open_model;
+use sage_actors::config::{MindConfig, RoutingPolicy};
+
+const CHECKPOINTS: [&str; 7] = [
+    "tiny-thinker",
+    "edge-no-norm-topk",
+    "edge-dense-layers",
+    "edge-all-experts",
+    "edge-top1",
+    "edge-tied",
+    "edge-bf16",
+];
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// Runs every case of `goldens` on the model in `model`.
+fn verify(model: &Path, goldens: &Path, limit: Limit, chunk_tokens: usize) -> Vec<CaseReport> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let source: Arc<dyn sage::store::WeightSource> =
+            Arc::from(open_model(model).expect("a model"));
+        let cases = goldens::cases(goldens).expect("goldens");
+        let context_tokens = cases
+            .iter()
+            .map(|case| case.context_tokens)
+            .max()
+            .unwrap_or(1);
+        let mind = MindConfig {
+            hold: Some(EXACT),
+            routing: RoutingPolicy::Exact,
+            ..MindConfig::default()
+        };
+        let options = EngineOptions {
+            limit,
+            context_tokens,
+            chunk_tokens,
+            mind,
+        };
+        let mut engine = open(source, options, |_, _| ()).await.expect("an engine");
+        let mut reports = Vec::new();
+        for case in &cases {
+            reports.push(goldens::run(&mut engine, case).await.expect("a report"));
+        }
+        engine.shutdown().await;
+        reports
+    })
+}
+
+fn assert_equal(name: &str, reports: &[CaseReport]) {
+    for report in reports {
+        match report.status {
+            Status::Pass => assert!(
+                report.tensors.len() >= 4,
+                "{name}/{}: nothing was compared",
+                report.name
+            ),
+            Status::Orientation => {}
+            Status::Fail | Status::Skipped => {
+                panic!(
+                    "{name}/{}: {:?} {:?}",
+                    report.name, report.first_difference, report.reason
+                )
+            }
+        }
+    }
+    assert!(
+        reports.iter().any(|report| report.status == Status::Pass),
+        "{name}: no case passed"
+    );
+}
+
+#[test]
+fn text_goldens_pass_from_the_checkpoint() {
+    for name in CHECKPOINTS {
+        let folder = fixture(name);
+        assert_equal(
+            name,
+            &verify(&folder, &folder.join("goldens"), Limit::None, 128),
+        );
+    }
+}
+
+#[test]
+fn text_goldens_pass_from_the_store() {
+    for name in [
+        "tiny-thinker",
+        "edge-bf16",
+        "edge-tied",
+        "edge-dense-layers",
+    ] {
+        let folder = fixture(name);
+        let store = tempfile::tempdir().expect("a folder");
+        let checkpoint = sage::checkpoint::Checkpoint::open(&folder).expect("a checkpoint");
+        let extraction = sage::store::Extraction::prepare(
+            &checkpoint,
+            store.path(),
+            &sage::store::Selection::all(),
+            false,
+        );
+        extraction.expect("a plan").run(&|_| ()).expect("a store");
+        assert_equal(
+            name,
+            &verify(store.path(), &folder.join("goldens"), Limit::None, 128),
+        );
+    }
+}
+
+/// Memory changes speed, never a number: not with room for a window and nothing more, not in other chunks.
+#[test]
+fn text_goldens_pass_under_the_least_limit_and_in_any_chunk() {
+    let folder = fixture("tiny-thinker");
+    let reference = verify(&folder, &folder.join("goldens"), Limit::None, 128);
+    for (limit, chunk_tokens) in [
+        (Limit::Slots(0), 128),
+        (Limit::Slots(5), 7),
+        (Limit::Slots(40), 1),
+    ] {
+        let reports = verify(&folder, &folder.join("goldens"), limit, chunk_tokens);
+        assert_equal("tiny-thinker", &reports);
+        for (report, reference) in reports.iter().zip(&reference) {
+            for (tensor, reference) in report.tensors.iter().zip(&reference.tensors) {
+                assert_eq!(
+                    tensor.max_abs_error.to_bits(),
+                    reference.max_abs_error.to_bits(),
+                    "{}/{} differs under {limit:?} in chunks of {chunk_tokens}",
+                    report.name,
+                    tensor.name
+                );
+            }
+        }
+    }
+}
+
+/// A verification that cannot fail verifies nothing.
+#[test]
+fn a_damaged_weight_is_found_and_its_layer_named() {
+    let folder = fixture("tiny-thinker");
+    let copy = tempfile::tempdir().expect("a folder");
+    for entry in std::fs::read_dir(&folder).expect("files").flatten() {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy");
+        }
+    }
+    let checkpoint = sage::checkpoint::Checkpoint::open(copy.path()).expect("a checkpoint");
+    let tensor = checkpoint
+        .tensor("thinker.model.layers.2.self_attn.q_norm.weight")
+        .expect("a tensor")
+        .clone();
+    let shard = checkpoint.shard_path(tensor.shard).to_path_buf();
+    let mut bytes = std::fs::read(&shard).expect("a shard");
+    let at = tensor.offset as usize;
+    bytes[at..at + 4].copy_from_slice(&1.5f32.to_le_bytes());
+    std::fs::write(&shard, bytes).expect("written");
+    let reports = verify(copy.path(), &folder.join("goldens"), Limit::None, 128);
+    let text = reports
+        .iter()
+        .find(|report| report.name == "text")
+        .expect("the case");
+    assert_eq!(text.status, Status::Fail);
+    let first = text.first_difference.as_deref().unwrap_or_default();
+    assert!(
+        first.starts_with("thinker.router_logits.2:"),
+        "the first difference is {first}"
+    );
+}
