@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::atomic::{BLOCK_BYTES, Blocks};
 use super::journal::{self, Journal};
 use super::manifest::{CopiedFile, MANIFEST, Manifest, SourceShard};
 use super::plan::PlannedRecord;
@@ -175,13 +176,13 @@ impl Assembly<'_> {
     ) -> Result<Vec<Record>, StoreError> {
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || -> Result<Vec<Record>, StoreError> {
-            let (mut buffer, mut records) = (vec![0; PIECE_BYTES], Vec::new());
+            let (mut buffers, mut records) = (Buffers::new(), Vec::new());
             while !failed.load(Ordering::Relaxed) {
                 let Some(file) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     break;
                 };
                 let planned = &self.records[file];
-                let written = write_record(self.store, planned, &mut buffer, fill, progress)
+                let written = write_record(self.store, planned, &mut buffers, fill, progress)
                     .and_then(|record| {
                         journal
                             .lock()
@@ -206,20 +207,41 @@ impl Assembly<'_> {
     }
 }
 
+/// The memory of one worker.
+struct Buffers {
+    piece: Vec<u8>,
+    blocks: Blocks,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        Self {
+            piece: vec![0; PIECE_BYTES],
+            blocks: Blocks::new(PIECE_BYTES / BLOCK_BYTES),
+        }
+    }
+}
+
 fn write_record(
     store: &Path,
     planned: &PlannedRecord,
-    buffer: &mut [u8],
+    buffers: &mut Buffers,
     fill: Fill,
     progress: Progress,
 ) -> Result<Record, StoreError> {
     let tensors = planned.tensors.clone();
-    let mut writer = RecordWriter::create(store, planned.component, planned.kind, tensors)?;
+    let mut writer = RecordWriter::create(
+        store,
+        planned.component,
+        planned.kind,
+        tensors,
+        &mut buffers.blocks,
+    )?;
     for tensor in &planned.tensors {
         let mut at = 0;
         while at < tensor.bytes {
-            let bytes = (tensor.bytes - at).min(buffer.len() as u64);
-            let piece = &mut buffer[..bytes as usize];
+            let bytes = (tensor.bytes - at).min(PIECE_BYTES as u64);
+            let piece = &mut buffers.piece[..bytes as usize];
             fill(tensor, at, piece)?;
             writer.write(piece)?;
             progress(bytes);

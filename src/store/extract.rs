@@ -7,6 +7,7 @@ use std::path::Path;
 use super::assemble::{Assembly, Progress, State};
 use super::manifest::{Manifest, SourceShard};
 use super::plan::{Plan, PlannedRecord, Selection};
+use super::uncached::UncachedReader;
 use super::{StoreError, fingerprint};
 use crate::checkpoint::Checkpoint;
 
@@ -123,6 +124,7 @@ impl<'a> Extraction<'a> {
                 ));
             }
         }
+        let reader = UncachedReader::new(self.checkpoint);
         let (state, manifest) = self.assembly().run(
             &files,
             &|tensor, at, piece| {
@@ -131,9 +133,7 @@ impl<'a> Extraction<'a> {
                     first: tensor.name.clone(),
                 };
                 let info = self.checkpoint.tensor(&tensor.name).ok_or_else(missing)?;
-                Ok(self
-                    .checkpoint
-                    .read_at(info.shard, info.offset + at, piece)?)
+                reader.read(info.shard, info.offset + at, piece)
             },
             progress,
         )?;

@@ -14,6 +14,7 @@ mod plan;
 mod reader;
 pub mod record;
 pub mod synth;
+mod uncached;
 mod verify;
 mod weights;
 

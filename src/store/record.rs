@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::atomic::AtomicFile;
+use super::atomic::{Blocks, DirectFile};
 use crate::checkpoint::{Component, DType};
 
 /// What the data section is aligned to.
@@ -144,8 +144,8 @@ pub(super) fn file_bytes(tensors: &[TensorSpec]) -> u64 {
 }
 
 /// Writes one record, hashing on the way. The tensors' bytes are handed over in order, in pieces of any size.
-pub(super) struct RecordWriter {
-    out: AtomicFile,
+pub(super) struct RecordWriter<'a> {
+    out: DirectFile<'a>,
     record: Record,
     data: blake3::Hasher,
     crcs: Vec<crc32fast::Hasher>,
@@ -153,16 +153,17 @@ pub(super) struct RecordWriter {
     filled: u64,
 }
 
-impl RecordWriter {
+impl<'a> RecordWriter<'a> {
     pub(super) fn create(
         store: &Path,
         component: Component,
         kind: RecordKind,
         tensors: Vec<TensorSpec>,
+        blocks: &'a mut Blocks,
     ) -> Result<Self, StoreError> {
         let (header, offsets) = layout(&tensors);
         let file = kind.file(component);
-        let mut out = AtomicFile::create(&store.join(&file))?;
+        let mut out = DirectFile::create(&store.join(&file), blocks)?;
         out.write(&header)?;
         let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
         let crcs = tensors.iter().map(|_| crc32fast::Hasher::new()).collect();

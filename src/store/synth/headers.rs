@@ -122,6 +122,6 @@ fn write_shard(path: &Path, tensors: &[TensorSpec], data_bytes: u64) -> Result<(
     let mut file = atomic::AtomicFile::create(path)?;
     file.write(&(json.len() as u64).to_le_bytes())?;
     file.write(&json)?;
-    file.extend_to(8 + json.len() as u64 + data_bytes)?;
+    file.set_len(8 + json.len() as u64 + data_bytes)?;
     file.commit()
 }

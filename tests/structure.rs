@@ -1,0 +1,216 @@
+//! The architecture's rules that a compiler does not check.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every `.rs` file below `folder`, relative to the root.
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(next) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&next) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// A file without its comments.
+fn code(path: &Path) -> String {
+    let text = read(path);
+    let lines = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What each module of `src/` must not use. Modules that are not listed are held only to the last rule, that nothing
+/// depends on the command line.
+const FORBIDDEN: [(&str, &[&str]); 7] = [
+    (
+        "checkpoint",
+        &[
+            "store", "kernels", "model", "engine", "scenario", "server", "ledger", "trace",
+        ],
+    ),
+    (
+        "store",
+        &["model", "engine", "scenario", "server", "ledger", "trace"],
+    ),
+    ("ledger", &["model", "engine", "scenario", "server"]),
+    ("trace", &["model", "engine", "scenario", "server"]),
+    (
+        "kernels",
+        &[
+            "model", "engine", "scenario", "server", "store", "ledger", "trace",
+        ],
+    ),
+    ("model", &["engine", "scenario", "server"]),
+    ("engine", &["scenario", "server"]),
+];
+
+/// The modules that a file names behind `crate::`, also in a group (`use crate::{a, b::c}`).
+fn used_modules(code: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for (at, path) in code.match_indices("crate::") {
+        let rest = &code[at + path.len()..];
+        let name = |text: &str| {
+            text.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect::<String>()
+        };
+        let Some(group) = rest.strip_prefix('{') else {
+            used.insert(name(rest));
+            continue;
+        };
+        let mut depth = 1;
+        let mut start = true;
+        for (index, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => start = true,
+                c if start && !c.is_whitespace() => {
+                    used.insert(name(&group[index..]));
+                    start = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn groups_and_paths_are_understood() {
+    let code = "use crate::a::x;\nuse crate::{b::{y, z},\n  c};\nfn f() { crate::d::g() }";
+    assert_eq!(
+        used_modules(code),
+        ["a", "b", "c", "d"].map(str::to_owned).into()
+    );
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let mut wrong = Vec::new();
+    for path in sources("src") {
+        let module = path
+            .iter()
+            .nth(1)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned();
+        let used = used_modules(&code(&path));
+        let forbidden = FORBIDDEN
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map_or(&[][..], |(_, list)| list);
+        wrong.extend(
+            forbidden
+                .iter()
+                .filter(|name| used.contains(**name))
+                .map(|name| format!("{} uses {name}", path.display())),
+        );
+        if !["cli", "main", "lib"].contains(&module.as_str()) && used.contains("cli") {
+            wrong.push(format!("{} uses cli", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_mind_has_no_tensors_files_clock_or_random_order() {
+    // Tests may measure; a map without order has no place even where it is not iterated today.
+    let banned = [
+        "candle",
+        "std::fs",
+        "std::net",
+        "Instant",
+        "SystemTime",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+    ];
+    let mut wrong = Vec::new();
+    for path in sources("actors/src") {
+        let code = code(&path);
+        wrong.extend(
+            banned
+                .iter()
+                .filter(|word| code.contains(**word))
+                .map(|word| format!("{}: {word}", path.display())),
+        );
+    }
+    let manifest = fs::read_to_string(root().join("actors/Cargo.toml")).unwrap();
+    let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or("");
+    for banned in ["candle", "\nsage ", "\nsage=", "rand "] {
+        assert!(
+            !dependencies.contains(banned),
+            "actors/Cargo.toml: {banned}"
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_stay_readable() {
+    let folders = ["src", "actors/src", "tests", "examples"];
+    let mut long = Vec::new();
+    for path in folders.into_iter().flat_map(sources) {
+        let lines = read(&path).lines().count();
+        if lines > 500 {
+            long.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn the_top_level_holds_only_what_it_should() {
+    let allowed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "LICENSE",
+        "NOTICE",
+        "actors",
+        "src",
+        "config",
+        "scenarios",
+        "tests",
+        "models",
+        "examples",
+        "target",
+    ];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            name.starts_with('.') || allowed.contains(&name.as_str()),
+            "{name} at the top level"
+        );
+    }
+}
