@@ -1,5 +1,7 @@
 //! The whole mind on a runtime: a step end to end, failures that name their actor, the cost of an ask.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // an integration test
+
 use std::sync::{Arc, Mutex};
 
 use sage_actors::cache::CacheError;

@@ -10,13 +10,13 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{EvictionPolicy, MindConfig};
 use crate::protocol::{
-    CacheStats, Directives, ExpertKey, ExpertSource, LayerKey, Lease, LeaseId, LeaseRequest,
-    LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, Tick,
+    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, LayerKey, Lease, LeaseId,
+    LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, Tick,
 };
 use pool::{Claim, Pool};
 
@@ -114,7 +114,7 @@ impl Cache {
                 directives.tick,
                 &mut orders,
             );
-            self.stats.evictions += pool.make_room(0, &[], &mut orders.evict);
+            self.stats.evictions += pool.make_room(0, &mut orders.evict);
         }
         self.settle(&orders);
         self.pools
@@ -136,9 +136,10 @@ impl Cache {
         pool.begin(request.tick, layer, request.tokens, self.next_lease);
         for (index, used) in claim.indices.iter().zip(&request.uses) {
             pool.used(*index, used.tokens, request.tokens);
+            pool.pin(*index);
         }
         let needed = claim.misses as u64 * pool.expert_bytes();
-        self.stats.evictions += pool.make_room(needed, &claim.indices, &mut orders.evict);
+        self.stats.evictions += pool.make_room(needed, &mut orders.evict);
         let mut experts = Vec::with_capacity(claim.indices.len());
         for (index, used) in claim.indices.iter().zip(&request.uses) {
             let key = ExpertKey {
@@ -146,7 +147,6 @@ impl Cache {
                 expert: used.expert,
             };
             let (slot, hit) = pool.admit(*index, key, &mut orders.admit, &mut orders.promote);
-            pool.pin(*index);
             experts.push(LeasedExpert {
                 expert: used.expert,
                 slot,
@@ -251,7 +251,7 @@ impl Cache {
                 window: pool.window(),
             });
         }
-        let mut seen = BTreeSet::new();
+        let mut seen = ExpertSet::new(pool.experts());
         let mut claim = Claim::default();
         for used in &request.uses {
             let key = ExpertKey {
@@ -261,9 +261,10 @@ impl Cache {
             let index = pool
                 .index(layer, used.expert)
                 .ok_or(CacheError::UnknownExpert(key))?;
-            if !seen.insert(used.expert) {
+            if seen.contains(used.expert) {
                 return Err(CacheError::DuplicateExpert(key));
             }
+            seen.insert(used.expert);
             claim.misses += usize::from(!pool.is_resident(index));
             claim.indices.push(index);
         }

@@ -46,6 +46,8 @@ pub(super) struct Pool {
     cells: Vec<Cell>,
     layers: Vec<Layer>,
     residents: Vec<u32>,
+    /// Experts with a pin.
+    pinned: usize,
     speculative: VecDeque<u32>,
     free: BTreeSet<u32>,
     slots: u32,
@@ -61,6 +63,8 @@ pub(super) struct Pool {
     half_life: Option<f64>,
     /// 2^(−n / half-life) for n tokens.
     decay: Vec<f64>,
+    /// Scratch of `make_room`.
+    victims: Vec<(f64, u32)>,
 }
 
 impl Pool {
@@ -84,6 +88,7 @@ impl Pool {
             cells: vec![Cell::default(); shape.layers.len() * usize::from(shape.experts)],
             layers: vec![layer; shape.layers.len()],
             residents: Vec::new(),
+            pinned: 0,
             speculative: VecDeque::new(),
             free: BTreeSet::new(),
             slots: 0,
@@ -98,6 +103,7 @@ impl Pool {
             lease: 0,
             half_life,
             decay,
+            victims: Vec::new(),
         }
     }
 
@@ -107,6 +113,10 @@ impl Pool {
 
     pub fn window(&self) -> usize {
         usize::from(self.window)
+    }
+
+    pub fn experts(&self) -> usize {
+        self.experts as usize
     }
 
     pub fn expert_bytes(&self) -> u64 {
@@ -158,11 +168,11 @@ impl Pool {
 
     /// Bytes pinned by leases, those of `except` left out.
     pub fn pinned_bytes(&self, except: &[u32]) -> u64 {
-        let pinned = self
-            .residents
+        let again = except
             .iter()
-            .filter(|i| self.cells[**i as usize].pins > 0 && !except.contains(*i));
-        pinned.count() as u64 * self.expert_bytes
+            .filter(|index| self.cells[**index as usize].pins > 0)
+            .count();
+        (self.pinned - again) as u64 * self.expert_bytes
     }
 
     pub fn residency(&self, rank: usize) -> Residency {
@@ -253,23 +263,26 @@ impl Pool {
         to_layer as f64 + n as f64 * (1.0 / p - 1.0)
     }
 
-    /// Evicts until `needed` more bytes fit, sparing pinned experts and those of `keep`; as far as that goes.
+    /// Evicts until `needed` more bytes fit, sparing pinned experts; as far as that goes.
     /// Returns how many were evicted.
-    pub fn make_room(&mut self, needed: u64, keep: &[u32], evicted: &mut Vec<SlotId>) -> u64 {
+    pub fn make_room(&mut self, needed: u64, evicted: &mut Vec<SlotId>) -> u64 {
         let over = (self.resident_bytes() + needed).saturating_sub(self.capacity_bytes);
         let count = usize::try_from(over.div_ceil(self.expert_bytes)).unwrap_or(usize::MAX);
         if count == 0 {
             return 0;
         }
-        let mut victims: Vec<(f64, u32)> = self
+        let mut victims = std::mem::take(&mut self.victims);
+        victims.clear();
+        let unpinned = self
             .residents
             .iter()
-            .filter(|index| self.cells[**index as usize].pins == 0 && !keep.contains(*index))
-            .map(|index| match self.half_life {
-                Some(_) => (self.distance(*index), *index),
-                None => (-(self.cells[*index as usize].last_lease as f64), *index),
-            })
-            .collect();
+            .filter(|index| self.cells[**index as usize].pins == 0);
+        match self.half_life {
+            Some(_) => victims.extend(unpinned.map(|index| (self.distance(*index), *index))),
+            None => victims.extend(
+                unpinned.map(|index| (-(self.cells[*index as usize].last_lease as f64), *index)),
+            ),
+        }
         let farther = |a: &(f64, u32), b: &(f64, u32)| -> Ordering {
             b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
         };
@@ -281,7 +294,9 @@ impl Pool {
         for (_, index) in &victims {
             self.evict(*index, evicted);
         }
-        victims.len() as u64
+        let count = victims.len() as u64;
+        self.victims = victims;
+        count
     }
 
     fn evict(&mut self, index: u32, evicted: &mut Vec<SlotId>) {
@@ -342,12 +357,16 @@ impl Pool {
         })
     }
 
+    /// Keeps an expert where it is, or will be once it is admitted.
     pub fn pin(&mut self, index: u32) {
-        self.cells[index as usize].pins += 1;
+        let pins = &mut self.cells[index as usize].pins;
+        self.pinned += usize::from(*pins == 0);
+        *pins += 1;
     }
 
     pub fn unpin(&mut self, index: u32) {
         let pins = &mut self.cells[index as usize].pins;
+        self.pinned -= usize::from(*pins == 1);
         *pins = pins.saturating_sub(1);
     }
 

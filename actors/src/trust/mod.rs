@@ -99,7 +99,10 @@ impl Ledger {
                 layers: shape.layers.clone(),
                 experts: usize::from(shape.experts),
                 records: vec![Record::default(); shape.layers.len() * usize::from(shape.experts)],
-                views: vec![Arc::new(LayerTrust::prior(shape.experts)); shape.layers.len()],
+                views: shape
+                    .keys()
+                    .map(|_| Arc::new(LayerTrust::prior(shape.experts)))
+                    .collect(),
                 clock: 0.0,
                 refresh: 0,
             })

@@ -220,6 +220,24 @@ fn what_was_learned_decays_by_state() {
 }
 
 #[test]
+fn regret_sums_what_was_denied_and_forgets() {
+    let mut ledger = ledger();
+    let denied = vec![Worked {
+        layer: 7,
+        expert: 2,
+        gate: 0.5,
+    }];
+    let deny = |ticks| Outcome {
+        denied: denied.clone(),
+        ..outcome(State::Wake, ticks, vec![])
+    };
+    ledger.learn(&deny(1)).unwrap();
+    ledger.learn(&deny(50_000)).unwrap();
+    assert!(close(ledger.record(key(7, 2)).unwrap().regret, 0.75));
+    assert_eq!(ledger.record(key(7, 2)).unwrap().visits, 0.0);
+}
+
+#[test]
 fn feedback_moves_convergence_by_each_experts_part() {
     let mut ledger = ledger();
     let turn = token(1.0, 1.0, &[(2, 0, 0.75), (2, 1, 0.25), (3, 3, 1.0)]);
