@@ -1,6 +1,8 @@
 //! The engine equals the reference implementation on every text golden, through the actors, however little memory
 //! there is for experts.
 
+#![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The limit covers the whole process, measured from outside: its peak resident set, as the system counts it.
 
+#![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
+
 use std::path::Path;
 use std::process::Command;
 

@@ -9,10 +9,9 @@ use super::orient::Orientation;
 use super::{Engine, EngineError};
 use crate::kernels::Mapped;
 use crate::kernels::pointwise::add_scaled;
-use crate::model::experts::{Gated, Scratch};
+use crate::model::experts::{ExpertShape, Gated, Scratch};
 use crate::model::{KvCache, Positions};
 use rayon::prelude::*;
-use std::sync::Arc;
 
 /// Hears of every intermediate result; for comparing with a reference.
 pub trait Probe {
@@ -43,6 +42,15 @@ pub struct Forward {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
+}
+
+/// A sparse layer whose experts are chosen.
+struct Routed<'a> {
+    key: LayerKey,
+    phase: Phase,
+    /// Input of the experts, `[tokens, hidden]`.
+    normed: &'a [f32],
+    selection: &'a Selection,
 }
 
 /// Outputs of a layer's experts, kept until they can be summed in a fixed order.
@@ -107,8 +115,14 @@ impl Engine {
                 if phase == Phase::Decode {
                     self.look_ahead(key, &normed, orientation).await?;
                 }
+                let routed = Routed {
+                    key,
+                    phase,
+                    normed: &normed,
+                    selection: &selection,
+                };
                 residency = self
-                    .run_experts(key, phase, &normed, &selection, residency, &mut x, &mut out)
+                    .run_experts(&routed, residency, &mut x, &mut out)
                     .await?;
             }
             report(&mut probe, &format!("thinker.layer_out.{layer}"), &x);
@@ -150,24 +164,21 @@ impl Engine {
     /// order of experts for every token, whatever was in memory first. Returns the next layer's residency.
     async fn run_experts(
         &mut self,
-        key: LayerKey,
-        phase: Phase,
-        normed: &[f32],
-        selection: &Selection,
+        routed: &Routed<'_>,
         residency: Residency,
         x: &mut [f32],
         out: &mut Forward,
     ) -> Result<Residency, EngineError> {
         let hidden = self.thinker.config.hidden_size;
-        let mut outputs = gather(selection);
+        let mut outputs = gather(routed.selection);
         in_window_order(&mut outputs, &residency.resident);
         let mut next = residency;
         for window in outputs.chunks_mut(self.window_experts) {
             let request = LeaseRequest {
                 tick: self.tick,
-                phase,
-                layer: key,
-                tokens: selection.rows() as u32,
+                phase: routed.phase,
+                layer: routed.key,
+                tokens: routed.selection.rows() as u32,
                 uses: window
                     .iter()
                     .map(|e| Use {
@@ -175,13 +186,13 @@ impl Engine {
                         tokens: e.rows.len() as u32,
                     })
                     .collect(),
-                next_layer: self.layer_after(key),
+                next_layer: self.layer_after(routed.key),
             };
             let lease = self.mind.lease(request).await?;
             out.hits += lease.experts.iter().filter(|expert| expert.hit).count() as u64;
             out.misses += lease.experts.iter().filter(|expert| !expert.hit).count() as u64;
             out.miss_bytes += lease.miss_bytes;
-            let ran = self.run_window(key, normed, window, &lease.experts);
+            let ran = self.run_window(routed, window, &lease.experts);
             // Given back before an error is passed on: a lease must never be lost.
             self.mind.release(lease.id).await?;
             ran?;
@@ -201,8 +212,7 @@ impl Engine {
     /// Computes what is in memory while the rest is read.
     fn run_window(
         &mut self,
-        key: LayerKey,
-        normed: &[f32],
+        routed: &Routed<'_>,
         window: &mut [ExpertOutput],
         leased: &[LeasedExpert],
     ) -> Result<(), EngineError> {
@@ -210,34 +220,27 @@ impl Engine {
         let mut ready = Vec::new();
         for (output, leased) in window.iter_mut().zip(leased) {
             if self.arena.is_ready(leased.slot) {
-                let memory = self
-                    .arena
-                    .wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
+                let memory = self.arena.wait(
+                    Self::expert_key(routed.key.layer, leased.expert),
+                    leased.slot,
+                )?;
                 ready.push((output, memory));
             } else {
                 waiting.push((output, leased));
             }
         }
-        let hidden = self.thinker.config.hidden_size;
         let shape = self.thinker.expert;
         ready
             .par_iter_mut()
             .try_for_each_init(Scratch::default, |scratch, (output, memory)| {
-                run_expert(key, normed, hidden, output, memory, shape, scratch)
+                run_expert(routed, output, memory, shape, scratch)
             })?;
         for (output, leased) in waiting {
-            let memory = self
-                .arena
-                .wait(Self::expert_key(key.layer, leased.expert), leased.slot)?;
-            run_expert(
-                key,
-                normed,
-                hidden,
-                output,
-                &memory,
-                shape,
-                &mut self.scratch,
+            let memory = self.arena.wait(
+                Self::expert_key(routed.key.layer, leased.expert),
+                leased.slot,
             )?;
+            run_expert(routed, output, &memory, shape, &mut self.scratch)?;
         }
         Ok(())
     }
@@ -316,13 +319,12 @@ fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
     }
     out.denied_mass += selection.denied_mass;
     out.denied_count += selection.denied.len();
-    let share = selection.denied_mass / selection.denied.len().max(1) as f32;
-    out.denied
-        .extend(selection.denied.iter().map(|expert| Worked {
-            layer,
-            expert: *expert,
-            gate: share,
-        }));
+    let denied = selection.denied.iter().zip(&selection.denied_each);
+    out.denied.extend(denied.map(|(expert, mass)| Worked {
+        layer,
+        expert: *expert,
+        gate: *mass,
+    }));
 }
 
 /// The chosen experts with the tokens that each works on.
@@ -352,34 +354,29 @@ fn in_window_order(outputs: &mut [ExpertOutput], resident: &ExpertSet) {
 }
 
 fn run_expert(
-    key: LayerKey,
-    normed: &[f32],
-    hidden: usize,
+    routed: &Routed<'_>,
     output: &mut ExpertOutput,
-    memory: &Arc<Mapped>,
-    shape: crate::model::experts::ExpertShape,
+    memory: &Mapped,
+    shape: ExpertShape,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let expert = Gated::of_record(memory, shape).ok_or(EngineError::ShortRecord {
         component: "thinker",
-        layer: key.layer,
+        layer: routed.key.layer,
         expert: output.expert,
     })?;
-    let rows = output.rows.len();
+    let (rows, hidden) = (output.rows.len(), shape.hidden);
+    let row = |token: usize| &routed.normed[token * hidden..(token + 1) * hidden];
     output.values = vec![0.0; rows * hidden];
     if let [(token, _)] = output.rows.as_slice() {
-        expert.apply(
-            &normed[token * hidden..(token + 1) * hidden],
-            1,
-            &mut output.values,
-            scratch,
-        );
+        expert.apply(row(*token), 1, &mut output.values, scratch);
         return Ok(());
     }
-    let mut x = Vec::with_capacity(rows * hidden);
-    for (token, _) in &output.rows {
-        x.extend_from_slice(&normed[token * hidden..(token + 1) * hidden]);
-    }
+    let x: Vec<f32> = output
+        .rows
+        .iter()
+        .flat_map(|(token, _)| row(*token).iter().copied())
+        .collect();
     expert.apply(&x, rows, &mut output.values, scratch);
     Ok(())
 }

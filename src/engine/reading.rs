@@ -144,7 +144,10 @@ impl Reading {
         kv: &mut KvCache,
         orientation: &Orientation,
     ) -> Result<ReadStep, EngineError> {
-        let end = self.tokens.len().min(self.done + engine.chunk_tokens);
+        let end = self
+            .tokens
+            .len()
+            .min(self.done + engine.step_tokens(orientation));
         let chunk = &self.tokens[self.done..end];
         let mut forward = engine
             .forward(kv, chunk, Phase::Prefill, orientation, None)
@@ -316,6 +319,15 @@ impl Answering {
 }
 
 impl Engine {
+    /// Tokens that one step of reading may take: a chunk, or what the directive leaves.
+    pub fn step_tokens(&self, orientation: &Orientation) -> usize {
+        let most = orientation
+            .directives
+            .tokens_max
+            .map_or(usize::MAX, |tokens| tokens as usize);
+        self.chunk_tokens.min(most).max(1)
+    }
+
     /// Logits of one final hidden state.
     pub fn logits(&mut self, row: &[f32]) -> Vec<f32> {
         self.thinker.logits(row, &mut self.scratch)

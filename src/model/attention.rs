@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::kv::KvCache;
-use super::rope::RotaryTable;
+use super::rope::Angles;
 use crate::kernels::pointwise::{add_scaled, rms_norm_in_place, rotate_half, softmax};
 use crate::kernels::{InstructionSet, Matrix, matmul, multiply};
 
@@ -70,15 +70,14 @@ impl Attention {
         rows: usize,
         layer: usize,
         kv: &mut KvCache,
-        angles: &(Vec<f32>, Vec<f32>),
-        table: &RotaryTable,
+        angles: &Angles,
         scratch: &mut Vec<f32>,
     ) -> Vec<f32> {
         let mut q = self.q_proj.apply(x, rows, scratch);
         let mut k = self.k_proj.apply(x, rows, scratch);
         let v = self.v_proj.apply(x, rows, scratch);
-        self.norm_and_rotate(&mut q, self.heads.query, &self.q_norm, angles, table.half());
-        self.norm_and_rotate(&mut k, self.heads.kv, &self.k_norm, angles, table.half());
+        self.norm_and_rotate(&mut q, self.heads.query, &self.q_norm, angles);
+        self.norm_and_rotate(&mut k, self.heads.kv, &self.k_norm, angles);
         kv.write(layer, &k, &v);
         let past = kv.len();
         let (keys, values) = kv.layer(layer, rows);
@@ -111,22 +110,11 @@ impl Attention {
         self.o_proj.apply(&mixed, rows, scratch)
     }
 
-    fn norm_and_rotate(
-        &self,
-        x: &mut [f32],
-        heads: usize,
-        norm: &[f32],
-        (cos, sin): &(Vec<f32>, Vec<f32>),
-        half: usize,
-    ) {
+    fn norm_and_rotate(&self, x: &mut [f32], heads: usize, norm: &[f32], angles: &Angles) {
         for (at, head) in x.chunks_exact_mut(self.heads.dim).enumerate() {
-            let token = at / heads;
+            let turn = at / heads * angles.half..(at / heads + 1) * angles.half;
             rms_norm_in_place(head, norm, self.eps);
-            rotate_half(
-                head,
-                &cos[token * half..(token + 1) * half],
-                &sin[token * half..(token + 1) * half],
-            );
+            rotate_half(head, &angles.cos[turn.clone()], &angles.sin[turn]);
         }
     }
 }

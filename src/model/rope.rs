@@ -29,6 +29,17 @@ impl Positions {
     }
 }
 
+/// Cosines and sines of some tokens' positions.
+#[derive(Clone, Debug)]
+pub struct Angles {
+    /// `[tokens, half]`.
+    pub cos: Vec<f32>,
+    /// `[tokens, half]`.
+    pub sin: Vec<f32>,
+    /// Half a head's dimensions.
+    pub half: usize,
+}
+
 /// Frequencies of one module's heads, and which axis turns which of them.
 #[derive(Clone, Debug)]
 pub struct RotaryTable {
@@ -60,8 +71,8 @@ impl RotaryTable {
         Self { frequencies, axis }
     }
 
-    /// Cosines and sines of every token: two `[tokens, head_dim / 2]`.
-    pub fn angles(&self, positions: &Positions) -> (Vec<f32>, Vec<f32>) {
+    /// Cosines and sines of every token.
+    pub fn angles(&self, positions: &Positions) -> Angles {
         let mut cos = Vec::with_capacity(positions.len() * self.frequencies.len());
         let mut sin = Vec::with_capacity(cos.capacity());
         for token in 0..positions.len() {
@@ -71,12 +82,11 @@ impl RotaryTable {
                 sin.push(libm::sinf(angle));
             }
         }
-        (cos, sin)
-    }
-
-    /// Half a head's dimensions.
-    pub fn half(&self) -> usize {
-        self.frequencies.len()
+        Angles {
+            cos,
+            sin,
+            half: self.frequencies.len(),
+        }
     }
 }
 
@@ -99,7 +109,11 @@ mod tests {
         moved.axes[1][0] += 2.0;
         let other = table.angles(&moved);
         for m in 0..16 {
-            assert_eq!(text.0[m] != other.0[m], table.axis[m] == 1, "frequency {m}");
+            assert_eq!(
+                text.cos[m] != other.cos[m],
+                table.axis[m] == 1,
+                "frequency {m}"
+            );
         }
     }
 }

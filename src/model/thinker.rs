@@ -3,7 +3,7 @@
 use super::attention::Attention;
 use super::experts::{ExpertShape, Gated, Scratch};
 use super::kv::KvCache;
-use super::rope::{Positions, RotaryTable};
+use super::rope::{Angles, Positions, RotaryTable};
 use crate::checkpoint::config::TextConfig;
 use crate::kernels::pointwise::rms_norm;
 use crate::kernels::{Matrix, matmul};
@@ -76,22 +76,17 @@ impl Thinker {
         layer: usize,
         x: &mut [f32],
         kv: &mut KvCache,
-        angles: &(Vec<f32>, Vec<f32>),
+        angles: &Angles,
         scratch: &mut Scratch,
     ) {
         let block = &self.layers[layer];
         let hidden = self.config.hidden_size;
         let normed = self.normed(x, &block.input_norm);
         let rows = x.len() / hidden;
-        let added = block.attention.apply(
-            &normed,
-            rows,
-            layer,
-            kv,
-            angles,
-            &self.rotary,
-            &mut scratch.transposed,
-        );
+        let added =
+            block
+                .attention
+                .apply(&normed, rows, layer, kv, angles, &mut scratch.transposed);
         x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
     }
 
@@ -163,7 +158,7 @@ impl Thinker {
     }
 
     /// Cosines and sines for `positions`.
-    pub fn angles(&self, positions: &Positions) -> (Vec<f32>, Vec<f32>) {
+    pub fn angles(&self, positions: &Positions) -> Angles {
         self.rotary.angles(positions)
     }
 

@@ -219,13 +219,19 @@ impl Scenario {
     fn check(&self, path: &Path) -> Result<(), ScenarioError> {
         for (name, sensor) in &self.sensors {
             let what = || format!("sensors.{name}");
-            if !(sensor.resolution > 0.0) {
+            if sensor.resolution.is_nan() || sensor.resolution <= 0.0 {
                 return Err(value(path, what(), "`resolution` must be above 0"));
             }
-            if sensor.range.is_some_and(|(low, high)| !(low <= high)) {
+            if sensor
+                .range
+                .is_some_and(|(low, high)| low.is_nan() || high.is_nan() || low > high)
+            {
                 return Err(value(path, what(), "`range` must be [low, high]"));
             }
-            if sensor.reserve.is_some_and(|(empty, full)| !(empty != full)) {
+            if sensor
+                .reserve
+                .is_some_and(|(empty, full)| empty.is_nan() || full.is_nan() || empty == full)
+            {
                 return Err(value(
                     path,
                     what(),

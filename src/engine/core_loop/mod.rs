@@ -5,6 +5,7 @@
 
 mod account;
 mod job;
+mod step;
 
 use std::collections::VecDeque;
 
@@ -12,15 +13,15 @@ use sage_actors::protocol::{Origin, SensorReading, State};
 
 use super::generate::SETTLE_TICKS;
 use super::orient::{Arrivals, Orientation};
-use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading, SegmentBuilder};
+use super::reading::{Ended, SegmentBuilder};
 use super::sampling::Sampling;
-use super::text::{Message, Stream, Text};
-use super::{Engine, EngineError, Forward};
-use crate::events::{CacheEvent, Event, EventKind, Observed, SalienceEvent, Summary};
+use super::text::{Message, Text};
+use super::{Engine, EngineError};
+use crate::events::{Event, EventKind, Observed, SalienceEvent, Summary};
 use crate::model::KvCache;
 
 use account::Account;
-use job::{Job, Stage, Want};
+use job::{Job, Want};
 
 /// What the outside tells the loop.
 #[derive(Clone, Debug)]
@@ -342,167 +343,6 @@ impl CoreLoop {
                 Ok(Vec::new())
             }
         }
-    }
-
-    /// One step of a job; tells when it is done.
-    async fn step(
-        &mut self,
-        job: &mut Job,
-        orientation: &Orientation,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<Option<Ended>, EngineError> {
-        self.prepare_context(job);
-        let hidden = self.engine.thinker.config.hidden_size;
-        match &mut job.stage {
-            Stage::Waiting(tokens) => {
-                job.stage = Stage::Reading(Reading::new(std::mem::take(tokens), hidden, true));
-                Box::pin(self.step(job, orientation, sink)).await
-            }
-            Stage::Reading(reading) => {
-                let step = reading
-                    .step(&mut self.engine, &mut self.kv, orientation)
-                    .await?;
-                self.account.read(&step.measures);
-                let mean_loss = reading.mean_loss();
-                self.report_forward(orientation, &step.forward, step.tokens, sink)
-                    .await?;
-                if job.want == Want::Nothing {
-                    let kind = EventKind::Read {
-                        source: job.source.clone(),
-                        tokens: step.tokens,
-                        mean_loss,
-                    };
-                    sink(Event {
-                        tick: orientation.tick,
-                        kind,
-                    });
-                }
-                if !reading.is_done() {
-                    return Ok(None);
-                }
-                self.carried.segment = Some(reading.segment());
-                if job.want == Want::Nothing {
-                    return Ok(Some(Ended::Stop));
-                }
-                let logits = reading.logits(&mut self.engine);
-                let stop = vec![self.engine.source.config().im_end_token_id];
-                job.stage = Stage::Answering(
-                    Answering::new(logits, self.sampling, stop, self.answer_tokens),
-                    Stream::default(),
-                );
-                Ok(None)
-            }
-            Stage::Answering(answering, stream) => {
-                let step = answering
-                    .step(&mut self.engine, &mut self.kv, orientation)
-                    .await?;
-                let ended = answering.ended;
-                if let Some(token) = step.token {
-                    let shown = stream.push(&self.text, token)?;
-                    job.answer.push_str(&shown);
-                    sink(Event {
-                        tick: orientation.tick,
-                        kind: EventKind::Token { text: shown },
-                    });
-                }
-                self.carried.last_token = Some(step.measure);
-                if let Some(forward) = &step.forward {
-                    self.own.add(forward, &[step.measure]);
-                    if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
-                        self.carried.segment = Some(self.own.take());
-                    }
-                    self.report_forward(orientation, forward, 1, sink).await?;
-                }
-                Ok(ended)
-            }
-        }
-    }
-
-    /// The cache must hold the job's own context, or the beginning of one.
-    fn prepare_context(&mut self, job: &mut Job) {
-        let name = job.context_name();
-        let chunk = job.next_tokens(self.engine.chunk_tokens);
-        let same = self.context.as_deref() == Some(name.as_str());
-        if !same || self.kv.len() + chunk > self.kv.capacity() {
-            self.kv.truncate(0);
-        }
-        self.context = Some(name);
-    }
-
-    async fn report_forward(
-        &mut self,
-        orientation: &Orientation,
-        forward: &Forward,
-        tokens: usize,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<(), EngineError> {
-        let stats = self.engine.mind.cache_stats().await?;
-        let tick = orientation.tick;
-        sink(Event {
-            tick,
-            kind: EventKind::Cache(CacheEvent {
-                hits: forward.hits,
-                misses: forward.misses,
-                bytes_read: forward.miss_bytes,
-                resident_bytes: stats.resident_bytes,
-                resident_experts: stats.resident_experts,
-                capacity_bytes: stats.capacity_bytes,
-            }),
-        });
-        if forward.denied_mass > 0.0 {
-            let experts = forward.denied_count;
-            sink(Event {
-                tick,
-                kind: EventKind::Denied {
-                    mass: forward.denied_mass,
-                    experts,
-                },
-            });
-        }
-        self.account.step(forward, tokens);
-        Ok(())
-    }
-
-    fn complete(
-        &mut self,
-        job: Job,
-        ended: Ended,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<Option<Answer>, EngineError> {
-        if job.want == Want::Nothing {
-            Ok(None)
-        } else {
-            self.finish(job, ended, sink).map(Some)
-        }
-    }
-
-    fn finish(
-        &mut self,
-        mut job: Job,
-        ended: Ended,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<Answer, EngineError> {
-        let mut tokens = 0;
-        if let Stage::Answering(answering, stream) = &mut job.stage {
-            job.answer.push_str(&stream.finish(&self.text)?);
-            tokens = answering.tokens.len();
-        }
-        let answer = Answer {
-            id: job.id,
-            question: job.text,
-            text: job.answer.trim().to_owned(),
-            ended,
-        };
-        sink(Event {
-            tick: self.engine.tick(),
-            kind: EventKind::Answer {
-                question: answer.question.clone(),
-                text: answer.text.clone(),
-                tokens,
-                ended,
-            },
-        });
-        Ok(answer)
     }
 
     /// What the run took so far; expectations are the scenario's to add.

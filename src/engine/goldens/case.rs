@@ -48,6 +48,9 @@ pub struct Case {
     pub context_tokens: usize,
 }
 
+/// Shape and numbers of a tensor, row-major.
+pub type Shaped<T> = (Vec<usize>, Vec<T>);
+
 /// The bytes of a golden file.
 pub struct Golden {
     bytes: Vec<u8>,
@@ -98,7 +101,7 @@ impl Golden {
     }
 
     /// Shape and numbers of a float tensor, widened; none when there is none of that name.
-    pub fn floats(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>, CaseError> {
+    pub fn floats(&self, name: &str) -> Result<Option<Shaped<f32>>, CaseError> {
         let parsed = self.parsed()?;
         let Ok(view) = parsed.tensor(name) else {
             return Ok(None);
@@ -120,7 +123,7 @@ impl Golden {
     }
 
     /// Shape and numbers of an integer tensor; none when there is none of that name.
-    pub fn integers(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>, CaseError> {
+    pub fn integers(&self, name: &str) -> Result<Option<Shaped<i64>>, CaseError> {
         let parsed = self.parsed()?;
         let Ok(view) = parsed.tensor(name) else {
             return Ok(None);

@@ -1,0 +1,242 @@
+//! The scenario of the README, run as a user runs it, on the model in the repository.
+
+#![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const SCENARIO: &str = "scenarios/wake-focus-crisis.toml";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a scenario with `--json`; the store is made in a folder of the tests.
+fn run(scenario: &Path, more: &[&str]) -> (Output, Vec<Value>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sage"))
+        .current_dir(root())
+        .env(
+            "SAGE_CACHE",
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+        )
+        .args(["run", scenario.to_str().expect("a path"), "--json"])
+        .args(more)
+        .output()
+        .expect("sage runs");
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let events = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event a line"))
+        .collect();
+    (output, events)
+}
+
+/// Runs it and insists on an end without an error.
+fn events(scenario: &Path, more: &[&str]) -> Vec<Value> {
+    let (output, events) = run(scenario, more);
+    let code = output.status.code();
+    assert!(
+        matches!(code, Some(0 | 1)),
+        "exit {code:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    events
+}
+
+fn summary(events: &[Value]) -> &Value {
+    let last = events.last().expect("events");
+    assert_eq!(last["type"], "summary");
+    last
+}
+
+fn states(events: &[Value]) -> Vec<&str> {
+    let changes = events.iter().filter(|event| event["type"] == "state");
+    changes.filter_map(|event| event["to"].as_str()).collect()
+}
+
+fn failed(events: &[Value]) -> Vec<&str> {
+    let expectations = events.iter().filter(|event| event["type"] == "expectation");
+    expectations
+        .filter(|event| event["met"] == false)
+        .filter_map(|event| event["text"].as_str())
+        .collect()
+}
+
+/// The scenario with its text changed, beside the tests' own files.
+fn changed(name: &str, change: impl FnOnce(toml::Table) -> toml::Table) -> PathBuf {
+    let text = std::fs::read_to_string(root().join(SCENARIO)).expect("the scenario");
+    let table = change(text.parse().expect("TOML"));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, toml::to_string(&table).expect("TOML")).expect("written");
+    path
+}
+
+fn observations(table: &mut toml::Table) -> &mut Vec<toml::Value> {
+    table["observe"].as_array_mut().expect("observations")
+}
+
+/// Everything but what the clock and the system say.
+fn without_timings(events: &[Value]) -> Vec<Value> {
+    let mut events = events.to_vec();
+    for event in &mut events {
+        let Some(event) = event.as_object_mut() else {
+            continue;
+        };
+        event.remove("peak_rss_bytes");
+        for state in event
+            .get_mut("states")
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flatten()
+        {
+            state
+                .1
+                .as_object_mut()
+                .expect("a state")
+                .remove("tokens_per_second");
+        }
+    }
+    events
+}
+
+#[test]
+fn every_expectation_is_met() {
+    let (output, events) = run(Path::new(SCENARIO), &[]);
+    assert_eq!(failed(&events), Vec::<&str>::new());
+    assert_eq!(output.status.code(), Some(0));
+    let summary = summary(&events);
+    assert!(summary["expectations_met"].as_u64() >= Some(5), "{summary}");
+    assert!(
+        summary["peak_rss_bytes"].as_u64() <= summary["limit_bytes"].as_u64(),
+        "{summary}"
+    );
+    for state in ["wake", "focus", "threat"] {
+        assert!(
+            summary["states"][state]["tokens"].as_u64() > Some(0),
+            "nothing was done in {state}: {summary}"
+        );
+    }
+}
+
+#[test]
+fn two_runs_give_the_same_events() {
+    let once = without_timings(&events(Path::new(SCENARIO), &[]));
+    let again = without_timings(&events(Path::new(SCENARIO), &["--threads", "1"]));
+    for (once, again) in once.iter().zip(&again) {
+        assert_eq!(once, again);
+    }
+    assert_eq!(once.len(), again.len());
+}
+
+#[test]
+fn without_the_alarm_there_is_no_crisis() {
+    let path = changed("no-alarm.toml", |mut table| {
+        let before = observations(&mut table).len();
+        observations(&mut table).retain(|entry| entry["kind"].as_str() != Some("alarm"));
+        assert_eq!(observations(&mut table).len() + 1, before);
+        table
+    });
+    let events = events(&path, &[]);
+    let crises = ["threat", "depletion"];
+    assert!(
+        !states(&events).iter().any(|state| crises.contains(state)),
+        "{:?}",
+        states(&events)
+    );
+    assert!(states(&events).contains(&"focus"));
+}
+
+#[test]
+fn half_the_limit_reads_more_bytes() {
+    let bytes = |more: &[&str]| {
+        let events = events(Path::new(SCENARIO), more);
+        summary(&events)["bytes_read"].as_u64().expect("bytes")
+    };
+    let (whole, half) = (bytes(&[]), bytes(&["--limit", "48slots"]));
+    assert!(
+        half > whole,
+        "{half} bytes at half the limit, {whole} at the whole"
+    );
+}
+
+/// States are moved by requests, alarms and what the running model measures, not by what the script calls urgent.
+#[test]
+fn no_state_is_reached_by_a_scripted_urgency() {
+    let text = std::fs::read_to_string(root().join(SCENARIO)).expect("the scenario");
+    let table: toml::Table = text.parse().expect("TOML");
+    for entry in table["observe"].as_array().expect("observations") {
+        assert!(
+            entry.get("urgency").is_none(),
+            "{entry} declares an urgency"
+        );
+    }
+}
+
+/// The answers come from the weights: with every expert's output scrambled the text is a riddle and the answers wrong.
+#[test]
+fn scrambled_weights_lose_the_text_and_the_answers() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scrambled");
+    scramble(&root().join("models/tiny"), &folder);
+    let sound = events(Path::new(SCENARIO), &[]);
+    let broken = events(
+        Path::new(SCENARIO),
+        &["--model", folder.to_str().expect("a path")],
+    );
+    let loss = |events: &[Value]| summary(events)["mean_loss"].as_f64().expect("a loss");
+    assert!(
+        loss(&broken) > loss(&sound) + 0.3,
+        "loss {} scrambled, {} sound",
+        loss(&broken),
+        loss(&sound)
+    );
+    let answers = broken
+        .iter()
+        .filter(|event| event["type"] == "answer")
+        .count();
+    let wrong = failed(&broken)
+        .iter()
+        .filter(|text| text.contains("is answered"))
+        .count();
+    assert!(
+        wrong > 0 && wrong * 2 >= answers,
+        "only {wrong} of {answers} answers are wrong"
+    );
+}
+
+/// A copy of a checkpoint in which the numbers of every expert's down projection stand in reverse order.
+fn scramble(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from)
+        .expect("the model")
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+    {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+    let checkpoint = sage::checkpoint::Checkpoint::open(from).expect("a checkpoint");
+    let mut scrambled = 0;
+    for shard in 0..checkpoint.shard_count() {
+        let path = to.join(checkpoint.shard_path(shard).file_name().expect("a name"));
+        let mut bytes = std::fs::read(&path).expect("a shard");
+        let of_experts =
+            |name: &str| name.contains(".experts.") && name.ends_with("down_proj.weight");
+        for tensor in checkpoint
+            .tensors()
+            .filter(|tensor| tensor.shard == shard && of_experts(&tensor.name))
+        {
+            let data = &mut bytes[tensor.offset as usize..(tensor.offset + tensor.bytes) as usize];
+            let numbers: Vec<[u8; 2]> = data
+                .chunks_exact(2)
+                .rev()
+                .map(|pair| [pair[0], pair[1]])
+                .collect();
+            data.copy_from_slice(numbers.as_flattened());
+            scrambled += 1;
+        }
+        std::fs::write(&path, bytes).expect("written");
+    }
+    assert!(scrambled > 0, "no expert was scrambled");
+}
