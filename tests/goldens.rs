@@ -29,6 +29,16 @@ fn fixture(name: &str) -> std::path::PathBuf {
 
 /// Runs every case of `goldens` on the model in `model`.
 fn verify(model: &Path, goldens: &Path, limit: Limit, chunk_tokens: usize) -> Vec<CaseReport> {
+    verify_routed(RoutingPolicy::Exact, model, goldens, limit, chunk_tokens)
+}
+
+fn verify_routed(
+    routing: RoutingPolicy,
+    model: &Path,
+    goldens: &Path,
+    limit: Limit,
+    chunk_tokens: usize,
+) -> Vec<CaseReport> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
@@ -43,7 +53,7 @@ fn verify(model: &Path, goldens: &Path, limit: Limit, chunk_tokens: usize) -> Ve
             .unwrap_or(1);
         let mind = MindConfig {
             hold: Some(EXACT),
-            routing: RoutingPolicy::Exact,
+            routing,
             ..MindConfig::default()
         };
         let options = EngineOptions {
@@ -178,4 +188,30 @@ fn a_damaged_weight_is_found_and_its_layer_named() {
         first.starts_with("thinker.router_logits.2:"),
         "the first difference is {first}"
     );
+}
+
+/// Without its biases the default policy is the reference, down to the bit.
+#[test]
+fn salient_routing_without_bias_is_exact() {
+    let folder = fixture("tiny-thinker");
+    let goldens = folder.join("goldens");
+    let exact = verify(&folder, &goldens, Limit::Slots(20), 128);
+    let salient = verify_routed(
+        RoutingPolicy::Salient,
+        &folder,
+        &goldens,
+        Limit::Slots(20),
+        128,
+    );
+    assert_equal("tiny-thinker", &salient);
+    for (exact, salient) in exact.iter().zip(&salient) {
+        for (exact, salient) in exact.tensors.iter().zip(&salient.tensors) {
+            assert_eq!(
+                exact.max_abs_error.to_bits(),
+                salient.max_abs_error.to_bits(),
+                "{}",
+                exact.name
+            );
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: the engine makes no decision. What state, how many experts, which ones, and what stays in memory is
 //! asked of the actors; the engine measures what happened and tells them.
 
+pub mod chat;
 pub mod core_loop;
 pub mod forward;
 pub mod generate;

@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, Value, context};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
+use super::chat::ChatTemplate;
 use crate::store::WeightSource;
 
 /// Why text cannot be handled.
@@ -55,13 +53,10 @@ pub struct Message {
     pub content: String,
 }
 
-/// The released template without media and tools, for models that ship none.
-const CHATML: &str = "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}";
-
 /// Tokenizer and template of one model.
 pub struct Text {
     tokenizer: Tokenizer,
-    template: String,
+    template: ChatTemplate,
     vocabulary: usize,
 }
 
@@ -82,7 +77,7 @@ impl Text {
         let vocabulary = source.config().thinker.text.vocab_size;
         Ok(Self {
             tokenizer,
-            template: template(source)?.unwrap_or_else(|| CHATML.to_owned()),
+            template: template(source)?.map_or_else(ChatTemplate::default, ChatTemplate::new),
             vocabulary,
         })
     }
@@ -122,27 +117,7 @@ impl Text {
     /// # Errors
     /// When the template does not render.
     pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
-        let mut environment = Environment::new();
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()?,
-        );
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(
-                    minijinja::ErrorKind::InvalidOperation,
-                    message,
-                ))
-            },
-        );
-        let template = environment.template_from_str(&self.template)?;
-        let messages = Value::from(Serde(messages));
-        Ok(template.render(context! { messages, add_generation_prompt => true })?)
+        Ok(self.template.render(&messages, true)?)
     }
 }
 
