@@ -240,3 +240,47 @@ fn scramble(from: &Path, to: &Path) {
     }
     assert!(scrambled > 0, "no expert was scrambled");
 }
+
+/// A reserve that runs out sheds load, whatever is asked; when it is back, so is the answer.
+#[test]
+fn an_empty_battery_depletes_and_a_full_one_recovers() {
+    let path = changed("battery.toml", |table| {
+        let script = r#"
+            name = "battery"
+            ticks = 80
+            answer_tokens = 4
+            [sensors.battery]
+            resolution = 1
+            reserve = [0, 100]
+            [[observe]]
+            at = 6
+            kind = "sensor"
+            sensor = "battery"
+            value = 4
+            [[observe]]
+            at = 30
+            kind = "sensor"
+            sensor = "battery"
+            value = 90
+            [[observe]]
+            at = 50
+            kind = "question"
+            text = "Say the longest word: kitchen, map, forest, rain, bread."
+            [[expect]]
+            states = ["wake", "crisis", "rest", "wake", "focus"]
+        "#;
+        drop(table);
+        script.parse().expect("TOML")
+    });
+    let (output, events) = run(&path, &[]);
+    assert_eq!(output.status.code(), Some(0), "{:?}", failed(&events));
+    let depleted = events
+        .iter()
+        .find(|event| event["to"] == "depletion")
+        .expect("a crisis");
+    assert_eq!(
+        (&depleted["tick"], &depleted["cause"]),
+        (&Value::from(6), &Value::from("exhausted"))
+    );
+    assert!(events.iter().any(|event| event["type"] == "answer"));
+}

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Printer};
-use crate::checkpoint::Checkpoint;
-use crate::store::{Extraction, Selection};
 
 /// Folder of the model, relative to the repository.
 const OWN_MODEL: &str = "models/tiny";
@@ -30,10 +28,7 @@ pub fn store_of_own_model(printer: &Printer) -> Result<PathBuf, CliError> {
     let failed =
         |error: std::io::Error| CliError::Failed(anyhow::anyhow!("{}: {error}", beside.display()));
     std::fs::create_dir_all(parent).map_err(failed)?;
-    let checkpoint = Checkpoint::open(&model)?;
-    let bar = printer.steps("extracting", 1);
-    Extraction::prepare(&checkpoint, &beside, &Selection::all(), false)?.run(&|_| ())?;
-    bar.finish_and_clear();
+    extract(&model, &beside, printer)?;
     match std::fs::rename(&beside, &store) {
         Ok(()) => Ok(store),
         // Another run was first.
@@ -43,6 +38,29 @@ pub fn store_of_own_model(printer: &Printer) -> Result<PathBuf, CliError> {
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Extracts in a process of its own: what extraction leaves on the heap would count as this run's memory.
+fn extract(model: &Path, store: &Path, printer: &Printer) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| CliError::Failed(anyhow::anyhow!("sage extract: {error}"));
+    let bar = printer.steps("extracting", 1);
+    let output = std::process::Command::new(std::env::current_exe().map_err(failed)?)
+        .arg("extract")
+        .arg(model)
+        .arg("--out")
+        .arg(store)
+        .output()
+        .map_err(failed)?;
+    bar.finish_and_clear();
+    if output.status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(CliError::Failed(anyhow::anyhow!(
+        "the store of {} cannot be made: {}",
+        model.display(),
+        message.trim()
+    )))
 }
 
 /// The model below the working folder, else where the program was built.

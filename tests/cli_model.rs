@@ -1,0 +1,251 @@
+//! The commands that run a model, as a user meets them: output, exit codes, messages.
+
+#![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn sage(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sage"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .output()
+        .expect("sage runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one object of JSON")
+}
+
+const QUESTION: [&str; 4] = ["generate", "models/tiny", "--prompt", "What is 21 + 3?"];
+
+#[test]
+fn an_answer_goes_to_stdout_and_the_mode_to_stderr() {
+    let output = sage(&[&QUESTION[..], &["--exact"]].concat());
+    assert!(output.status.success());
+    assert!(!text(&output.stdout).trim().is_empty());
+    assert!(
+        !text(&output.stdout).contains("<|im_end|>"),
+        "special tokens are not shown"
+    );
+    let messages = text(&output.stderr);
+    assert!(
+        messages.contains("mode: exact") && messages.contains("peak memory"),
+        "{messages}"
+    );
+    assert!(!messages.contains('\u{1b}'), "no colours in a pipe");
+}
+
+#[test]
+fn exact_answers_do_not_depend_on_memory_threads_or_eviction() {
+    let answer = |more: &[&str]| {
+        json(&sage(
+            &[&QUESTION[..], &["--exact", "--json"], more].concat(),
+        ))["tokens"]
+            .clone()
+    };
+    let reference = answer(&[]);
+    assert!(!reference.as_array().expect("tokens").is_empty());
+    for more in [
+        &["--limit", "0slots"][..],
+        &["--limit", "20slots", "--eviction", "lru"],
+        &["--threads", "1"],
+        &[
+            "--limit",
+            "1slots",
+            "--threads",
+            "3",
+            "--eviction",
+            "horizon",
+        ],
+    ] {
+        assert_eq!(answer(more), reference, "{more:?}");
+    }
+}
+
+#[test]
+fn sampling_follows_its_seed() {
+    let answer = |seed: &str| {
+        let options = [
+            "--temperature",
+            "1.5",
+            "--seed",
+            seed,
+            "--max-tokens",
+            "24",
+            "--ignore-stop",
+            "--json",
+        ];
+        json(&sage(&[&QUESTION[..], &options].concat()))["tokens"].clone()
+    };
+    assert_eq!(answer("1"), answer("1"));
+    assert_ne!(answer("1"), answer("2"));
+}
+
+#[test]
+fn the_priced_mode_reports_what_it_took() {
+    let report = json(&sage(
+        &[&QUESTION[..], &["--limit", "40slots", "--json"]].concat(),
+    ));
+    assert_eq!(report["mode"]["mode"], "priced");
+    assert!(report["prompt_loss"].as_f64() > Some(0.0), "{report}");
+    let (peak, limit) = (
+        report["peak_rss_bytes"].as_u64(),
+        report["mode"]["limit_bytes"].as_u64(),
+    );
+    assert!(peak > Some(0) && peak <= limit, "{report}");
+}
+
+#[test]
+fn wrong_requests_say_what_is_wrong_and_end_with_2() {
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["generate", "no-such-model", "--prompt", "x"],
+            "no-such-model",
+        ),
+        (
+            &[
+                "generate",
+                "models/tiny",
+                "--prompt",
+                "x",
+                "--limit",
+                "3MiB",
+            ],
+            "would do",
+        ),
+        (
+            &[
+                "generate",
+                "models/tiny",
+                "--prompt",
+                "x",
+                "--limit",
+                "3parsecs",
+            ],
+            "512MiB",
+        ),
+        (
+            &[
+                "generate",
+                "models/tiny",
+                "--prompt",
+                "x",
+                "--temperature=-1",
+            ],
+            "--temperature",
+        ),
+        (
+            &["generate", "models/tiny", "--prompt-tokens", "1 99999"],
+            "99999",
+        ),
+        (
+            &[
+                "generate",
+                "models/tiny",
+                "--prompt",
+                "x",
+                "--exact",
+                "--routing",
+                "sage",
+            ],
+            "--exact",
+        ),
+        (&["run", "no-such-scenario.toml"], "no-such-scenario.toml"),
+        (
+            &["verify", "models/tiny", "--goldens", "models/tiny/tasks"],
+            "no golden",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let output = sage(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn verify_names_what_it_could_not_run() {
+    let goldens = "tests/fixtures/tiny-thinker/goldens";
+    let report = json(&sage(&[
+        "verify",
+        "tests/fixtures/tiny-thinker",
+        "--goldens",
+        goldens,
+        "--json",
+    ]));
+    assert_eq!(
+        (&report["passed"], &report["failed"]),
+        (&Value::from(4), &Value::from(0)),
+        "{report}"
+    );
+    assert!(report["cases"][0]["tensors"][0]["max_abs_error"].is_number());
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-goldens");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let pixels = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4])
+        .expect("a tensor");
+    let bytes = safetensors::serialize([("in.pixel_values", pixels)], None).expect("serialised");
+    std::fs::write(folder.join("image.safetensors"), bytes).expect("written");
+    let output = sage(&[
+        "verify",
+        "tests/fixtures/tiny-omni",
+        "--goldens",
+        folder.to_str().expect("a path"),
+    ]);
+    let shown = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "nothing was verified: {shown}"
+    );
+    assert!(
+        shown.contains("skipped  image: needs the vision tower"),
+        "{shown}"
+    );
+    assert_eq!(
+        shown.lines().last(),
+        Some("0 passed, 0 failed, 1 skipped, 0 for orientation")
+    );
+}
+
+/// A store runs alone, and a flipped byte in it is refused by name when it is needed.
+#[test]
+fn a_damaged_expert_is_refused_at_load() {
+    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged-store");
+    let _ = std::fs::remove_dir_all(&store);
+    let path = store.to_str().expect("a path");
+    let made = sage(&["extract", "models/tiny", "--out", path]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let ask = ["generate", path, "--prompt", "What is 21 + 3?", "--exact"];
+    assert_eq!(
+        text(&sage(&ask).stdout),
+        text(&sage(&[&QUESTION[..], &["--exact"]].concat()).stdout)
+    );
+
+    for expert in std::fs::read_dir(store.join("experts"))
+        .expect("experts")
+        .flatten()
+    {
+        let mut bytes = std::fs::read(expert.path()).expect("an expert");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(expert.path(), bytes).expect("written");
+    }
+    let output = sage(&ask);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(
+        message.contains("CRC-32") && message.contains("thinker expert"),
+        "{message}"
+    );
+    assert_eq!(sage(&["extract", "--verify", path]).status.code(), Some(1));
+}
