@@ -109,7 +109,7 @@ def tokenizer_of(checkpoint):
     try:
         return AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     except Exception as error:
-        raise Refused(f"{checkpoint}: transformers cannot load its tokenizer ({first_line(error)}): "
+        raise Refused(f"{checkpoint}: transformers cannot load its tokenizer ({brief(error)}): "
                       "repair it or give token ids with --prompt-ids") from None
 
 
@@ -154,14 +154,10 @@ def prompts_of(args, config):
 
 def load(checkpoint, config, dtype):
     """The reference thinker with all of the checkpoint's weights, and its version."""
-    try:
-        import torch
-        import transformers
-        from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
-        from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
-            Qwen3OmniMoeThinkerForConditionalGeneration)
-    except ImportError as error:
-        raise Refused(f"{error}; install the reference implementation (transformers 4.57 or newer): {INSTALL}") from None
+    import torch
+    import transformers
+    from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
+    from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeThinkerForConditionalGeneration
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -180,19 +176,22 @@ def load(checkpoint, config, dtype):
     options = dict(dtype=getattr(torch, dtype), attn_implementation="eager")
     if int(transformers.__version__.split(".")[0]) >= 5:
         options["experts_implementation"] = "eager"
+    elif text.get("rope_parameters"):  # the spelling of files saved by 5.x
+        text["rope_scaling"] = text.pop("rope_parameters")
+        text["rope_theta"] = text["rope_scaling"].get("rope_theta", text.get("rope_theta"))
     try:
         model, info = Qwen3OmniMoeThinkerForConditionalGeneration.from_pretrained(
             checkpoint, config=Qwen3OmniMoeThinkerConfig.from_dict(thinker), local_files_only=True,
             output_loading_info=True, **options)
     except Exception as error:
-        raise Refused(f"{checkpoint}: transformers {transformers.__version__} cannot load it: "
-                      f"{type(error).__name__}: {first_line(error)}") from None
+        raise Refused(f"{checkpoint}: transformers {transformers.__version__} cannot load it: {brief(error)}; "
+                      f"`sage inspect {checkpoint}` names what is missing or misshapen") from None
     # The reference fills what it does not find with random numbers.
     unread = [str(name) for kind in ("missing_keys", "mismatched_keys", "conversion_errors")
               for name in (info.get(kind) or []) if "audio_tower" not in str(name) and "visual" not in str(name)]
     if unread:
-        raise Refused(f"{checkpoint}: {len(unread)} weights of the decoder are missing or do not fit config.json, "
-                      f"first {sorted(unread)[0]}; complete the checkpoint (`sage inspect` lists what is missing)")
+        raise Refused(f"{checkpoint}: the decoder lacks {len(unread)} of the weights that config.json asks for, first "
+                      f"{sorted(unread)[0]}; `sage inspect {checkpoint}` names them all as the files do")
     reference = (f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, {dtype}, CPU, "
                  "eager attention, eager experts")
     return model.eval(), reference
@@ -286,8 +285,9 @@ def prefill(model, ids, mask):
         keep("thinker.logits")(model(input_ids=ids, attention_mask=mask, use_cache=True).logits)
     rows = ids.shape[0]
     found["thinker.position_ids"] = found["thinker.position_ids"].expand(3, rows, -1).float()
-    holders = [part for part in (model, getattr(model, "model", None)) if getattr(part, "rope_deltas", None) is not None]
-    delta = holders[0].rope_deltas if holders else torch.zeros(rows)
+    # 4.57 keeps the offset in the outer model, 5.x in the inner one.
+    deltas = [getattr(part, "rope_deltas", None) for part in (model, model.model)]
+    delta = next((delta for delta in deltas if delta is not None), torch.zeros(rows))
     found["thinker.rope_delta"] = delta.reshape(-1).expand(rows).float()
     return found, min(gaps)
 
@@ -377,14 +377,14 @@ def export(model, reference, args, end, case, description, rows, mask):
 
 def write(folder, case, found, about):
     """Both files appear whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     tensors = {name: value.contiguous().clone() for name, value in sorted(found.items())}
     about["tensors"] = {name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
                         for name, value in tensors.items()}
     paths = [folder / f"{case}.safetensors", folder / f"{case}.json"]
     beside = [path.with_name(f".{path.name}.partial") for path in paths]
     try:
-        save_file(tensors, beside[0])
+        beside[0].write_bytes(save(tensors))
         beside[1].write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         for path, temporary in zip(paths, beside):
             os.replace(temporary, path)
@@ -393,9 +393,16 @@ def write(folder, case, found, about):
             temporary.unlink(missing_ok=True)
 
 
-def first_line(error):
+def brief(error):
+    """An error in one line, without a library's reference to a report that is not shown."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    text = " ".join(lines[:2]).split(" For details look at")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def stop(code, message):
+    print(f"export_goldens: {message}", file=sys.stderr)
+    sys.exit(code)
 
 
 def main():
@@ -405,10 +412,6 @@ def main():
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"--out {args.out}: {error.strerror}; give a folder that can be written") from None
-    try:
-        import safetensors, torch, transformers  # noqa: E401,F401
-    except ImportError as error:
-        raise Refused(f"{error}; install the reference implementation: {INSTALL}") from None
     prompts = prompts_of(args, config)
     cases = [(case, description, [ids], [[1] * len(ids)]) for case, description, ids in prompts]
     if args.batch:
@@ -430,8 +433,10 @@ if __name__ == "__main__":
     try:
         main()
     except Refused as refused:
-        sys.exit(f"export_goldens: {refused}")
+        stop(2, str(refused))
+    except ImportError as error:
+        stop(2, f"{error}; install the reference implementation (transformers 4.57 or newer): {INSTALL}")
     except OSError as error:
-        sys.exit(f"export_goldens: {error.filename or 'file'}: {error.strerror or error}")
+        stop(3, f"{error.filename or 'file'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        sys.exit("export_goldens: interrupted; cases already written are whole")
+        stop(3, "interrupted; cases already written are whole")
