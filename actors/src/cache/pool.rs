@@ -6,6 +6,9 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::config::ModuleShape;
 use crate::protocol::{ExpertKey, ExpertSet, LayerKey, Module, Residency, SlotId, Tick};
 
+/// Up to so many victims are found in one pass that keeps the farthest so far.
+const FEW: usize = 16;
+
 /// Experts of a checked request, as indices, and how many of them are not resident.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
@@ -27,6 +30,8 @@ struct Cell {
     /// Position in `residents`.
     position: u32,
     pins: u32,
+    /// Position of its layer among the sparse layers: spares a division where every resident is looked at.
+    rank: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,7 +90,15 @@ impl Pool {
             layer_numbers: shape.layers.clone(),
             experts: u32::from(shape.experts),
             expert_bytes: shape.expert_bytes,
-            cells: vec![Cell::default(); shape.layers.len() * usize::from(shape.experts)],
+            cells: (0..shape.layers.len() as u32)
+                .flat_map(|rank| {
+                    let cell = Cell {
+                        rank,
+                        ..Cell::default()
+                    };
+                    std::iter::repeat_n(cell, usize::from(shape.experts))
+                })
+                .collect(),
             layers: vec![layer; shape.layers.len()],
             residents: Vec::new(),
             pinned: 0,
@@ -223,7 +236,7 @@ impl Pool {
     pub fn used(&mut self, index: u32, uses: u32, tokens: u32) {
         let tokens = tokens.max(1);
         let clock = self.layers[self.now].clock;
-        let before = self.frequency(index);
+        let before = self.frequency(&self.cells[index as usize]);
         let fresh = 1.0 - self.decay_of(u64::from(tokens));
         let cell = &mut self.cells[index as usize];
         cell.last_lease = self.lease;
@@ -233,12 +246,13 @@ impl Pool {
     }
 
     /// Frequency of use as of now: the average decays with every token that the layer runs.
-    fn frequency(&self, index: u32) -> f64 {
-        let cell = &self.cells[index as usize];
-        let clock = self.layers[(index / self.experts) as usize].clock;
+    #[inline]
+    fn frequency(&self, cell: &Cell) -> f64 {
+        let clock = self.layers[cell.rank as usize].clock;
         cell.frequency * self.decay_of(clock - cell.clock)
     }
 
+    #[inline]
     fn decay_of(&self, tokens: u64) -> f64 {
         usize::try_from(tokens)
             .ok()
@@ -252,14 +266,16 @@ impl Pool {
 
     /// How far away the next use is expected, in layer steps: to the layer's next turn, and a whole token more for
     /// every time that it is expected to be passed over.
-    fn distance(&self, index: u32) -> f64 {
+    #[inline]
+    fn distance(&self, cell: &Cell) -> f64 {
         let n = self.layers.len();
-        let rank = (index / self.experts) as usize;
-        let to_layer = match (rank + n - self.now) % n {
-            0 => n,
-            steps => steps,
+        let rank = cell.rank as usize;
+        let to_layer = if rank > self.now {
+            rank - self.now
+        } else {
+            rank + n - self.now
         };
-        let p = self.frequency(index).max(1e-12);
+        let p = self.frequency(cell).max(1e-12);
         to_layer as f64 + n as f64 * (1.0 / p - 1.0)
     }
 
@@ -273,19 +289,21 @@ impl Pool {
         }
         let mut victims = std::mem::take(&mut self.victims);
         victims.clear();
-        let unpinned = self
-            .residents
-            .iter()
-            .filter(|index| self.cells[**index as usize].pins == 0);
-        match self.half_life {
-            Some(_) => victims.extend(unpinned.map(|index| (self.distance(*index), *index))),
-            None => victims.extend(
-                unpinned.map(|index| (-(self.cells[*index as usize].last_lease as f64), *index)),
-            ),
+        for index in &self.residents {
+            let cell = &self.cells[*index as usize];
+            if cell.pins > 0 {
+                continue;
+            }
+            let far = match self.half_life {
+                Some(_) => self.distance(cell),
+                None => -(cell.last_lease as f64),
+            };
+            if count > FEW {
+                victims.push((far, *index));
+            } else {
+                keep_farthest((far, *index), count, &mut victims);
+            }
         }
-        let farther = |a: &(f64, u32), b: &(f64, u32)| -> Ordering {
-            b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
-        };
         if count < victims.len() {
             victims.select_nth_unstable_by(count - 1, farther);
             victims.truncate(count);
@@ -417,4 +435,23 @@ impl Pool {
             }
         }
     }
+}
+
+/// The farthest first; of equals the lowest index first.
+fn farther(a: &(f64, u32), b: &(f64, u32)) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// Adds a candidate to the `count` farthest so far, which are in order, if it belongs there.
+#[inline]
+fn keep_farthest(candidate: (f64, u32), count: usize, kept: &mut Vec<(f64, u32)>) {
+    if kept.len() == count {
+        let nearer = |last: &(f64, u32)| candidate.0 < last.0 || farther(&candidate, last).is_gt();
+        if kept.last().is_some_and(nearer) {
+            return;
+        }
+        kept.pop();
+    }
+    let at = kept.partition_point(|other| farther(other, &candidate).is_lt());
+    kept.insert(at, candidate);
 }

@@ -67,6 +67,8 @@ pub struct Router {
     beta: f32,
     focus_weight: f32,
     trust: Arc<LayerTrust>,
+    /// 1/√(1 + visits) of every expert in `trust`.
+    novelty: Vec<f32>,
     scratch: Scratch,
 }
 
@@ -102,6 +104,7 @@ impl Router {
             beta: 0.0,
             focus_weight: 0.0,
             trust: Arc::new(LayerTrust::prior(shape.experts)),
+            novelty: vec![1.0; usize::from(shape.experts)],
             scratch: Scratch::default(),
         }
     }
@@ -137,6 +140,11 @@ impl Router {
         self.lambda = directive.lambda;
         self.beta = directive.beta;
         self.focus_weight = directive.focus_weight;
+        if self.policy != RoutingPolicy::Exact && !Arc::ptr_eq(&self.trust, &trust) {
+            let novelty = |visits: &f32| 1.0 / libm::sqrtf(1.0 + visits.max(0.0));
+            self.novelty.clear();
+            self.novelty.extend(trust.visits.iter().map(novelty));
+        }
         self.trust = trust;
         Ok(())
     }
@@ -227,14 +235,13 @@ impl Router {
             .map_or(&[][..], Vec::as_slice);
         let experts = z
             .iter()
-            .zip(&self.trust.visits)
+            .zip(&self.novelty)
             .zip(&self.trust.trust)
             .zip(affinity);
-        let novelty = |visits: f32| 1.0 / libm::sqrtf(1.0 + visits.max(0.0));
         if self.policy == RoutingPolicy::Sage {
-            scores.extend(experts.map(|(((z, visits), trust), affinity)| {
+            scores.extend(experts.map(|(((z, novelty), trust), affinity)| {
                 0.5 * z
-                    + 0.2 * route.surprise_t * novelty(*visits)
+                    + 0.2 * route.surprise_t * novelty
                     + 0.2 * route.reward * trust
                     + 0.1 * self.focus_weight * affinity
             }));
@@ -251,13 +258,13 @@ impl Router {
         scores.extend(
             experts
                 .enumerate()
-                .map(|(expert, (((z, visits), trust), affinity))| {
+                .map(|(expert, (((z, novelty), trust), affinity))| {
                     let resident = if route.resident.contains(expert as u16) {
                         lambda_t
                     } else {
                         0.0
                     };
-                    let salient = route.surprise_t * novelty(*visits)
+                    let salient = route.surprise_t * novelty
                         + route.reward * (2.0 * trust - 1.0)
                         + self.focus_weight * (2.0 * affinity - 1.0);
                     let bias = resident + self.beta * salient / 3.0;
@@ -293,25 +300,29 @@ impl Router {
                 fits(cap, *expert, resident, self.expert_bytes, true);
             }
         }
-        let wanted = if cap.is_some() {
-            experts
-        } else {
-            self.k + sacred
-        };
-        top_into(&scratch.scores, wanted.min(experts), &mut scratch.order);
-        for expert in &scratch.order {
-            if scratch.admitted.len() == self.k {
+        // With the sacred among them, the first `k + sacred` decide unless the cap keeps some of them out.
+        let likely = (self.k + sacred).min(experts);
+        let mut looked_at = 0;
+        for wanted in [likely, experts] {
+            if scratch.admitted.len() == self.k || looked_at == wanted {
                 break;
             }
-            if scratch.admitted[..sacred].contains(expert) {
-                continue;
+            top_into(&scratch.scores, wanted, &mut scratch.order);
+            for expert in &scratch.order[looked_at..] {
+                if scratch.admitted.len() == self.k {
+                    break;
+                }
+                if scratch.admitted[..sacred].contains(expert) {
+                    continue;
+                }
+                if cap
+                    .as_mut()
+                    .is_none_or(|cap| fits(cap, *expert, resident, self.expert_bytes, false))
+                {
+                    scratch.admitted.push(*expert);
+                }
             }
-            if cap
-                .as_mut()
-                .is_none_or(|cap| fits(cap, *expert, resident, self.expert_bytes, false))
-            {
-                scratch.admitted.push(*expert);
-            }
+            looked_at = wanted;
         }
     }
 

@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_default_file_states_the_defaults() {
-        let text = include_str!("../../config/default.toml");
+        let text = include_str!("../../../config/default.toml");
         let file: File = toml::from_str(text).unwrap();
         assert_eq!(file.mind, MindConfig::default());
         // Not merely absent: every key that a user may set is written down.
