@@ -198,7 +198,7 @@ impl Default for Transitions {
             overwhelming_steps: 2,
             threat_atp_min: 30.0,
             threat_rearm_ticks: 30,
-            threat_units_max: 64.0,
+            threat_units_max: 192.0,
             threat_atp_exit: 25.0,
             threat_calm_drive: 0.8,
             threat_calm_ticks: 3,

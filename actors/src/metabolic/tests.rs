@@ -166,7 +166,7 @@ fn the_rows_of_crisis() {
                 load: 1.0,
                 ..urgent
             },
-            60
+            100
         ),
         (State::Wake, Cause::ThreatSpent)
     );

@@ -92,7 +92,7 @@ proptest! {
                 if before == State::Threat {
                     spent += compute + io;
                 }
-                prop_assert!(spent <= 64.0 + 1e-6, "{}", spent);
+                prop_assert!(spent <= crate::config::Transitions::default().threat_units_max + 1e-6, "{}", spent);
                 if directives.transition.is_some_and(|change| change.to == State::Threat) {
                     spent = 0.0;
                 }
