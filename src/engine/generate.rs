@@ -48,6 +48,8 @@ pub struct Generation {
     pub decode_tokens_per_second: f64,
     /// Share of routed experts that were resident, decode only.
     pub decode_hit_rate: f64,
+    /// Misses whose expert had been read ahead, decode only: no hit in any decision, and nothing to wait for.
+    pub decode_waits_avoided: u64,
     /// Logical bytes missed per decoded token.
     pub decode_bytes_per_token: f64,
     /// Time the engine waited for reads, per decoded token.
@@ -195,6 +197,7 @@ fn summary(
         prefill_tokens_per_second: request.tokens.len() as f64 / prefill.as_secs_f64(),
         decode_tokens_per_second: fed / decode.as_secs_f64(),
         decode_hit_rate: hits as f64 / (hits + misses).max(1) as f64,
+        decode_waits_avoided: after.0.waits_avoided - before.0.waits_avoided,
         decode_bytes_per_token: (after.0.miss_bytes - before.0.miss_bytes) as f64 / fed,
         stall_ms_per_token: (after.1 - before.1).as_secs_f64() * 1e3 / fed,
         state: orientation.directives.state,

@@ -203,6 +203,8 @@ pub struct Summary {
     pub peak_rss_bytes: u64,
     /// Logical bytes of all misses.
     pub bytes_read: u64,
+    /// Misses whose expert had been read ahead.
+    pub waits_avoided: u64,
     /// Mean loss of all text read, nats a token.
     pub mean_loss: Option<f64>,
     /// States that were entered.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sage_actors::protocol::{SensorReading, State};
+use sage_actors::protocol::{SensorReading, State, Tick};
 
 use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
 use crate::engine::EngineError;
@@ -72,7 +72,9 @@ pub async fn run(
             entered.push(core.state());
         }
     }
-    Ok(judge(scenario, core, &answered, &entered, sink))
+    let summary = core.summary().await?;
+    let tick = core.engine().tick();
+    Ok(judge(scenario, summary, tick, &answered, &entered, sink))
 }
 
 fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
@@ -112,13 +114,12 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
 
 fn judge(
     scenario: &Scenario,
-    core: &CoreLoop,
+    mut summary: Summary,
+    tick: Tick,
     answered: &[(Answer, &str)],
     entered: &[State],
     sink: &mut dyn FnMut(Event),
 ) -> Summary {
-    let mut summary = core.summary();
-    let tick = core.engine().tick();
     let mut verdicts: Vec<(String, bool)> = answered
         .iter()
         .map(|(answer, expected)| {

@@ -66,7 +66,7 @@ impl Account {
         sums.miss_bytes += forward.miss_bytes;
     }
 
-    pub(super) fn summary(&self, engine: &Engine) -> Summary {
+    pub(super) fn summary(&self, engine: &Engine, waits_avoided: u64) -> Summary {
         let mut states = self.states.clone();
         if let Some((state, since)) = self.current {
             states.entry(state).or_default().ticks += engine.tick() - since;
@@ -90,6 +90,7 @@ impl Account {
             limit_bytes: engine.plan.limit_bytes,
             peak_rss_bytes: resident_set().1,
             bytes_read: states.values().map(|sums| sums.miss_bytes).sum(),
+            waits_avoided,
             mean_loss: mean(
                 states.values().map(|sums| sums.loss).sum(),
                 states.values().map(|sums| sums.losses).sum(),

@@ -346,8 +346,12 @@ impl CoreLoop {
     }
 
     /// What the run took so far; expectations are the scenario's to add.
-    pub fn summary(&self) -> Summary {
-        self.account.summary(&self.engine)
+    ///
+    /// # Errors
+    /// When the cache's actor failed.
+    pub async fn summary(&self) -> Result<Summary, EngineError> {
+        let stats = self.engine.mind.cache_stats().await?;
+        Ok(self.account.summary(&self.engine, stats.waits_avoided))
     }
 
     /// Ends the actors.

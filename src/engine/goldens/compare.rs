@@ -173,6 +173,20 @@ impl<'a> Comparison<'a> {
                     .filter(|(at, found)| expected.get(base + **at) != Some(found))
                     .count();
             }
+            if let Some((_, deltas)) = self.golden.floats("thinker.rope_delta")? {
+                // What decoding adds to the length of the cache.
+                let next = Positions::text(columns.len(), 1).axes[0][0];
+                let (found, expected) = (next - columns.len() as f32, deltas.get(row));
+                self.note_integers(
+                    "thinker.rope_delta",
+                    usize::from(expected != Some(&found)),
+                    || {
+                        format!(
+                            "thinker.rope_delta: row {row}: found {found}, expected {expected:?}"
+                        )
+                    },
+                );
+            }
             self.note_integers("thinker.position_ids", differing, || {
                 format!("thinker.position_ids: row {row}: {differing} positions differ")
             });
