@@ -105,7 +105,10 @@ fn the_priced_mode_reports_what_it_took() {
 
 #[test]
 fn wrong_requests_say_what_is_wrong_and_end_with_2() {
-    let cases: [(&[&str], &str); 8] = [
+    let settings = Path::new(env!("CARGO_TARGET_TMPDIR")).join("settings.toml");
+    let settings = settings.to_str().expect("a path");
+    std::fs::write(settings, "[mind]\nwindow_expert = 3").expect("written");
+    let cases: [(&[&str], &str); 9] = [
         (
             &["generate", "no-such-model", "--prompt", "x"],
             "no-such-model",
@@ -157,6 +160,17 @@ fn wrong_requests_say_what_is_wrong_and_end_with_2() {
                 "sage",
             ],
             "--exact",
+        ),
+        (
+            &[
+                "generate",
+                "models/tiny",
+                "--prompt",
+                "x",
+                "--config",
+                settings,
+            ],
+            "window_expert",
         ),
         (&["run", "no-such-scenario.toml"], "no-such-scenario.toml"),
         (
@@ -248,4 +262,27 @@ fn a_damaged_expert_is_refused_at_load() {
         "{message}"
     );
     assert_eq!(sage(&["extract", "--verify", path]).status.code(), Some(1));
+}
+
+#[test]
+fn settings_change_what_they_name() {
+    let settings = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lru.toml");
+    std::fs::write(&settings, "[mind]\neviction = \"lru\"\nrouting = \"sage\"").expect("written");
+    let settings = settings.to_str().expect("a path");
+    let report = json(&sage(
+        &[&QUESTION[..], &["--config", settings, "--json"]].concat(),
+    ));
+    assert_eq!(report["mode"]["eviction"], "lru");
+    assert_eq!(report["mode"]["routing"], "sage");
+    let report = json(&sage(
+        &[
+            &QUESTION[..],
+            &["--config", settings, "--routing", "salient", "--json"],
+        ]
+        .concat(),
+    ));
+    assert_eq!(
+        report["mode"]["routing"], "salient",
+        "the command line wins"
+    );
 }

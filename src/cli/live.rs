@@ -1,16 +1,23 @@
 //! What a run looks like: one compact view on a terminal, plain lines in a pipe, JSON for programs.
 
+use std::time::Duration;
+
 use sage_actors::protocol::{State, Tick};
 
 use super::{CliError, Printer, human_bytes};
 use crate::events::{CacheEvent, Event, EventKind, Observed, SalienceEvent};
 use indicatif::ProgressBar;
 
+/// A step is shown for so many ticks' time at most.
+const MOST_TICKS_SHOWN: u32 = 16;
+
 /// Shows events as they come.
 pub struct View<'a> {
     printer: &'a Printer,
     /// The line that is drawn again at every tick; only on a terminal.
     status: Option<ProgressBar>,
+    /// How long a tick is shown; the run itself knows nothing of it.
+    pace: Duration,
     tick: Tick,
     state: State,
     cause: String,
@@ -18,22 +25,26 @@ pub struct View<'a> {
     salience: Option<SalienceEvent>,
     /// The step of the current tick, once it has worked.
     worked: Option<CacheEvent>,
+    /// The last step that worked.
+    last: Option<CacheEvent>,
     heard: String,
     answer: String,
 }
 
 impl<'a> View<'a> {
-    /// A view for this printer.
-    pub fn new(printer: &'a Printer) -> Self {
+    /// A view for this printer; on a terminal a tick is shown for `pace`.
+    pub fn new(printer: &'a Printer, pace: Duration) -> Self {
         Self {
             printer,
             status: printer.live(),
+            pace,
             tick: 0,
             state: State::Wake,
             cause: String::new(),
             k: 0,
             salience: None,
             worked: None,
+            last: None,
             heard: String::new(),
             answer: String::new(),
         }
@@ -49,6 +60,7 @@ impl<'a> View<'a> {
         }
         if event.tick != self.tick {
             self.flush()?;
+            self.show_for(event.tick - self.tick);
             self.tick = event.tick;
         }
         match &event.kind {
@@ -61,7 +73,7 @@ impl<'a> View<'a> {
             }
             EventKind::Salience(salience) => self.salience = Some(*salience),
             EventKind::Directive { k, .. } => self.k = *k,
-            EventKind::Cache(cache) => self.worked = Some(*cache),
+            EventKind::Cache(cache) => (self.worked, self.last) = (Some(*cache), Some(*cache)),
             EventKind::Denied { mass, experts } => {
                 self.heard.push_str(&format!(
                     " [denied {experts} choices, router mass {mass:.2}]"
@@ -102,6 +114,16 @@ impl<'a> View<'a> {
         }
     }
 
+    fn show_for(&self, ticks: Tick) {
+        if self.status.is_some() {
+            // A chunk spans many ticks, but there is only one thing to see.
+            let shown = u32::try_from(ticks)
+                .unwrap_or(u32::MAX)
+                .min(MOST_TICKS_SHOWN);
+            std::thread::sleep(self.pace * shown);
+        }
+    }
+
     /// The line of a tick that worked; ticks that idle have none.
     fn flush(&mut self) -> Result<(), CliError> {
         let heard = std::mem::take(&mut self.heard);
@@ -126,7 +148,7 @@ impl<'a> View<'a> {
 
     fn draw(&self) {
         let Some(status) = &self.status else { return };
-        let Some(cache) = &self.worked else { return };
+        let Some(cache) = &self.last else { return };
         let cause = if self.cause.is_empty() {
             String::new()
         } else {
@@ -137,7 +159,12 @@ impl<'a> View<'a> {
         } else {
             format!("\n      {}", self.answer)
         };
-        status.set_message(format!("{}{cause}{}{answer}", self.step(cache), self.heard));
+        let heard = if self.worked.is_none() {
+            " (idle)"
+        } else {
+            &self.heard
+        };
+        status.set_message(format!("{}{cause}{heard}{answer}", self.step(cache)));
         status.tick();
     }
 

@@ -1,10 +1,13 @@
 //! Opening a model to run it: the options that every running command shares, and the line that says which mode runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use sage_actors::MindError;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+
+use serde::Deserialize;
 
 use super::{CliError, Printer, Size, human_bytes};
 use crate::engine::goldens::EXACT;
@@ -24,9 +27,27 @@ pub struct RunningArgs {
     /// Which expert makes room [default: horizon]
     #[arg(long, value_enum)]
     pub eviction: Option<Eviction>,
+    /// Settings that differ from config/default.toml, as TOML
+    #[arg(long)]
+    pub config: Option<PathBuf>,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
+}
+
+/// A file of settings: everything that it leaves out keeps its default.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    mind: MindConfig,
+}
+
+impl Settings {
+    fn read(path: &Path) -> Result<Self, CliError> {
+        let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        let parsed = read.and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()));
+        parsed.map_err(|problem| CliError::request(format!("{}: {problem}", path.display())))
+    }
 }
 
 /// Routing policies by name.
@@ -52,26 +73,31 @@ pub enum Eviction {
 impl RunningArgs {
     /// The mind that the options ask for; `exact` holds it to the reference.
     pub fn mind(&self, exact: bool) -> Result<MindConfig, CliError> {
-        let routing = match (exact, self.routing) {
+        let settings = match &self.config {
+            Some(path) => Settings::read(path)?,
+            None => Settings::default(),
+        };
+        let mut mind = settings.mind;
+        match (exact, self.routing) {
             (true, Some(Routing::Sage | Routing::Salient)) => {
                 return Err(CliError::request(
                     "--exact routes exactly: leave --routing out, or --exact",
                 ));
             }
-            (true, _) | (false, Some(Routing::Exact)) => RoutingPolicy::Exact,
-            (false, Some(Routing::Sage)) => RoutingPolicy::Sage,
-            (false, Some(Routing::Salient) | None) => RoutingPolicy::Salient,
-        };
-        let eviction = match self.eviction {
-            Some(Eviction::Lru) => EvictionPolicy::Lru,
-            Some(Eviction::Horizon) | None => EvictionPolicy::default(),
-        };
-        Ok(MindConfig {
-            routing,
-            eviction,
-            hold: exact.then_some(EXACT),
-            ..MindConfig::default()
-        })
+            (true, _) | (false, Some(Routing::Exact)) => mind.routing = RoutingPolicy::Exact,
+            (false, Some(Routing::Sage)) => mind.routing = RoutingPolicy::Sage,
+            (false, Some(Routing::Salient)) => mind.routing = RoutingPolicy::Salient,
+            (false, None) => {}
+        }
+        match self.eviction {
+            Some(Eviction::Lru) => mind.eviction = EvictionPolicy::Lru,
+            Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
+            None => {}
+        }
+        if exact {
+            mind.hold = Some(EXACT);
+        }
+        Ok(mind)
     }
 
     /// The limit; `otherwise` where the command line has none.
@@ -171,6 +197,7 @@ impl From<EngineError> for CliError {
         match error {
             EngineError::Store(error) => error.into(),
             EngineError::Load(crate::model::load::LoadError::Source(error)) => error.into(),
+            EngineError::Mind(error @ MindError::Config(_)) => CliError::Request(error.into()),
             error if error.is_request() => CliError::Request(error.into()),
             error => CliError::Failed(error.into()),
         }

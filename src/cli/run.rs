@@ -1,6 +1,7 @@
 //! `sage run`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -32,6 +33,9 @@ pub struct RunArgs {
     /// Checkpoint or store [default: the model in the repository]
     #[arg(long)]
     model: Option<PathBuf>,
+    /// Milliseconds that a tick is shown on a terminal; the run itself does not depend on it
+    #[arg(long, default_value_t = 10)]
+    pace: u16,
     #[command(flatten)]
     running: RunningArgs,
     /// Report every event as one JSON object a line
@@ -70,7 +74,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let engine = opening::engine(source, options, printer).await?;
         let mode = opening::mode(&engine, &mind)?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
-        let mut view = View::new(printer);
+        let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
         let mut trouble = None;
         let mut sink = |event: Event| {
             if trouble.is_none() {
