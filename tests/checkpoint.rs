@@ -314,7 +314,7 @@ fn a_hostile_index_is_refused_by_name() {
     );
     check(
         text.replace("thinker.lm_head.weight", "thinker.other.weight"),
-        "thinker.lm_head.weight",
+        "thinker.other.weight",
     );
     check(
         text.replacen(

@@ -245,44 +245,103 @@ fn a_damaged_expert_is_refused_at_load() {
         text(&sage(&[&QUESTION[..], &["--exact"]].concat()).stdout)
     );
 
-    for expert in std::fs::read_dir(store.join("experts"))
-        .expect("experts")
-        .flatten()
-    {
-        let mut bytes = std::fs::read(expert.path()).expect("an expert");
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        std::fs::write(expert.path(), bytes).expect("written");
+    for (file, at) in [
+        ("routers/thinker_router_layer_01.safetensors", 100),
+        ("tokenizer.json", 5000),
+    ] {
+        flip(&store.join(file), |_| at);
+        let output = sage(&ask);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{file} byte {at}: {message}");
+        let name = file.rsplit('/').next().unwrap_or(file);
+        assert!(message.contains(name), "{message}");
+        flip(&store.join(file), |_| at);
     }
-    let output = sage(&ask);
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(
-        message.contains("CRC-32") && message.contains("thinker expert"),
-        "{message}"
-    );
-    assert_eq!(sage(&["extract", "--verify", path]).status.code(), Some(1));
+    // Padding of the header, then data: whichever expert is asked for first is refused.
+    for (at, expected) in [(Some(2000), "header is damaged"), (None, "CRC-32")] {
+        let experts = || {
+            std::fs::read_dir(store.join("experts"))
+                .expect("experts")
+                .flatten()
+        };
+        experts().for_each(|expert| flip(&expert.path(), |len| at.unwrap_or(len - 1)));
+        let output = sage(&ask);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(
+            message.contains(expected) && message.contains("thinker expert"),
+            "{message}"
+        );
+        assert_eq!(sage(&["extract", "--verify", path]).status.code(), Some(1));
+        experts().for_each(|expert| flip(&expert.path(), |len| at.unwrap_or(len - 1)));
+    }
+    assert!(sage(&ask).status.success(), "all is as it was");
 }
 
+/// Flips a bit of one byte of a file; twice is none.
+fn flip(path: &Path, at: impl FnOnce(usize) -> usize) {
+    let mut bytes = std::fs::read(path).expect("a file");
+    let at = at(bytes.len());
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).expect("written");
+}
+
+/// What the index leaves out is missing: named, refused, and recorded where that is allowed.
 #[test]
-fn settings_change_what_they_name() {
-    let settings = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lru.toml");
-    std::fs::write(&settings, "[mind]\neviction = \"lru\"\nrouting = \"sage\"").expect("written");
-    let settings = settings.to_str().expect("a path");
-    let report = json(&sage(
-        &[&QUESTION[..], &["--config", settings, "--json"]].concat(),
-    ));
-    assert_eq!(report["mode"]["eviction"], "lru");
-    assert_eq!(report["mode"]["routing"], "sage");
-    let report = json(&sage(
-        &[
-            &QUESTION[..],
-            &["--config", settings, "--routing", "salient", "--json"],
-        ]
-        .concat(),
-    ));
+fn a_tensor_that_the_index_lacks_is_missing() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("index-lacks");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for entry in std::fs::read_dir("tests/fixtures/tiny-thinker")
+        .expect("files")
+        .flatten()
+    {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("a copy");
+        }
+    }
+    let tensor = "thinker.model.layers.1.mlp.experts.3.up_proj.weight";
+    let path = folder.join("model.safetensors.index.json");
+    let mut index: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("an index")).expect("JSON");
+    index["weight_map"]
+        .as_object_mut()
+        .expect("a map")
+        .remove(tensor)
+        .expect("the tensor");
+    std::fs::write(&path, index.to_string()).expect("written");
+    let folder = folder.to_str().expect("a path");
+
+    let inspected = sage(&["inspect", folder, "--json"]);
+    assert_eq!(inspected.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&inspected.stdout).expect("JSON");
+    assert_eq!(report["missing"], serde_json::json!([tensor]));
+
+    let store = format!("{folder}-store");
+    let _ = std::fs::remove_dir_all(&store);
+    let refused = sage(&["extract", folder, "--out", &store]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused.stderr).contains(tensor),
+        "{}",
+        text(&refused.stderr)
+    );
+    assert!(
+        sage(&["extract", folder, "--out", &store, "--allow-missing"])
+            .status
+            .success()
+    );
+    let goldens = "tests/fixtures/tiny-thinker/goldens";
+    let verified = sage(&["verify", &store, "--goldens", goldens]);
+    let shown = text(&verified.stdout);
     assert_eq!(
-        report["mode"]["routing"], "salient",
-        "the command line wins"
+        verified.status.code(),
+        Some(1),
+        "{shown}{}",
+        text(&verified.stderr)
+    );
+    assert!(
+        shown.contains("expert 3") && shown.contains("layer 1"),
+        "{shown}"
     );
 }

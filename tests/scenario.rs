@@ -284,3 +284,41 @@ fn an_empty_battery_depletes_and_a_full_one_recovers() {
     );
     assert!(events.iter().any(|event| event["type"] == "answer"));
 }
+
+/// An alarm goes before a question that is being read; the question is then read again from its beginning.
+#[test]
+fn what_an_alarm_interrupts_is_still_answered_right() {
+    let path = changed("interrupted.toml", |mut table| {
+        let observations = observations(&mut table);
+        observations.retain(|entry| entry["kind"].as_str() != Some("text"));
+        let alarm = observations
+            .iter()
+            .position(|entry| entry["kind"].as_str() == Some("alarm"));
+        let mut alarm = observations.remove(alarm.expect("the alarm"));
+        let question = observations
+            .iter()
+            .position(|entry| entry["kind"].as_str() == Some("question"));
+        let question = question.expect("a question");
+        let asked = observations[question]["at"].as_integer().expect("a tick");
+        alarm
+            .as_table_mut()
+            .expect("a table")
+            .insert("at".into(), (asked + 1).into());
+        observations.insert(question + 1, alarm);
+        table.insert("chunk_tokens".into(), 8.into());
+        table.remove("expect");
+        table
+    });
+    let (output, events) = run(&path, &[]);
+    assert_eq!(output.status.code(), Some(0), "{:?}", failed(&events));
+    let answers: Vec<&str> = events
+        .iter()
+        .filter(|e| e["type"] == "answer")
+        .filter_map(|e| e["text"].as_str())
+        .collect();
+    assert_eq!(
+        answers[..2],
+        ["heater", "Milan"],
+        "the alarm is answered first"
+    );
+}

@@ -146,22 +146,19 @@ impl Checkpoint {
         let header = Header::read(&path)?;
         let shard = self.shards.len();
         for found in header.tensors {
-            let problem = |problem| {
-                Err(HeaderError::Tensor {
-                    path: path.clone(),
-                    tensor: found.name.clone(),
-                    problem,
-                })
-            };
-            if let Some(map) = weight_map
-                && map.get(&found.name).map(String::as_str) != Some(name)
-            {
-                return match map.get(&found.name) {
-                    Some(other) => {
-                        problem(format!("is here, but the index says it is in {other}"))?
+            match weight_map.map(|map| map.get(&found.name)) {
+                // What the index does not list is no part of the model; what the model lacks by that is reported
+                // as missing.
+                Some(None) => continue,
+                Some(Some(other)) if other != name => {
+                    return Err(HeaderError::Tensor {
+                        path,
+                        tensor: found.name,
+                        problem: format!("is here, but the index says it is in {other}"),
                     }
-                    None => problem("is not in the index".to_owned())?,
-                };
+                    .into());
+                }
+                Some(Some(_)) | None => {}
             }
             let info = TensorInfo {
                 name: found.name.clone(),

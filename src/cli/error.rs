@@ -28,10 +28,10 @@ impl From<Outcome> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The request is wrong: usage, a bad file, a limit below the floor; exit code 2.
-    #[error("{0:#}")]
+    #[error("{0}")]
     Request(anyhow::Error),
     /// The run failed; exit code 3.
-    #[error("{0:#}")]
+    #[error("{0}")]
     Failed(anyhow::Error),
     /// Whoever read the output has had enough, which is no failure; exit code 0.
     #[error("the reader of the output went away")]

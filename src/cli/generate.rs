@@ -12,6 +12,7 @@ use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
+use crate::engine::reading::stop_tokens;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{EngineError, EngineOptions, Limit};
@@ -96,7 +97,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     let mut mind = args.running.mind(args.exact)?;
     // One answer and then the process ends: nothing else will want the rest of the pool.
     mind.budgets.focus.expert_memory = 1.0;
-    let needed = tokens.len() + args.max_tokens;
+    let needed = tokens.len().saturating_add(args.max_tokens);
     let context_tokens = args.context.unwrap_or(needed);
     if context_tokens < needed {
         return Err(EngineError::ContextFull {
@@ -114,7 +115,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     let stop = if args.ignore_stop {
         Vec::new()
     } else {
-        vec![source.config().im_end_token_id]
+        stop_tokens(&*source).map_err(EngineError::from)?
     };
     let request = Request {
         tokens,

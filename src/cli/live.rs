@@ -69,7 +69,13 @@ impl<'a> View<'a> {
             EventKind::State { from, to, cause } => {
                 self.state = *to;
                 self.cause = name(cause);
-                self.line(&format!("{} → {} ({})", name(from), name(to), self.cause))?;
+                let felt = self.felt();
+                self.line(&format!(
+                    "{} → {} ({}) {felt}",
+                    name(from),
+                    name(to),
+                    self.cause
+                ))?;
             }
             EventKind::Salience(salience) => self.salience = Some(*salience),
             EventKind::Directive { k, .. } => self.k = *k,
@@ -168,13 +174,18 @@ impl<'a> View<'a> {
         status.tick();
     }
 
-    fn step(&self, cache: &CacheEvent) -> String {
-        let salience = self.salience.map_or(String::new(), |s| {
+    /// Energy, the five numbers of salience, and the drive.
+    fn felt(&self) -> String {
+        self.salience.map_or(String::new(), |s| {
             format!(
                 "atp {:>3.0} S{:.2} N{:.2} A{:.2} R{:.2} C{:.2} drive {:.2}",
                 s.atp, s.surprise, s.novelty, s.arousal, s.reward, s.conflict, s.drive
             )
-        });
+        })
+    }
+
+    fn step(&self, cache: &CacheEvent) -> String {
+        let salience = self.felt();
         format!(
             "{:>5} {:<9} {salience} k {:>2} experts {} in {}/{} hits {}/{} read {}",
             self.tick,

@@ -50,6 +50,9 @@ impl Settings {
     }
 }
 
+/// More threads than this are a slip of the pen.
+const MOST_THREADS: usize = 1024;
+
 /// Routing policies by name.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Routing {
@@ -115,8 +118,10 @@ impl RunningArgs {
         let Some(threads) = self.threads else {
             return Ok(());
         };
-        if threads == 0 {
-            return Err(CliError::request("--threads is 0; expected at least 1"));
+        if !(1..=MOST_THREADS).contains(&threads) {
+            return Err(CliError::request(format!(
+                "--threads is {threads}; expected 1 to {MOST_THREADS}"
+            )));
         }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer};
 use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
-use crate::engine::{EngineOptions, Limit};
+use crate::engine::{EngineError, EngineOptions, Limit};
 
 const EXAMPLES: &str = "Examples:
   sage verify CHECKPOINT --goldens CHECKPOINT/goldens
@@ -71,7 +71,14 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let bar = printer.steps("goldens", cases.len() as u64);
         let mut report = Report::default();
         for case in &cases {
-            let result = goldens::run(&mut engine, case).await?;
+            let result = match goldens::run(&mut engine, case).await {
+                // A case that cannot be run to its end has failed; the others may still pass.
+                Err(VerifyError::Case(error)) => CaseReport::failed(case, error.to_string()),
+                Err(VerifyError::Engine(error)) if !matches!(error, EngineError::Mind(_)) => {
+                    CaseReport::failed(case, error.to_string())
+                }
+                result => result?,
+            };
             *match result.status {
                 Status::Pass => &mut report.passed,
                 Status::Fail => &mut report.failed,

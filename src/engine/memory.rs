@@ -41,6 +41,8 @@ pub struct Floor {
     pub resident_weights_bytes: u64,
     /// Keys and values of the declared context.
     pub kv_bytes: u64,
+    /// What the mind remembers: episodes, trust, and the routers' views of it.
+    pub mind_bytes: u64,
     /// Activations of a prefill chunk.
     pub workspace_bytes: u64,
     /// Buffers of the reading thread.
@@ -55,6 +57,7 @@ impl Floor {
         self.base_bytes
             + self.resident_weights_bytes
             + self.kv_bytes
+            + self.mind_bytes
             + self.workspace_bytes
             + self.read_buffer_bytes
             + self.window_bytes
@@ -62,10 +65,11 @@ impl Floor {
 
     fn breakdown(&self) -> String {
         format!(
-            "process {}, resident weights {}, key-value cache {}, activations {}, read buffers {}, one lease window {}",
+            "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}",
             mib(self.base_bytes),
             mib(self.resident_weights_bytes),
             mib(self.kv_bytes),
+            mib(self.mind_bytes),
             mib(self.workspace_bytes),
             mib(self.read_buffer_bytes),
             mib(self.window_bytes)
@@ -136,6 +140,7 @@ impl MemoryPlan {
             base_bytes: (demand.base_bytes + SLACK_BYTES).next_multiple_of(BASE_STEP_BYTES),
             resident_weights_bytes: demand.resident_weights_bytes,
             kv_bytes: KvCache::bytes(config.num_hidden_layers, kv_row, demand.context_tokens),
+            mind_bytes: mind_bytes(config, sparse),
             workspace_bytes: workspace_bytes(config, demand.chunk_tokens, demand.context_tokens),
             // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
             read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
@@ -147,7 +152,10 @@ impl MemoryPlan {
             Limit::Percent(percent) => {
                 Some(((floor.total() + all_experts_bytes) as f64 * percent / 100.0) as u64)
             }
-            Limit::Slots(slots) => Some(floor.total() + slots * demand.slot_bytes),
+            Limit::Slots(slots) => {
+                let pool = slots.saturating_mul(demand.slot_bytes);
+                Some(floor.total().saturating_add(pool))
+            }
         };
         // Without a limit every state's share, however small, must have room for every expert.
         let pool_bytes = match limit_bytes {
@@ -170,6 +178,14 @@ impl MemoryPlan {
             all_experts_bytes,
         })
     }
+}
+
+/// The mind's ring of 512 episodes (a hidden state each), and its records of every expert with their views.
+fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
+    const EPISODES: usize = 512;
+    const RECORD_BYTES: usize = 256;
+    let records = sparse_layers * config.num_experts * RECORD_BYTES;
+    (EPISODES * config.hidden_size * size_of::<f32>() + records) as u64
 }
 
 /// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.

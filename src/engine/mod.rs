@@ -62,13 +62,23 @@ pub enum EngineError {
     },
     /// More tokens than the declared context.
     #[error(
-        "{needed} tokens do not fit into the declared context of {capacity}: shorten the prompt or declare more with --context"
+        "{needed} tokens do not fit into the declared context of {capacity}: shorten the text, or declare a longer context"
     )]
     ContextFull {
         /// Tokens that there would be.
         needed: usize,
         /// Tokens that fit.
         capacity: usize,
+    },
+    /// More context than the model was made for.
+    #[error(
+        "a context of {context_tokens} tokens is beyond the model's {max_position_embeddings}: declare less, or ask for a shorter answer"
+    )]
+    ContextTooLong {
+        /// Declared.
+        context_tokens: usize,
+        /// Of config.json.
+        max_position_embeddings: usize,
     },
     /// Nothing to answer.
     #[error("the prompt is empty: there is nothing to answer")]

@@ -44,6 +44,12 @@ pub async fn open(
 ) -> Result<Engine, EngineError> {
     let (base_bytes, _) = resident_set();
     let config = source.config().thinker.text.clone();
+    if options.context_tokens > config.max_position_embeddings {
+        return Err(EngineError::ContextTooLong {
+            context_tokens: options.context_tokens,
+            max_position_embeddings: config.max_position_embeddings,
+        });
+    }
     let (expert, resident_weights_bytes) = Thinker::sizes(&*source)?;
     let slot_bytes = round_up_to_page(expert.bytes()) as u64;
     let window_experts = window_experts(&config, &options.mind);

@@ -5,9 +5,11 @@ use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome};
 use super::memory::LOGIT_ROWS;
 use super::orient::Orientation;
 use super::sampling::Sampling;
+use super::text::TextError;
 use super::{Engine, EngineError, Forward};
 use crate::kernels::pointwise::nll_and_entropy;
 use crate::model::KvCache;
+use crate::store::WeightSource;
 
 /// Tokens of a segment of the model's own words.
 pub const GENERATED_SEGMENT_TOKENS: usize = 32;
@@ -112,6 +114,12 @@ impl Reading {
             measure,
             last_row: Vec::new(),
         }
+    }
+
+    /// Forgets what was read.
+    pub fn begin_again(&mut self) {
+        self.done = 0;
+        self.segment.take();
     }
 
     /// Whether everything is read.
@@ -219,6 +227,32 @@ pub enum Ended {
     Depletion,
     /// The user interrupted.
     Interrupted,
+}
+
+/// Tokens that end an answer: the configuration's `im_end_token_id` and the end tokens of generation_config.json.
+///
+/// # Errors
+/// When generation_config.json is damaged.
+pub fn stop_tokens(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
+    let mut stop = vec![source.config().im_end_token_id];
+    let Some(path) = source.file("generation_config.json") else {
+        return Ok(stop);
+    };
+    let parsed = std::fs::read(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
+    let parsed: serde_json::Value = parsed.map_err(|reason| TextError::File { path, reason })?;
+    let ends = match &parsed["eos_token_id"] {
+        serde_json::Value::Array(ends) => ends.clone(),
+        end => vec![end.clone()],
+    };
+    stop.extend(
+        ends.iter()
+            .filter_map(|end| u32::try_from(end.as_u64()?).ok()),
+    );
+    stop.sort_unstable();
+    stop.dedup();
+    Ok(stop)
 }
 
 /// An answer on its way.

@@ -219,8 +219,8 @@ impl Scenario {
     fn check(&self, path: &Path) -> Result<(), ScenarioError> {
         for (name, sensor) in &self.sensors {
             let what = || format!("sensors.{name}");
-            if sensor.resolution.is_nan() || sensor.resolution <= 0.0 {
-                return Err(value(path, what(), "`resolution` must be above 0"));
+            if !sensor.resolution.is_finite() || sensor.resolution <= 0.0 {
+                return Err(value(path, what(), "`resolution` must be a number above 0"));
             }
             if sensor
                 .range
@@ -259,6 +259,13 @@ impl Scenario {
                     "is earlier than the entry before it: keep them in order of time",
                 ));
             }
+            if entry.at > self.ticks {
+                return Err(value(
+                    path,
+                    what(),
+                    "is later than the last of the scenario's `ticks`",
+                ));
+            }
             before = entry.at;
         }
         for expectation in &self.expect {
@@ -269,6 +276,9 @@ impl Scenario {
                     "is no state; expected wake, focus, rest, dream, threat, depletion or crisis";
                 return Err(value(path, format!("expect: `{name}`"), problem));
             }
+        }
+        if self.answer_tokens == 0 {
+            return Err(value(path, "answer_tokens".into(), "must be at least 1"));
         }
         if self.chunk_tokens == 0 || self.context_tokens < 2 {
             return Err(value(

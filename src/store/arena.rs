@@ -6,6 +6,7 @@
 //! runs on.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -319,7 +320,16 @@ fn read_until_closed(shared: &Shared) {
             .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
         drop(state);
         let started = Instant::now();
-        let outcome = read_with_retry(shared, key, reusable);
+        let read = AssertUnwindSafe(|| read_with_retry(shared, key, reusable));
+        let outcome = catch_unwind(read).unwrap_or_else(|_| {
+            // Whoever waits must hear of it.
+            Err(ReadError {
+                key,
+                component: component_name(key),
+                reason: "the reader panicked: this is a fault of the program, please report it"
+                    .into(),
+            })
+        });
         state = lock(shared);
         state.telemetry.read_time += started.elapsed();
         if let Ok(memory) = &outcome {

@@ -38,16 +38,9 @@ impl DirectReader {
     }
 
     fn record(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
-        let component = match key.layer.module {
-            Module::Thinker => Component::Thinker,
-            Module::Talker => Component::Talker,
-        };
+        let (component, layer, expert) = place(key);
         self.source
-            .expert(
-                component,
-                usize::from(key.layer.layer),
-                usize::from(key.expert),
-            )
+            .expert(component, layer, expert)
             .map_err(|error| failed(key, error.to_string()))
     }
 
@@ -104,6 +97,10 @@ impl RecordReader for DirectReader {
     }
 
     fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
+        let (component, layer, expert) = place(key);
+        self.source
+            .check_expert(component, layer, expert)
+            .map_err(|error| failed(key, error.to_string()))?;
         let record = self.record(key)?;
         let len = record.len_bytes;
         if memory.len() < len || record.segments.iter().any(|s| s.at + s.len_bytes > len) {
@@ -136,6 +133,19 @@ impl RecordReader for DirectReader {
             None => Ok(()),
         }
     }
+}
+
+/// The expert's component, layer and number in the checkpoint.
+fn place(key: ExpertKey) -> (Component, usize, usize) {
+    let component = match key.layer.module {
+        Module::Thinker => Component::Thinker,
+        Module::Talker => Component::Talker,
+    };
+    (
+        component,
+        usize::from(key.layer.layer),
+        usize::from(key.expert),
+    )
 }
 
 fn failed(key: ExpertKey, reason: String) -> ReadError {

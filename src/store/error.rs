@@ -165,6 +165,15 @@ pub enum StoreError {
         /// Checksum in the manifest.
         expected: u32,
     },
+    /// The header of a record is damaged.
+    #[error(
+        "{}: its header is damaged; find every damaged file with `sage extract --verify`, delete it \
+         and extract again", path.display()
+    )]
+    CorruptHeader {
+        /// The file.
+        path: PathBuf,
+    },
     /// The buffer of the caller does not fit the tensor.
     #[error("tensor `{tensor}` has {bytes} bytes; the buffer has {buffer}")]
     BufferSize {

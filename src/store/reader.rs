@@ -1,10 +1,10 @@
 //! An opened store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::manifest::{MANIFEST, Manifest};
 use super::record::{Record, RecordKind, RecordTensor};
@@ -22,6 +22,8 @@ pub struct Store {
     /// Tensor name to record file and place in that record.
     tensors: BTreeMap<String, (String, usize)>,
     paths: HashMap<(Component, usize, usize), Arc<Path>>,
+    /// Records whose header was found sound.
+    sound: Mutex<BTreeSet<String>>,
 }
 
 impl Store {
@@ -64,6 +66,7 @@ impl Store {
             manifest,
             tensors,
             paths,
+            sound: Mutex::default(),
         })
     }
 
@@ -80,6 +83,40 @@ impl Store {
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// That the files beside the weights (`tokenizer.json`, …) are the ones that were extracted.
+    ///
+    /// # Errors
+    /// Names the file that is not.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        for file in &self.manifest.files {
+            let path = self.folder.join(&file.file);
+            let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+            if file.blake3 != blake3::hash(&bytes).to_hex().as_str() {
+                let problem = "is not the file that was extracted; extract again".to_owned();
+                return Err(StoreError::Manifest { path, problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// That everything before the data of a record is as it was written; looked at once a process.
+    fn check_header(&self, record: &Record) -> Result<(), StoreError> {
+        let mut sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        if sound.contains(&record.file) {
+            return Ok(());
+        }
+        let path = self.folder.join(&record.file);
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let mut header = vec![0; record.offset as usize];
+        file.read_exact_at(&mut header, 0)
+            .map_err(StoreError::io("read", &path))?;
+        if record.header_blake3 != blake3::hash(&header).to_hex().as_str() {
+            return Err(StoreError::CorruptHeader { path });
+        }
+        sound.insert(record.file.clone());
+        Ok(())
     }
 
     fn find(&self, name: &str) -> Result<(&Record, &RecordTensor), StoreError> {
@@ -197,6 +234,7 @@ impl WeightSource for Store {
                 buffer,
             });
         }
+        self.check_header(record)?;
         let path = self.folder.join(&record.file);
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         file.read_exact_at(buffer, tensor.offset)
@@ -260,6 +298,18 @@ impl WeightSource for Store {
             }],
             crc32: Some(record.crc32),
         })
+    }
+
+    fn check_expert(
+        &self,
+        component: Component,
+        layer: usize,
+        expert: usize,
+    ) -> Result<(), StoreError> {
+        let path = self.paths.get(&(component, layer, expert));
+        let name = path.and_then(|path| path.strip_prefix(&self.folder).ok()?.to_str());
+        let record = name.and_then(|name| self.manifest.records.get(name));
+        record.map_or(Ok(()), |record| self.check_header(record))
     }
 
     fn file(&self, name: &str) -> Option<PathBuf> {

@@ -89,6 +89,19 @@ pub trait WeightSource: Send + Sync {
         expert: usize,
     ) -> Result<ExpertRecord, StoreError>;
 
+    /// That what surrounds an expert's record on disk is sound; a checkpoint has nothing to compare with.
+    ///
+    /// # Errors
+    /// Names the damaged file.
+    fn check_expert(
+        &self,
+        _component: Component,
+        _layer: usize,
+        _expert: usize,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// A file beside the weights (`tokenizer.json`, …), if it is there.
     fn file(&self, name: &str) -> Option<PathBuf>;
 
@@ -103,7 +116,11 @@ pub trait WeightSource: Send + Sync {
 pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, StoreError> {
     let path = path.as_ref();
     match recognise(path)? {
-        ModelKind::Store => Ok(Box::new(Store::open(path)?)),
+        ModelKind::Store => {
+            let store = Store::open(path)?;
+            store.check_files()?;
+            Ok(Box::new(store))
+        }
         ModelKind::Checkpoint => Ok(Box::new(Checkpoint::open(path)?)),
     }
 }

@@ -67,6 +67,13 @@ impl Job {
         matches!(self.stage, Stage::Answering(..))
     }
 
+    /// Forgets what was read: the cache holds another context now.
+    pub(super) fn begin_again(&mut self) {
+        if let Stage::Reading(reading) = &mut self.stage {
+            reading.begin_again();
+        }
+    }
+
     /// Texts of one source share a context; every request has its own.
     pub(super) fn context_name(&self) -> String {
         match self.want {

@@ -13,7 +13,7 @@ use sage_actors::protocol::{Origin, SensorReading, State};
 
 use super::generate::SETTLE_TICKS;
 use super::orient::{Arrivals, Orientation};
-use super::reading::{Ended, SegmentBuilder};
+use super::reading::{Ended, SegmentBuilder, stop_tokens};
 use super::sampling::Sampling;
 use super::text::{Message, Text};
 use super::{Engine, EngineError};
@@ -77,6 +77,7 @@ pub struct CoreLoop {
     engine: Engine,
     text: Text,
     sampling: Sampling,
+    stop: Vec<u32>,
     answer_tokens: usize,
     kv: KvCache,
     /// Whose context the cache holds.
@@ -102,11 +103,13 @@ impl CoreLoop {
         answer_tokens: usize,
     ) -> Result<Self, EngineError> {
         let kv = engine.new_sequence()?;
+        let stop = stop_tokens(&*engine.source)?;
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
         Ok(Self {
             engine,
             text,
             sampling,
+            stop,
             answer_tokens,
             kv,
             context: None,
@@ -271,13 +274,6 @@ impl CoreLoop {
     fn report_orientation(&mut self, orientation: &Orientation, sink: &mut dyn FnMut(Event)) {
         let tick = orientation.tick;
         let mut emit = |kind| sink(Event { tick, kind });
-        if let Some(change) = orientation.directives.transition {
-            emit(EventKind::State {
-                from: change.from,
-                to: change.to,
-                cause: change.cause,
-            });
-        }
         let salience = orientation.report.salience;
         emit(EventKind::Salience(SalienceEvent {
             surprise: salience.surprise,
@@ -288,6 +284,13 @@ impl CoreLoop {
             drive: orientation.directives.drive,
             atp: orientation.directives.energy.atp,
         }));
+        if let Some(change) = orientation.directives.transition {
+            emit(EventKind::State {
+                from: change.from,
+                to: change.to,
+                cause: change.cause,
+            });
+        }
         let directive = orientation.directive;
         let same = |before: &Orientation| {
             let before = before.directive;

@@ -49,7 +49,7 @@ impl CoreLoop {
                     return Ok(Some(Ended::Stop));
                 }
                 let logits = reading.logits(&mut self.engine);
-                let stop = vec![self.engine.source.config().im_end_token_id];
+                let stop = self.stop.clone();
                 job.stage = Stage::Answering(
                     Answering::new(logits, self.sampling, stop, self.answer_tokens),
                     Stream::default(),
@@ -82,11 +82,15 @@ impl CoreLoop {
         }
     }
 
-    /// The cache must hold the job's own context, or the beginning of one.
-    fn prepare_context(&mut self, job: &Job, orientation: &Orientation) {
+    /// The cache must hold the job's own context, or nothing: a reading that was interrupted by something more
+    /// urgent begins again.
+    fn prepare_context(&mut self, job: &mut Job, orientation: &Orientation) {
         let name = job.context_name();
         let chunk = job.next_tokens(self.engine.step_tokens(orientation));
         let same = self.context.as_deref() == Some(name.as_str());
+        if !same {
+            job.begin_again();
+        }
         if !same || self.kv.len() + chunk > self.kv.capacity() {
             self.kv.truncate(0);
         }

@@ -62,6 +62,19 @@ pub struct CaseReport {
     pub tensors: Vec<TensorReport>,
 }
 
+impl CaseReport {
+    /// A case that could not be run to its end.
+    pub fn failed(case: &Case, why: String) -> Self {
+        Self {
+            name: case.name.clone(),
+            status: Status::Fail,
+            reason: None,
+            first_difference: Some(why),
+            tensors: Vec::new(),
+        }
+    }
+}
+
 /// Budgets of a run that must equal the reference: the trained k, all memory, no bias, no cap.
 pub const EXACT: StateBudget = StateBudget {
     f: 1.0,
