@@ -108,12 +108,7 @@ fn text_goldens_pass_from_the_checkpoint() {
 
 #[test]
 fn text_goldens_pass_from_the_store() {
-    for name in [
-        "tiny-thinker",
-        "edge-bf16",
-        "edge-tied",
-        "edge-dense-layers",
-    ] {
+    for name in CHECKPOINTS {
         let folder = fixture(name);
         let store = tempfile::tempdir().expect("a folder");
         let checkpoint = sage::checkpoint::Checkpoint::open(&folder).expect("a checkpoint");
@@ -134,25 +129,27 @@ fn text_goldens_pass_from_the_store() {
 /// Memory changes speed, never a number: not with room for a window and nothing more, not in other chunks.
 #[test]
 fn text_goldens_pass_under_the_least_limit_and_in_any_chunk() {
-    let folder = fixture("tiny-thinker");
-    let reference = verify(&folder, &folder.join("goldens"), Limit::None, 128);
-    for (limit, chunk_tokens) in [
-        (Limit::Slots(0), 128),
-        (Limit::Slots(5), 7),
-        (Limit::Slots(40), 1),
-    ] {
-        let reports = verify(&folder, &folder.join("goldens"), limit, chunk_tokens);
-        assert_equal("tiny-thinker", &reports);
-        for (report, reference) in reports.iter().zip(&reference) {
-            for (tensor, reference) in report.tensors.iter().zip(&reference.tensors) {
-                assert_eq!(
-                    tensor.max_abs_error.to_bits(),
-                    reference.max_abs_error.to_bits(),
-                    "{}/{} differs under {limit:?} in chunks of {chunk_tokens}",
-                    report.name,
-                    tensor.name
-                );
-            }
+    for name in CHECKPOINTS {
+        let folder = fixture(name);
+        let reference = verify(&folder, &folder.join("goldens"), Limit::None, 128);
+        for (limit, chunk_tokens) in [
+            (Limit::Slots(0), 128),
+            (Limit::Slots(5), 7),
+            (Limit::Slots(40), 1),
+        ] {
+            let reports = verify(&folder, &folder.join("goldens"), limit, chunk_tokens);
+            assert_equal(name, &reports);
+            let tensors = |reports: &[CaseReport]| -> Vec<(String, u64)> {
+                let tensors = reports.iter().flat_map(|report| &report.tensors);
+                tensors
+                    .map(|t| (t.name.clone(), t.max_abs_error.to_bits()))
+                    .collect()
+            };
+            assert_eq!(
+                tensors(&reports),
+                tensors(&reference),
+                "{name} differs under {limit:?} in chunks of {chunk_tokens}"
+            );
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::memory::resident_set;
 use crate::engine::reading::stop_tokens;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::{Message, Stream, Text};
-use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::engine::{EngineError, EngineOptions};
 use crate::events::Mode;
 
 const EXAMPLES: &str = "Examples:
@@ -107,7 +107,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         .into());
     }
     let options = EngineOptions {
-        limit: args.running.limit(Limit::None),
+        limit: args.running.limit(None),
         context_tokens,
         chunk_tokens: 128,
         mind: mind.clone(),

@@ -103,10 +103,10 @@ impl RunningArgs {
         Ok(mind)
     }
 
-    /// The limit; `otherwise` where the command line has none.
-    pub fn limit(&self, otherwise: Limit) -> Limit {
-        match self.limit {
-            None => otherwise,
+    /// The limit: the command line's, else `scripted`, else none.
+    pub fn limit(&self, scripted: Option<Size>) -> Limit {
+        match self.limit.or(scripted) {
+            None => Limit::None,
             Some(Size::Bytes(bytes)) => Limit::Bytes(bytes),
             Some(Size::Percent(percent)) => Limit::Percent(percent),
             Some(Size::Slots(slots)) => Limit::Slots(slots),

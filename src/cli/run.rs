@@ -12,7 +12,7 @@ use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
 
@@ -60,12 +60,8 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
             CliError::request(format!("{}: limit: {error}", args.scenario.display()))
         })?),
     };
-    let limit = RunningArgs {
-        limit: args.running.limit.or(scripted),
-        ..RunningArgs::default()
-    };
     let options = EngineOptions {
-        limit: limit.limit(Limit::None),
+        limit: args.running.limit(scripted),
         context_tokens: script.context_tokens,
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),

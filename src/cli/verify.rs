@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer};
 use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
-use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::engine::{EngineError, EngineOptions};
 
 const EXAMPLES: &str = "Examples:
   sage verify CHECKPOINT --goldens CHECKPOINT/goldens
@@ -52,7 +52,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let source = opening::source(&args.model)?;
     let mind = args.running.mind(true)?;
     let options = EngineOptions {
-        limit: args.running.limit(Limit::None),
+        limit: args.running.limit(None),
         context_tokens: cases
             .iter()
             .map(|case| case.context_tokens)

@@ -127,19 +127,9 @@ impl Reading {
         self.done == self.tokens.len()
     }
 
-    /// Tokens in all.
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
     /// Tokens that are not yet read.
     pub fn left(&self) -> usize {
         self.tokens.len() - self.done
-    }
-
-    /// Whether there is nothing to read.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
     }
 
     /// Reads the next chunk.

@@ -71,12 +71,6 @@ struct State {
 /// What reading cost, by the wall clock. Telemetry: no decision reads it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ArenaTelemetry {
-    /// Experts read.
-    pub reads: u64,
-    /// Bytes asked of the disk.
-    pub read_bytes: u64,
-    /// Time the reading thread spent in reads.
-    pub read_time: Duration,
     /// Time that `wait` blocked the caller.
     pub stall_time: Duration,
 }
@@ -319,7 +313,6 @@ fn read_until_closed(shared: &Shared) {
             .ok()
             .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
         drop(state);
-        let started = Instant::now();
         let read = AssertUnwindSafe(|| read_with_retry(shared, key, reusable));
         let outcome = catch_unwind(read).unwrap_or_else(|_| {
             // Whoever waits must hear of it.
@@ -331,11 +324,6 @@ fn read_until_closed(shared: &Shared) {
             })
         });
         state = lock(shared);
-        state.telemetry.read_time += started.elapsed();
-        if let Ok(memory) = &outcome {
-            state.telemetry.reads += 1;
-            state.telemetry.read_bytes += memory.len() as u64;
-        }
         if current_key(&state, slot, generation).is_some() {
             state.slots[slot.0 as usize].contents = match outcome {
                 Ok(memory) => Contents::Ready(Arc::new(memory)),

@@ -274,8 +274,6 @@ pub struct MindConfig {
     /// Stay in Focus with exactly these budgets: no transition, every step allowed, no answer ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<StateBudget>,
-    /// Seed of every random number that a policy may draw.
-    pub seed: u64,
 }
 
 impl Default for MindConfig {
@@ -291,7 +289,6 @@ impl Default for MindConfig {
             transitions: Transitions::default(),
             energy: EnergyConfig::default(),
             hold: None,
-            seed: 0,
         }
     }
 }

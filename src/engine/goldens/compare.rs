@@ -98,8 +98,20 @@ impl<'a> Comparison<'a> {
         match kept {
             Some(kept) => {
                 let normed = pick(&kept);
-                self.all("thinker.final_norm", row, &normed, MODULE_TOLERANCE)?;
-                self.all("thinker.logits", row, &logits(&normed), LOGITS_TOLERANCE)
+                self.all(
+                    "thinker.final_norm",
+                    row,
+                    kept.len(),
+                    &normed,
+                    MODULE_TOLERANCE,
+                )?;
+                self.all(
+                    "thinker.logits",
+                    row,
+                    kept.len(),
+                    &logits(&normed),
+                    LOGITS_TOLERANCE,
+                )
             }
             None => {
                 self.rows("thinker.final_norm", row, found)?;
@@ -206,6 +218,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// A tensor `[rows, width, cols]`, or with rows and width in one: the columns of this row that hold a token.
     fn unpadded(
         &mut self,
         name: &str,
@@ -213,23 +226,9 @@ impl<'a> Comparison<'a> {
         found: &[f32],
         tolerance: f64,
     ) -> Result<(), CaseError> {
-        let Some((shape, values)) = self.golden.floats(name)? else {
-            return Ok(());
-        };
-        let cols = shape.last().copied().unwrap_or(1);
         let base = row * self.inputs.width;
-        let expected: Vec<f32> = self
-            .inputs
-            .positions(row)
-            .flat_map(|at| {
-                values
-                    .get((base + at) * cols..(base + at + 1) * cols)
-                    .unwrap_or_default()
-                    .iter()
-                    .copied()
-            })
-            .collect();
-        self.floats(name, row, cols, found, &expected, tolerance)
+        let at = self.inputs.positions(row).map(|at| base + at).collect();
+        self.at(name, row, at, found, tolerance)
     }
 
     /// A tensor `[rows, n, cols]` whose n are all to be compared.
@@ -237,6 +236,25 @@ impl<'a> Comparison<'a> {
         &mut self,
         name: &str,
         row: usize,
+        n: usize,
+        found: &[f32],
+        tolerance: f64,
+    ) -> Result<(), CaseError> {
+        self.at(
+            name,
+            row,
+            (row * n..(row + 1) * n).collect(),
+            found,
+            tolerance,
+        )
+    }
+
+    /// The golden's vectors `at` against what was found.
+    fn at(
+        &mut self,
+        name: &str,
+        row: usize,
+        at: Vec<usize>,
         found: &[f32],
         tolerance: f64,
     ) -> Result<(), CaseError> {
@@ -244,10 +262,8 @@ impl<'a> Comparison<'a> {
             return Ok(());
         };
         let cols = shape.last().copied().unwrap_or(1);
-        let expected = values
-            .get(row * found.len()..(row + 1) * found.len())
-            .unwrap_or_default()
-            .to_vec();
+        let vector = |at: usize| values.get(at * cols..(at + 1) * cols).unwrap_or_default();
+        let expected: Vec<f32> = at.into_iter().flat_map(vector).copied().collect();
         self.floats(name, row, cols, found, &expected, tolerance)
     }
 
