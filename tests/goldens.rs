@@ -61,6 +61,7 @@ fn verify_routed(
             context_tokens,
             chunk_tokens,
             mind,
+            degrade: false,
         };
         let mut engine = open(source, options, |_, _| ()).await.expect("an engine");
         let mut reports = Vec::new();

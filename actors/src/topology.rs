@@ -128,9 +128,14 @@ impl Mind {
             .modules
             .iter()
             .flat_map(|shape| {
+                let config = &config;
                 shape
                     .keys()
-                    .map(move |key| (key, Router::new(shape, config.routing)))
+                    .map(move |key| {
+                        let absent = config.absent.iter().filter(|absent| absent.layer == key);
+                        let router = Router::new(shape, config.routing);
+                        (key, router.without(absent.map(|absent| absent.expert)))
+                    })
             })
             .map(|(key, router)| (key, spawn(LayerRouter(router))))
             .collect();

@@ -111,6 +111,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         context_tokens,
         chunk_tokens: 128,
         mind: mind.clone(),
+        degrade: args.running.degrade,
     };
     let stop = if args.ignore_stop {
         Vec::new()

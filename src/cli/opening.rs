@@ -27,6 +27,9 @@ pub struct RunningArgs {
     /// Which expert makes room [default: horizon]
     #[arg(long, value_enum)]
     pub eviction: Option<Eviction>,
+    /// Run a store that lacks experts (`sage extract --experts`): what the router loses is counted as denied
+    #[arg(long)]
+    pub degrade: bool,
     /// Settings that differ from config/default.toml, as TOML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -81,6 +84,11 @@ impl RunningArgs {
             None => Settings::default(),
         };
         let mut mind = settings.mind;
+        if self.degrade && (exact || matches!(self.routing, Some(Routing::Exact))) {
+            return Err(CliError::request(
+                "exact routing does without no expert: leave --degrade out, or the exactness",
+            ));
+        }
         match (exact, self.routing) {
             (true, Some(Routing::Sage | Routing::Salient)) => {
                 return Err(CliError::request(
@@ -185,8 +193,14 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
     } else {
         ("priced", "priced: experts as the state's budgets admit")
     };
+    let absent = engine.absent.len();
+    let degraded = match absent {
+        0 => String::new(),
+        _ => format!("; degraded: {absent} experts are not in this store"),
+    };
     Ok(Mode {
-        text: format!("{what}; {memory}; routing {routing}; eviction {eviction}"),
+        text: format!("{what}; {memory}; routing {routing}; eviction {eviction}{degraded}"),
+        absent_experts: absent,
         mode: name,
         routing,
         eviction,

@@ -65,6 +65,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         context_tokens: script.context_tokens,
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),
+        degrade: args.running.degrade,
     };
     let summary = opening::runtime()?.block_on(async {
         let engine = opening::engine(source, options, printer).await?;

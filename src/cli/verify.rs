@@ -61,6 +61,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
             .max(1),
         chunk_tokens: usize::from(args.chunk),
         mind: mind.clone(),
+        degrade: args.running.degrade,
     };
     let report = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;

@@ -15,7 +15,7 @@ pub mod reading;
 pub mod sampling;
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sage_actors::Mind;
@@ -96,6 +96,12 @@ pub enum EngineError {
         "the metabolic controller gave the thinker no directive: this is a fault of the program, please report it"
     )]
     NoDirective,
+    /// A partial store that lacks a whole layer of experts.
+    #[error("the store has no expert of thinker layer {layer}: extract at least one of each layer")]
+    NoExpert {
+        /// Decoder layer.
+        layer: usize,
+    },
     /// The record of an expert does not have the model's shape.
     #[error(
         "the record of {component} expert {expert} of layer {layer} is too short for its shape: extract it again"
@@ -140,6 +146,8 @@ pub struct Engine {
     pub context_tokens: usize,
     /// Sparse layers of the thinker, in order.
     pub sparse_layers: Vec<LayerKey>,
+    /// Experts that the store lacks and the run does without.
+    pub absent: BTreeSet<ExpertKey>,
     tick: Tick,
     oriented_at: Tick,
     spent: Spent,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sage_actors::Mind;
 use sage_actors::config::{MindConfig, ModuleShape};
-use sage_actors::protocol::{LayerKey, Module, Spent, State};
+use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, State};
 
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
 use super::{Engine, EngineError};
@@ -13,7 +13,8 @@ use crate::checkpoint::config::TextConfig;
 use crate::kernels::memory::round_up_to_page;
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
-use crate::store::WeightSource;
+use crate::checkpoint::Component;
+use crate::store::{StoreError, WeightSource};
 use crate::store::arena::SlotArena;
 use crate::store::direct::DirectReader;
 
@@ -26,8 +27,10 @@ pub struct EngineOptions {
     pub context_tokens: usize,
     /// Tokens of a prefill chunk.
     pub chunk_tokens: usize,
-    /// Policies and budgets; its modules, pool and window are filled in here.
+    /// Policies and budgets; its modules, pool, window and absent experts are filled in here.
     pub mind: MindConfig,
+    /// Run a partial store: experts that it lacks are denied instead of being an error.
+    pub degrade: bool,
 }
 
 /// Experts of a lease window, unless a state uses more a token.
@@ -80,6 +83,11 @@ pub async fn open(
             layer: *layer,
         })
         .collect();
+    let absent = if options.degrade {
+        absent_experts(&*source, &config)?
+    } else {
+        Vec::new()
+    };
     let mind = MindConfig {
         modules: vec![ModuleShape {
             module: Module::Thinker,
@@ -91,6 +99,7 @@ pub async fn open(
         }],
         pool_bytes: plan.pool_bytes,
         window_experts: window_experts as u16,
+        absent: absent.clone(),
         ..options.mind
     };
     let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
@@ -104,12 +113,43 @@ pub async fn open(
         window_experts,
         context_tokens: options.context_tokens,
         sparse_layers,
+        absent: absent.into_iter().collect(),
         tick: 0,
         oriented_at: 0,
         spent: Spent::default(),
         levels: BTreeMap::new(),
         scratch: Scratch::default(),
     })
+}
+
+/// Experts of the thinker that the source does not have.
+fn absent_experts(
+    source: &dyn WeightSource,
+    config: &TextConfig,
+) -> Result<Vec<ExpertKey>, EngineError> {
+    let mut absent = Vec::new();
+    for layer in config.sparse_layers() {
+        let before = absent.len();
+        for expert in 0..config.num_experts {
+            match source.expert(Component::Thinker, layer, expert) {
+                Ok(_) => {}
+                Err(
+                    StoreError::ExpertMissing { .. } | StoreError::ExpertNotStored { .. },
+                ) => absent.push(ExpertKey {
+                    layer: LayerKey {
+                        module: Module::Thinker,
+                        layer: layer as u16,
+                    },
+                    expert: expert as u16,
+                }),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if absent.len() - before == config.num_experts {
+            return Err(EngineError::NoExpert { layer });
+        }
+    }
+    Ok(absent)
 }
 
 /// The window, never below what one token can use in any state.

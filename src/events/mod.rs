@@ -116,6 +116,8 @@ pub struct Mode {
     pub floor_bytes: u64,
     /// What is left for experts.
     pub pool_bytes: u64,
+    /// Experts that the store lacks and the run does without.
+    pub absent_experts: usize,
     /// The model's fingerprint.
     pub fingerprint: String,
 }

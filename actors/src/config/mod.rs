@@ -9,7 +9,7 @@ use std::ops::Index;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{LayerKey, Module, State};
+use crate::protocol::{ExpertKey, LayerKey, Module, State};
 pub use validate::ConfigError;
 
 /// The sparse part of one module, as its checkpoint declares it.
@@ -274,6 +274,10 @@ pub struct MindConfig {
     /// Stay in Focus with exactly these budgets: no transition, every step allowed, no answer ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<StateBudget>,
+    /// Experts that a partial store does not have: never chosen, and counted as denied where the router wanted them.
+    /// The exact policy knows no such exception. From the store.
+    #[serde(skip)]
+    pub absent: Vec<ExpertKey>,
 }
 
 impl Default for MindConfig {
@@ -289,6 +293,7 @@ impl Default for MindConfig {
             transitions: Transitions::default(),
             energy: EnergyConfig::default(),
             hold: None,
+            absent: Vec::new(),
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Router {
     trust: Arc<LayerTrust>,
     /// 1/√(1 + visits) of every expert in `trust`.
     novelty: Vec<f32>,
+    /// Never chosen, except by the exact policy.
+    absent: ExpertSet,
     scratch: Scratch,
 }
 
@@ -76,7 +78,12 @@ pub struct Router {
 struct Scratch {
     probabilities: Vec<f32>,
     scores: Vec<f32>,
+    /// The trained choice.
     exact: Vec<u16>,
+    /// The best logits of those that are there: the same, unless experts are absent.
+    best: Vec<u16>,
+    /// Logits with those of absent experts at −∞.
+    present: Vec<f32>,
     order: Vec<u16>,
     admitted: Vec<u16>,
     denied: Vec<f32>,
@@ -105,8 +112,18 @@ impl Router {
             focus_weight: 0.0,
             trust: Arc::new(LayerTrust::prior(shape.experts)),
             novelty: vec![1.0; usize::from(shape.experts)],
+            absent: ExpertSet::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// The same router for a store that lacks some experts: the others are chosen from, what is lost is denied.
+    #[must_use]
+    pub fn without(mut self, absent: impl IntoIterator<Item = u16>) -> Self {
+        absent
+            .into_iter()
+            .for_each(|expert| self.absent.insert(expert));
+        self
     }
 
     /// Takes over a directive and what the ledger believes of this layer.
@@ -219,6 +236,7 @@ impl Router {
             scratch.admitted.extend_from_slice(&scratch.exact);
         } else {
             self.score(z, route, &mut scratch.scores);
+            self.leave_out_absent(z, scratch);
             self.admit(z.len(), &route.resident, cap, scratch);
         }
         self.weigh(z, scratch, out);
@@ -274,6 +292,22 @@ impl Router {
         );
     }
 
+    /// The best of the experts that are there into `scratch.best`; absent ones rank last in the scores.
+    fn leave_out_absent(&self, z: &[f32], scratch: &mut Scratch) {
+        if self.absent.is_empty() {
+            scratch.best.clone_from(&scratch.exact);
+            return;
+        }
+        scratch.present.clear();
+        scratch.present.extend_from_slice(z);
+        for expert in (0..self.experts).filter(|expert| self.absent.contains(*expert)) {
+            scratch.present[usize::from(expert)] = f32::NEG_INFINITY;
+            scratch.scores[usize::from(expert)] = f32::NEG_INFINITY;
+        }
+        let present = z.len() - self.absent.len();
+        top_into(&scratch.present, self.k.min(present), &mut scratch.best);
+    }
+
     /// Fills `scratch.admitted` from the scores: first the sacred, then the best that the cap lets in.
     fn admit(
         &self,
@@ -282,7 +316,9 @@ impl Router {
         cap: &mut Option<Cap>,
         scratch: &mut Scratch,
     ) {
-        let sacred = sacred(self.k);
+        let present = experts - self.absent.len();
+        let k = self.k.min(present);
+        let sacred = sacred(k);
         match self.policy {
             // The formula itself has no sacred experts: without a cap its own order decides everything.
             RoutingPolicy::Sage => {
@@ -292,7 +328,7 @@ impl Router {
             RoutingPolicy::Exact | RoutingPolicy::Salient => {
                 scratch
                     .admitted
-                    .extend_from_slice(&scratch.exact[..sacred.min(scratch.exact.len())]);
+                    .extend_from_slice(&scratch.best[..sacred.min(scratch.best.len())]);
             }
         }
         for expert in &scratch.admitted {
@@ -301,15 +337,15 @@ impl Router {
             }
         }
         // With the sacred among them, the first `k + sacred` decide unless the cap keeps some of them out.
-        let likely = (self.k + sacred).min(experts);
+        let likely = (k + sacred).min(present);
         let mut looked_at = 0;
-        for wanted in [likely, experts] {
-            if scratch.admitted.len() == self.k || looked_at == wanted {
+        for wanted in [likely, present] {
+            if scratch.admitted.len() == k || looked_at == wanted {
                 break;
             }
             top_into(&scratch.scores, wanted, &mut scratch.order);
             for expert in &scratch.order[looked_at..] {
-                if scratch.admitted.len() == self.k {
+                if scratch.admitted.len() == k {
                     break;
                 }
                 if scratch.admitted[..sacred].contains(expert) {

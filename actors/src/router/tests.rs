@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::Module;
 
+mod absent;
+
 fn shape(experts: u16, k_trained: u16, norm_topk_prob: bool) -> ModuleShape {
     ModuleShape {
         module: Module::Thinker,
