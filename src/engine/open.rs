@@ -33,9 +33,6 @@ pub struct EngineOptions {
     pub degrade: bool,
 }
 
-/// Experts of a lease window, unless a state uses more a token.
-const WINDOW_EXPERTS: usize = 8;
-
 /// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
 ///
 /// # Errors
@@ -152,7 +149,7 @@ fn absent_experts(
     Ok(absent)
 }
 
-/// The window, never below what one token can use in any state.
+/// The window as configured, but never below what one token can use in any state.
 fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
     let factor = match &mind.hold {
         Some(budget) => budget.f,
@@ -162,7 +159,7 @@ fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
             .fold(0.0, f64::max),
     };
     let most = (factor * config.num_experts_per_tok as f64).round() as usize;
-    WINDOW_EXPERTS
+    usize::from(mind.window_experts)
         .max(most)
         .max(config.num_experts_per_tok)
         .min(config.num_experts.max(1))

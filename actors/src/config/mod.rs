@@ -3,6 +3,7 @@
 //! Everything has a default, and `config/default.toml` states the same defaults under `[mind]` with comments.
 //! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
 
+mod numbers;
 mod validate;
 
 use std::ops::Index;
@@ -10,6 +11,7 @@ use std::ops::Index;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ExpertKey, LayerKey, Module, State};
+pub use numbers::{Bound, Gap, Number};
 pub use validate::ConfigError;
 
 /// The sparse part of one module, as its checkpoint declares it.

@@ -1,7 +1,7 @@
 //! What a configuration must be for the actors to rely on it.
 
-use super::{EvictionPolicy, MindConfig, ModuleShape, StateBudget};
-use crate::protocol::{Module, State};
+use super::{MindConfig, ModuleShape};
+use crate::protocol::Module;
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,15 +56,6 @@ impl MindConfig {
             }
             self.validate_shape(shape)?;
         }
-        for state in State::ALL {
-            validate_budget(
-                &format!("budgets.{state:?}").to_lowercase(),
-                &self.budgets[state],
-            )?;
-        }
-        if let Some(hold) = &self.hold {
-            validate_budget("hold", hold)?;
-        }
         self.validate_numbers()
     }
 
@@ -100,118 +91,24 @@ impl MindConfig {
     }
 
     fn validate_numbers(&self) -> Result<(), ConfigError> {
-        if let EvictionPolicy::Horizon { half_life_tokens } = self.eviction {
-            check(
-                "eviction.horizon.half_life_tokens",
-                (0.1..=1e6).contains(&half_life_tokens),
-                "0.1..=1e6",
-            )?;
-        }
-        let energy = &self.energy;
-        check(
-            "speculation_share",
-            (0.0..1.0).contains(&self.speculation_share),
-            "in [0, 1)",
-        )?;
-        check(
-            "energy.capacity_units",
-            positive(energy.capacity_units),
-            "above 0",
-        )?;
-        check(
-            "energy.refill_units_per_tick",
-            positive(energy.refill_units_per_tick),
-            "above 0",
-        )?;
-        check(
-            "energy.drive_rate",
-            energy.drive_rate > 0.0 && energy.drive_rate <= 1.0,
-            "in (0, 1]",
-        )?;
-        let weights = energy
-            .drive_weights
+        let numbers = self.numbers();
+        let wrong = numbers
             .iter()
-            .chain([&energy.drive_reward_weight]);
-        check(
-            "energy.drive_weights",
-            weights.into_iter().all(|w| unit32(*w)),
-            "in [0, 1]",
-        )?;
-        let t = &self.transitions;
-        check(
-            "transitions.threat_units_max",
-            positive(t.threat_units_max),
-            "above 0",
-        )?;
-        check(
-            "transitions.depletion_atp_exit",
-            t.depletion_atp_exit > t.depletion_atp,
-            "above depletion_atp",
-        )?;
-        check(
-            "transitions.wake_focus_atp",
-            t.wake_focus_atp > t.focus_wake_atp,
-            "above focus_wake_atp",
-        )?;
-        check(
-            "transitions.wake_focus_drive",
-            t.wake_focus_drive > t.focus_wake_drive,
-            "above focus_wake_drive",
-        )?;
-        check(
-            "transitions.rest_wake_atp",
-            t.rest_wake_atp > t.wake_rest_atp,
-            "above wake_rest_atp",
-        )?;
-        check(
-            "transitions.rest_wake_drive",
-            t.rest_wake_drive > t.wake_rest_drive,
-            "above wake_rest_drive",
-        )
+            .find(|number| !number.bound.admits(number.value));
+        if let Some(number) = wrong {
+            return Err(ConfigError::Range {
+                key: number.key.clone(),
+                rule: number.bound.rule(),
+            });
+        }
+        match self.gaps().iter().find(|gap| !gap.kept) {
+            Some(gap) => Err(ConfigError::Range {
+                key: gap.above.to_owned(),
+                rule: gap.rule,
+            }),
+            None => Ok(()),
+        }
     }
-}
-
-fn validate_budget(key: &str, budget: &StateBudget) -> Result<(), ConfigError> {
-    check(&format!("{key}.f"), positive(budget.f), "above 0")?;
-    check(
-        &format!("{key}.expert_memory"),
-        (0.0..=1.0).contains(&budget.expert_memory),
-        "in [0, 1]",
-    )?;
-    check(
-        &format!("{key}.miss_bytes_per_token"),
-        (0.0..=1e6).contains(&budget.miss_bytes_per_token),
-        "0 or above",
-    )?;
-    let biases = [
-        budget.residency_bias,
-        budget.salience_bias,
-        budget.focus_weight,
-    ];
-    check(
-        &format!("{key}: biases"),
-        biases.into_iter().all(unit32),
-        "in [0, 1]",
-    )
-}
-
-fn check(key: &str, ok: bool, rule: &'static str) -> Result<(), ConfigError> {
-    if ok {
-        Ok(())
-    } else {
-        Err(ConfigError::Range {
-            key: key.to_owned(),
-            rule,
-        })
-    }
-}
-
-fn positive(value: f64) -> bool {
-    value.is_finite() && value > 0.0
-}
-
-fn unit32(value: f32) -> bool {
-    (0.0..=1.0).contains(&value)
 }
 
 #[cfg(test)]
@@ -264,5 +161,90 @@ mod tests {
                 k_trained: 2
             })
         );
+    }
+
+    fn with(change: impl FnOnce(&mut MindConfig)) -> Result<(), ConfigError> {
+        let mut config = MindConfig {
+            modules: vec![ModuleShape {
+                module: Module::Thinker,
+                layers: vec![0],
+                experts: 4,
+                k_trained: 2,
+                norm_topk_prob: true,
+                expert_bytes: 10,
+            }],
+            ..Default::default()
+        };
+        change(&mut config);
+        config.validate()
+    }
+
+    #[test]
+    fn a_number_out_of_its_bounds_is_named_by_its_key() {
+        let named = |result: Result<(), ConfigError>| match result {
+            Err(ConfigError::Range { key, .. }) => key,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            named(with(|c| c.budgets.rest.salience_bias = 1.5)),
+            "budgets.rest.salience_bias"
+        );
+        assert_eq!(
+            named(with(|c| c.transitions.depletion_atp = f64::NAN)),
+            "transitions.depletion_atp"
+        );
+        assert_eq!(
+            named(with(|c| c.transitions.overwhelming_steps = 0)),
+            "transitions.overwhelming_steps"
+        );
+        assert_eq!(
+            named(with(|c| c.energy.drive_weights[2] = -0.1)),
+            "energy.drive_weights"
+        );
+        assert_eq!(
+            named(with(|c| c.hold = Some(crate::config::StateBudget {
+                f: 0.0,
+                ..c.budgets.focus
+            }))),
+            "hold.f"
+        );
+        assert_eq!(
+            named(with(|c| c.transitions.wake_focus_drive = 0.5)),
+            "transitions.wake_focus_drive"
+        );
+    }
+
+    /// Each number of the configuration has a bound: a new one cannot be forgotten.
+    #[test]
+    fn every_number_has_a_bound() {
+        fn keys(at: &str, value: &toml::Value, all: &mut std::collections::BTreeSet<String>) {
+            match value {
+                toml::Value::Table(table) => {
+                    for (key, value) in table {
+                        let at = if at.is_empty() {
+                            key.clone()
+                        } else {
+                            format!("{at}.{key}")
+                        };
+                        keys(&at, value, all);
+                    }
+                }
+                toml::Value::Array(items) => items.iter().for_each(|item| keys(at, item, all)),
+                toml::Value::Integer(_) | toml::Value::Float(_) => {
+                    all.insert(at.to_owned());
+                }
+                _ => {}
+            }
+        }
+        let config = MindConfig {
+            hold: Some(MindConfig::default().budgets.focus),
+            ..Default::default()
+        };
+        let mut all = std::collections::BTreeSet::new();
+        keys("", &toml::Value::try_from(&config).unwrap(), &mut all);
+        // Found at start, not set.
+        assert!(all.remove("pool_bytes"));
+        let bounded = config.numbers().into_iter().map(|number| number.key);
+        assert_eq!(bounded.collect::<std::collections::BTreeSet<_>>(), all);
     }
 }
