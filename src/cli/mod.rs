@@ -1,5 +1,6 @@
 //! The command line: arguments, one file a command, and the [`Printer`] that decides what goes where.
 
+mod config;
 mod error;
 mod extract;
 mod generate;
@@ -9,7 +10,6 @@ mod live;
 mod opening;
 mod printer;
 mod run;
-mod size;
 mod synth;
 mod verify;
 
@@ -17,9 +17,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use crate::input::{Size, SizeError};
 pub use error::{CliError, Outcome};
 pub use printer::{Printer, Table, human_bytes};
-pub use size::{Size, SizeError};
 
 #[derive(Parser)]
 #[command(
@@ -46,6 +46,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Play a scenario
     Run(run::RunArgs),
+    /// Show every setting, its value and where it comes from
+    Config(config::ConfigArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
         Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
+        Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match result {

@@ -7,13 +7,30 @@ use clap::{Args, ValueEnum};
 use sage_actors::MindError;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 
-use serde::Deserialize;
-
 use super::{CliError, Printer, Size, human_bytes};
 use crate::engine::goldens::EXACT;
 use crate::engine::{Engine, EngineError, EngineOptions, Limit, open};
 use crate::events::Mode;
+use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
+
+/// Options of every command that has settings.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    /// Settings that differ from config/default.toml, as TOML; `sage config` shows what comes of them
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting, such as mind.budgets.wake.f=0.75; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl SettingsArgs {
+    /// The settings of all layers.
+    pub fn load(&self) -> Result<Settings, CliError> {
+        Ok(Sources::of_process(self.config.clone(), self.set.clone()).load()?)
+    }
+}
 
 /// Options of every command that runs a model.
 #[derive(Args, Debug, Default)]
@@ -30,27 +47,11 @@ pub struct RunningArgs {
     /// Run a store that lacks experts (`sage extract --experts`): what the router loses is counted as denied
     #[arg(long)]
     pub degrade: bool,
-    /// Settings that differ from config/default.toml, as TOML
-    #[arg(long)]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
-}
-
-/// A file of settings: everything that it leaves out keeps its default.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    mind: MindConfig,
-}
-
-impl Settings {
-    fn read(path: &Path) -> Result<Self, CliError> {
-        let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        let parsed = read.and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()));
-        parsed.map_err(|problem| CliError::request(format!("{}: {problem}", path.display())))
-    }
 }
 
 /// More threads than this are a slip of the pen.
@@ -79,14 +80,21 @@ pub enum Eviction {
 impl RunningArgs {
     /// The mind that the options ask for; `exact` holds it to the reference.
     pub fn mind(&self, exact: bool) -> Result<MindConfig, CliError> {
-        let settings = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None => Settings::default(),
-        };
-        let mut mind = settings.mind;
+        let settings = self.settings.load()?;
+        let mut mind = settings.mind.clone();
         if self.degrade && (exact || matches!(self.routing, Some(Routing::Exact))) {
             return Err(CliError::request(
                 "exact routing does without no expert: leave --degrade out, or the exactness",
+            ));
+        }
+        // A file may say how to route in general; beside --exact on one command line it is a contradiction.
+        let routing = settings.get("mind.routing").map(|set| set.origin.clone());
+        if exact
+            && mind.routing != RoutingPolicy::Exact
+            && matches!(routing, Some(Origin::CommandLine { .. }))
+        {
+            return Err(CliError::request(
+                "--exact routes exactly: leave --set mind.routing out, or --exact",
             ));
         }
         match (exact, self.routing) {
@@ -102,6 +110,8 @@ impl RunningArgs {
         }
         match self.eviction {
             Some(Eviction::Lru) => mind.eviction = EvictionPolicy::Lru,
+            // Its half-life may have been set.
+            Some(Eviction::Horizon) if matches!(mind.eviction, EvictionPolicy::Horizon { .. }) => {}
             Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
             None => {}
         }
@@ -209,6 +219,15 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
         pool_bytes: plan.pool_bytes,
         fingerprint: engine.source.fingerprint()?,
     })
+}
+
+impl From<SettingsError> for CliError {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Schema(_) => CliError::Failed(error.into()),
+            error => CliError::Request(error.into()),
+        }
+    }
 }
 
 impl From<EngineError> for CliError {

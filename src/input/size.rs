@@ -1,4 +1,4 @@
-//! Sizes on the command line: `512MiB`, `6GiB`, `10%`, `256slots`.
+//! Sizes as people write them: `512MiB`, `6GiB`, `10%`, `256slots`.
 
 use std::str::FromStr;
 

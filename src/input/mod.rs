@@ -1,0 +1,9 @@
+//! What people write for the program: text with its places, sizes, and problems that say where, what and what instead.
+
+mod problem;
+mod size;
+mod text;
+
+pub use problem::{Problem, known, nearest};
+pub use size::{Size, SizeError};
+pub use text::{Place, ReadError, Source, read_text, short, shown};
