@@ -243,6 +243,7 @@ fn the_top_level_holds_only_what_it_should() {
         "actors",
         "src",
         "config",
+        "docs",
         "scenarios",
         "tests",
         "models",

@@ -10,6 +10,7 @@ mod live;
 mod opening;
 mod printer;
 mod run;
+mod scenario;
 mod synth;
 mod verify;
 
@@ -46,6 +47,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Play a scenario
     Run(run::RunArgs),
+    /// Check scenarios without running them
+    Scenario(scenario::ScenarioArgs),
     /// Show every setting, its value and where it comes from
     Config(config::ConfigArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
         Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
+        Command::Scenario(args) => with(args.json(), |printer| scenario::run(&args, printer)),
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };

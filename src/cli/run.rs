@@ -8,7 +8,7 @@ use clap::Args;
 use super::home;
 use super::live::View;
 use super::opening::{self, RunningArgs};
-use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
+use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::Text;
@@ -54,14 +54,8 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let source = opening::source(&folder)?;
     let text = Text::load(&*source).map_err(EngineError::from)?;
     let mind = args.running.mind(false)?;
-    let scripted = match &script.limit {
-        None => None,
-        Some(limit) => Some(limit.parse::<Size>().map_err(|error| {
-            CliError::request(format!("{}: limit: {error}", args.scenario.display()))
-        })?),
-    };
     let options = EngineOptions {
-        limit: args.running.limit(scripted),
+        limit: args.running.limit(script.limit),
         context_tokens: script.context_tokens,
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),

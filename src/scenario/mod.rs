@@ -1,5 +1,10 @@
 //! Scripted runs: observations at logical times, a limit, and what is expected to come of it.
 
+mod check;
+#[cfg(test)]
+mod check_tests;
+mod fields;
+pub mod language;
 mod runner;
 mod script;
 

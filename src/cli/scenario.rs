@@ -1,0 +1,139 @@
+//! `sage scenario`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{CliError, Outcome, Printer};
+use crate::input::{Problem, ReadError};
+use crate::scenario::{Scenario, ScenarioError};
+
+const EXAMPLES: &str = "Examples:
+  sage scenario check scenarios/wake-focus-crisis.toml
+  sage scenario check scenarios/*.toml --json
+
+Nothing is run and no model is needed. Exit code 1 says that a scenario has mistakes: all of them are shown, each with
+file, line and column. Exit code 2 says that a file could not be read. The language: docs/scenarios.md";
+
+/// Arguments of `sage scenario`.
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub struct ScenarioArgs {
+    #[command(subcommand)]
+    command: ScenarioCommand,
+}
+
+#[derive(Subcommand)]
+enum ScenarioCommand {
+    /// Check scenarios without running them
+    Check(CheckArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+struct CheckArgs {
+    /// Scenarios
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl ScenarioArgs {
+    /// Whether data is to be JSON.
+    pub(super) fn json(&self) -> bool {
+        let ScenarioCommand::Check(args) = &self.command;
+        args.json
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    files: Vec<Checked<'a>>,
+    problems: usize,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    file: &'a Path,
+    ok: bool,
+    problems: Vec<Problem>,
+    error: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &ScenarioArgs, printer: &Printer) -> Result<Outcome, CliError> {
+    let ScenarioCommand::Check(args) = &args.command;
+    let mut report = Report {
+        files: Vec::new(),
+        problems: 0,
+    };
+    let mut unreadable: Option<ReadError> = None;
+    for file in &args.files {
+        let mut checked = Checked {
+            file,
+            ok: false,
+            problems: Vec::new(),
+            error: None,
+        };
+        match Scenario::read(file) {
+            Ok(scenario) => {
+                checked.ok = true;
+                if !printer.is_json() {
+                    printer.line(format_args!("{}: {}", file.display(), contents(&scenario)))?;
+                }
+            }
+            Err(ScenarioError::Wrong(problems)) => {
+                report.problems += problems.len();
+                if !printer.is_json() {
+                    show(printer, file, &problems)?;
+                }
+                checked.problems = problems;
+            }
+            // The other files are checked all the same.
+            Err(ScenarioError::Unreadable(error)) => {
+                checked.error = Some(error.to_string());
+                if let Some(before) = unreadable.replace(error) {
+                    printer.warn(before);
+                }
+            }
+        }
+        report.files.push(checked);
+    }
+    if printer.is_json() {
+        printer.json(&report)?;
+    }
+    match unreadable {
+        Some(error) => Err(CliError::Request(error.into())),
+        None if report.problems > 0 => Ok(Outcome::No),
+        None => Ok(Outcome::Done),
+    }
+}
+
+fn show(printer: &Printer, file: &Path, problems: &[Problem]) -> Result<(), CliError> {
+    for problem in problems {
+        printer.line(problem)?;
+    }
+    let count = counted(problems.len(), "problem");
+    printer.line(format_args!("{}: {count}", file.display()))
+}
+
+/// What a sound scenario holds.
+fn contents(scenario: &Scenario) -> String {
+    format!(
+        "fine: {}, {}, {}, {}",
+        counted(scenario.ticks as usize, "tick"),
+        counted(scenario.observe.len(), "observation"),
+        counted(scenario.sensors.len(), "sensor"),
+        counted(scenario.expect.len(), "expectation"),
+    )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}

@@ -1,0 +1,104 @@
+//! The scenario language: every key of every table, with what it may be. Reading, hints and docs/scenarios.md go by it.
+
+/// A key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value may be, in words that follow "expected".
+    pub expected: &'static str,
+    /// What holds where it is left out; none where it must be there.
+    pub default: Option<&'static str>,
+}
+
+const fn key(name: &'static str, expected: &'static str, default: &'static str) -> Key {
+    Key {
+        name,
+        expected,
+        default: Some(default),
+    }
+}
+
+const fn required(name: &'static str, expected: &'static str) -> Key {
+    Key {
+        name,
+        expected,
+        default: None,
+    }
+}
+
+/// The longest scenario, ticks.
+pub const MOST_TICKS: u64 = 1_000_000_000;
+
+/// The most tokens of a context, a chunk or an answer.
+pub const MOST_TOKENS: u64 = 1 << 20;
+
+/// Keys of a scenario.
+pub const SCENARIO: [Key; 10] = [
+    required("name", "a text"),
+    key("description", "a text", "empty"),
+    key(
+        "limit",
+        "a size such as \"512MiB\", \"6GiB\", \"25%\" or \"96slots\"",
+        "no limit",
+    ),
+    required("ticks", "a whole number from 0 to 1000000000"),
+    key("context_tokens", "a whole number from 2 to 1048576", "512"),
+    key("chunk_tokens", "a whole number from 1 to 1048576", "32"),
+    key("answer_tokens", "a whole number from 1 to 1048576", "32"),
+    key("sensors", "tables [sensors.NAME]", "none"),
+    key("observe", "tables [[observe]]", "none"),
+    key("expect", "tables [[expect]]", "none"),
+];
+
+/// Keys of `[sensors.NAME]`.
+pub const SENSOR: [Key; 3] = [
+    required("resolution", "a number above 0"),
+    key("range", "two numbers, [low, high]", "no range"),
+    key(
+        "reserve",
+        "two different numbers, [empty, full]",
+        "no reserve",
+    ),
+];
+
+/// Keys of `[[observe]]`.
+pub const OBSERVE: [Key; 9] = [
+    required("at", "a whole number from 0 to 1000000000"),
+    required("kind", "text, question, alarm, sensor or feedback"),
+    key("source", "a text", "empty"),
+    key("urgency", "a number from 0 to 1", "0"),
+    key("text", "a text that is not empty", "none"),
+    key("file", "a path", "none"),
+    key("expect", "a text", "none"),
+    key("sensor", "the name of a declared sensor", "none"),
+    key("value", "a number", "none"),
+];
+
+/// Keys of `[[expect]]`, of which each entry has one.
+pub const EXPECT: [Key; 4] = [
+    key("states", "a list of states", "none"),
+    key("never", "a list of states", "none"),
+    key("within_limit", "true or false", "none"),
+    key("mean_loss_below", "a number above 0", "none"),
+];
+
+/// Names of states; `crisis` is threat or depletion.
+pub const STATES: [&str; 7] = [
+    "wake",
+    "focus",
+    "rest",
+    "dream",
+    "threat",
+    "depletion",
+    "crisis",
+];
+
+/// Kinds of observations by name, with the keys that mean something to each besides `at`, `kind` and `source`.
+pub const KINDS: [(&str, &[&str]); 5] = [
+    ("text", &["urgency", "text", "file"]),
+    ("question", &["urgency", "text", "file", "expect"]),
+    ("alarm", &["urgency", "text", "file", "expect"]),
+    ("sensor", &["sensor", "value"]),
+    ("feedback", &["value"]),
+];
