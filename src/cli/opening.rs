@@ -69,6 +69,10 @@ pub enum Routing {
 pub enum Eviction {
     /// Least recently used
     Lru,
+    /// Least often used
+    Lfu,
+    /// Old, little trusted, unsteady
+    Trust,
     /// Farthest expected next use
     Horizon,
 }
@@ -94,6 +98,8 @@ impl RunningArgs {
         }
         match self.eviction {
             Some(Eviction::Lru) => mind.eviction = EvictionPolicy::Lru,
+            Some(Eviction::Lfu) => mind.eviction = EvictionPolicy::Lfu,
+            Some(Eviction::Trust) => mind.eviction = EvictionPolicy::Trust,
             Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
             None => {}
         }
@@ -162,6 +168,8 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
     let routing = format!("{:?}", mind.routing).to_lowercase();
     let eviction = match mind.eviction {
         EvictionPolicy::Lru => "lru".to_owned(),
+        EvictionPolicy::Lfu => "lfu".to_owned(),
+        EvictionPolicy::Trust => "trust".to_owned(),
         EvictionPolicy::Horizon { half_life_tokens } => {
             format!("horizon({half_life_tokens} tokens)")
         }

@@ -177,9 +177,10 @@ impl Player {
 
     fn apply(&mut self, demand: u64, speculation: u64, miss: Option<u64>) {
         (self.capacity, self.speculation) = (demand, speculation);
-        let residency = self
-            .cache
-            .apply(&directives(self.tick, demand, speculation, miss));
+        let residency = apply(
+            &mut self.cache,
+            &directives(self.tick, demand, speculation, miss),
+        );
         self.played.decisions.push(format!("{residency:?}"));
         let most = self.capacity.max(self.pinned().len() as u64);
         assert!(self.cache.stats().resident_experts <= most);
@@ -247,7 +248,7 @@ proptest! {
     #[test]
     fn the_rules_hold_and_speculation_changes_no_decision(
         ops in ops(),
-        eviction in prop::sample::select(vec![EvictionPolicy::Lru, HORIZON]),
+        eviction in prop::sample::select(vec![EvictionPolicy::Lru, EvictionPolicy::Lfu, EvictionPolicy::Trust, HORIZON]),
     ) {
         let (with, without) = (play(&ops, eviction, true), play(&ops, eviction, false));
         prop_assert_eq!(with.decisions, without.decisions);
