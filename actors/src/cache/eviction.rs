@@ -72,19 +72,21 @@ pub(super) fn share(x: u64, least: u64, most: u64) -> f64 {
 }
 
 /// The `count` candidates of the largest score, in order, into `victims`.
+#[inline]
 pub(super) fn farthest(
     candidates: impl Iterator<Item = (f64, u32)>,
     count: usize,
     victims: &mut Vec<(f64, u32)>,
 ) {
     victims.clear();
-    if count <= FEW {
-        for candidate in candidates {
+    // One loop for both cases, so that the score is inlined: it is asked for every resident at every miss.
+    for candidate in candidates {
+        if count > FEW {
+            victims.push(candidate);
+        } else {
             keep_farthest(candidate, count, victims);
         }
-        return;
     }
-    victims.extend(candidates);
     if count < victims.len() {
         victims.select_nth_unstable_by(count - 1, farther);
         victims.truncate(count);

@@ -1,4 +1,3 @@
-mod model;
 mod policies;
 
 use std::collections::BTreeMap;

@@ -70,7 +70,7 @@ pub enum EvictionPolicy {
     /// Of equal counts the one whose layer's next turn is farthest.
     Lfu,
     /// The largest 0.4·age + 0.3·(1 − convergence) + 0.2·(1 − stability) + 0.1·size: age in leases since the last use,
-    /// age and size normalised over the module's residents, a constant feature being 0; convergence and stability as
+    /// age and size normalised over the module's residents as the decision begins, a constant feature being 0; convergence and stability as
     /// the trust ledger's view of the last directive says. Where the ledger tells no expert from another this is LRU.
     Trust,
     /// The one whose next use is expected farthest away, counted in layer steps.
