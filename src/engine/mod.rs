@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sage_actors::Mind;
+use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, Tick};
 
 use crate::model::Thinker;
@@ -140,6 +141,8 @@ pub struct Engine {
     pub context_tokens: usize,
     /// Sparse layers of the thinker, in order.
     pub sparse_layers: Vec<LayerKey>,
+    /// What every state's pool holds of one token's experts.
+    pub cliffs: Vec<StateCliff>,
     tick: Tick,
     oriented_at: Tick,
     spent: Spent,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sage_actors::Mind;
+use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{LayerKey, Module, Spent, State};
 
@@ -93,6 +94,7 @@ pub async fn open(
         window_experts: window_experts as u16,
         ..options.mind
     };
+    let cliffs = state_cliffs(&mind);
     let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
     Ok(Engine {
         source,
@@ -104,6 +106,7 @@ pub async fn open(
         window_experts,
         context_tokens: options.context_tokens,
         sparse_layers,
+        cliffs,
         tick: 0,
         oriented_at: 0,
         spent: Spent::default(),
