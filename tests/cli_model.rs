@@ -56,6 +56,8 @@ fn exact_answers_do_not_depend_on_memory_threads_or_eviction() {
     for more in [
         &["--limit", "0slots"][..],
         &["--limit", "20slots", "--eviction", "lru"],
+        &["--limit", "20slots", "--eviction", "lfu"],
+        &["--limit", "20slots", "--eviction", "trust"],
         &["--threads", "1"],
         &[
             "--limit",
@@ -68,6 +70,42 @@ fn exact_answers_do_not_depend_on_memory_threads_or_eviction() {
     ] {
         assert_eq!(answer(more), reference, "{more:?}");
     }
+}
+
+#[test]
+fn a_pool_below_one_tokens_experts_is_said_and_lru_hits_nothing_there() {
+    // 4 layers of 8 experts a token: 32. The window of 8 and what the limit gives beyond the floor.
+    let run = |limit: &str, eviction: &str| {
+        let more = [
+            "--exact",
+            "--limit",
+            limit,
+            "--eviction",
+            eviction,
+            "--json",
+        ];
+        let output = sage(&[&QUESTION[..], &more].concat());
+        (json(&output), text(&output.stderr))
+    };
+    let (report, messages) = run("12slots", "lru");
+    assert_eq!(report["decode_hit_rate"], 0.0);
+    assert_eq!(
+        report["mode"]["below_cycle"][0]["token_experts"], 32,
+        "{messages}"
+    );
+    assert!(
+        messages.contains("warning: ") && messages.contains("of 32: exactly 0 hits"),
+        "{messages}"
+    );
+    let (report, messages) = run("12slots", "horizon");
+    assert!(report["decode_hit_rate"].as_f64() > Some(0.0), "{report}");
+    assert!(
+        messages.contains("note: the pool holds fewer") && !messages.contains("warning"),
+        "{messages}"
+    );
+    let (report, messages) = run("48slots", "lru");
+    assert!(report["decode_hit_rate"].as_f64() > Some(0.0), "{report}");
+    assert!(!messages.contains("fewer experts"), "{messages}");
 }
 
 #[test]

@@ -94,6 +94,8 @@ fn inspect_counts_the_released_model() {
     assert!(!report["straddling_experts"].as_array().unwrap().is_empty());
     let focus = &report["memory_per_state"][1];
     assert_eq!(focus["modules"][0]["expert_bytes"], 3456_u64 << 20);
+    assert_eq!(focus["modules"][0]["token_experts"], 384);
+    assert_eq!(focus["modules"][0]["lru_hits_nothing_up_to_experts"], 376);
     assert_eq!(focus["modules"][1]["expert_bytes"], 270_u64 << 20);
     assert_eq!(focus["always_resident_bytes"], 6_497_780_834_u64);
     // Where the released files have them.

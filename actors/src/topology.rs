@@ -186,7 +186,10 @@ impl Mind {
         directives: &Directives,
         trust: &TrustSnapshot,
     ) -> Result<Residency, MindError> {
-        let message = ApplyDirectives(directives.clone());
+        let message = ApplyDirectives {
+            directives: directives.clone(),
+            trust: Arc::clone(trust),
+        };
         let residency = ask(&self.cache, message, ActorName::Cache).await??;
         for (layer, router) in &self.routers {
             let Some(directive) = directives.modules.iter().find(|d| d.module == layer.module)

@@ -11,7 +11,7 @@ use crate::store::{ModelKind, Store, recognise};
 
 mod survey;
 
-use survey::{ComponentReport, StateMemory, Straddling, Survey};
+use survey::{ComponentReport, ModuleMemory, StateMemory, Straddling, Survey};
 
 const EXAMPLES: &str = "Examples:
   sage inspect CHECKPOINT
@@ -156,22 +156,32 @@ fn show_states(report: &Report, printer: &Printer) -> Result<(), CliError> {
     let mut table = Table::new([
         "state",
         "experts/token/layer",
+        "experts/token",
+        "lru hits nothing up to",
         "experts",
         "always resident",
         "together",
     ]);
     for state in &report.memory_per_state {
-        let each = state.modules.iter();
-        let each = each.map(|module| format!("{} {}", module.component, module.experts_per_token));
+        let each = |number: fn(&ModuleMemory) -> u64| {
+            let modules = state.modules.iter();
+            let each = modules.map(|module| format!("{} {}", module.component, number(module)));
+            each.collect::<Vec<_>>().join(", ")
+        };
         table.row([
             state.state.to_owned(),
-            each.collect::<Vec<_>>().join(", "),
+            each(|module| module.experts_per_token as u64),
+            each(|module| module.token_experts),
+            each(|module| module.lru_hits_nothing_up_to_experts),
             human_bytes(state.expert_bytes),
             human_bytes(state.always_resident_bytes),
             human_bytes(state.total_bytes),
         ]);
     }
-    printer.table(&table)
+    printer.table(&table)?;
+    printer.line(
+        "a pool of fewer experts than a token uses is below the cycle cliff, where eviction lru finds few or none",
+    )
 }
 
 fn show_list<T>(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use sage_actors::MindError;
+use sage_actors::cache::StateCliff;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 
 use super::{CliError, Printer, Size, human_bytes};
@@ -73,6 +74,10 @@ pub enum Routing {
 pub enum Eviction {
     /// Least recently used
     Lru,
+    /// Least often used
+    Lfu,
+    /// Old, little trusted, unsteady
+    Trust,
     /// Farthest expected next use
     Horizon,
 }
@@ -112,6 +117,8 @@ impl RunningArgs {
             Some(Eviction::Lru) => mind.eviction = EvictionPolicy::Lru,
             // Its half-life may have been set.
             Some(Eviction::Horizon) if matches!(mind.eviction, EvictionPolicy::Horizon { .. }) => {}
+            Some(Eviction::Lfu) => mind.eviction = EvictionPolicy::Lfu,
+            Some(Eviction::Trust) => mind.eviction = EvictionPolicy::Trust,
             Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
             None => {}
         }
@@ -161,7 +168,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(|error| CliError::Failed(error.into()))
 }
 
-/// Opens the engine with progress on a terminal.
+/// Opens the engine with progress on a terminal; says where a pool holds less than one token uses.
 pub async fn engine(
     source: Arc<dyn WeightSource>,
     options: EngineOptions,
@@ -169,9 +176,43 @@ pub async fn engine(
 ) -> Result<Engine, CliError> {
     let layers = source.config().thinker.text.num_hidden_layers as u64;
     let bar = printer.steps("loading layers", layers);
+    let eviction = options.mind.eviction;
     let engine = open(source, options, |done, _| bar.set_position(done as u64)).await?;
     bar.finish_and_clear();
+    match cycle_cliff(&engine.cliffs, eviction) {
+        Some(text) if eviction == EvictionPolicy::Lru => printer.warn(text),
+        Some(text) => printer.note(format_args!("note: {text}")),
+        None => {}
+    }
     Ok(engine)
+}
+
+/// Which states' pools hold fewer experts than one token uses, and what that means; none if there is no such state.
+fn cycle_cliff(cliffs: &[StateCliff], eviction: EvictionPolicy) -> Option<String> {
+    let lru = eviction == EvictionPolicy::Lru;
+    let below = cliffs.iter().filter(|at| at.cliff.is_below()).map(|at| {
+        let state = format!("{:?}", at.state).to_lowercase();
+        let (holds, uses) = (at.cliff.capacity_experts, at.cliff.token_experts);
+        let hits = match at.cliff.lru_hits_per_layer_most {
+            0 if lru => ": exactly 0 hits".to_owned(),
+            most if lru => format!(": at most {most} hits in {}", at.k),
+            _ => String::new(),
+        };
+        format!("{state} {holds} of {uses}{hits}")
+    });
+    let below: Vec<String> = below.collect();
+    if below.is_empty() {
+        return None;
+    }
+    let so = match eviction {
+        EvictionPolicy::Lru => "; another --eviction, or a higher --limit, finds some",
+        EvictionPolicy::Trust => "; trust finds as little as lru until the ledger tells them apart",
+        EvictionPolicy::Lfu | EvictionPolicy::Horizon { .. } => "; lru would find few or none",
+    };
+    let below = below.join(", ");
+    Some(format!(
+        "the pool holds fewer experts than one token uses ({below}){so}"
+    ))
 }
 
 /// Which mode runs: exact or priced, which limit, which policies.
@@ -180,6 +221,8 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
     let routing = format!("{:?}", mind.routing).to_lowercase();
     let eviction = match mind.eviction {
         EvictionPolicy::Lru => "lru".to_owned(),
+        EvictionPolicy::Lfu => "lfu".to_owned(),
+        EvictionPolicy::Trust => "trust".to_owned(),
         EvictionPolicy::Horizon { half_life_tokens } => {
             format!("horizon({half_life_tokens} tokens)")
         }
@@ -217,6 +260,10 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
         limit_bytes: plan.limit_bytes,
         floor_bytes: plan.floor.total(),
         pool_bytes: plan.pool_bytes,
+        below_cycle: {
+            let cliffs = engine.cliffs.iter().copied();
+            cliffs.filter(|at| at.cliff.is_below()).collect()
+        },
         fingerprint: engine.source.fingerprint()?,
     })
 }

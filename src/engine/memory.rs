@@ -183,7 +183,7 @@ impl MemoryPlan {
 /// The mind's ring of 512 episodes (a hidden state each), and its records of every expert with their views.
 fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
     const EPISODES: usize = 512;
-    const RECORD_BYTES: usize = 256;
+    const RECORD_BYTES: usize = 272;
     let records = sparse_layers * config.num_experts * RECORD_BYTES;
     (EPISODES * config.hidden_size * size_of::<f32>() + records) as u64
 }

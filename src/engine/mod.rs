@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sage_actors::Mind;
+use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, Tick};
 
 use crate::model::Thinker;
@@ -148,6 +149,8 @@ pub struct Engine {
     pub sparse_layers: Vec<LayerKey>,
     /// Experts that the store lacks and the run does without.
     pub absent: BTreeSet<ExpertKey>,
+    /// What every state's pool holds of one token's experts.
+    pub cliffs: Vec<StateCliff>,
     tick: Tick,
     oriented_at: Tick,
     spent: Spent,

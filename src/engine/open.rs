@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sage_actors::Mind;
+use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, State};
 
@@ -99,6 +100,7 @@ pub async fn open(
         absent: absent.clone(),
         ..options.mind
     };
+    let cliffs = state_cliffs(&mind);
     let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
     Ok(Engine {
         source,
@@ -111,6 +113,7 @@ pub async fn open(
         context_tokens: options.context_tokens,
         sparse_layers,
         absent: absent.into_iter().collect(),
+        cliffs,
         tick: 0,
         oriented_at: 0,
         spent: Spent::default(),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Module, State, Tick};
 use serde::Serialize;
 
@@ -118,6 +119,9 @@ pub struct Mode {
     pub pool_bytes: u64,
     /// Experts that the store lacks and the run does without.
     pub absent_experts: usize,
+    /// States whose pool holds fewer experts than one token uses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub below_cycle: Vec<StateCliff>,
     /// The model's fingerprint.
     pub fingerprint: String,
 }

@@ -4,14 +4,21 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::{Cache, CacheError};
-use crate::protocol::{CacheStats, Directives, LayerKey, Lease, LeaseId, LeaseRequest, Residency};
+use crate::protocol::{
+    CacheStats, Directives, LayerKey, Lease, LeaseId, LeaseRequest, Residency, TrustSnapshot,
+};
 
 /// The expert cache as an actor. Stops at its first error.
 #[derive(Actor)]
 pub struct ExpertCache(pub Cache);
 
-/// New budgets; answered by the residency of the first sparse layer.
-pub struct ApplyDirectives(pub Directives);
+/// New budgets, and what the ledger believes; answered by the residency of the first sparse layer.
+pub struct ApplyDirectives {
+    /// Of every module awake.
+    pub directives: Directives,
+    /// Of every expert of those modules; only the eviction policy `trust` looks at it.
+    pub trust: TrustSnapshot,
+}
 
 /// A lease that is given back.
 pub struct Release(pub LeaseId);
@@ -33,9 +40,10 @@ impl Message<ApplyDirectives> for ExpertCache {
     async fn handle(
         &mut self,
         msg: ApplyDirectives,
-        _: &mut Context<Self, Self::Reply>,
+        ctx: &mut Context<Self, Self::Reply>,
     ) -> Self::Reply {
-        Ok(self.0.apply(&msg.0))
+        let applied = self.0.apply(&msg.directives, &msg.trust);
+        applied.inspect_err(|_| ctx.stop())
     }
 }
 

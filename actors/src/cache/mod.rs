@@ -6,6 +6,8 @@
 //! there is no read to wait for. An expert is resident from the moment its read is admitted.
 
 pub mod actor;
+mod cliff;
+mod eviction;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -15,9 +17,11 @@ use std::sync::Arc;
 
 use crate::config::{EvictionPolicy, MindConfig};
 use crate::protocol::{
-    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, LayerKey, Lease, LeaseId,
-    LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, Tick,
+    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, LayerKey, LayerTrust, Lease,
+    LeaseId, LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, Tick,
+    TrustView,
 };
+pub use cliff::{CycleCliff, StateCliff, cycle_cliff, state_cliffs};
 use pool::{Claim, Pool};
 
 /// Why the cache refuses a request. Nothing has changed when it does.
@@ -55,6 +59,16 @@ pub enum CacheError {
     /// No such lease, or already released.
     #[error("no lease {0:?}")]
     UnknownLease(LeaseId),
+    /// The eviction policy `trust` is given a view that lacks a layer, or experts of it.
+    #[error("trust of {entries} experts for {layer:?}, which has {experts}")]
+    Trust {
+        /// Whose view.
+        layer: LayerKey,
+        /// Experts in it; 0 if the layer is missing.
+        entries: usize,
+        /// Experts of the layer.
+        experts: usize,
+    },
 }
 
 /// What a decision asks of the source, in the order that it is told.
@@ -70,6 +84,8 @@ pub struct Cache {
     source: Arc<dyn ExpertSource>,
     pools: Vec<Pool>,
     leases: BTreeMap<LeaseId, (usize, Vec<u32>)>,
+    /// Whether the policy asks what the ledger believes.
+    trusting: bool,
     next_lease: u64,
     window_experts: u16,
     stats: CacheStats,
@@ -78,20 +94,20 @@ pub struct Cache {
 impl Cache {
     /// A cache of the configured modules. Each demand pool holds one lease window until the first directive.
     pub fn new(config: &MindConfig, source: Arc<dyn ExpertSource>) -> Self {
-        let half_life = match config.eviction {
-            EvictionPolicy::Lru => None,
-            EvictionPolicy::Horizon { half_life_tokens } => Some(half_life_tokens),
-        };
         let pools = config
             .modules
             .iter()
             .enumerate()
-            .map(|(i, shape)| Pool::new(shape, half_life, config.window_experts, (i as u32) << 24))
+            .map(|(i, shape)| {
+                let slot_base = (i as u32) << 24;
+                Pool::new(shape, config.eviction, config.window_experts, slot_base)
+            })
             .collect();
         Self {
             source,
             pools,
             leases: BTreeMap::new(),
+            trusting: config.eviction == EvictionPolicy::Trust,
             next_lease: 0,
             window_experts: config.window_experts,
             stats: CacheStats::default(),
@@ -100,7 +116,19 @@ impl Cache {
 
     /// Obeys new capacities: evicts what is not pinned at once, the rest with the next lease. A module without a
     /// directive sleeps and holds nothing. Answers the residency of the first sparse layer.
-    pub fn apply(&mut self, directives: &Directives) -> Residency {
+    ///
+    /// Only the eviction policy `trust` looks at what the ledger believes, and keeps it until the next directive.
+    ///
+    /// # Errors
+    /// Under that policy: [`CacheError::Trust`] if the view lacks an expert of a module awake.
+    pub fn apply(
+        &mut self,
+        directives: &Directives,
+        trust: &TrustView,
+    ) -> Result<Residency, CacheError> {
+        if self.trusting {
+            self.believe(directives, trust)?;
+        }
         let mut orders = Orders::default();
         for pool in &mut self.pools {
             let directive = directives
@@ -117,10 +145,43 @@ impl Cache {
             self.stats.evictions += pool.make_room(0, &mut orders.evict);
         }
         self.settle(&orders);
-        self.pools
-            .first()
-            .map(|pool| pool.residency(0))
-            .unwrap_or_default()
+        let first = self.pools.first();
+        Ok(first.map(|pool| pool.residency(0)).unwrap_or_default())
+    }
+
+    /// Hands every awake module's pool its layers of the view, or changes nothing.
+    fn believe(&mut self, directives: &Directives, trust: &TrustView) -> Result<(), CacheError> {
+        let awake = |pool: &Pool| {
+            let mut modules = directives.modules.iter();
+            modules.any(|directive| directive.module == pool.module())
+        };
+        let mut views = Vec::new();
+        for (at, pool) in self.pools.iter().enumerate() {
+            if !awake(pool) {
+                continue;
+            }
+            for (rank, layer) in pool.layer_keys().enumerate() {
+                let view = trust.layers.get(&layer);
+                let entries = view.map_or(0, |view: &Arc<LayerTrust>| {
+                    view.convergence.len().min(view.stability.len())
+                });
+                let experts = pool.experts();
+                match view {
+                    Some(view) if entries >= experts => views.push((at, rank, view)),
+                    _ => {
+                        return Err(CacheError::Trust {
+                            layer,
+                            entries,
+                            experts,
+                        });
+                    }
+                }
+            }
+        }
+        for (at, rank, view) in views {
+            self.pools[at].set_trust(rank, view);
+        }
+        Ok(())
     }
 
     /// Pins a window of experts, admitting those that are not resident.

@@ -1,13 +1,13 @@
 //! The demand pool and the speculation pool of one module.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use crate::config::ModuleShape;
-use crate::protocol::{ExpertKey, ExpertSet, LayerKey, Module, Residency, SlotId, Tick};
-
-/// Up to so many victims are found in one pass that keeps the farthest so far.
-const FEW: usize = 16;
+use super::eviction::{self, Decay};
+use crate::config::{EvictionPolicy, ModuleShape};
+use crate::protocol::{
+    ExpertKey, ExpertSet, LayerKey, LayerTrust, Module, Residency, SlotId, Tick,
+};
 
 /// Experts of a checked request, as indices, and how many of them are not resident.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ struct Cell {
     frequency: f64,
     /// Tokens that its layer had run when `frequency` was brought up to date.
     clock: u64,
+    /// Tokens that used it since the start; they survive its eviction.
+    uses: u64,
     /// Number of the lease that used it last.
     last_lease: u64,
     slot: Option<u32>,
@@ -40,6 +42,8 @@ struct Layer {
     /// Tokens that the layer has run.
     clock: u64,
     last_tick: Option<Tick>,
+    /// What the ledger believes of its experts; the prior under every policy but `trust`.
+    trust: Arc<LayerTrust>,
 }
 
 #[derive(Debug)]
@@ -65,24 +69,23 @@ pub(super) struct Pool {
     window: u16,
     now: usize,
     lease: u64,
-    half_life: Option<f64>,
-    /// 2^(−n / half-life) for n tokens.
-    decay: Vec<f64>,
+    policy: EvictionPolicy,
+    /// Of the frequencies of use; none where the policy has no use for them.
+    decay: Option<Decay>,
     /// Scratch of `make_room`.
     victims: Vec<(f64, u32)>,
 }
 
 impl Pool {
-    /// An empty pool with room for one window. Horizon eviction if there is a half-life, else LRU.
-    pub fn new(shape: &ModuleShape, half_life: Option<f64>, window: u16, slot_base: u32) -> Self {
-        let decay = half_life.map_or_else(Vec::new, |half_life| {
-            let long = (half_life * 48.0).min(4096.0) as u32 + 2;
-            (0..long)
-                .map(|n| libm::exp2(-f64::from(n) / half_life))
-                .collect()
-        });
+    /// An empty pool with room for one window.
+    pub fn new(shape: &ModuleShape, policy: EvictionPolicy, window: u16, slot_base: u32) -> Self {
+        let decay = match policy {
+            EvictionPolicy::Horizon { half_life_tokens } => Some(Decay::new(half_life_tokens)),
+            EvictionPolicy::Lru | EvictionPolicy::Lfu | EvictionPolicy::Trust => None,
+        };
         let layer = Layer {
             resident: ExpertSet::new(usize::from(shape.experts)),
+            trust: Arc::new(LayerTrust::prior(shape.experts)),
             ..Layer::default()
         };
         Self {
@@ -114,7 +117,7 @@ impl Pool {
             window,
             now: 0,
             lease: 0,
-            half_life,
+            policy,
             decay,
             victims: Vec::new(),
         }
@@ -195,6 +198,18 @@ impl Pool {
         }
     }
 
+    /// Takes over what the ledger believes of the layer of this rank.
+    pub fn set_trust(&mut self, rank: usize, trust: &Arc<LayerTrust>) {
+        self.layers[rank].trust = Arc::clone(trust);
+    }
+
+    pub fn layer_keys(&self) -> impl Iterator<Item = LayerKey> + '_ {
+        self.layer_numbers.iter().map(|layer| LayerKey {
+            module: self.module,
+            layer: *layer,
+        })
+    }
+
     pub fn set_budget(
         &mut self,
         demand: u64,
@@ -236,47 +251,78 @@ impl Pool {
     pub fn used(&mut self, index: u32, uses: u32, tokens: u32) {
         let tokens = tokens.max(1);
         let clock = self.layers[self.now].clock;
-        let before = self.frequency(&self.cells[index as usize]);
-        let fresh = 1.0 - self.decay_of(u64::from(tokens));
+        let uses = uses.min(tokens);
         let cell = &mut self.cells[index as usize];
         cell.last_lease = self.lease;
-        cell.frequency =
-            (before + fresh * f64::from(uses.min(tokens)) / f64::from(tokens)).min(1.0);
+        cell.uses = cell.uses.saturating_add(u64::from(uses));
+        let Some(decay) = &self.decay else { return };
+        let before = cell.frequency * decay.of(clock - cell.clock);
+        let fresh = 1.0 - decay.of(u64::from(tokens));
+        cell.frequency = (before + fresh * f64::from(uses) / f64::from(tokens)).min(1.0);
         cell.clock = clock;
     }
 
-    /// Frequency of use as of now: the average decays with every token that the layer runs.
+    /// Layer steps to the next turn of a resident's layer, in 1..=N.
     #[inline]
-    fn frequency(&self, cell: &Cell) -> f64 {
-        let clock = self.layers[cell.rank as usize].clock;
-        cell.frequency * self.decay_of(clock - cell.clock)
-    }
-
-    #[inline]
-    fn decay_of(&self, tokens: u64) -> f64 {
-        usize::try_from(tokens)
-            .ok()
-            .and_then(|n| self.decay.get(n))
-            .copied()
-            .unwrap_or_else(|| {
-                self.half_life
-                    .map_or(0.0, |half_life| libm::exp2(-(tokens as f64) / half_life))
-            })
-    }
-
-    /// How far away the next use is expected, in layer steps: to the layer's next turn, and a whole token more for
-    /// every time that it is expected to be passed over.
-    #[inline]
-    fn distance(&self, cell: &Cell) -> f64 {
-        let n = self.layers.len();
+    fn to_layer(&self, cell: &Cell) -> usize {
         let rank = cell.rank as usize;
-        let to_layer = if rank > self.now {
+        if rank > self.now {
             rank - self.now
         } else {
-            rank + n - self.now
+            rank + self.layers.len() - self.now
+        }
+    }
+
+    /// The `count` residents without a pin that the policy parts with first, into `victims`.
+    fn choose(&self, count: usize, victims: &mut Vec<(f64, u32)>) {
+        let layers = self.layers.len();
+        match (self.policy, &self.decay) {
+            (EvictionPolicy::Lru, _) | (EvictionPolicy::Horizon { .. }, None) => {
+                self.farthest(count, victims, |_, cell| -(cell.last_lease as f64));
+            }
+            (EvictionPolicy::Lfu, _) => self.farthest(count, victims, |_, cell| {
+                eviction::lfu(self.to_layer(cell), layers, cell.uses)
+            }),
+            (EvictionPolicy::Trust, _) => self.choose_by_trust(count, victims),
+            (EvictionPolicy::Horizon { .. }, Some(decay)) => {
+                self.farthest(count, victims, |_, cell| {
+                    let passed = self.layers[cell.rank as usize].clock - cell.clock;
+                    let p = cell.frequency * decay.of(passed);
+                    eviction::horizon(self.to_layer(cell), layers, p)
+                });
+            }
+        }
+    }
+
+    fn choose_by_trust(&self, count: usize, victims: &mut Vec<(f64, u32)>) {
+        let used = || {
+            let cell = |index: &u32| self.cells[*index as usize].last_lease;
+            self.residents.iter().map(cell)
         };
-        let p = self.frequency(cell).max(1e-12);
-        to_layer as f64 + n as f64 * (1.0 / p - 1.0)
+        let (oldest, newest) = used().fold((u64::MAX, 0), |(oldest, newest), lease| {
+            (oldest.min(lease), newest.max(lease))
+        });
+        self.farthest(count, victims, |index, cell| {
+            let trust = &self.layers[cell.rank as usize].trust;
+            let expert = (index - cell.rank * self.experts) as usize;
+            // Age counts leases since the last use. The experts of a module are all of one size: that term is 0.
+            let age = eviction::share(newest - cell.last_lease, 0, newest - oldest);
+            eviction::trust(age, trust.convergence[expert], trust.stability[expert], 0.0)
+        });
+    }
+
+    #[inline]
+    fn farthest(
+        &self,
+        count: usize,
+        victims: &mut Vec<(f64, u32)>,
+        score: impl Fn(u32, &Cell) -> f64,
+    ) {
+        let candidates = self.residents.iter().filter_map(|index| {
+            let cell = &self.cells[*index as usize];
+            (cell.pins == 0).then(|| (score(*index, cell), *index))
+        });
+        eviction::farthest(candidates, count, victims);
     }
 
     /// Evicts until `needed` more bytes fit, sparing pinned experts; as far as that goes.
@@ -288,27 +334,7 @@ impl Pool {
             return 0;
         }
         let mut victims = std::mem::take(&mut self.victims);
-        victims.clear();
-        for index in &self.residents {
-            let cell = &self.cells[*index as usize];
-            if cell.pins > 0 {
-                continue;
-            }
-            let far = match self.half_life {
-                Some(_) => self.distance(cell),
-                None => -(cell.last_lease as f64),
-            };
-            if count > FEW {
-                victims.push((far, *index));
-            } else {
-                keep_farthest((far, *index), count, &mut victims);
-            }
-        }
-        if count < victims.len() {
-            victims.select_nth_unstable_by(count - 1, farther);
-            victims.truncate(count);
-        }
-        victims.sort_unstable_by(farther);
+        self.choose(count, &mut victims);
         for (_, index) in &victims {
             self.evict(*index, evicted);
         }
@@ -435,23 +461,4 @@ impl Pool {
             }
         }
     }
-}
-
-/// The farthest first; of equals the lowest index first.
-fn farther(a: &(f64, u32), b: &(f64, u32)) -> Ordering {
-    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
-}
-
-/// Adds a candidate to the `count` farthest so far, which are in order, if it belongs there.
-#[inline]
-fn keep_farthest(candidate: (f64, u32), count: usize, kept: &mut Vec<(f64, u32)>) {
-    if kept.len() == count {
-        let nearer = |last: &(f64, u32)| candidate.0 < last.0 || farther(&candidate, last).is_gt();
-        if kept.last().is_some_and(nearer) {
-            return;
-        }
-        kept.pop();
-    }
-    let at = kept.partition_point(|other| farther(other, &candidate).is_lt());
-    kept.insert(at, candidate);
 }

@@ -1,4 +1,4 @@
-mod model;
+mod policies;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -124,8 +124,21 @@ fn cache(eviction: EvictionPolicy, demand: u64, speculation: u64) -> (Cache, Arc
         &config(eviction),
         Arc::clone(&memory) as Arc<dyn ExpertSource>,
     );
-    cache.apply(&directives(0, demand, speculation, None));
+    apply(&mut cache, &directives(0, demand, speculation, None));
     (cache, memory)
+}
+
+/// A directive and the prior's trust.
+fn apply(cache: &mut Cache, directives: &Directives) -> Residency {
+    cache.apply(directives, &view(LayerTrust::prior)).unwrap()
+}
+
+/// One belief for every layer.
+fn view(belief: impl Fn(u16) -> LayerTrust) -> TrustView {
+    let layers = (0..LAYERS).map(|rank| (layer(rank), Arc::new(belief(EXPERTS))));
+    TrustView {
+        layers: layers.collect(),
+    }
 }
 
 const HORIZON: EvictionPolicy = EvictionPolicy::Horizon {
@@ -147,96 +160,11 @@ fn resident(cache: &Cache) -> Vec<(u16, u16)> {
 }
 
 #[test]
-fn a_cycle_longer_than_the_pool_gives_lru_nothing_and_horizon_something() {
-    let hits = |policy| {
-        let (mut cache, _) = cache(policy, 3, 0);
-        for tick in 1..=40 {
-            for rank in 0..LAYERS {
-                run(&mut cache, tick, rank, &[0, 1]);
-            }
-        }
-        cache.stats().hits
-    };
-    assert_eq!(hits(EvictionPolicy::Lru), 0);
-    assert!(hits(HORIZON) >= 35, "{}", hits(HORIZON));
-}
-
-#[test]
-fn lru_evicts_the_oldest_and_of_equals_the_lowest() {
-    let (mut cache, _) = cache(EvictionPolicy::Lru, 4, 0);
-    run(&mut cache, 1, 1, &[5, 3]);
-    run(&mut cache, 1, 0, &[0, 1]);
-    run(&mut cache, 1, 2, &[0]);
-    assert_eq!(resident(&cache), [(1, 0), (1, 1), (4, 5), (5, 0)]);
-}
-
-#[test]
-fn horizon_evicts_by_expected_distance() {
-    let (mut cache, _) = cache(HORIZON, 4, 0);
-    // In layer rank 0, expert 0 works with every token, expert 1 worked once; both other layers' are fresh.
-    for tick in 1..=10 {
-        run(&mut cache, tick, 0, &[0]);
-    }
-    run(&mut cache, 11, 0, &[0, 1]);
-    run(&mut cache, 11, 1, &[2]);
-    run(&mut cache, 11, 2, &[3]);
-    // d(0, 0) is small. (0, 1), (1, 2) and (2, 3) have the same frequency; from rank 0 on, the layer itself is
-    // farthest.
-    assert_eq!(run(&mut cache, 12, 0, &[4]), [false]);
-    assert_eq!(resident(&cache), [(1, 0), (1, 4), (4, 2), (5, 3)]);
-    // From rank 1: rank 0 is two steps away, rank 2 one, rank 1 itself three.
-    assert_eq!(run(&mut cache, 12, 1, &[5]), [false]);
-    assert_eq!(resident(&cache), [(1, 0), (1, 4), (4, 5), (5, 3)]);
-}
-
-#[test]
-fn horizon_counts_use_over_all_experts_and_forgets() {
-    let (mut cache, _) = cache(HORIZON, 3, 0);
-    for tick in 1..=12 {
-        run(&mut cache, tick, 0, &[0]);
-    }
-    // Expert 0 is a memory by now, experts 1 and 2 alternate; a newcomer displaces 0.
-    for tick in 13..=80 {
-        run(&mut cache, tick, 0, &[1 + (tick % 2) as u16]);
-    }
-    run(&mut cache, 81, 0, &[3]);
-    assert_eq!(resident(&cache), [(1, 1), (1, 2), (1, 3)]);
-    // What was evicted keeps its frequency: 1 and 2 come back and stay against one-off experts.
-    run(&mut cache, 82, 0, &[4, 5]);
-    assert_eq!(run(&mut cache, 83, 0, &[1, 2]).len(), 2);
-    run(&mut cache, 84, 0, &[5]);
-    let left = resident(&cache);
-    assert!(left.contains(&(1, 1)) && left.contains(&(1, 2)), "{left:?}");
-}
-
-#[test]
-fn windows_of_one_chunk_count_its_tokens_once() {
-    let (mut cache, _) = cache(HORIZON, 6, 0);
-    let chunk = |experts: &[u16]| {
-        let mut request = request(1, 0, experts);
-        request.phase = Phase::Prefill;
-        request.tokens = 12;
-        request.uses.iter_mut().for_each(|used| used.tokens = 6);
-        request
-    };
-    for window in [[2, 3], [0, 1]] {
-        let lease = cache.lease(&chunk(&window)).unwrap();
-        cache.release(lease.id).unwrap();
-    }
-    // 12 tokens are one half-life: half of a frequency of 6 in 12. Same clock: an exact tie, the lowest key goes.
-    run(&mut cache, 1, 1, &[0, 1, 2]);
-    assert_eq!(
-        resident(&cache),
-        [(1, 1), (1, 2), (1, 3), (4, 0), (4, 1), (4, 2)]
-    );
-}
-
-#[test]
 fn leases_pin_and_a_smaller_budget_waits_for_the_next_lease() {
     let (mut cache, _) = cache(EvictionPolicy::Lru, 6, 0);
     run(&mut cache, 1, 2, &[0, 1, 2]);
     let held = cache.lease(&request(1, 0, &[0, 1, 2])).unwrap();
-    cache.apply(&directives(2, 2, 0, None));
+    apply(&mut cache, &directives(2, 2, 0, None));
     assert_eq!(
         resident(&cache),
         [(1, 0), (1, 1), (1, 2)],
@@ -263,7 +191,7 @@ fn leases_pin_and_a_smaller_budget_waits_for_the_next_lease() {
 #[test]
 fn the_byte_cap_counts_decoded_misses_and_resets_with_the_tick() {
     let (mut cache, _) = cache(EvictionPolicy::Lru, 6, 0);
-    let residency = cache.apply(&directives(1, 6, 0, Some(250)));
+    let residency = apply(&mut cache, &directives(1, 6, 0, Some(250)));
     assert_eq!(residency.bytes_left, Some(250));
     assert_eq!(
         cache
@@ -291,7 +219,10 @@ fn the_byte_cap_counts_decoded_misses_and_resets_with_the_tick() {
         ..request(2, 2, &[0])
     };
     assert_eq!(cache.lease(&prefill).unwrap().next.bytes_left, Some(250));
-    assert_eq!(cache.apply(&directives(3, 6, 0, None)).bytes_left, None);
+    assert_eq!(
+        apply(&mut cache, &directives(3, 6, 0, None)).bytes_left,
+        None
+    );
 }
 
 #[test]
@@ -353,7 +284,7 @@ fn a_demand_takes_over_what_was_prefetched_and_is_still_a_miss() {
     cache.prefetch(layer(1), &[0, 1]).unwrap();
     cache.prefetch(layer(0), &[3, 0]).unwrap();
     assert_eq!(cache.stats().speculative_reads, 4);
-    cache.apply(&directives(1, 4, 0, None));
+    apply(&mut cache, &directives(1, 4, 0, None));
     assert_eq!(
         memory.0.lock().unwrap().slots.len(),
         2,
@@ -366,10 +297,11 @@ fn a_module_without_a_directive_holds_nothing() {
     let (mut cache, memory) = cache(EvictionPolicy::Lru, 4, 2);
     run(&mut cache, 1, 0, &[0, 1]);
     cache.prefetch(layer(1), &[0]).unwrap();
-    cache.apply(&Directives {
+    let asleep = Directives {
         modules: vec![],
         ..directives(2, 4, 2, None)
-    });
+    };
+    apply(&mut cache, &asleep);
     assert!(memory.0.lock().unwrap().slots.is_empty());
     assert!(matches!(
         cache.lease(&request(2, 0, &[0])),

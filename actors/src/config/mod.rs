@@ -60,12 +60,21 @@ pub enum RoutingPolicy {
     Salient,
 }
 
-/// Which expert leaves the demand pool when room is needed.
+/// Which expert leaves the demand pool when room is needed: never a pinned one; of equals the lowest layer, then the
+/// lowest expert.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EvictionPolicy {
-    /// The least recently used.
+    /// The least recently used, counted in leases. Hits nothing in a pool that is smaller than what the other layers
+    /// of one token use (see [`crate::cache::cycle_cliff`]).
     Lru,
+    /// The least often used: tokens that used it since the start, counts that survive its eviction and never decay.
+    /// Of equal counts the one whose layer's next turn is farthest.
+    Lfu,
+    /// The largest 0.4·age + 0.3·(1 − convergence) + 0.2·(1 − stability) + 0.1·size: age in leases since the last use,
+    /// age and size normalised over the module's residents as the decision begins, a constant feature being 0; convergence and stability as
+    /// the trust ledger's view of the last directive says. Where the ledger tells no expert from another this is LRU.
+    Trust,
     /// The one whose next use is expected farthest away, counted in layer steps.
     Horizon {
         /// Half-life of the use frequency, tokens.
@@ -340,6 +349,21 @@ mod tests {
             .collect();
         all.sort();
         all
+    }
+
+    #[test]
+    fn eviction_policies_have_names() {
+        let read = |text: &str| toml::from_str::<MindConfig>(text).map(|config| config.eviction);
+        for (name, policy) in [
+            ("lru", EvictionPolicy::Lru),
+            ("lfu", EvictionPolicy::Lfu),
+            ("trust", EvictionPolicy::Trust),
+        ] {
+            assert_eq!(read(&format!("eviction = \"{name}\"")), Ok(policy));
+        }
+        let horizon = read("eviction = { horizon = { half_life_tokens = 12.0 } }");
+        assert_eq!(horizon, Ok(EvictionPolicy::default()));
+        assert!(read("eviction = \"belady\"").is_err());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Outcome {
     pub feedback: Option<f32>,
 }
 
-/// What the ledger believes of the experts of one module, as routers read it.
+/// What the ledger believes of the experts of every module, as routers and the cache read it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrustView {
     /// One entry a sparse layer; shared, so that a new view copies only the layers that changed.
@@ -63,6 +63,10 @@ pub struct TrustView {
 pub struct LayerTrust {
     /// 0.4 convergence + 0.3 stability + 0.3 efficiency, in [0, 1].
     pub trust: Vec<f32>,
+    /// How useful it is, in [0, 1].
+    pub convergence: Vec<f32>,
+    /// How steady its mixing weight is, in [0, 1].
+    pub stability: Vec<f32>,
     /// Decayed count of tokens that used the expert.
     pub visits: Vec<f32>,
     /// Smoothed share of successes, one vector a state in the order of [`State::ALL`].
@@ -75,6 +79,8 @@ impl LayerTrust {
         let all = |value| vec![value; usize::from(experts)];
         Self {
             trust: all(0.5),
+            convergence: all(0.5),
+            stability: all(0.5),
             visits: all(0.0),
             affinity: vec![all(0.5); State::ALL.len()],
         }

@@ -98,7 +98,7 @@ prop_compose! {
         resident.iter().enumerate().filter(|(_, r)| **r).for_each(|(e, _)| members.insert(e as u16));
         let route = Route { logits, resident: members, salience_t, surprise_t, reward, ..route(&[]) };
         let affinity = vec![trust.iter().rev().copied().collect(); 6];
-        (shape(experts, 1, norm), directive(k, 0.0, 0.0, focus), LayerTrust { trust, visits, affinity }, route)
+        (shape(experts, 1, norm), directive(k, 0.0, 0.0, focus), LayerTrust { trust, visits, affinity, ..LayerTrust::prior(experts) }, route)
     }
 }
 

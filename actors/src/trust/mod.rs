@@ -287,6 +287,8 @@ impl ModuleLedger {
             for index in layer {
                 let (record, expert) = (&self.records[*index], index % self.experts);
                 view.trust[expert] = record.trust() as f32;
+                view.convergence[expert] = record.convergence as f32;
+                view.stability[expert] = record.stability as f32;
                 view.visits[expert] = record.visits as f32;
                 for (affinity, tally) in view.affinity.iter_mut().zip(&record.by_state) {
                     affinity[expert] = tally.share() as f32;

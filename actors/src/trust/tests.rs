@@ -384,6 +384,8 @@ proptest! {
                     prop_assert!(record.successes <= record.activations && record.activations <= record.visits);
                     let (layer, at) = (&view.layers[&layer(number)], usize::from(expert));
                     prop_assert_eq!(layer.trust[at], record.trust as f32);
+                    prop_assert_eq!(layer.convergence[at], record.convergence as f32);
+                    prop_assert_eq!(layer.stability[at], record.stability as f32);
                     prop_assert_eq!(layer.visits[at], record.visits as f32);
                     for state in 0..6 {
                         prop_assert_eq!(layer.affinity[state][at], record.affinity[state] as f32);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use sage_actors::cache::cycle_cliff;
 use serde::Serialize;
 
 use super::{Misshapen, Report, layers_of};
@@ -38,6 +39,10 @@ pub(super) struct StateMemory {
 pub(super) struct ModuleMemory {
     pub(super) component: Component,
     pub(super) experts_per_token: usize,
+    /// Over all its sparse layers.
+    pub(super) token_experts: u64,
+    /// A pool of so many experts or fewer is below the cycle cliff: eviction `lru` hits nothing.
+    pub(super) lru_hits_nothing_up_to_experts: u64,
     pub(super) expert_bytes: u64,
 }
 
@@ -263,9 +268,12 @@ fn states(components: &[ComponentReport]) -> Vec<StateMemory> {
                 .div_ceil(2)
                 .min(part.experts_per_layer);
             let expert_bytes = (k * part.sparse_layers) as u64 * part.bytes_per_expert;
+            let cliff = cycle_cliff(0, part.sparse_layers as u64, k as u64);
             ModuleMemory {
                 component: part.name,
                 experts_per_token: k,
+                token_experts: cliff.token_experts,
+                lru_hits_nothing_up_to_experts: cliff.token_experts.saturating_sub(k as u64),
                 expert_bytes,
             }
         };
