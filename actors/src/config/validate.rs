@@ -64,6 +64,11 @@ impl MindConfig {
         }
         if let Some(hold) = &self.hold {
             validate_budget("hold", hold)?;
+        } else if self.hold_state.is_some() {
+            return Err(ConfigError::Range {
+                key: "hold_state".to_owned(),
+                rule: "only together with hold",
+            });
         }
         self.validate_numbers()
     }
