@@ -1,6 +1,7 @@
 //! The command line: arguments, one file a command, and the [`Printer`] that decides what goes where.
 
 mod error;
+mod eval;
 mod extract;
 mod generate;
 mod home;
@@ -46,6 +47,11 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Play a scenario
     Run(run::RunArgs),
+    /// Measure what states, policies and limits cost in quality, against exact routing
+    Eval(eval::EvalArgs),
+    /// A process of `sage eval`
+    #[command(hide = true)]
+    EvalWorker(eval::WorkerArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -58,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
         Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
+        Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
+        Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match result {

@@ -270,11 +270,7 @@ impl Engine {
                 .total_cmp(&logits[usize::from(*a)])
                 .then(a.cmp(b))
         });
-        order.retain(|expert| {
-            !self
-                .absent
-                .contains(&Self::expert_key(next.layer, *expert))
-        });
+        order.retain(|expert| !self.absent.contains(&Self::expert_key(next.layer, *expert)));
         order.truncate(count);
         Ok(self.mind.prefetch(next, order).await?)
     }

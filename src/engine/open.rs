@@ -9,14 +9,14 @@ use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, State};
 
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
 use super::{Engine, EngineError};
+use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
 use crate::kernels::memory::round_up_to_page;
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
-use crate::checkpoint::Component;
-use crate::store::{StoreError, WeightSource};
 use crate::store::arena::SlotArena;
 use crate::store::direct::DirectReader;
+use crate::store::{StoreError, WeightSource};
 
 /// How to run a model.
 #[derive(Clone, Debug)]
@@ -162,15 +162,15 @@ fn absent_experts(
         for expert in 0..config.num_experts {
             match source.expert(Component::Thinker, layer, expert) {
                 Ok(_) => {}
-                Err(
-                    StoreError::ExpertMissing { .. } | StoreError::ExpertNotStored { .. },
-                ) => absent.push(ExpertKey {
-                    layer: LayerKey {
-                        module: Module::Thinker,
-                        layer: layer as u16,
-                    },
-                    expert: expert as u16,
-                }),
+                Err(StoreError::ExpertMissing { .. } | StoreError::ExpertNotStored { .. }) => {
+                    absent.push(ExpertKey {
+                        layer: LayerKey {
+                            module: Module::Thinker,
+                            layer: layer as u16,
+                        },
+                        expert: expert as u16,
+                    })
+                }
                 Err(error) => return Err(error.into()),
             }
         }
