@@ -129,13 +129,11 @@ impl Mind {
             .iter()
             .flat_map(|shape| {
                 let config = &config;
-                shape
-                    .keys()
-                    .map(move |key| {
-                        let absent = config.absent.iter().filter(|absent| absent.layer == key);
-                        let router = Router::new(shape, config.routing);
-                        (key, router.without(absent.map(|absent| absent.expert)))
-                    })
+                shape.keys().map(move |key| {
+                    let absent = config.absent.iter().filter(|absent| absent.layer == key);
+                    let router = Router::new(shape, config.routing);
+                    (key, router.without(absent.map(|absent| absent.expert)))
+                })
             })
             .map(|(key, router)| (key, spawn(LayerRouter(router))))
             .collect();

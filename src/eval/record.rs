@@ -69,6 +69,8 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Record {
     file: Option<(File, PathBuf)>,
+    /// Still to be written: a run that is refused before it begins leaves an empty file, which any run may use.
+    header: Option<Header>,
 }
 
 impl Record {
@@ -80,7 +82,7 @@ impl Record {
         expected: impl Fn(Part) -> (usize, usize),
     ) -> Result<(Self, Results), EvalError> {
         let Some(path) = path else {
-            return Ok((Self { file: None }, Results::new()));
+            return Ok((Self::default(), Results::new()));
         };
         let refused = |problem: String| EvalError::File {
             path: path.to_owned(),
@@ -105,17 +107,18 @@ impl Record {
         file.set_len(kept)
             .and_then(|()| file.seek(SeekFrom::Start(kept)))
             .map_err(|error| refused(error.to_string()))?;
-        let mut record = Self {
+        let record = Self {
             file: Some((file, path.to_owned())),
+            header: (kept == 0).then(|| header.clone()),
         };
-        if kept == 0 {
-            record.line(header)?;
-        }
         Ok((record, results))
     }
 
     /// Appends what an arm gave; the end of a part is on the disk when this returns.
     pub(super) fn append(&mut self, arm: usize, name: &str, found: Found) -> Result<(), EvalError> {
+        if let Some(header) = self.header.take() {
+            self.line(&header)?;
+        }
         let end = matches!(found, Found::Done { .. });
         self.line(&Entry {
             arm,
@@ -287,7 +290,9 @@ mod tests {
             let (_, results) = open(&path).unwrap();
             let whole = usize::from(cut as u64 >= ends[2]) + usize::from(cut as u64 >= ends[4]);
             assert_eq!(results.len(), whole, "cut at {cut}");
-            let kept = [first, ends[2], ends[4]][whole];
+            // The header of a file that was cut within it is written with the first result.
+            let header = if (cut as u64) < first { 0 } else { first };
+            let kept = [header, ends[2], ends[4]][whole];
             assert_eq!(std::fs::metadata(&path).unwrap().len(), kept);
         }
         std::fs::write(&path, &bytes).unwrap();

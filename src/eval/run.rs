@@ -271,10 +271,13 @@ fn digest(settings: &Settings, material: &Material) -> Result<String, EvalError>
 fn mode(settings: &Settings, material: &Material, fingerprint: String) -> Mode {
     let (documents, items) = (material.documents.len(), material.items.len());
     let scored_tokens = material.scored_tokens();
-    let eviction = format!("{:?}", settings.mind.eviction).to_lowercase();
+    let eviction = eviction_name(settings);
+    let arms = match settings.arms.len() {
+        1 => "1 arm".to_owned(),
+        arms => format!("{arms} arms"),
+    };
     let text = format!(
-        "priced against exact, one token a step; {} arms; {documents} documents of {scored_tokens} scored tokens, {items} items; eviction {eviction}; 95 % intervals of {RESAMPLES} resamples",
-        settings.arms.len(),
+        "priced against exact, one token a step; {arms}; {documents} documents of {scored_tokens} scored tokens, {items} items; eviction {eviction}; 95 % intervals of {RESAMPLES} resamples"
     );
     Mode {
         text,
@@ -286,5 +289,14 @@ fn mode(settings: &Settings, material: &Material, fingerprint: String) -> Mode {
         answer_tokens: settings.answer_tokens,
         resamples: RESAMPLES,
         seed: SEED,
+    }
+}
+
+/// The policy's name in a file of settings.
+fn eviction_name(settings: &Settings) -> String {
+    match serde_json::to_value(settings.mind.eviction) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(serde_json::Value::Object(named)) => named.keys().cloned().collect(),
+        _ => String::new(),
     }
 }
