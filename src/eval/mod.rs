@@ -20,6 +20,7 @@ mod measure;
 mod metrics;
 mod record;
 mod report;
+mod rows;
 mod run;
 mod scratch;
 mod worker;
@@ -33,7 +34,8 @@ pub use arm::{Arm, NamedLimit, Policy, arms};
 pub use bootstrap::{Interval, RESAMPLES, SEED};
 pub use material::{Document, Item, Material, Reading};
 pub use metrics::{Answered, DocumentResult, Done};
-pub use report::{ArmReport, Estimate, Measured, Report, Row, TasksReport, TextReport};
+pub use report::{ArmReport, Estimate, Measured, Report, TasksReport, TextReport};
+pub use rows::Row;
 pub use run::{Evaluation, Settings};
 pub use worker::{Job, serve};
 

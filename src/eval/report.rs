@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::arm::Arm;
 use super::bootstrap::{Interval, intervals};
-use super::material::{Document, Item, Material};
+use super::material::{Item, Material};
 use super::metrics::{Answered, DocumentResult, Done};
 use super::record::{PartResult, Results};
+use super::rows::{Row, document_rows, item_rows};
 use super::{Part, Policy};
 
 /// A number, how sure it is, and how it differs from the exact arm's.
@@ -150,58 +151,6 @@ pub struct ArmReport {
     pub text: Option<TextReport>,
     /// Answering.
     pub tasks: Option<TasksReport>,
-}
-
-/// One document or item under one arm.
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
-pub enum Row {
-    /// A document.
-    Document {
-        /// Name of the arm.
-        arm: String,
-        /// File and number.
-        document: String,
-        /// Tokens predicted.
-        tokens: u64,
-        /// Negative log-likelihood, nats, summed.
-        nll: f64,
-        /// Divergence from the oracle, nats, summed.
-        kl: f64,
-        /// Tokens where both agree.
-        agreed: u64,
-        /// Leased experts that were resident.
-        hits: u64,
-        /// Leased experts that were not.
-        misses: u64,
-        /// Logical bytes of the misses.
-        miss_bytes: u64,
-        /// Denied router mass, summed.
-        denied_mass: f64,
-    },
-    /// An item.
-    Item {
-        /// Name of the arm.
-        arm: String,
-        /// File and line.
-        item: String,
-        /// Its task.
-        task: String,
-        /// What was answered.
-        answer: String,
-        /// What was expected.
-        expected: String,
-        /// Whether they are the same.
-        correct: bool,
-        /// Tokens of prompt and answer.
-        tokens: u64,
-        /// Leased experts that were resident.
-        hits: u64,
-        /// Leased experts that were not.
-        misses: u64,
-        /// Logical bytes of the misses.
-        miss_bytes: u64,
-    },
 }
 
 /// Which run it was.
@@ -414,42 +363,85 @@ fn measured(seconds: f64, tokens: u64, done: &Done) -> Measured {
     }
 }
 
-fn document_rows<'a>(
-    arm: &'a str,
-    documents: &'a [Document],
-    results: &'a [DocumentResult],
-) -> impl Iterator<Item = Row> + 'a {
-    let pairs = documents.iter().zip(results);
-    pairs.map(move |(document, found)| Row::Document {
-        arm: arm.to_owned(),
-        document: document.name.clone(),
-        tokens: found.tokens,
-        nll: found.nll,
-        kl: found.kl,
-        agreed: found.agreed,
-        hits: found.hits,
-        misses: found.misses,
-        miss_bytes: found.miss_bytes,
-        denied_mass: found.denied_mass,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn item_rows<'a>(
-    arm: &'a str,
-    items: &'a [Item],
-    answers: &'a [Answered],
-) -> impl Iterator<Item = Row> + 'a {
-    let pairs = items.iter().zip(answers);
-    pairs.map(move |(item, found)| Row::Item {
-        arm: arm.to_owned(),
-        item: item.name.clone(),
-        task: item.task.clone(),
-        answer: found.answer.clone(),
-        expected: item.answer.clone(),
-        correct: found.correct,
-        tokens: found.tokens,
-        hits: found.hits,
-        misses: found.misses,
-        miss_bytes: found.miss_bytes,
-    })
+    /// Documents of 10, 20, 30, ... tokens that lose so many nats a token.
+    fn read(nats: &[f64]) -> PartResult {
+        let documents = nats.iter().zip(1..).map(|(nats, n)| DocumentResult {
+            tokens: 10 * n,
+            nll: nats * 10.0 * n as f64,
+            kl: 0.01 * n as f64,
+            agreed: 9 * n,
+            hits: 3,
+            misses: 1,
+            miss_bytes: 20 * n,
+            ..DocumentResult::default()
+        });
+        PartResult {
+            documents: documents.collect(),
+            ..PartResult::default()
+        }
+    }
+
+    #[test]
+    fn tokens_weigh_alike_and_differences_are_paired() {
+        let exact = read(&[1.0, 2.0, 3.0]);
+        let worse = read(&[1.25, 2.25, 3.25]);
+        let report = text_report(&worse, Some(&exact));
+        let mean = (10.0 * 1.25 + 20.0 * 2.25 + 30.0 * 3.25) / 60.0;
+        assert!((report.nll.value - mean).abs() < 1e-12);
+        assert!((report.perplexity.value - libm::exp(mean)).abs() < 1e-9);
+        assert!((report.agreement.value - 0.9).abs() < 1e-12);
+        assert_eq!((report.hit_rate, report.bytes_per_token), (0.75, 2.0));
+        // The documents differ widely, what the arm loses on each does not.
+        let difference = report.nll.difference.unwrap();
+        let (low, high) = (difference.low.unwrap(), difference.high.unwrap());
+        assert!((low - 0.25).abs() < 1e-12 && (high - 0.25).abs() < 1e-12);
+        assert_eq!(difference.tie, Some(false));
+        assert!(report.nll.high.unwrap() - report.nll.low.unwrap() > 0.5);
+    }
+
+    #[test]
+    fn a_difference_that_goes_either_way_is_a_tie() {
+        let exact = read(&[1.0, 2.0, 3.0, 2.0]);
+        let mixed = read(&[1.2, 1.9, 3.1, 1.9]);
+        let report = text_report(&mixed, Some(&exact));
+        assert_eq!(report.nll.difference.unwrap().tie, Some(true));
+        assert!(text_report(&exact, None).nll.difference.is_none());
+        let alone = text_report(&read(&[1.0]), Some(&read(&[0.5])));
+        assert_eq!(alone.nll.difference.unwrap().tie, None);
+        assert_eq!(alone.nll.low, None);
+    }
+
+    #[test]
+    fn answers_are_counted_by_task() {
+        let item = |task: &str| Item {
+            task: task.to_owned(),
+            name: String::new(),
+            tokens: Vec::new(),
+            answer: String::new(),
+        };
+        let items = [item("b"), item("a"), item("b")];
+        let answers = |correct: [bool; 3]| PartResult {
+            items: correct
+                .map(|correct| Answered {
+                    correct,
+                    ..Answered::default()
+                })
+                .into(),
+            ..PartResult::default()
+        };
+        let exact = answers([true, true, true]);
+        let report = tasks_report(&answers([false, true, true]), Some(&exact), &items);
+        let tasks: Vec<_> = report
+            .tasks
+            .iter()
+            .map(|task| (task.task.as_str(), task.items, task.exact_match.value))
+            .collect();
+        assert_eq!(tasks, [("b", 2, 0.5), ("a", 1, 1.0)]);
+        let difference = report.tasks[0].exact_match.difference.unwrap();
+        assert_eq!((difference.value, difference.tie), (-0.5, Some(true)));
+    }
 }
