@@ -276,7 +276,11 @@ fn a_killed_run_goes_on_and_ends_with_the_same_numbers() {
         let bytes = std::fs::read(material.path(name)).unwrap_or_default();
         bytes.iter().filter(|byte| **byte == b'\n').count()
     };
-    while lines("killed") < 12 && started.elapsed() < Duration::from_secs(60) {
+    let finished = || {
+        let record = std::fs::read_to_string(material.path("killed")).unwrap_or_default();
+        record.contains("\"done\"")
+    };
+    while !finished() && started.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(2));
     }
     child.kill().expect("killed");
@@ -286,6 +290,8 @@ fn a_killed_run_goes_on_and_ends_with_the_same_numbers() {
     let mut bytes = std::fs::read(material.path("killed")).expect("a record");
     bytes.extend(br#"{"arm":1,"name":"wake sal"#);
     std::fs::write(material.path("killed"), bytes).expect("written");
+    let resumed = run(&killed);
+    assert!(stderr(&resumed).contains("parts (texts or tasks of an arm) are finished"));
     assert_eq!(settled(json(&killed)), whole);
     assert_eq!(lines("killed"), lines("whole"));
 

@@ -231,6 +231,11 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<Outcome, CliError> {
     };
     let evaluation = Evaluation::prepare(&*source, settings, &commands)?;
     printer.note(format_args!("mode: {}", evaluation.mode().text));
+    if let (finished @ 1.., all) = evaluation.finished() {
+        printer.note(format_args!(
+            "going on: {finished} of {all} parts (texts or tasks of an arm) are finished"
+        ));
+    }
     let bar = printer.steps("evaluating", evaluation.units() as u64);
     let report = evaluation.run(&mut |arm| {
         bar.set_message(arm.to_owned());

@@ -9,7 +9,8 @@
 //!   its own: the peak of memory is the arm's alone, and neither part changes the other. The limit covers such a
 //!   process, which holds no tokenizer.
 //! - Within a part one mind lives through all documents or items in their order: a document starts with an empty
-//!   context, but what is resident, trusted and remembered carries over. So a run resumes between parts, never inside.
+//!   context, but what is resident, trusted and remembered carries over. So a run resumes between parts, never inside;
+//!   the oracle reads again where texts are left.
 //! - Intervals are percentiles of 2,000 resamples of the documents or items; an arm and the exact arm are resampled
 //!   together. No clock and no unseeded number takes part in anything but the fields called `measured`.
 

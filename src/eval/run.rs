@@ -115,6 +115,12 @@ impl<'a> Evaluation<'a> {
         &self.mode
     }
 
+    /// Parts that an earlier run finished, and all parts.
+    pub fn finished(&self) -> (usize, usize) {
+        let finished = self.results.len();
+        (finished, finished + self.open_parts().len())
+    }
+
     /// Documents and items that are still to be read and answered, the oracle's among them.
     pub fn units(&self) -> usize {
         let open = self.open_parts();
