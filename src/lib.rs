@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod engine;
+pub mod eval;
 pub mod events;
 pub mod input;
 pub mod kernels;

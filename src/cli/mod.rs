@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+mod eval;
 mod extract;
 mod generate;
 mod home;
@@ -51,6 +52,11 @@ enum Command {
     Scenario(scenario::ScenarioArgs),
     /// Show every setting, its value and where it comes from
     Config(config::ConfigArgs),
+    /// Measure what states, policies and limits cost in quality, against exact routing
+    Eval(eval::EvalArgs),
+    /// A process of `sage eval`
+    #[command(hide = true)]
+    EvalWorker(eval::WorkerArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -65,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
         Command::Scenario(args) => with(args.json(), |printer| scenario::run(&args, printer)),
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
+        Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
+        Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match result {

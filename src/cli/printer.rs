@@ -128,6 +128,16 @@ impl Table {
         }
     }
 
+    /// A table whose number of columns is found at run time.
+    pub fn with_titles(titles: Vec<String>) -> Self {
+        Self { rows: vec![titles] }
+    }
+
+    /// Adds a row to such a table.
+    pub fn push(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());

@@ -3,7 +3,7 @@
 //! A limit covers the whole process: its resident set, measured from outside. The floor is everything that must
 //! be there; the pool is the rest, and the mind's states take shares of the pool.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::config::TextConfig;
 use crate::model::{KvCache, experts::ExpertShape};
@@ -91,7 +91,8 @@ pub struct MemoryPlan {
 }
 
 /// What a limit is given as.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// Whatever the model wants.
     None,

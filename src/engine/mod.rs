@@ -13,6 +13,7 @@ pub mod open;
 pub mod orient;
 pub mod reading;
 pub mod sampling;
+pub mod stepwise;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,7 @@ use crate::store::arena::SlotArena;
 
 pub use forward::{Forward, Probe};
 pub use memory::{Limit, MemoryPlan};
-pub use open::{EngineOptions, open};
+pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};
 
 /// Why the engine stopped.

@@ -34,30 +34,37 @@ pub struct EngineOptions {
     pub degrade: bool,
 }
 
-/// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
+/// Memory as it would be divided, in this process as it is now: refuses what [`open`] would refuse, reads no weight.
 ///
 /// # Errors
-/// When the limit is below the floor, weights are missing or damaged, or an actor cannot start.
-pub async fn open(
-    source: Arc<dyn WeightSource>,
-    options: EngineOptions,
-    progress: impl FnMut(usize, usize),
-) -> Result<Engine, EngineError> {
+/// When the limit is below the floor, the context is too long, or a tensor is missing.
+pub fn plan(source: &dyn WeightSource, options: &EngineOptions) -> Result<MemoryPlan, EngineError> {
+    Ok(sizes(source, options)?.plan)
+}
+
+/// What is known of a model before its weights are read.
+struct Sizes {
+    plan: MemoryPlan,
+    slot_bytes: u64,
+    window_experts: usize,
+}
+
+fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, EngineError> {
     let (base_bytes, _) = resident_set();
-    let config = source.config().thinker.text.clone();
+    let config = &source.config().thinker.text;
     if options.context_tokens > config.max_position_embeddings {
         return Err(EngineError::ContextTooLong {
             context_tokens: options.context_tokens,
             max_position_embeddings: config.max_position_embeddings,
         });
     }
-    let (expert, resident_weights_bytes) = Thinker::sizes(&*source)?;
+    let (expert, resident_weights_bytes) = Thinker::sizes(source)?;
     let slot_bytes = round_up_to_page(expert.bytes()) as u64;
-    let window_experts = window_experts(&config, &options.mind);
+    let window_experts = window_experts(config, &options.mind);
     let plan = MemoryPlan::new(
         options.limit,
         &Demand {
-            config: &config,
+            config,
             expert,
             slot_bytes,
             context_tokens: options.context_tokens,
@@ -67,6 +74,28 @@ pub async fn open(
             base_bytes,
         },
     )?;
+    Ok(Sizes {
+        plan,
+        slot_bytes,
+        window_experts,
+    })
+}
+
+/// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
+///
+/// # Errors
+/// When the limit is below the floor, weights are missing or damaged, or an actor cannot start.
+pub async fn open(
+    source: Arc<dyn WeightSource>,
+    options: EngineOptions,
+    progress: impl FnMut(usize, usize),
+) -> Result<Engine, EngineError> {
+    let Sizes {
+        plan,
+        slot_bytes,
+        window_experts,
+    } = sizes(&*source, &options)?;
+    let config = source.config().thinker.text.clone();
     let thinker = Thinker::load(&*source, progress)?;
     let reader = DirectReader::new(Arc::clone(&source));
     let arena = SlotArena::new(Arc::new(reader)).map_err(|source| EngineError::System {
@@ -152,13 +181,16 @@ fn absent_experts(
     Ok(absent)
 }
 
-/// The window as configured, but never below what one token can use in any state.
+/// The window as configured, but never below what one token can use in any state. A mind that is held in one of the
+/// controller's states has the window that it has when the states change: so its memory is divided alike in every state.
 fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
-    let factor = match &mind.hold {
-        Some(budget) => budget.f,
-        None => State::ALL
+    let held = mind.hold.map(|budget| budget.f);
+    let factor = match (held, mind.hold_state) {
+        (Some(f), None) => f,
+        _ => State::ALL
             .iter()
             .map(|state| mind.budgets[*state].f)
+            .chain(held)
             .fold(0.0, f64::max),
     };
     let most = (factor * config.num_experts_per_tok as f64).round() as usize;

@@ -186,7 +186,11 @@ impl Reading {
     }
 }
 
-fn outcomes(origin: Origin, forward: &mut Forward, measures: &[TokenMeasure]) -> Vec<TokenOutcome> {
+pub(super) fn outcomes(
+    origin: Origin,
+    forward: &mut Forward,
+    measures: &[TokenMeasure],
+) -> Vec<TokenOutcome> {
     measures
         .iter()
         .zip(std::mem::take(&mut forward.worked))
@@ -204,7 +208,7 @@ fn outcomes(origin: Origin, forward: &mut Forward, measures: &[TokenMeasure]) ->
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// A stop token.

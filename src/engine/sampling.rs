@@ -74,7 +74,7 @@ pub fn argmax(logits: &[f32]) -> u32 {
 }
 
 /// A number in [0, 1) from a seed and a counter (SplitMix64).
-fn uniform(seed: u64, counter: u64) -> f64 {
+pub fn uniform(seed: u64, counter: u64) -> f64 {
     let mut z = seed ^ counter.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -187,7 +187,9 @@ fn a_choice_is_named_or_given_with_its_settings() {
         ("SAGE_MIND__EVICTION__HORIZON__HALF_LIFE_TOKENS", "9"),
     ];
     assert!(refused("", &both, &[]).contains("unset one of them"));
-    assert!(refused("mind.eviction = { lru = 3 }", &[], &[]).contains("lru, lfu, trust or horizon"));
+    assert!(
+        refused("mind.eviction = { lru = 3 }", &[], &[]).contains("lru, lfu, trust or horizon")
+    );
 }
 
 #[test]

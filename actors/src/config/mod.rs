@@ -285,6 +285,9 @@ pub struct MindConfig {
     /// Stay in Focus with exactly these budgets: no transition, every step allowed, no answer ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<StateBudget>,
+    /// With `hold`: stay in this state instead of Focus, so that trust and affinity are kept as in that state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_state: Option<State>,
     /// Experts that a partial store does not have: never chosen, and counted as denied where the router wanted them.
     /// The exact policy knows no such exception. From the store.
     #[serde(skip)]
@@ -304,6 +307,7 @@ impl Default for MindConfig {
             transitions: Transitions::default(),
             energy: EnergyConfig::default(),
             hold: None,
+            hold_state: None,
             absent: Vec::new(),
         }
     }

@@ -56,6 +56,12 @@ impl MindConfig {
             }
             self.validate_shape(shape)?;
         }
+        if self.hold.is_none() && self.hold_state.is_some() {
+            return Err(ConfigError::Range {
+                key: "hold_state".to_owned(),
+                rule: "only together with hold",
+            });
+        }
         self.validate_numbers()
     }
 

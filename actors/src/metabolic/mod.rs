@@ -29,12 +29,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Full reserves, in Wake (in Focus when held there). The configuration must be valid.
+    /// Full reserves, in Wake (when held: in the state asked for, else Focus). The configuration must be valid.
     pub fn new(config: &MindConfig) -> Self {
-        let state = if config.hold.is_some() {
-            State::Focus
-        } else {
-            State::Wake
+        let state = match config.hold {
+            Some(_) => config.hold_state.unwrap_or(State::Focus),
+            None => State::Wake,
         };
         Self {
             config: config.clone(),

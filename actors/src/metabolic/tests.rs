@@ -301,6 +301,30 @@ fn held_budgets_never_change() {
 }
 
 #[test]
+fn a_mind_can_be_held_in_any_state() {
+    for state in State::ALL {
+        let held = MindConfig {
+            hold: Some(config().budgets[state]),
+            hold_state: Some(state),
+            ..config()
+        };
+        held.validate().unwrap();
+        let mut world = World::new();
+        world.controller = Controller::new(&held);
+        for _ in 0..100 {
+            let directives = world.step(&IDLE);
+            assert_eq!((directives.state, directives.transition), (state, None));
+            assert_eq!(directives.modules[0].state, state);
+        }
+    }
+    let without = MindConfig {
+        hold_state: Some(State::Rest),
+        ..config()
+    };
+    assert!(without.validate().is_err());
+}
+
+#[test]
 fn the_drive_weighs_ticks_and_takes_urgency_at_once() {
     let mut world = World::new();
     let full = Input {

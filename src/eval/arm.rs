@@ -1,0 +1,178 @@
+//! What is compared: a state held, a policy, a limit.
+
+use sage_actors::config::{MindConfig, RoutingPolicy};
+use sage_actors::protocol::State;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Limit;
+use crate::engine::goldens::EXACT;
+
+/// How an arm routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The trained k and the router's own choice, whatever the state: what every other arm is compared with.
+    Exact,
+    /// The router's own choice at the state's k and memory: the price of k alone.
+    TopK,
+    /// As [`RoutingPolicy::Salient`].
+    Salient,
+    /// As [`RoutingPolicy::Sage`].
+    Sage,
+}
+
+impl Policy {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Exact => "exact",
+            Policy::TopK => "topk",
+            Policy::Salient => "salient",
+            Policy::Sage => "sage",
+        }
+    }
+}
+
+/// A limit and how it was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedLimit {
+    /// As on the command line.
+    pub name: String,
+    /// Of an arm's process.
+    pub limit: Limit,
+}
+
+/// One arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// The state held; none for the exact arm, which no state changes.
+    pub state: Option<State>,
+    /// How it routes.
+    pub policy: Policy,
+    /// What it may use.
+    pub limit: NamedLimit,
+}
+
+impl Arm {
+    /// The model as it was trained, with everything in memory.
+    pub fn oracle() -> Self {
+        let limit = NamedLimit {
+            name: "none".to_owned(),
+            limit: Limit::None,
+        };
+        Self {
+            state: None,
+            policy: Policy::Exact,
+            limit,
+        }
+    }
+
+    /// The state's name, or a dash.
+    pub fn state_name(&self) -> String {
+        self.state
+            .map_or("-".to_owned(), |state| format!("{state:?}").to_lowercase())
+    }
+
+    /// In words: `rest salient 48slots`.
+    pub fn name(&self) -> String {
+        let state = self.state.map(|_| format!("{} ", self.state_name()));
+        let (policy, limit) = (self.policy.name(), &self.limit.name);
+        format!("{}{policy} {limit}", state.unwrap_or_default())
+    }
+
+    /// The mind of the arm: `mind` with its routing, held in its state.
+    pub fn mind(&self, mind: &MindConfig) -> MindConfig {
+        let routing = match self.policy {
+            Policy::Exact | Policy::TopK => RoutingPolicy::Exact,
+            Policy::Salient => RoutingPolicy::Salient,
+            Policy::Sage => RoutingPolicy::Sage,
+        };
+        // The exact arm names a state too, so that its memory is divided like that of the others.
+        let (state, budget) = match self.state {
+            Some(state) => (state, mind.budgets[state]),
+            None => (State::Focus, EXACT),
+        };
+        MindConfig {
+            routing,
+            hold: Some(budget),
+            hold_state: Some(state),
+            ..mind.clone()
+        }
+    }
+}
+
+/// The arms of a run: at every limit the exact arm, then every state under every other policy. What is named twice
+/// counts once.
+pub fn arms(states: &[State], policies: &[Policy], limits: &[NamedLimit]) -> Vec<Arm> {
+    let mut arms: Vec<Arm> = Vec::new();
+    let mut add = |arm: Arm| {
+        if !arms.contains(&arm) {
+            arms.push(arm);
+        }
+    };
+    for limit in limits {
+        add(Arm {
+            limit: limit.clone(),
+            ..Arm::oracle()
+        });
+        for policy in policies.iter().filter(|policy| **policy != Policy::Exact) {
+            for state in states {
+                add(Arm {
+                    state: Some(*state),
+                    policy: *policy,
+                    limit: limit.clone(),
+                });
+            }
+        }
+    }
+    arms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(name: &str, slots: u64) -> NamedLimit {
+        NamedLimit {
+            name: name.to_owned(),
+            limit: Limit::Slots(slots),
+        }
+    }
+
+    #[test]
+    fn every_limit_has_its_exact_arm_and_nothing_runs_twice() {
+        let limits = [limit("4slots", 4), limit("9slots", 9), limit("4slots", 4)];
+        let states = [State::Rest, State::Wake, State::Rest];
+        let names: Vec<String> = arms(&states, &[Policy::Salient, Policy::Exact], &limits)
+            .iter()
+            .map(Arm::name)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "exact 4slots",
+                "rest salient 4slots",
+                "wake salient 4slots",
+                "exact 9slots",
+                "rest salient 9slots",
+                "wake salient 9slots",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_arm_is_held_in_its_state_with_its_budget() {
+        let defaults = MindConfig::default();
+        let arm = Arm {
+            state: Some(State::Rest),
+            policy: Policy::TopK,
+            limit: limit("4slots", 4),
+        };
+        let mind = arm.mind(&defaults);
+        assert_eq!(mind.hold, Some(defaults.budgets.rest));
+        assert_eq!(mind.hold_state, Some(State::Rest));
+        assert_eq!(mind.routing, RoutingPolicy::Exact);
+        let exact = Arm::oracle().mind(&defaults);
+        assert_eq!(exact.hold, Some(EXACT));
+    }
+}

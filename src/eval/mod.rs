@@ -1,0 +1,120 @@
+//! The instrument that judges the mind: what a state, a policy and a limit cost in quality, against exact routing.
+//!
+//! Every token of a text is a step of its own through the same actors, with real residency: the bias towards residents
+//! and the byte cap act as they do in decode. A batch of given tokens would hide what they cost.
+//!
+//! - The *oracle* is the model at its trained k with exact routing and no limit, read in the same steps. Its logits lie
+//!   in a scratch file that has no name, so that nothing is left behind whatever ends the run.
+//! - An *arm* is a state held, a policy and a limit. Each arm reads the texts and answers the tasks in two processes of
+//!   its own: the peak of memory is the arm's alone, and neither part changes the other. The limit covers such a
+//!   process, which holds no tokenizer.
+//! - Within a part one mind lives through all documents or items in their order: a document starts with an empty
+//!   context, but what is resident, trusted and remembered carries over. So a run resumes between parts, never inside;
+//!   the oracle reads again where texts are left.
+//! - Intervals are percentiles of 2,000 resamples of the documents or items; an arm and the exact arm are resampled
+//!   together. No clock and no unseeded number takes part in anything but the fields called `measured`.
+
+mod arm;
+mod bootstrap;
+mod material;
+mod measure;
+mod metrics;
+mod record;
+mod report;
+mod rows;
+mod run;
+mod scratch;
+mod worker;
+
+use std::path::PathBuf;
+
+use crate::engine::EngineError;
+use crate::engine::text::TextError;
+
+pub use arm::{Arm, NamedLimit, Policy, arms};
+pub use bootstrap::{Interval, RESAMPLES, SEED};
+pub use material::{Document, Item, Material, Reading};
+pub use metrics::{Answered, DocumentResult, Done};
+pub use report::{ArmReport, Estimate, Measured, Report, TasksReport, TextReport};
+pub use rows::Row;
+pub use run::{Evaluation, Settings};
+pub use worker::{Job, serve};
+
+/// A part of an arm.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Reading texts.
+    Text,
+    /// Answering tasks.
+    Tasks,
+}
+
+/// Why an evaluation stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file is not what it should be.
+    #[error("{path}: {problem}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// A line of a file is not what it should be.
+    #[error("{path}: line {line}: {problem}")]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// The process of an arm ended with an error.
+    #[error("{arm}: {message}")]
+    Worker {
+        /// Whose process.
+        arm: String,
+        /// What it said.
+        message: String,
+        /// Whether the request was wrong, rather than the run.
+        request: bool,
+    },
+    /// The system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+impl From<TextError> for EvalError {
+    fn from(error: TextError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl EvalError {
+    /// Whether the request was wrong, rather than the run.
+    pub fn is_request(&self) -> bool {
+        match self {
+            EvalError::Engine(error) => error.is_request(),
+            EvalError::File { .. } | EvalError::Line { .. } => true,
+            EvalError::Worker { request, .. } => *request,
+            EvalError::System { .. } => false,
+        }
+    }
+
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| EvalError::System { what, source }
+    }
+}

@@ -1,0 +1,308 @@
+//! A run from its arguments to its report: the oracle, then arm by arm, each part in a process of its own.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use sage_actors::config::MindConfig;
+use serde::Serialize;
+
+use super::arm::Arm;
+use super::bootstrap::{RESAMPLES, SEED};
+use super::material::{Material, Reading};
+use super::metrics::Answered;
+use super::record::{Found, Header, PartResult, Record, Results};
+use super::report::{Mode, Report, report};
+use super::scratch::Scratch;
+use super::worker::{self, Job, Message, Task};
+use super::{EvalError, Part};
+use crate::engine::EngineError;
+use crate::engine::text::Text;
+use crate::store::WeightSource;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Text files.
+    pub texts: Vec<PathBuf>,
+    /// Task files.
+    pub tasks: Vec<PathBuf>,
+    /// How they are read.
+    pub reading: Reading,
+    /// What is compared.
+    pub arms: Vec<Arm>,
+    /// Budgets, eviction and everything else that the arms have in common.
+    pub mind: MindConfig,
+    /// Tokens of an answer at most.
+    pub answer_tokens: usize,
+    /// The file to resume from.
+    pub record: Option<PathBuf>,
+    /// Where the scratch file lies; none: where the system keeps temporary files.
+    pub scratch: Option<PathBuf>,
+}
+
+/// Makes the command of a process that calls [`super::serve`] with this job (JSON) and its standard input.
+pub type Commands<'a> = &'a dyn Fn(&str) -> Command;
+
+/// A run that can begin.
+pub struct Evaluation<'a> {
+    settings: Settings,
+    material: Material,
+    text: Text,
+    commands: Commands<'a>,
+    scratch: Scratch,
+    record: Record,
+    results: Results,
+    mode: Mode,
+}
+
+/// Everything that the results depend on besides the model.
+#[derive(Serialize)]
+struct Arguments<'a> {
+    version: &'static str,
+    arms: &'a [Arm],
+    mind: &'a MindConfig,
+    answer_tokens: usize,
+    documents: Vec<&'a [u32]>,
+    /// Task, prompt and answer.
+    items: Vec<(&'a str, &'a [u32], &'a str)>,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Reads the material and what an earlier run left, and asks every process whether its memory would do.
+    ///
+    /// # Errors
+    /// A file that cannot be used, a model without tokenizer, a record of another run, or a limit below the floor.
+    pub fn prepare(
+        source: &dyn WeightSource,
+        settings: Settings,
+        commands: Commands<'a>,
+    ) -> Result<Self, EvalError> {
+        let text = Text::load(source)?;
+        let material = Material::read(&text, &settings.texts, &settings.tasks, settings.reading)?;
+        let fingerprint = source.fingerprint().map_err(EngineError::from)?;
+        let header = Header::new(fingerprint.clone(), digest(&settings, &material)?);
+        let (record, results) =
+            Record::open(settings.record.as_deref(), &header, |part| match part {
+                Part::Text => (material.documents.len(), 0),
+                Part::Tasks => (0, material.items.len()),
+            })?;
+        let vocabulary = source.config().thinker.text.vocab_size;
+        let scratch = Scratch::create(settings.scratch.as_deref(), &material, vocabulary)?;
+        let mode = mode(&settings, &material, fingerprint);
+        let evaluation = Self {
+            settings,
+            material,
+            text,
+            commands,
+            scratch,
+            record,
+            results,
+            mode,
+        };
+        for (arm, part) in evaluation.open_parts() {
+            evaluation.start(
+                &evaluation.settings.arms[arm],
+                Task::Plan,
+                part,
+                &mut |_| Ok(()),
+            )?;
+        }
+        Ok(evaluation)
+    }
+
+    /// Which run it is.
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Parts that an earlier run finished, and all parts.
+    pub fn finished(&self) -> (usize, usize) {
+        let finished = self.results.len();
+        (finished, finished + self.open_parts().len())
+    }
+
+    /// Documents and items that are still to be read and answered, the oracle's among them.
+    pub fn units(&self) -> usize {
+        let open = self.open_parts();
+        let oracle = open.iter().any(|(_, part)| *part == Part::Text);
+        let oracle = usize::from(oracle) * self.material.documents.len();
+        oracle
+            + open
+                .iter()
+                .map(|(_, part)| self.part_units(*part))
+                .sum::<usize>()
+    }
+
+    /// Runs what is not yet done; `progress` hears of every document and item, by the arm's name.
+    ///
+    /// # Errors
+    /// When a process fails, or the record cannot be written.
+    pub fn run(mut self, progress: &mut dyn FnMut(&str)) -> Result<Report, EvalError> {
+        let open = self.open_parts();
+        if open.iter().any(|(_, part)| *part == Part::Text) {
+            let oracle = Arm::oracle();
+            self.start(&oracle, Task::Oracle, Part::Text, &mut |_| {
+                progress("oracle");
+                Ok(())
+            })?;
+        }
+        for (index, part) in open {
+            let result = self.part(index, part, progress)?;
+            self.results.insert((index, part), result);
+        }
+        Ok(report(
+            self.mode,
+            &self.settings.arms,
+            &self.material,
+            &self.results,
+        ))
+    }
+
+    fn part(
+        &mut self,
+        index: usize,
+        part: Part,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<PartResult, EvalError> {
+        let arm = self.settings.arms[index].clone();
+        let name = arm.name();
+        let mut result = PartResult::default();
+        let mut record = std::mem::take(&mut self.record);
+        let done = self.start(&arm, Task::Part(part), part, &mut |message| {
+            let found = match message {
+                Message::Document(document) => {
+                    result.documents.push(document.clone());
+                    Found::Document(document)
+                }
+                Message::Item(answer) => {
+                    let text = self.text.decode(&answer.answer)?.trim().to_owned();
+                    let expected = self.material.items.get(result.items.len());
+                    let answered = Answered {
+                        correct: expected.is_some_and(|item| item.answer == text),
+                        answer: text,
+                        tokens: answer.tokens,
+                        hits: answer.hits,
+                        misses: answer.misses,
+                        miss_bytes: answer.miss_bytes,
+                        seconds: answer.seconds,
+                    };
+                    result.items.push(answered.clone());
+                    Found::Item(answered)
+                }
+                Message::Done(_) => return Ok(()),
+            };
+            record.append(index, &name, found)?;
+            progress(&name);
+            Ok(())
+        })?;
+        result.done = done.clone();
+        record.append(index, &name, Found::Done { part, under: done })?;
+        self.record = record;
+        Ok(result)
+    }
+
+    /// Starts the process of a task and hears it to its end.
+    fn start(
+        &self,
+        arm: &Arm,
+        task: Task,
+        part: Part,
+        hear: &mut dyn FnMut(Message) -> Result<(), EvalError>,
+    ) -> Result<super::Done, EvalError> {
+        let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(1);
+        let context_tokens = match part {
+            Part::Text => longest(&mut self.material.documents.iter().map(|d| d.tokens.len())),
+            Part::Tasks => {
+                longest(&mut self.material.items.iter().map(|item| item.tokens.len()))
+                    + self.settings.answer_tokens
+            }
+        };
+        let job = Job {
+            task,
+            mind: arm.mind(&self.settings.mind),
+            limit: arm.limit.limit,
+            context_tokens,
+            answer_tokens: self.settings.answer_tokens,
+        };
+        let job = serde_json::to_string(&job)
+            .map_err(|error| EvalError::system("describing the job")(error.into()))?;
+        worker::run((self.commands)(&job), &arm.name(), &self.scratch, hear)
+    }
+
+    fn part_units(&self, part: Part) -> usize {
+        match part {
+            Part::Text => self.material.documents.len(),
+            Part::Tasks => self.material.items.len(),
+        }
+    }
+
+    /// Parts that are asked for and not done, in order.
+    fn open_parts(&self) -> Vec<(usize, Part)> {
+        let arms = 0..self.settings.arms.len();
+        arms.flat_map(|arm| [(arm, Part::Text), (arm, Part::Tasks)])
+            .filter(|(_, part)| self.part_units(*part) > 0)
+            .filter(|done| !self.results.contains_key(done))
+            .collect()
+    }
+}
+
+fn digest(settings: &Settings, material: &Material) -> Result<String, EvalError> {
+    let arguments = Arguments {
+        version: env!("CARGO_PKG_VERSION"),
+        arms: &settings.arms,
+        mind: &settings.mind,
+        answer_tokens: settings.answer_tokens,
+        documents: material
+            .documents
+            .iter()
+            .map(|document| document.tokens.as_slice())
+            .collect(),
+        items: material
+            .items
+            .iter()
+            .map(|item| {
+                (
+                    item.task.as_str(),
+                    item.tokens.as_slice(),
+                    item.answer.as_str(),
+                )
+            })
+            .collect(),
+    };
+    let json = serde_json::to_vec(&arguments)
+        .map_err(|error| EvalError::system("describing the arguments")(error.into()))?;
+    Ok(blake3::hash(&json).to_hex().to_string())
+}
+
+fn mode(settings: &Settings, material: &Material, fingerprint: String) -> Mode {
+    let (documents, items) = (material.documents.len(), material.items.len());
+    let scored_tokens = material.scored_tokens();
+    let eviction = eviction_name(settings);
+    let arms = match settings.arms.len() {
+        1 => "1 arm".to_owned(),
+        arms => format!("{arms} arms"),
+    };
+    let text = format!(
+        "priced against exact, one token a step; {arms}; {documents} documents of {scored_tokens} scored tokens, {items} items; eviction {eviction}; 95 % intervals of {RESAMPLES} resamples"
+    );
+    Mode {
+        text,
+        fingerprint,
+        eviction: settings.mind.eviction,
+        documents,
+        scored_tokens,
+        items,
+        answer_tokens: settings.answer_tokens,
+        resamples: RESAMPLES,
+        seed: SEED,
+    }
+}
+
+/// The policy's name in a file of settings.
+fn eviction_name(settings: &Settings) -> String {
+    match serde_json::to_value(settings.mind.eviction) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(serde_json::Value::Object(named)) => named.keys().cloned().collect(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,199 @@
+//! Both ends of the line between a run and the process of an arm: a job goes in, a line of JSON comes out for every
+//! document or item, and one at the end.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use sage_actors::config::MindConfig;
+use serde::{Deserialize, Serialize};
+
+use super::measure;
+use super::metrics::{DocumentResult, Done};
+use super::scratch::Scratch;
+use super::{EvalError, Part};
+use crate::engine::memory::resident_set;
+use crate::engine::reading::stop_tokens;
+use crate::engine::{Arrivals, EngineOptions, Limit, open, plan};
+use crate::store::WeightSource;
+
+/// Tokens of a prefill chunk, as in scenarios.
+const CHUNK_TOKENS: usize = 32;
+
+/// What a process has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Task {
+    /// Say whether the memory would do, and end.
+    Plan,
+    /// Read the documents and leave the logits.
+    Oracle,
+    /// A part of an arm.
+    Part(Part),
+}
+
+/// All that a process has to know besides the model and the scratch file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub(super) task: Task,
+    pub(super) mind: MindConfig,
+    pub(super) limit: Limit,
+    pub(super) context_tokens: usize,
+    pub(super) answer_tokens: usize,
+}
+
+/// The answer to an item, as tokens: the process has no tokenizer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct ItemAnswer {
+    pub(super) answer: Vec<u32>,
+    /// Of prompt and answer.
+    pub(super) tokens: u64,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    pub(super) miss_bytes: u64,
+    pub(super) seconds: f64,
+}
+
+/// A line from a process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Message {
+    Document(DocumentResult),
+    Item(ItemAnswer),
+    Done(Done),
+}
+
+/// The end of the line in the arm's process: does the job and writes what it measured to `out`.
+///
+/// # Errors
+/// When the model cannot be opened under the limit, an expert cannot be read, an actor failed, or nobody listens.
+pub async fn serve(
+    source: Arc<dyn WeightSource>,
+    job: &Job,
+    scratch: File,
+    out: &mut dyn Write,
+) -> Result<(), EvalError> {
+    let mut tell = |message: Message| {
+        let line = serde_json::to_string(&message).map_err(std::io::Error::from);
+        line.and_then(|line| {
+            writeln!(out, "{line}")?;
+            out.flush()
+        })
+        .map_err(EvalError::system("telling what was measured"))
+    };
+    let options = EngineOptions {
+        limit: job.limit,
+        context_tokens: job.context_tokens,
+        chunk_tokens: CHUNK_TOKENS,
+        // What a store lacks, the oracle could not do without.
+        degrade: false,
+        mind: job.mind.clone(),
+    };
+    if job.task == Task::Plan {
+        plan(&*source, &options)?;
+        return tell(Message::Done(Done::default()));
+    }
+    let mut scratch = Scratch::open(scratch)?;
+    let stop = stop_tokens(&*source)?;
+    let mut engine = open(source, options, |_, _| ()).await?;
+    match job.task {
+        Task::Plan => {}
+        Task::Oracle | Task::Part(Part::Text) => {
+            let oracle = job.task == Task::Oracle;
+            measure::texts(&mut engine, &mut scratch, oracle, &mut tell).await?;
+        }
+        Task::Part(Part::Tasks) => {
+            measure::tasks(&mut engine, &scratch, job.answer_tokens, &stop, &mut tell).await?;
+        }
+    }
+    let directive = engine.orient(Arrivals::default()).await?.directive;
+    let done = Done {
+        k: directive.k,
+        expert_bytes: directive.expert_bytes,
+        lambda: directive.lambda,
+        beta: directive.beta,
+        miss_bytes_per_token: directive.miss_bytes_per_token,
+        limit_bytes: engine.plan.limit_bytes,
+        floor_bytes: engine.plan.floor.total(),
+        peak_rss_bytes: resident_set().1,
+    };
+    engine.shutdown().await;
+    tell(Message::Done(done))
+}
+
+/// Exit code of a process whose request was wrong.
+const REQUEST: i32 = 2;
+
+/// The other end: starts `command` with the job's scratch file and hears it to its end.
+pub(super) fn run(
+    mut command: Command,
+    name: &str,
+    scratch: &Scratch,
+    hear: &mut dyn FnMut(Message) -> Result<(), EvalError>,
+) -> Result<Done, EvalError> {
+    let mut child = command
+        .stdin(scratch.share()?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(EvalError::system(format!("starting the process of {name}")))?;
+    let stderr = child.stderr.take();
+    // Read beside stdout: a process that has much to complain about must not wait for us.
+    let complaints = std::thread::spawn(move || {
+        let mut text = String::new();
+        if let Some(mut stderr) = stderr {
+            // What cannot be read is not shown; the exit code says what matters.
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text
+    });
+    let heard = listen(&mut child, name, hear);
+    if heard.is_err() {
+        // It may have ended by itself meanwhile.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(EvalError::system(format!(
+        "waiting for the process of {name}"
+    )))?;
+    let complaints = complaints.join().unwrap_or_default();
+    let failed = |message: String, request| EvalError::Worker {
+        arm: name.to_owned(),
+        message,
+        request,
+    };
+    let done = heard?;
+    match (status.code(), done) {
+        (Some(0), Some(done)) => Ok(done),
+        (Some(0), None) => Err(failed("its process ended before it was done".into(), false)),
+        (Some(code), _) => {
+            let message = complaints.trim().trim_start_matches("error: ").to_owned();
+            Err(failed(message, code == REQUEST))
+        }
+        (None, _) => Err(failed(
+            format!("its process was killed ({status}): the system may be short of memory"),
+            false,
+        )),
+    }
+}
+
+fn listen(
+    child: &mut Child,
+    name: &str,
+    hear: &mut dyn FnMut(Message) -> Result<(), EvalError>,
+) -> Result<Option<Done>, EvalError> {
+    let trouble = || EvalError::system(format!("hearing the process of {name}"));
+    let Some(stdout) = child.stdout.take() else {
+        return Ok(None);
+    };
+    let mut done = None;
+    for line in BufReader::new(stdout).lines() {
+        let line = line.map_err(trouble())?;
+        let message = serde_json::from_str(&line).map_err(|error| trouble()(error.into()))?;
+        match message {
+            Message::Done(found) => done = Some(found),
+            message => hear(message)?,
+        }
+    }
+    Ok(done)
+}
