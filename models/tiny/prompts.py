@@ -1,12 +1,16 @@
 """Generated question-and-answer tasks whose answers can be checked.
 
-Every task is a function of a random generator that returns (task, context,
-[(question, answer, test)]).  `test` is decided by a hash of what makes the item
-what it is (the value and range of the sensor, the asked fact, the list, the two
-operands), so that a question of the test set cannot occur in training.
+A task is a function of a random generator that returns (body, [(question, answer,
+held_out)]): a context and the questions that may be asked about it in turn.
+
+Two things are held out of training. By value: `held_out` is decided by a hash of what
+makes the item what it is (the value and range of the sensor, the asked fact, the list,
+the operands). By template: of the combinations of a task's wordings, those in `NEW`
+never occur in training; `new=True` draws only them.
 """
 
 import random
+import re
 import zlib
 
 SENSORS = ("pump boiler valve fan motor tank pipe oven heater cooler turbine battery "
@@ -24,198 +28,254 @@ WORDS = ("sun sea map ice pen oak ant bus sky egg "
          "garden window silver forest bridge summer winter island "
          "chicken blanket journey kitchen village "
          "mountain elephant hospital umbrella").split()
-QUESTIONS = ("Which sensor is out of range?", "Name the sensor out of range.")
-SENSOR_FORMS = ("{n} {v} ({lo}-{hi})", "{n}: {v}, range {lo}-{hi}")
-NEW_SENSOR_FORM = "{n} = {v} ({lo} to {hi})"     # never used in training
-TEST_ONE_IN = 10
+VOCABULARY = SENSORS + NAMES + COLOURS + OBJECTS + CITIES + ANIMALS + WORDS
+
+READINGS = ("{n} {v}", "{n}: {v}", "{n} = {v}", "{n} at {v}", "{n} reads {v}")
+RANGES = (" ({lo}-{hi})", ", range {lo}-{hi}", " [{lo}, {hi}]", " ({lo} to {hi})", ", min {lo}, max {hi}")
+SENSOR_QUESTIONS = ("Which sensor is out of range?", "Name the sensor out of range.")
+FACTS = {       # kind: (statements, questions about the person, questions about the thing)
+    "colour": (("The {thing} of {who} is {what}.", "{who}'s {thing} is {what}."),
+               ("What colour is the {thing} of {who}?", "What colour is {who}'s {thing}?"), ()),
+    "city": (("{who} lives in {what}.", "The home of {who} is {what}."),
+             ("Where does {who} live?", "In which city does {who} live?"), ()),
+    "animal": (("{who} has a {what}.", "{who} owns a {what}."),
+               ("What does {who} have?", "Which animal does {who} own?"),
+               ("Who has a {what}?", "Who owns a {what}?")),
+    "code": (("The code of {who} is {what}.", "{who}'s code is {what}."),
+             ("What is the code of {who}?", "What is {who}'s code?"), ())}
+LISTS = ("Say the {k} word: {words}.", "{words}. What is the {k} word?", "Words: {words}\nGive the {k} word.")
+KINDS = ("first", "second", "third", "last", "longest")
+SUMS = ("What is {e}?", "{e} = ?", "Compute {e}.")
+# combinations (indices into the wordings above) that training never shows
+NEW = {"sensor": {(0, 3), (1, 2), (2, 3), (3, 1), (4, 0)},      # (reading, range)
+       "facts": {(0, 1)},                                       # (statement, question)
+       "list": {("first", 1), ("second", 2), ("third", 0), ("last", 2), ("longest", 1)},
+       "arithmetic": {(2, "plus"), (2, "minus"), (1, "plus"), (1, "minus")}}
+HELD_OUT_ONE_IN = 10
 
 
-def is_test(*key):
+def held_out(*key):
     """True for the tenth of all items that is kept out of training."""
-    return zlib.crc32("|".join(map(str, key)).encode()) % TEST_ONE_IN == 0
+    return zlib.crc32("|".join(map(str, key)).encode()) % HELD_OUT_ONE_IN == 0
+
+
+def pick(rng, task, combinations, new):
+    """One of the combinations, from those of training or from the others."""
+    return rng.choice([c for c in combinations if (c in NEW[task]) == new])
 
 
 def draw_range(rng):
     """A range between multiples of ten, at least twenty wide."""
     low = rng.randint(2, 6)
-    return 10 * low, 10 * rng.randint(low + 2, 8)
+    return 10 * low, 10 * rng.randint(low + 2, 9)
 
 
 def draw_value(rng, low, high, inside):
-    """A two-digit reading; above the range it exceeds it by ten or more."""
+    """A two-digit reading; the ends of the range are inside."""
     if inside:
         return rng.randint(low, high)
-    below = list(range(10, low))
-    above = list(range(high + 10, 100))
-    side = below if not above or (below and rng.random() < 0.5) else above
-    return rng.choice(side)
+    return rng.choice(rng.choice((range(10, low), range(high + 1, 100))))
 
 
-def sensor(rng, least=3, form=None):
-    """Up to five readings, each with its allowed range; one is outside.
-
-    Further questions ask whether one of the sensors is in range, or for the
-    state of each."""
-    count = rng.randint(max(least, 2), 5)
-    names = rng.sample(SENSORS, count)
-    bad = rng.randrange(count)
-    style = rng.random()
-    common = draw_range(rng) if form is None and style < 0.15 else None
-    form = form or ("{n} {v}" if common else SENSOR_FORMS[style < 0.4])
-    lines, questions, states, any_test = [], [], [], False
-    for i, name in enumerate(names):
+def readings(rng, count, bad, new):
+    """Lines of readings: (body, [(name, state, held_out)]); `bad` are the indices outside."""
+    first, second = pick(rng, "sensor", [(a, b) for a in range(5) for b in range(5)], new)
+    common = draw_range(rng) if not new and rng.random() < 0.12 else None
+    lines, out = [], []
+    for i, name in enumerate(rng.sample(SENSORS, count)):
         low, high = common or draw_range(rng)
-        value = draw_value(rng, low, high, i != bad)
+        value = draw_value(rng, low, high, i not in bad)
+        form = READINGS[first] + ("" if common else RANGES[second])
         lines.append(form.format(n=name, v=value, lo=low, hi=high))
-        test = is_test(value, low, high)
-        any_test |= test
-        states.append("%s %s" % (name, "ok" if i != bad else "low" if value < low else "high"))
-        questions.append(("Is %s in range?" % name, "no" if i == bad else "yes", test))
-        if i == bad:
-            main = (rng.choice(QUESTIONS), name, test)
+        state = "ok" if i not in bad else "low" if value < low else "high"
+        out.append((name, state, held_out(value, low, high)))
     one_line = rng.random() < 0.25
     body = ("; ".join(lines) + ". ") if one_line else ("\n".join(lines) + "\n")
     if common:
         body = "Range %d-%d%s" % (*common, ". " if one_line else "\n") + body
-    questions.append(("Check every sensor.", "\n".join(states), any_test))
+    return body, out
+
+
+def sensor(rng, least=3, new=False):
+    """Up to five readings, one out of range: which?  Then further questions about them."""
+    count = rng.randint(max(least, 2), 5)
+    bad = rng.randrange(count)
+    body, states = readings(rng, count, {bad}, new)
+    questions = [("Is %s in range?" % n, "yes" if s == "ok" else "no", h) for n, s, h in states]
+    questions.append(every_state(states))
     rng.shuffle(questions)
-    return "sensor", body, [main] + questions
+    return body, [(rng.choice(SENSOR_QUESTIONS), states[bad][0], states[bad][2])] + questions
 
 
-def check(rng, least=3):
-    """As `sensor`, but the state of every sensor is asked first."""
-    _, body, questions = sensor(rng, least)
-    questions.sort(key=lambda q: q[0] != "Check every sensor.")
-    return "check", body, questions
+def every_state(states):
+    """The question for the state of each sensor."""
+    return ("Check every sensor.", "\n".join("%s %s" % s[:2] for s in states), any(s[2] for s in states))
 
 
-def sensor_new_form(rng):
-    """The sensor task written in a way that training never shows."""
-    return ("sensor_new_form",) + sensor(rng, form=NEW_SENSOR_FORM)[1:]
+def check(rng, least=3, new=False):
+    """Any number of the readings may be out of range; the state of each is asked."""
+    count = rng.randint(max(least, 2), 5)
+    body, states = readings(rng, count, {i for i in range(count) if rng.random() < 0.4}, new)
+    return body, [every_state(states)]
 
 
-def in_range(rng, least=1):
+def in_range(rng, least=1, new=False):
     """One to three readings and yes-or-no questions about them."""
     count = rng.choice((1, 1, 2, 3))
-    form = SENSOR_FORMS[rng.random() < 0.4]
-    body, questions = "", []
-    for name in rng.sample(SENSORS, count):
-        low, high = draw_range(rng)
-        inside = rng.random() < 0.5
-        value = draw_value(rng, low, high, inside)
-        body += form.format(n=name, v=value, lo=low, hi=high) + "\n"
-        questions.append(("Is %s in range?" % name, "yes" if inside else "no",
-                          is_test(value, low, high)))
+    body, states = readings(rng, count, {i for i in range(count) if rng.random() < 0.5}, new)
+    questions = [("Is %s in range?" % n, "yes" if s == "ok" else "no", h) for n, s, h in states]
     rng.shuffle(questions)
-    return "in_range", body, questions
+    return body, questions
 
 
-def facts(rng, least=3):
+def facts(rng, least=3, new=False):
     """Up to six facts, then questions that one of them answers."""
     count = rng.randint(least, 6)
-    one_kind = rng.choice(("colour", "city", "animal", "code")) if rng.random() < 0.5 else None
-    people = rng.sample(NAMES, count)
-    animals = rng.sample(ANIMALS, count)
-    cities = rng.sample(CITIES, count)
-    body, questions = "", []
-    for i, who in enumerate(people):
-        kind = one_kind or rng.choice(("colour", "city", "animal", "code"))
-        if kind == "colour":
-            thing, answer = rng.choice(OBJECTS), rng.choice(COLOURS)
-            fact = "The %s of %s is %s." % (thing, who, answer)
-            question = "What colour is the %s of %s?" % (thing, who)
-        elif kind == "city":
-            answer = cities[i]
-            fact, question = "%s lives in %s." % (who, answer), "Where does %s live?" % who
-        elif kind == "code":
-            answer = str(rng.randint(10, 99))
-            fact, question = "The code of %s is %s." % (who, answer), "What is the code of %s?" % who
-        elif rng.random() < 0.5:
-            answer = animals[i]
-            fact, question = "%s has a %s." % (who, answer), "What does %s have?" % who
-        else:
-            answer = who
-            fact, question = "%s has a %s." % (who, animals[i]), "Who has a %s?" % animals[i]
-        body += fact + " "
-        questions.append((question, answer, is_test(fact)))
-        if rng.random() < 0.15 and least < 3:       # in training only
-            questions.append(("Tell me about %s." % who, fact, is_test(fact)))
+    one_kind = rng.choice(list(FACTS)) if rng.random() < 0.5 else None
+    animals, cities = rng.sample(ANIMALS, count), rng.sample(CITIES, count)
+    body, questions = [], []
+    for i, who in enumerate(rng.sample(NAMES, count)):
+        kind = one_kind or rng.choice(list(FACTS))
+        statements, about_person, about_thing = FACTS[kind]
+        said, asked = pick(rng, "facts", [(a, b) for a in (0, 1) for b in (0, 1)], new)
+        reverse = bool(about_thing) and rng.random() < 0.5
+        names = {"who": who, "thing": rng.choice(OBJECTS),
+                 "what": {"colour": rng.choice(COLOURS), "city": cities[i], "animal": animals[i],
+                          "code": str(rng.randint(10, 99))}[kind]}
+        body.append(statements[said].format(**names))
+        question = (about_thing if reverse else about_person)[asked].format(**names)
+        key = (kind, who, names["what"], names["thing"] if kind == "colour" else "")
+        questions.append((question, who if reverse else names["what"], held_out(*key)))
     rng.shuffle(questions)
-    return "facts", body, questions
+    join = "\n" if rng.random() < 0.3 else " "
+    return join.join(body) + join, questions
 
 
-def word_list(rng, least=3):
-    """Pick the first, second, last or longest word of a list."""
-    words = rng.sample(WORDS, rng.randint(max(least, 2), 6))
+def told(rng, least=2, new=False):
+    """Two to four facts, to be said again: which words belong together is learned from whole sentences."""
+    while True:
+        body, questions = facts(rng, 2, new)
+        said = re.split(r"(?<=\.)\s", body.strip())
+        if len(said) <= 4:
+            break
+    people = [next(n for n in NAMES if re.search(r"\b%s\b" % n, fact)) for fact in said]
+    # `questions` are shuffled: which facts are held out is asked of the fact itself
+    kept = [q for q in questions if not q[2]]
+    unseen = {w for w in people for q, answer, out in questions if out and (w in q or w == answer)}
+    tell = [("Tell me about %s." % w, fact, False) for w, fact in zip(people, said) if w not in unseen]
+    rng.shuffle(tell)
+    turns = tell + kept or [("Tell me about %s." % people[0], said[0], True)]
+    if rng.random() < 0.5:
+        rng.shuffle(turns)
+    return body, turns
+
+
+def word_list(rng, least=3, new=False):
+    """Follow an instruction about a list of words."""
+    words = rng.sample(WORDS, rng.randint(least, 6))
     lengths = sorted((len(w) for w in words), reverse=True)
-    kinds = ["first", "second", "last"] + ["longest"] * (lengths[0] > lengths[1])
-    rng.shuffle(kinds)
-    answer = {"first": words[0], "second": words[1], "last": words[-1],
-              "longest": max(words, key=len)}
+    possible = [k for k in KINDS if (k != "third" or len(words) > 2) and (k != "longest" or lengths[0] > lengths[1])]
+    answer = dict(zip(KINDS, words[:3]), last=words[-1], longest=max(words, key=len))
     text = ", ".join(words)
-    questions = [("Say the %s word." % k, answer[k], is_test(k, text)) for k in kinds]
-    first = ("Say the %s word: %s." % (kinds[0], text),) + questions[0][1:]
-    return "list", "", [first] + questions[1:]
+    form = rng.choice([n for n in range(len(LISTS)) if any(((k, n) in NEW["list"]) == new for k in possible)])
+    kinds = [k for k in possible if ((k, form) in NEW["list"]) == new]
+    rng.shuffle(kinds)
+    first = (LISTS[form].format(k=kinds[0], words=text), answer[kinds[0]], held_out(kinds[0], text))
+    if not new and form == 0 and rng.random() < 0.4:    # two other instructions, in one wording each
+        at = rng.randrange(len(words) - 1)
+        first = rng.choice((
+            ("Reverse: %s." % text, ", ".join(words[::-1]), held_out("reverse", text)),
+            ("Which word comes after %s: %s?" % (words[at], text), words[at + 1], held_out("after", at, text))))
+    rest = [("Say the %s word." % k, answer[k], held_out(k, text)) for k in possible]
+    rng.shuffle(rest)
+    return "", [first] + rest
 
 
-def repeat(rng, least=3):
+def repeat(rng, least=3, new=False):
     """Say some words, names or numbers again."""
-    pool = rng.choice((WORDS, WORDS + NAMES + SENSORS + COLOURS + ANIMALS + CITIES + OBJECTS))
-    words = rng.sample(pool, rng.randint(least, 8))
+    words = rng.sample(rng.choice((WORDS, VOCABULARY)), rng.randint(least, 8))
     if rng.random() < 0.3:
         words = [str(rng.randint(10, 99)) for _ in words]
     text = rng.choice((" ", ", ")).join(words)
-    return "repeat", "", [("Repeat: " + text, text, is_test(text))]
+    return "", [("Repeat: " + text, text, held_out(text))]
 
 
-def arithmetic(rng, least=1):
-    """Sums and differences of whole numbers with results from 0 to 99."""
+def draw_sum(rng):
+    """(a, sign, b, result): whole numbers, results from 0 to 99; in two of five b has one digit."""
+    a, b = rng.randint(0, 99), rng.randint(0, 9 if rng.random() < 0.4 else 99)
+    if rng.random() < 0.5:
+        if a + b > 99:
+            a, b = 99 - a, 99 - b
+        return (a, "+", b, a + b) if a + b <= 99 else draw_sum(rng)
+    a, b = max(a, b), min(a, b)
+    return a, "-", b, a - b
+
+
+def arithmetic(rng, least=1, new=False):
+    """Sums and differences."""
     questions = []
     for _ in range(4):
-        a, b = rng.randint(0, 99), rng.randint(0, 99)
-        if rng.random() < 0.5:
-            if a + b > 99:
-                a, b = 99 - a, 99 - b
-            sign, result = "+", a + b
-        else:
-            a, b = max(a, b), min(a, b)
-            sign, result = "-", a - b
-        if 0 <= result <= 99:
-            questions.append(("What is %d %s %d?" % (a, sign, b), str(result), is_test(a, sign, b)))
-    return "arithmetic", "", questions or arithmetic(rng)[2]
+        a, sign, b, result = draw_sum(rng)
+        form, style = pick(rng, "arithmetic", [(n, s) for n in range(3) for s in ("sign", "plus", "minus")
+                                               if s == "sign" or (s == "plus") == (sign == "+")], new)
+        expression = "%d %s %d" % (a, sign if style == "sign" else style, b)
+        questions.append((SUMS[form].format(e=expression), str(result), held_out(a, sign, b)))
+    return "", questions
 
 
-# task function, share of the training documents: early, when copying and comparing
-# are learned from answers with many words, and later
-EARLY_MIX = ((sensor, 0.26), (check, 0.12), (in_range, 0.08), (facts, 0.28), (repeat, 0.10),
-             (word_list, 0.08), (arithmetic, 0.08))
-LATE_MIX = ((sensor, 0.30), (check, 0.06), (in_range, 0.08), (facts, 0.44), (repeat, 0.02),
-            (word_list, 0.06), (arithmetic, 0.04))
-TESTS = (sensor, sensor_new_form, in_range, check, facts, repeat, word_list, arithmetic)
+def sums(rng, least=1, new=False):
+    """Several sums in one line, answered in one: what arithmetic is mostly learned from."""
+    drawn = [draw_sum(rng) for _ in range(rng.randint(3, 8))]
+    question = "; ".join("%d %s %d" % d[:3] for d in drawn)
+    return "", [(question, "; ".join(str(d[3]) for d in drawn), any(held_out(*d[:3]) for d in drawn))]
 
 
-def training_turns(rng, mix=EARLY_MIX):
-    """[(prompt, answer)]: one to four turns about one context, none from the test part."""
+# [(until this step, [(task, share of the training documents)])]: copying is learned
+# first, from answers with many words; then comparing, from the state of every sensor; then
+# what belongs to whom
+MIXES = (
+    (1500, ((sensor, 0.20), (check, 0.14), (in_range, 0.08), (facts, 0.22), (repeat, 0.08),
+            (word_list, 0.10), (arithmetic, 0.05), (sums, 0.13))),
+    (3600, ((sensor, 0.12), (check, 0.34), (in_range, 0.06), (facts, 0.17), (repeat, 0.03),
+            (word_list, 0.07), (arithmetic, 0.04), (sums, 0.17))),
+    (3950, ((sensor, 0.24), (check, 0.12), (in_range, 0.07), (facts, 0.26), (repeat, 0.02),
+            (word_list, 0.08), (arithmetic, 0.06), (sums, 0.15))),
+    (5100, ((sensor, 0.18), (check, 0.05), (in_range, 0.05), (facts, 0.48), (repeat, 0.04),
+            (word_list, 0.05), (arithmetic, 0.04), (sums, 0.11))),
+    (5117, ((sensor, 0.24), (check, 0.08), (in_range, 0.08), (facts, 0.32), (repeat, 0.04),
+            (word_list, 0.06), (arithmetic, 0.06), (sums, 0.12))),
+    (6217, ((sensor, 0.10), (check, 0.05), (in_range, 0.07), (facts, 0.15), (told, 0.43), (repeat, 0.03),
+            (word_list, 0.05), (arithmetic, 0.05), (sums, 0.07))))
+LAST_MIX = ((sensor, 0.16), (check, 0.08), (in_range, 0.10), (facts, 0.22), (told, 0.16), (repeat, 0.04),
+            (word_list, 0.07), (arithmetic, 0.08), (sums, 0.09))
+TESTS = {"sensor": (sensor, False), "sensor_new_form": (sensor, True), "in_range": (in_range, False),
+         "check": (check, False), "facts": (facts, False), "facts_new_form": (facts, True),
+         "list": (word_list, False), "list_new_form": (word_list, True), "repeat": (repeat, False),
+         "arithmetic": (arithmetic, False), "arithmetic_new_form": (arithmetic, True)}
+
+
+def training_turns(rng, mix=MIXES[0][1]):
+    """[(prompt, answer)]: one to four turns about one context, nothing held out."""
     functions, shares = zip(*mix)
     while True:
         function = rng.choices(functions, shares)[0]
-        _, body, questions = function(rng, least=1)
+        body, questions = function(rng, least=2)
         limit = rng.choice((1, 2, 3, 4))
         if questions[0][2]:
             continue
-        turns = [(q, a) for q, a, test in questions if not test][:limit]
+        turns = [(q, a) for q, a, out in questions if not out][:limit]
         return [(body + turns[0][0], turns[0][1])] + turns[1:]
 
 
 def test_items(count, seed=20):
-    """{task: [(prompt, answer)]}: single turns from the test part only."""
+    """{task: [(prompt, answer)]}: single turns with held-out values only."""
     out = {}
-    for function in TESTS:
+    for task, (function, new) in TESTS.items():
         rng, seen = random.Random(seed), {}
         while len(seen) < count:
-            task, body, questions = function(rng)
-            question, answer, test = questions[0]
-            if test:
+            body, questions = function(rng, new=new)
+            question, answer, unseen = questions[0]
+            if unseen:
                 seen[body + question] = answer
         out[task] = list(seen.items())
     return out
