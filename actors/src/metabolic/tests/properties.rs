@@ -61,9 +61,12 @@ proptest! {
 
     #[test]
     fn a_constant_input_that_costs_less_than_the_refill_settles(input in inputs(), load in 0.05f64..=0.37) {
-        // Threat's allowance is used up in time; nothing else moves, and Threat is not entered again.
+        // Threat's allowance is used up in time; nothing else moves, and Threat is not entered again. At this load it
+        // can take 192 units / (2 x 0.05 a tick) ticks, and what follows has the 200 ticks of an idle mind.
         let input = Input { request: false, load, io_load: load, ticks: 1, ..input };
-        let late: Vec<_> = history(&input, 3000).into_iter().filter(|(tick, _)| *tick > 1000).collect();
+        let settled = (crate::config::Transitions::default().threat_units_max / (2.0 * load)) as u64;
+        let settled = (settled + 200).max(1000);
+        let late: Vec<_> = history(&input, 3000).into_iter().filter(|(tick, _)| *tick > settled).collect();
         prop_assert!(late.is_empty(), "{:?}", late);
     }
 
