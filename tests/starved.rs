@@ -233,8 +233,15 @@ fn a_partial_store_runs_only_where_that_is_asked_for() {
         "{errors}"
     );
 
-    let (code, _, errors) = ask(&["--degrade", "--exact"]);
-    assert_eq!(code, 2, "{errors}");
+    for exact in [
+        &["--exact"][..],
+        &["--routing", "exact"],
+        &["--set", "mind.routing=exact"],
+    ] {
+        let (code, _, errors) = ask(&[&["--degrade"], exact].concat());
+        assert_eq!(code, 2, "{errors}");
+        assert!(errors.contains("leave --degrade out"), "{errors}");
+    }
 
     let one_layer: String = (0..8).map(|expert| format!("0 {expert}\n")).collect();
     let store = partial_store(folder.path(), "one-layer", &one_layer);

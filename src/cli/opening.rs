@@ -87,11 +87,6 @@ impl RunningArgs {
     pub fn mind(&self, exact: bool) -> Result<MindConfig, CliError> {
         let settings = self.settings.load()?;
         let mut mind = settings.mind.clone();
-        if self.degrade && (exact || matches!(self.routing, Some(Routing::Exact))) {
-            return Err(CliError::request(
-                "exact routing does without no expert: leave --degrade out, or the exactness",
-            ));
-        }
         // A file may say how to route in general; beside --exact on one command line it is a contradiction.
         let routing = settings.get("mind.routing").map(|set| set.origin.clone());
         if exact
@@ -112,6 +107,11 @@ impl RunningArgs {
             (false, Some(Routing::Sage)) => mind.routing = RoutingPolicy::Sage,
             (false, Some(Routing::Salient)) => mind.routing = RoutingPolicy::Salient,
             (false, None) => {}
+        }
+        if self.degrade && mind.routing == RoutingPolicy::Exact {
+            return Err(CliError::request(
+                "exact routing does without no expert: leave --degrade out, or the exactness",
+            ));
         }
         match self.eviction {
             Some(Eviction::Lru) => mind.eviction = EvictionPolicy::Lru,
