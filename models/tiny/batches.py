@@ -23,7 +23,7 @@ class Batches:
         self.rows, self.length = rows, length
         self.rng = random.Random(seed)
         self.answer_weight, self.prompt_weight = answer_weight, prompt_weight
-        self.stock, self.mix = [], prompts.MIXES[0][1]
+        self.stock, self.mix = [], prompts.MIXES[0][2]
 
     def refill(self):
         """Encode another 400 chat documents of one to four turns."""

@@ -136,7 +136,7 @@ def top_quarter(load):
     return load.topk(load.shape[1] // 4, 1).values.sum(1).mean().item()
 
 
-def overlap(sequences, experts):
+def overlap(sequences):
     """(share of a token's experts that the next token has too, what chance would give).
 
     `sequences`: for each layer a list of [tokens, k] arrays.  Chance is the same for two
@@ -218,7 +218,7 @@ def report_routing(model, _, tokenizer, args):
             texts += load / load.sum()
         single = [run_rows(model, [r])[1] for r in rows[:60]]
         layers = [[s[layer].tolist() for s in single] for layer in range(model.shape.layers)]
-        body.append([name, "%.0f %%" % (100 * top_quarter(load))] + ["%.2f" % x for x in overlap(layers, 64)])
+        body.append([name, "%.0f %%" % (100 * top_quarter(load))] + ["%.2f" % x for x in overlap(layers)])
     everything = texts / texts.sum(1, keepdim=True)
     body.append(["all texts", "%.0f %%" % (100 * top_quarter(texts)), "", ""])
     if args.routes:
@@ -246,7 +246,7 @@ def route_row(path):
     load = torch.zeros(len(layers), experts)
     for layer, (part,) in enumerate(sequences):
         load[layer] = torch.bincount(torch.tensor(part).flatten(), minlength=experts)
-    return [path.name, "%.0f %%" % (100 * top_quarter(load))] + ["%.2f" % x for x in overlap(sequences, experts)]
+    return [path.name, "%.0f %%" % (100 * top_quarter(load))] + ["%.2f" % x for x in overlap(sequences)]
 
 
 REPORTS = {"loss": report_loss, "tasks": report_tasks, "routing": report_routing}

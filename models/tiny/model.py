@@ -120,7 +120,7 @@ class Layer(torch.nn.Module):
         """Route every token to its top_k experts.
 
         `resident` (bool [experts]) leaves only those to choose from.  Returns the
-        output, the balance loss (8 * k/8 when even) and the choices [tokens, k].
+        output, the balance loss (k when even) and the choices [tokens, k].
         """
         s = self.shape
         logits = F.linear(x, self.router)

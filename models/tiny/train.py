@@ -41,8 +41,8 @@ def schedule(step, steps, peak):
 
     The second rise is where tasks that the first fall had left unlearned were learned.
     """
-    first, again = SECOND_RISE, step >= SECOND_RISE
-    at = (step - first) / max(1, steps - first) if again else step / LAID_OUT_FOR
+    again = step >= SECOND_RISE
+    at = (step - SECOND_RISE) / max(1, steps - SECOND_RISE) if again else step / LAID_OUT_FOR
     warm, plateau = (0.03, 0.5) if again else (0.02, 0.4)
     peak *= 0.6 if again else 1.0
     if at < warm:
@@ -125,8 +125,8 @@ def train(name, args):
             group["lr"] = schedule(step, args.steps, args.lr)
         draw = random.Random(args.seed * 1_000_003 + step)
         top_k = draw.choice((4, 8, 16)) if draw.random() < 0.2 else None
-        batches.mix = next((mix for end, mix in prompts.MIXES if step < end), prompts.LAST_MIX)
-        task_share = 0.75 if step < 3600 or 0 <= step - SECOND_RISE < 1100 else 0.625
+        task_share, batches.mix = next(((share, mix) for end, share, mix in prompts.MIXES if step < end),
+                                       (prompts.LAST_SHARE, prompts.LAST_MIX))
         batch = {k: torch.from_numpy(v).to(args.device) for k, v in batches.next(task_share).items()}
         loss, figures = loss_of(model, batch, top_k)
         model.zero_grad(set_to_none=True)
