@@ -246,9 +246,11 @@ MIXES = (
     (5117, 0.625, ((sensor, 0.24), (check, 0.08), (in_range, 0.08), (facts, 0.32), (repeat, 0.04),
             (word_list, 0.06), (arithmetic, 0.06), (sums, 0.12))),
     (6217, 0.75, ((sensor, 0.10), (check, 0.05), (in_range, 0.07), (facts, 0.15), (told, 0.43), (repeat, 0.03),
-            (word_list, 0.05), (arithmetic, 0.05), (sums, 0.07))))
-LAST_SHARE, LAST_MIX = 0.625, ((sensor, 0.16), (check, 0.08), (in_range, 0.10), (facts, 0.22), (told, 0.16), (repeat, 0.04),
-            (word_list, 0.07), (arithmetic, 0.08), (sums, 0.09))
+            (word_list, 0.05), (arithmetic, 0.05), (sums, 0.07))),
+    (6700, 0.625, ((sensor, 0.16), (check, 0.08), (in_range, 0.10), (facts, 0.22), (told, 0.16), (repeat, 0.04),
+            (word_list, 0.07), (arithmetic, 0.08), (sums, 0.09))))
+LAST_SHARE, LAST_MIX = 0.5, ((sensor, 0.10), (check, 0.06), (in_range, 0.10), (facts, 0.30), (told, 0.22), (repeat, 0.03),
+            (word_list, 0.07), (arithmetic, 0.06), (sums, 0.06))
 TESTS = {"sensor": (sensor, False), "sensor_new_form": (sensor, True), "in_range": (in_range, False),
          "check": (check, False), "facts": (facts, False), "facts_new_form": (facts, True),
          "list": (word_list, False), "list_new_form": (word_list, True), "repeat": (repeat, False),

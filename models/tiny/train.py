@@ -33,18 +33,22 @@ from muon import Muon
 
 BALANCE = 0.001
 LAID_OUT_FOR, SECOND_RISE = 6000, 5117        # steps: of the first fall, and where it ends
+RESTART = 6700                                # where the second fall ends and a third rise begins
 SHAPES = {"experts": Shape(), "dense": Shape(experts=0)}
 
 
 def schedule(step, steps, peak):
-    """Learning rate: warm-up, plateau, fall; and once more, lower, for the last stage of the tasks.
+    """Learning rate: warm-up, plateau, fall; and twice more, lower.
 
-    The second rise is where tasks that the first fall had left unlearned were learned.
+    The second rise is where tasks that the first fall had left unlearned were learned, the
+    third is for more text and for the facts that were still coming.
     """
-    again = step >= SECOND_RISE
-    at = (step - SECOND_RISE) / max(1, steps - SECOND_RISE) if again else step / LAID_OUT_FOR
-    warm, plateau = (0.03, 0.5) if again else (0.02, 0.4)
-    peak *= 0.6 if again else 1.0
+    if step >= RESTART:
+        at, warm, plateau, peak = (step - RESTART) / max(1, steps - RESTART), 0.03, 0.4, 0.5 * peak
+    elif step >= SECOND_RISE:
+        at, warm, plateau, peak = (step - SECOND_RISE) / (RESTART - SECOND_RISE), 0.03, 0.5, 0.6 * peak
+    else:
+        at, warm, plateau = step / LAID_OUT_FOR, 0.02, 0.4
     if at < warm:
         return peak * (at + 1e-4) / warm
     if at < plateau:
@@ -72,6 +76,17 @@ def new_optimisers(model, rate):
     return (Muon(muon, rate, weight_decay=0.05),
             torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": keep, "weight_decay": 0.0}],
                               lr=rate, betas=(0.9, 0.98), eps=1e-9, fused=True))
+
+
+def restart(model, rate):
+    """Fresh optimisers for weights rounded as they are stored.
+
+    So what follows can also be run from the files that `export.py` writes at this step.
+    """
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(p.to(torch.bfloat16).float())
+    return new_optimisers(model, rate)
 
 
 def loss_of(model, batch, top_k):
@@ -121,6 +136,8 @@ def train(name, args):
     last = saved = shown = time.time()
     sums = np.zeros(4)
     while step < args.steps:
+        if step == RESTART:
+            optimisers = restart(model, args.lr)
         for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = schedule(step, args.steps, args.lr)
         draw = random.Random(args.seed * 1_000_003 + step)
@@ -156,7 +173,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/sage-tiny")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=6700)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=8, help="rows of %d tokens in a batch" % measure.LENGTH)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
