@@ -80,6 +80,8 @@ pub enum Eviction {
     Trust,
     /// Farthest expected next use
     Horizon,
+    /// As horizon, with a chance of use learned while running
+    Learned,
 }
 
 impl RunningArgs {
@@ -119,6 +121,7 @@ impl RunningArgs {
             Some(Eviction::Horizon) if matches!(mind.eviction, EvictionPolicy::Horizon { .. }) => {}
             Some(Eviction::Lfu) => mind.eviction = EvictionPolicy::Lfu,
             Some(Eviction::Trust) => mind.eviction = EvictionPolicy::Trust,
+            Some(Eviction::Learned) => mind.eviction = EvictionPolicy::Learned,
             Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
             None => {}
         }
@@ -207,7 +210,9 @@ fn cycle_cliff(cliffs: &[StateCliff], eviction: EvictionPolicy) -> Option<String
     let so = match eviction {
         EvictionPolicy::Lru => "; another --eviction, or a higher --limit, finds some",
         EvictionPolicy::Trust => "; trust finds as little as lru until the ledger tells them apart",
-        EvictionPolicy::Lfu | EvictionPolicy::Horizon { .. } => "; lru would find few or none",
+        EvictionPolicy::Lfu | EvictionPolicy::Horizon { .. } | EvictionPolicy::Learned => {
+            "; lru would find few or none"
+        }
     };
     let below = below.join(", ");
     Some(format!(
@@ -223,6 +228,7 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
         EvictionPolicy::Lru => "lru".to_owned(),
         EvictionPolicy::Lfu => "lfu".to_owned(),
         EvictionPolicy::Trust => "trust".to_owned(),
+        EvictionPolicy::Learned => "learned".to_owned(),
         EvictionPolicy::Horizon { half_life_tokens } => {
             format!("horizon({half_life_tokens} tokens)")
         }

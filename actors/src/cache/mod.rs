@@ -8,9 +8,12 @@
 pub mod actor;
 mod cliff;
 mod eviction;
+mod mixture;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod usage;
+pub mod whatif;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use crate::protocol::{
     TrustView,
 };
 pub use cliff::{CycleCliff, StateCliff, cycle_cliff, state_cliffs};
+pub use mixture::Mixture;
 use pool::{Claim, Pool};
 
 /// Why the cache refuses a request. Nothing has changed when it does.
@@ -194,9 +198,11 @@ impl Cache {
         let claim = self.claim(at, layer, request)?;
         let mut orders = Orders::default();
         let pool = &mut self.pools[at];
-        pool.begin(request.tick, layer, request.tokens, self.next_lease);
-        for (index, used) in claim.indices.iter().zip(&request.uses) {
-            pool.used(*index, used.tokens, request.tokens);
+        let uses = claim.indices.iter().zip(&request.uses);
+        let uses: Vec<(u32, u32)> = uses.map(|(index, used)| (*index, used.tokens)).collect();
+        let turn = self.next_lease + 1;
+        pool.turn(turn, request.tick, layer, request.tokens, &uses);
+        for index in &claim.indices {
             pool.pin(*index);
         }
         let needed = claim.misses as u64 * pool.expert_bytes();

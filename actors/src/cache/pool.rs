@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::eviction::{self, Decay};
+use super::usage::Usage;
 use crate::config::{EvictionPolicy, ModuleShape};
 use crate::protocol::{
     ExpertKey, ExpertSet, LayerKey, LayerTrust, Module, Residency, SlotId, Tick,
@@ -16,34 +16,14 @@ pub(super) struct Claim {
     pub misses: usize,
 }
 
-/// What is known of one expert, resident or not.
+/// Where one expert is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
-    /// Share of tokens that used it: a moving average, as of `clock`.
-    frequency: f64,
-    /// Tokens that its layer had run when `frequency` was brought up to date.
-    clock: u64,
-    /// Tokens that used it since the start; they survive its eviction.
-    uses: u64,
-    /// Number of the lease that used it last.
-    last_lease: u64,
     slot: Option<u32>,
     speculative_slot: Option<u32>,
     /// Position in `residents`.
     position: u32,
     pins: u32,
-    /// Position of its layer among the sparse layers: spares a division where every resident is looked at.
-    rank: u32,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Layer {
-    resident: ExpertSet,
-    /// Tokens that the layer has run.
-    clock: u64,
-    last_tick: Option<Tick>,
-    /// What the ledger believes of its experts; the prior under every policy but `trust`.
-    trust: Arc<LayerTrust>,
 }
 
 #[derive(Debug)]
@@ -53,7 +33,8 @@ pub(super) struct Pool {
     experts: u32,
     expert_bytes: u64,
     cells: Vec<Cell>,
-    layers: Vec<Layer>,
+    /// Residents of each layer, by rank.
+    layers: Vec<ExpertSet>,
     residents: Vec<u32>,
     /// Experts with a pin.
     pinned: usize,
@@ -67,11 +48,7 @@ pub(super) struct Pool {
     bytes_left: Option<u64>,
     tick: Option<Tick>,
     window: u16,
-    now: usize,
-    lease: u64,
-    policy: EvictionPolicy,
-    /// Of the frequencies of use; none where the policy has no use for them.
-    decay: Option<Decay>,
+    usage: Usage,
     /// Scratch of `make_room`.
     victims: Vec<(f64, u32)>,
 }
@@ -79,30 +56,13 @@ pub(super) struct Pool {
 impl Pool {
     /// An empty pool with room for one window.
     pub fn new(shape: &ModuleShape, policy: EvictionPolicy, window: u16, slot_base: u32) -> Self {
-        let decay = match policy {
-            EvictionPolicy::Horizon { half_life_tokens } => Some(Decay::new(half_life_tokens)),
-            EvictionPolicy::Lru | EvictionPolicy::Lfu | EvictionPolicy::Trust => None,
-        };
-        let layer = Layer {
-            resident: ExpertSet::new(usize::from(shape.experts)),
-            trust: Arc::new(LayerTrust::prior(shape.experts)),
-            ..Layer::default()
-        };
         Self {
             module: shape.module,
             layer_numbers: shape.layers.clone(),
             experts: u32::from(shape.experts),
             expert_bytes: shape.expert_bytes,
-            cells: (0..shape.layers.len() as u32)
-                .flat_map(|rank| {
-                    let cell = Cell {
-                        rank,
-                        ..Cell::default()
-                    };
-                    std::iter::repeat_n(cell, usize::from(shape.experts))
-                })
-                .collect(),
-            layers: vec![layer; shape.layers.len()],
+            cells: vec![Cell::default(); shape.layers.len() * usize::from(shape.experts)],
+            layers: vec![ExpertSet::new(usize::from(shape.experts)); shape.layers.len()],
             residents: Vec::new(),
             pinned: 0,
             speculative: VecDeque::new(),
@@ -115,10 +75,7 @@ impl Pool {
             bytes_left: None,
             tick: None,
             window,
-            now: 0,
-            lease: 0,
-            policy,
-            decay,
+            usage: Usage::new(policy, shape),
             victims: Vec::new(),
         }
     }
@@ -193,14 +150,14 @@ impl Pool {
 
     pub fn residency(&self, rank: usize) -> Residency {
         Residency {
-            resident: self.layers[rank].resident.clone(),
+            resident: self.layers[rank].clone(),
             bytes_left: self.bytes_left,
         }
     }
 
     /// Takes over what the ledger believes of the layer of this rank.
     pub fn set_trust(&mut self, rank: usize, trust: &Arc<LayerTrust>) {
-        self.layers[rank].trust = Arc::clone(trust);
+        self.usage.set_trust(rank, trust);
     }
 
     pub fn layer_keys(&self) -> impl Iterator<Item = LayerKey> + '_ {
@@ -235,94 +192,10 @@ impl Pool {
         }
     }
 
-    /// Starts a lease on a layer. The windows of one chunk share a tick and count its tokens once.
-    pub fn begin(&mut self, tick: Tick, rank: usize, tokens: u32, lease: u64) {
+    /// A lease of a layer's experts: `uses` are their indices, with how many of the tokens use each.
+    pub fn turn(&mut self, turn: u64, tick: Tick, rank: usize, tokens: u32, uses: &[(u32, u32)]) {
         self.enter(tick);
-        self.now = rank;
-        self.lease = lease + 1;
-        let layer = &mut self.layers[rank];
-        if layer.last_tick != Some(tick) {
-            layer.last_tick = Some(tick);
-            layer.clock += u64::from(tokens.max(1));
-        }
-    }
-
-    /// Records that `uses` of `tokens` tokens used an expert of the current layer.
-    pub fn used(&mut self, index: u32, uses: u32, tokens: u32) {
-        let tokens = tokens.max(1);
-        let clock = self.layers[self.now].clock;
-        let uses = uses.min(tokens);
-        let cell = &mut self.cells[index as usize];
-        cell.last_lease = self.lease;
-        cell.uses = cell.uses.saturating_add(u64::from(uses));
-        let Some(decay) = &self.decay else { return };
-        let before = cell.frequency * decay.of(clock - cell.clock);
-        let fresh = 1.0 - decay.of(u64::from(tokens));
-        cell.frequency = (before + fresh * f64::from(uses) / f64::from(tokens)).min(1.0);
-        cell.clock = clock;
-    }
-
-    /// Layer steps to the next turn of a resident's layer, in 1..=N.
-    #[inline]
-    fn to_layer(&self, cell: &Cell) -> usize {
-        let rank = cell.rank as usize;
-        if rank > self.now {
-            rank - self.now
-        } else {
-            rank + self.layers.len() - self.now
-        }
-    }
-
-    /// The `count` residents without a pin that the policy parts with first, into `victims`.
-    fn choose(&self, count: usize, victims: &mut Vec<(f64, u32)>) {
-        let layers = self.layers.len();
-        match (self.policy, &self.decay) {
-            (EvictionPolicy::Lru, _) | (EvictionPolicy::Horizon { .. }, None) => {
-                self.farthest(count, victims, |_, cell| -(cell.last_lease as f64));
-            }
-            (EvictionPolicy::Lfu, _) => self.farthest(count, victims, |_, cell| {
-                eviction::lfu(self.to_layer(cell), layers, cell.uses)
-            }),
-            (EvictionPolicy::Trust, _) => self.choose_by_trust(count, victims),
-            (EvictionPolicy::Horizon { .. }, Some(decay)) => {
-                self.farthest(count, victims, |_, cell| {
-                    let passed = self.layers[cell.rank as usize].clock - cell.clock;
-                    let p = cell.frequency * decay.of(passed);
-                    eviction::horizon(self.to_layer(cell), layers, p)
-                });
-            }
-        }
-    }
-
-    fn choose_by_trust(&self, count: usize, victims: &mut Vec<(f64, u32)>) {
-        let used = || {
-            let cell = |index: &u32| self.cells[*index as usize].last_lease;
-            self.residents.iter().map(cell)
-        };
-        let (oldest, newest) = used().fold((u64::MAX, 0), |(oldest, newest), lease| {
-            (oldest.min(lease), newest.max(lease))
-        });
-        self.farthest(count, victims, |index, cell| {
-            let trust = &self.layers[cell.rank as usize].trust;
-            let expert = (index - cell.rank * self.experts) as usize;
-            // Age counts leases since the last use. The experts of a module are all of one size: that term is 0.
-            let age = eviction::share(newest - cell.last_lease, 0, newest - oldest);
-            eviction::trust(age, trust.convergence[expert], trust.stability[expert], 0.0)
-        });
-    }
-
-    #[inline]
-    fn farthest(
-        &self,
-        count: usize,
-        victims: &mut Vec<(f64, u32)>,
-        score: impl Fn(u32, &Cell) -> f64,
-    ) {
-        let candidates = self.residents.iter().filter_map(|index| {
-            let cell = &self.cells[*index as usize];
-            (cell.pins == 0).then(|| (score(*index, cell), *index))
-        });
-        eviction::farthest(candidates, count, victims);
+        self.usage.turn(turn, tick, rank, tokens, uses);
     }
 
     /// Evicts until `needed` more bytes fit, sparing pinned experts; as far as that goes.
@@ -334,7 +207,9 @@ impl Pool {
             return 0;
         }
         let mut victims = std::mem::take(&mut self.victims);
-        self.choose(count, &mut victims);
+        let unpinned = |index: u32| self.cells[index as usize].pins == 0;
+        self.usage
+            .choose(&self.residents, unpinned, count, &mut victims);
         for (_, index) in &victims {
             self.evict(*index, evicted);
         }
@@ -353,9 +228,7 @@ impl Pool {
             if let Some(moved) = self.residents.get(position) {
                 self.cells[*moved as usize].position = position as u32;
             }
-            self.layers[(index / self.experts) as usize]
-                .resident
-                .remove((index % self.experts) as u16);
+            self.layers[(index / self.experts) as usize].remove((index % self.experts) as u16);
         }
     }
 
@@ -387,9 +260,7 @@ impl Pool {
         let cell = &mut self.cells[index as usize];
         cell.slot = Some(slot);
         cell.position = position;
-        self.layers[(index / self.experts) as usize]
-            .resident
-            .insert(key.expert);
+        self.layers[(index / self.experts) as usize].insert(key.expert);
         (SlotId(self.slot_base + slot), false)
     }
 

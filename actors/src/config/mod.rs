@@ -80,6 +80,9 @@ pub enum EvictionPolicy {
         /// Half-life of the use frequency, tokens.
         half_life_tokens: f64,
     },
+    /// As horizon, with a chance of use that is learned while running: several half-lives, weighed by how well each
+    /// predicted so far.
+    Learned,
 }
 
 impl Default for EvictionPolicy {

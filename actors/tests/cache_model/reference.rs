@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use sage_actors::cache::CacheError;
+use sage_actors::cache::{CacheError, Mixture};
 use sage_actors::protocol::*;
 use sage_actors::{EvictionPolicy, ModuleShape};
 
@@ -53,6 +53,8 @@ pub struct Pool {
     tokens: BTreeMap<LayerKey, u64>,
     last_tick: BTreeMap<LayerKey, Tick>,
     trust: TrustView,
+    /// Of `learned`; its arithmetic has tests of its own.
+    mixture: Mixture,
 }
 
 pub struct Model {
@@ -81,6 +83,7 @@ impl Model {
             tokens: BTreeMap::new(),
             last_tick: BTreeMap::new(),
             trust: crate::world::view(0),
+            mixture: Mixture::new(shape.layers.len(), shape.experts, shape.k_trained),
             shape,
         };
         Self {
@@ -290,9 +293,14 @@ impl Pool {
     fn work(&mut self, request: &LeaseRequest, lease: u64) {
         let layer = request.layer;
         self.turn = self.rank(layer);
-        if self.last_tick.insert(layer, request.tick) != Some(request.tick) {
+        let first = self.last_tick.insert(layer, request.tick) != Some(request.tick);
+        if first {
             *self.tokens.entry(layer).or_default() += u64::from(request.tokens);
         }
+        let uses = request.uses.iter();
+        let uses: Vec<_> = uses.map(|u| (usize::from(u.expert), u.tokens)).collect();
+        let passed = if first { request.tokens } else { 0 };
+        self.mixture.turn(self.turn, passed, request.tokens, &uses);
         for used in &request.uses {
             let expert = used.expert;
             let key = ExpertKey { layer, expert };
@@ -340,6 +348,12 @@ impl Pool {
             EvictionPolicy::Trust => self.largest_first(&mut order, |key| self.distrust(key)),
             EvictionPolicy::Horizon { .. } => self.largest_first(&mut order, |key| {
                 let p = self.often_now(key).max(1e-12);
+                self.steps(key) as f64 + self.shape.layers.len() as f64 * (1.0 / p - 1.0)
+            }),
+            EvictionPolicy::Learned => self.largest_first(&mut order, |key| {
+                let p = self
+                    .mixture
+                    .chance(self.rank(key.layer), usize::from(key.expert));
                 self.steps(key) as f64 + self.shape.layers.len() as f64 * (1.0 / p - 1.0)
             }),
         }

@@ -43,6 +43,7 @@ pub fn policy() -> impl Strategy<Value = EvictionPolicy> {
         EvictionPolicy::Lfu,
         EvictionPolicy::Trust,
         horizon,
+        EvictionPolicy::Learned,
     ])
 }
 

@@ -1,0 +1,209 @@
+//! What was used when, and which resident leaves when room is needed: the policies with their memory.
+//!
+//! Knows nothing of slots, leases or bytes: the pool asks it whom it parts with first, and so does the replay of
+//! recorded routing.
+
+use std::sync::Arc;
+
+use super::eviction::{self, Decay};
+use super::mixture::Mixture;
+use crate::config::{EvictionPolicy, ModuleShape};
+use crate::protocol::{LayerTrust, Tick};
+
+/// What is known of one expert, resident or not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    /// Share of tokens that used it: a moving average, as of `clock`.
+    frequency: f64,
+    /// Tokens that its layer had run when `frequency` was brought up to date.
+    clock: u64,
+    /// Tokens that used it since the start; they survive its eviction.
+    uses: u64,
+    /// Number of the turn that used it last.
+    last_turn: u64,
+    /// Position of its layer among the sparse layers: spares a division where every resident is looked at.
+    rank: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Layer {
+    /// Tokens that the layer has run.
+    clock: u64,
+    last_tick: Option<Tick>,
+    /// What the ledger believes of its experts; the prior under every policy but `trust`.
+    trust: Arc<LayerTrust>,
+}
+
+/// The use of every expert of one module, under one policy. Experts are numbered rank · experts + expert.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage {
+    policy: EvictionPolicy,
+    experts: u32,
+    used: Vec<Used>,
+    layers: Vec<Layer>,
+    now: usize,
+    memory: Memory,
+    scratch: Vec<(usize, u32)>,
+}
+
+/// What a policy remembers beyond counts and turns.
+#[derive(Clone, Debug)]
+enum Memory {
+    None,
+    /// Frequencies of use, of one half-life.
+    Frequency(Decay),
+    /// Chances of use, learned.
+    Chance(Mixture),
+}
+
+impl Usage {
+    /// Nothing used yet.
+    pub fn new(policy: EvictionPolicy, shape: &ModuleShape) -> Self {
+        let (layers, experts) = (shape.layers.len(), shape.experts);
+        let memory = match policy {
+            EvictionPolicy::Horizon { half_life_tokens } => {
+                Memory::Frequency(Decay::new(half_life_tokens))
+            }
+            EvictionPolicy::Learned => {
+                Memory::Chance(Mixture::new(layers, experts, shape.k_trained))
+            }
+            EvictionPolicy::Lru | EvictionPolicy::Lfu | EvictionPolicy::Trust => Memory::None,
+        };
+        let layer = Layer {
+            trust: Arc::new(LayerTrust::prior(experts)),
+            ..Layer::default()
+        };
+        let cells = (0..layers as u32).flat_map(|rank| {
+            let cell = Used {
+                rank,
+                ..Used::default()
+            };
+            std::iter::repeat_n(cell, usize::from(experts))
+        });
+        Self {
+            policy,
+            experts: u32::from(experts),
+            used: cells.collect(),
+            layers: vec![layer; layers],
+            now: 0,
+            memory,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Takes over what the ledger believes of the layer of this rank.
+    pub fn set_trust(&mut self, rank: usize, trust: &Arc<LayerTrust>) {
+        self.layers[rank].trust = Arc::clone(trust);
+    }
+
+    /// A layer uses experts for `tokens` tokens: `uses` names them, with how many of the tokens used each. Turns of
+    /// one tick (the windows of a chunk) count its tokens once. `turn` numbers the turns of all modules, from 1.
+    pub fn turn(&mut self, turn: u64, tick: Tick, rank: usize, tokens: u32, uses: &[(u32, u32)]) {
+        let tokens = tokens.max(1);
+        self.now = rank;
+        let layer = &mut self.layers[rank];
+        let again = layer.last_tick == Some(tick);
+        if !again {
+            layer.last_tick = Some(tick);
+            layer.clock += u64::from(tokens);
+        }
+        let clock = layer.clock;
+        for (index, uses) in uses {
+            let used = &mut self.used[*index as usize];
+            used.last_turn = turn;
+            let uses = (*uses).min(tokens);
+            used.uses = used.uses.saturating_add(u64::from(uses));
+            if let Memory::Frequency(decay) = &self.memory {
+                let before = used.frequency * decay.of(clock - used.clock);
+                let fresh = 1.0 - decay.of(u64::from(tokens));
+                used.frequency = (before + fresh * f64::from(uses) / f64::from(tokens)).min(1.0);
+                used.clock = clock;
+            }
+        }
+        if let Memory::Chance(mixture) = &mut self.memory {
+            let first = rank as u32 * self.experts;
+            self.scratch.clear();
+            let own = uses.iter().map(|(index, n)| ((index - first) as usize, *n));
+            self.scratch.extend(own);
+            let passed = if again { 0 } else { tokens };
+            mixture.turn(rank, passed, tokens, &self.scratch);
+        }
+    }
+
+    /// The `count` of the residents that the policy parts with first, the first of them first, into `victims`;
+    /// of those only that `may_go`.
+    pub fn choose(
+        &self,
+        residents: &[u32],
+        may_go: impl Fn(u32) -> bool,
+        count: usize,
+        victims: &mut Vec<(f64, u32)>,
+    ) {
+        let layers = self.layers.len();
+        let used = |index: u32| &self.used[index as usize];
+        let all = residents;
+        let residents = all.iter().copied().filter(|index| may_go(*index));
+        match (self.policy, &self.memory) {
+            (EvictionPolicy::Lfu, _) => {
+                let score = |at: &Used| eviction::lfu(self.to_layer(at), layers, at.uses);
+                eviction::farthest(residents.map(|i| (score(used(i)), i)), count, victims);
+            }
+            (EvictionPolicy::Trust, _) => {
+                let score = self.distrust(all);
+                eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
+            }
+            (_, Memory::Frequency(decay)) => {
+                let score = |at: &Used| {
+                    let passed = self.layers[at.rank as usize].clock - at.clock;
+                    let p = at.frequency * decay.of(passed);
+                    eviction::horizon(self.to_layer(at), layers, p)
+                };
+                eviction::farthest(residents.map(|i| (score(used(i)), i)), count, victims);
+            }
+            (_, Memory::Chance(mixture)) => {
+                let score = |index: u32| {
+                    let at = used(index);
+                    let p = mixture.chance(at.rank as usize, self.expert(index, at));
+                    eviction::horizon(self.to_layer(at), layers, p)
+                };
+                eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
+            }
+            (_, Memory::None) => {
+                let scored = residents.map(|i| (-(used(i).last_turn as f64), i));
+                eviction::farthest(scored, count, victims);
+            }
+        }
+    }
+
+    #[inline]
+    fn expert(&self, index: u32, used: &Used) -> usize {
+        (index - used.rank * self.experts) as usize
+    }
+
+    /// Of `trust`: the score of each resident, age being normalised over all of them.
+    fn distrust(&self, residents: &[u32]) -> impl Fn(u32) -> f64 {
+        let turns = residents.iter().map(|i| self.used[*i as usize].last_turn);
+        let (oldest, newest) = turns.fold((u64::MAX, 0), |(oldest, newest), turn| {
+            (oldest.min(turn), newest.max(turn))
+        });
+        move |index| {
+            let used = &self.used[index as usize];
+            let trust = &self.layers[used.rank as usize].trust;
+            let expert = self.expert(index, used);
+            // Age counts turns since the last use. The experts of a module are all of one size: that term is 0.
+            let age = eviction::share(newest - used.last_turn, 0, newest - oldest);
+            eviction::trust(age, trust.convergence[expert], trust.stability[expert], 0.0)
+        }
+    }
+
+    /// Layer steps to the next turn of an expert's layer, in 1..=N.
+    #[inline]
+    fn to_layer(&self, used: &Used) -> usize {
+        let rank = used.rank as usize;
+        if rank > self.now {
+            rank - self.now
+        } else {
+            rank + self.layers.len() - self.now
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What recorded routing would have cost under another policy, in another capacity. No weights, no pool, no actor: the
+//! policies are the same ones, and `belady`, which knows the future, is the bound.
+//!
+//! Conventions. A chunk of a prompt enters as one batch of distinct experts a layer; a decoded token is a batch of its
+//! own. All experts of a batch are looked up first; then the misses make room for themselves, sparing the batch, and
+//! enter as long as they fit, in the order recorded. Capacities are in bytes, experts of a layer are of one size. The
+//! cache starts empty. Counts of `lfu` survive eviction. `trust` has no ledger here and falls back on age alone.
+
+use super::eviction;
+use super::usage::Usage;
+use crate::config::{EvictionPolicy, ModuleShape};
+use crate::protocol::{Module, Phase};
+
+/// Recorded routing of one module: for every step and layer the experts used, with how many tokens used each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// Experts a layer.
+    pub experts: u16,
+    /// Bytes of an expert of each layer.
+    pub expert_bytes: Vec<u64>,
+    steps: Vec<(Phase, u32)>,
+    /// Ends of each (step, layer) in `uses`.
+    ends: Vec<u32>,
+    /// (expert, tokens that used it).
+    uses: Vec<(u16, u32)>,
+}
+
+impl Routes {
+    /// Nothing recorded yet, of layers whose experts have these sizes.
+    pub fn new(experts: u16, expert_bytes: Vec<u64>) -> Self {
+        Self {
+            experts,
+            expert_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a step of `tokens` tokens; `layers` has one list of (expert, tokens that used it) for each layer.
+    ///
+    /// # Panics
+    /// Never: lists beyond the number of layers are left out, missing ones are empty.
+    pub fn push(&mut self, phase: Phase, tokens: u32, layers: &[Vec<(u16, u32)>]) {
+        self.steps.push((phase, tokens));
+        for layer in 0..self.expert_bytes.len() {
+            let uses = layers.get(layer).map_or(&[][..], Vec::as_slice);
+            let known = uses.iter().filter(|(expert, _)| *expert < self.experts);
+            self.uses.extend(known);
+            self.ends.push(self.uses.len() as u32);
+        }
+    }
+
+    /// Number of sparse layers.
+    pub fn layers(&self) -> usize {
+        self.expert_bytes.len()
+    }
+
+    /// Decoded tokens.
+    pub fn decoded(&self) -> usize {
+        let decode = |step: &&(Phase, u32)| step.0 == Phase::Decode;
+        self.steps.iter().filter(decode).count()
+    }
+
+    /// Bytes of all experts of all layers.
+    pub fn all_bytes(&self) -> u64 {
+        self.expert_bytes.iter().sum::<u64>() * u64::from(self.experts)
+    }
+
+    /// Greatest number of experts that one token used in a layer; 1 at least.
+    pub fn k(&self) -> u16 {
+        let decode = (0..self.steps.len()).filter(|step| self.steps[*step].0 == Phase::Decode);
+        let most = decode
+            .flat_map(|step| (0..self.layers()).map(move |layer| self.at(step, layer).len()))
+            .max();
+        u16::try_from(most.unwrap_or(1).max(1)).unwrap_or(u16::MAX)
+    }
+
+    fn at(&self, step: usize, layer: usize) -> &[(u16, u32)] {
+        let end = step * self.layers() + layer;
+        let start = if end == 0 { 0 } else { self.ends[end - 1] };
+        &self.uses[start as usize..self.ends[end] as usize]
+    }
+}
+
+/// Who decides what leaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Chooser {
+    /// A policy of the cache.
+    Online(EvictionPolicy),
+    /// The farthest next use in the recording itself: no online policy can do better.
+    Belady,
+}
+
+/// What a replay counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Routed slots: experts used, token by token (of a prompt: distinct ones of a batch).
+    pub routed: u64,
+    /// Those that were in memory.
+    pub hits: u64,
+    /// Bytes of the others.
+    pub miss_bytes: u64,
+}
+
+/// Counts of every step, so that intervals can be drawn over blocks of tokens; steps of a prompt count nothing unless
+/// `with_prompt`.
+pub fn replay(
+    routes: &Routes,
+    chooser: Chooser,
+    capacity_bytes: u64,
+    with_prompt: bool,
+) -> Vec<Counts> {
+    let mut run = Run::new(routes, chooser, capacity_bytes);
+    let mut all = Vec::with_capacity(routes.steps.len());
+    for (step, (phase, tokens)) in routes.steps.iter().enumerate() {
+        let mut counts = Counts::default();
+        for layer in 0..routes.layers() {
+            run.layer(step, layer, *tokens, &mut counts);
+        }
+        if *phase == Phase::Decode || with_prompt {
+            all.push(counts);
+        }
+    }
+    all
+}
+
+/// A cache on its way through a recording.
+struct Run<'a> {
+    routes: &'a Routes,
+    capacity_bytes: u64,
+    usage: Option<Usage>,
+    /// Of Belady: for every recorded use the number of the turn in which its expert is used next.
+    next_uses: Vec<u32>,
+    /// Of Belady: the same by expert, as of now.
+    next_use: Vec<u32>,
+    resident: Vec<bool>,
+    residents: Vec<u32>,
+    resident_bytes: u64,
+    /// Number of the batch that an expert was last part of.
+    batch: Vec<u64>,
+    turn: u64,
+    indices: Vec<(u32, u32)>,
+    victims: Vec<(f64, u32)>,
+    bytes_least: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(routes: &'a Routes, chooser: Chooser, capacity_bytes: u64) -> Self {
+        let all = routes.layers() * usize::from(routes.experts);
+        let shape = ModuleShape {
+            module: Module::Thinker,
+            layers: (0..routes.layers() as u16).collect(),
+            experts: routes.experts,
+            k_trained: routes.k(),
+            norm_topk_prob: true,
+            expert_bytes: 0,
+        };
+        let (usage, next_uses) = match chooser {
+            Chooser::Online(policy) => (Some(Usage::new(policy, &shape)), Vec::new()),
+            Chooser::Belady => (None, next_uses(routes)),
+        };
+        Self {
+            routes,
+            capacity_bytes,
+            usage,
+            next_uses,
+            next_use: vec![u32::MAX; all],
+            resident: vec![false; all],
+            residents: Vec::new(),
+            resident_bytes: 0,
+            batch: vec![0; all],
+            turn: 0,
+            indices: Vec::new(),
+            victims: Vec::new(),
+            bytes_least: routes
+                .expert_bytes
+                .iter()
+                .copied()
+                .min()
+                .unwrap_or(1)
+                .max(1),
+        }
+    }
+
+    fn layer(&mut self, step: usize, layer: usize, tokens: u32, counts: &mut Counts) {
+        self.turn += 1;
+        let uses = self.routes.at(step, layer);
+        if uses.is_empty() {
+            return;
+        }
+        let first = layer as u32 * u32::from(self.routes.experts);
+        self.indices.clear();
+        let indices = uses.iter().map(|(e, n)| (first + u32::from(*e), *n));
+        self.indices.extend(indices);
+        self.foresee(step, layer);
+        if let Some(usage) = &mut self.usage {
+            usage.turn(self.turn, step as u64 + 1, layer, tokens, &self.indices);
+        }
+        let bytes = self.routes.expert_bytes[layer];
+        let mut missing = 0;
+        for (index, _) in &self.indices {
+            self.batch[*index as usize] = self.turn;
+            missing += u64::from(!self.resident[*index as usize]);
+        }
+        counts.routed += self.indices.len() as u64;
+        counts.hits += self.indices.len() as u64 - missing;
+        counts.miss_bytes += missing * bytes;
+        // A batch larger than the cache makes room for no more than can enter.
+        let kept = (self.indices.len() as u64 - missing) * bytes;
+        let can_enter = self.capacity_bytes.saturating_sub(kept) / bytes.max(1);
+        self.make_room(missing.min(can_enter) * bytes);
+        for (index, _) in &self.indices {
+            let fits = self.resident_bytes + bytes <= self.capacity_bytes;
+            if !self.resident[*index as usize] && fits {
+                self.resident[*index as usize] = true;
+                self.residents.push(*index);
+                self.resident_bytes += bytes;
+            }
+        }
+    }
+
+    /// Belady: when each expert of this batch is used next.
+    fn foresee(&mut self, step: usize, layer: usize) {
+        if self.next_uses.is_empty() {
+            return;
+        }
+        let at = step * self.routes.layers() + layer;
+        let start = if at == 0 { 0 } else { self.routes.ends[at - 1] };
+        for ((index, _), next) in self.indices.iter().zip(&self.next_uses[start as usize..]) {
+            self.next_use[*index as usize] = *next;
+        }
+    }
+
+    fn make_room(&mut self, needed: u64) {
+        let over = (self.resident_bytes + needed).saturating_sub(self.capacity_bytes);
+        if over == 0 {
+            return;
+        }
+        let count = usize::try_from(over.div_ceil(self.bytes_least)).unwrap_or(usize::MAX);
+        let mut victims = std::mem::take(&mut self.victims);
+        let (batch, turn) = (&self.batch, self.turn);
+        let may_go = |index: u32| batch[index as usize] != turn;
+        match &self.usage {
+            Some(usage) => usage.choose(&self.residents, may_go, count, &mut victims),
+            None => {
+                let residents = self.residents.iter().copied().filter(|i| may_go(*i));
+                let next = residents.map(|i| (f64::from(self.next_use[i as usize]), i));
+                eviction::farthest(next, count, &mut victims);
+            }
+        }
+        for (_, index) in &victims {
+            if self.resident_bytes + needed <= self.capacity_bytes {
+                break;
+            }
+            self.resident[*index as usize] = false;
+            let layer = *index / u32::from(self.routes.experts);
+            self.resident_bytes -= self.routes.expert_bytes[layer as usize];
+        }
+        let resident = &self.resident;
+        self.residents.retain(|index| resident[*index as usize]);
+        self.victims = victims;
+    }
+}
+
+/// For every recorded use, the number of the turn (step · layers + layer) of the same expert's next one.
+fn next_uses(routes: &Routes) -> Vec<u32> {
+    let mut next = vec![u32::MAX; routes.uses.len()];
+    let mut seen = vec![u32::MAX; routes.layers() * usize::from(routes.experts)];
+    let mut at = routes.uses.len();
+    for turn in (0..routes.ends.len()).rev() {
+        let layer = turn % routes.layers();
+        let start = if turn == 0 {
+            0
+        } else {
+            routes.ends[turn - 1] as usize
+        };
+        for use_at in (start..at).rev() {
+            let index = layer * usize::from(routes.experts) + usize::from(routes.uses[use_at].0);
+            next[use_at] = std::mem::replace(&mut seen[index], turn as u32);
+        }
+        at = start;
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One layer, one expert a token.
+    fn routes(used: &[u16]) -> Routes {
+        let mut routes = Routes::new(8, vec![10]);
+        for expert in used {
+            routes.push(Phase::Decode, 1, &[vec![(*expert, 1)]]);
+        }
+        routes
+    }
+
+    fn hits(routes: &Routes, chooser: Chooser, capacity: u64) -> u64 {
+        let counts = replay(routes, chooser, capacity, false);
+        counts.iter().map(|counts| counts.hits).sum()
+    }
+
+    const LRU: Chooser = Chooser::Online(EvictionPolicy::Lru);
+
+    #[test]
+    fn belady_looks_ahead_and_lru_looks_back() {
+        // Worked by hand: a cycle of three in room for two.
+        let cycle = routes(&[0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        assert_eq!(hits(&cycle, LRU, 20), 0);
+        assert_eq!(hits(&cycle, Chooser::Belady, 20), 3);
+        assert_eq!(hits(&cycle, LRU, 30), 6);
+        assert_eq!(hits(&cycle, LRU, 0), 0);
+    }
+
+    #[test]
+    fn a_prompt_enters_as_one_batch_and_counts_only_when_asked() {
+        let mut routes = Routes::new(8, vec![10]);
+        routes.push(Phase::Prefill, 5, &[vec![(0, 3), (1, 2)]]);
+        routes.push(Phase::Decode, 1, &[vec![(1, 1)]]);
+        let decode = replay(&routes, LRU, 20, false);
+        assert_eq!(decode.len(), 1);
+        assert_eq!(
+            (decode[0].hits, decode[0].routed, decode[0].miss_bytes),
+            (1, 1, 0)
+        );
+        let all = replay(&routes, LRU, 20, true);
+        assert_eq!((all[0].routed, all[0].miss_bytes), (2, 20));
+    }
+
+    #[test]
+    fn layers_of_two_sizes_share_the_bytes() {
+        let mut routes = Routes::new(4, vec![10, 30]);
+        for _ in 0..3 {
+            routes.push(Phase::Decode, 1, &[vec![(0, 1)], vec![(2, 1)]]);
+        }
+        assert_eq!(routes.all_bytes(), 160);
+        assert_eq!(hits(&routes, LRU, 40), 4);
+        // Only the small one fits.
+        assert_eq!(hits(&routes, LRU, 29), 2);
+    }
+
+    #[test]
+    fn no_policy_beats_belady() {
+        // A fixed pseudo-random walk over experts.
+        let mut state = 7u32;
+        let used: Vec<u16> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 29) as u16
+        })
+        .take(400)
+        .collect();
+        let routes = routes(&used);
+        let best = hits(&routes, Chooser::Belady, 40);
+        for policy in [
+            EvictionPolicy::Lru,
+            EvictionPolicy::Lfu,
+            EvictionPolicy::Trust,
+            EvictionPolicy::default(),
+            EvictionPolicy::Learned,
+        ] {
+            let found = hits(&routes, Chooser::Online(policy), 40);
+            assert!(found <= best && found > 0, "{policy:?} {found} of {best}");
+        }
+    }
+}
