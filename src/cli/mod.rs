@@ -10,6 +10,7 @@ mod inspect;
 mod live;
 mod opening;
 mod printer;
+mod replay;
 mod run;
 mod scenario;
 mod synth;
@@ -57,6 +58,8 @@ enum Command {
     /// A process of `sage eval`
     #[command(hide = true)]
     EvalWorker(eval::WorkerArgs),
+    /// Ask what another cache policy would have done with recorded routing
+    Replay(replay::ReplayArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
         Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
+        Command::Replay(args) => with(args.json, |printer| replay::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match result {

@@ -15,7 +15,7 @@
 //!   together. No clock and no unseeded number takes part in anything but the fields called `measured`.
 
 mod arm;
-mod bootstrap;
+pub mod bootstrap;
 mod material;
 mod measure;
 mod metrics;
