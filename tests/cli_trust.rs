@@ -11,6 +11,7 @@ use sage::ledger::{LedgerFile, log_path};
 use serde_json::Value;
 
 const SCENARIO: &str = r#"
+name = "a page and a question"
 limit = "60slots"
 ticks = 80
 
@@ -118,18 +119,27 @@ fn an_empty_ledger_decides_nothing_and_the_next_run_goes_on_from_it() {
     let line = mode["text"].as_str().expect("a line");
     assert!(line.contains("(0 outcomes over 0 ticks)"), "{line}");
     assert_eq!(without.get("ledger"), None);
-    assert!(!log_path(Path::new(&ledger)).exists(), "closed, it is one file");
+    assert!(
+        !log_path(Path::new(&ledger)).exists(),
+        "closed, it is one file"
+    );
 
     let one = json(&["trust", "show", &ledger, "--json"]);
     assert!(one["outcomes"].as_u64() > Some(5), "{one}");
     let (mode, _) = place.run(&["--ledger", &ledger]);
     let line = mode["text"].as_str().expect("a line");
-    assert!(line.contains(&format!("({} outcomes over", one["outcomes"])), "{line}");
+    assert!(
+        line.contains(&format!("({} outcomes over", one["outcomes"])),
+        "{line}"
+    );
     let two = json(&["trust", "show", &ledger, "--json"]);
     for count in ["visits", "outcomes", "tick"] {
         let of = |shown: &Value| shown[count].as_f64().expect("a number");
         let grown = of(&two) / of(&one);
-        assert!((1.6..2.4).contains(&grown), "{count} grew {grown}: {one} {two}");
+        assert!(
+            (1.6..2.4).contains(&grown),
+            "{count} grew {grown}: {one} {two}"
+        );
     }
     let last = |shown: &Value| {
         let rows = shown["most"].as_array().expect("rows").iter();
@@ -142,8 +152,19 @@ fn an_empty_ledger_decides_nothing_and_the_next_run_goes_on_from_it() {
 fn generate_learns_too_but_not_exactly() {
     let place = Place::new();
     let ledger = place.path("trust.redb");
-    let ask = ["generate", "models/tiny", "--prompt", "What is 21 + 3?", "--ledger", &ledger];
-    refused(&[&ask[..], &["--exact"]].concat(), 2, &["--ledger", "--exact"]);
+    let ask = [
+        "generate",
+        "models/tiny",
+        "--prompt",
+        "What is 21 + 3?",
+        "--ledger",
+        &ledger,
+    ];
+    refused(
+        &[&ask[..], &["--exact"]].concat(),
+        2,
+        &["--ledger", "--exact"],
+    );
     assert!(!Path::new(&ledger).exists(), "nothing was made");
     assert!(sage(&ask).status.success());
     let shown = json(&["trust", "show", &ledger, "--json"]);
@@ -189,7 +210,12 @@ fn show_is_a_table_and_says_what_it_leaves_out() {
     let place = Place::new();
     let ledger = place.ledger();
     let shown = text(&sage(&["trust", "show", &ledger, "--top", "3"]).stdout);
-    for part in ["outcomes over", "most trusted", "least trusted", "at their prior"] {
+    for part in [
+        "outcomes over",
+        "most trusted",
+        "least trusted",
+        "at their prior",
+    ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     let rows = |shown: &str| shown.matches("thinker layer ").count();
@@ -198,26 +224,51 @@ fn show_is_a_table_and_says_what_it_leaves_out() {
     assert_eq!(rows(&layer), layer.matches("thinker layer 1 ").count());
     let whole = json(&["trust", "show", &ledger, "--json", "--top", "1000"]);
     let most = whole["most"].as_array().expect("rows");
-    let trust = most.iter().map(|row| row["trust"].as_f64().expect("a number"));
+    let trust = most
+        .iter()
+        .map(|row| row["trust"].as_f64().expect("a number"));
     assert!(trust.is_sorted_by(|a, b| a >= b));
     assert_eq!(Some(most.len() as u64), whole["known"].as_u64());
-    refused(&["trust", "show", &ledger, "--layer", "99"], 2, &["--layer is 99"]);
-    refused(&["trust", "show", &place.path("none.redb")], 2, &["none.redb"]);
+    refused(
+        &["trust", "show", &ledger, "--layer", "99"],
+        2,
+        &["--layer is 99"],
+    );
+    refused(
+        &["trust", "show", &place.path("none.redb")],
+        2,
+        &["none.redb"],
+    );
 }
 
 #[test]
 fn an_export_comes_back_as_it_was() {
     let place = Place::new();
     let ledger = place.ledger();
-    let (file, copy, again) = (place.path("a.json"), place.path("b.redb"), place.path("b.json"));
-    assert!(sage(&["trust", "export", &ledger, "--out", &file]).status.success());
+    let (file, copy, again) = (
+        place.path("a.json"),
+        place.path("b.redb"),
+        place.path("b.json"),
+    );
+    assert!(
+        sage(&["trust", "export", &ledger, "--out", &file])
+            .status
+            .success()
+    );
     let exported = std::fs::read_to_string(&file).expect("an export");
     let piped = sage(&["trust", "export", &ledger]);
     assert_eq!(text(&piped.stdout), exported);
     let import = ["trust", "import", &file, "--out", &copy];
     json(&[&import[..], &["--model", "models/tiny", "--json"]].concat());
-    assert!(sage(&["trust", "export", &copy, "--out", &again]).status.success());
-    assert_eq!(std::fs::read_to_string(&again).expect("an export"), exported);
+    assert!(
+        sage(&["trust", "export", &copy, "--out", &again])
+            .status
+            .success()
+    );
+    assert_eq!(
+        std::fs::read_to_string(&again).expect("an export"),
+        exported
+    );
     // A run goes on from the copy as from the original.
     let (_, original) = place.run(&["--ledger", &ledger]);
     let (_, imported) = place.run(&["--ledger", &copy]);
@@ -236,18 +287,28 @@ fn an_export_that_no_ledger_wrote_is_refused_with_its_place() {
     let place = Place::new();
     let ledger = place.ledger();
     let exported = text(&sage(&["trust", "export", &ledger]).stdout);
-    let (file, made) = (PathBuf::from(place.path("changed.json")), place.path("made.redb"));
+    let (file, made) = (
+        PathBuf::from(place.path("changed.json")),
+        place.path("made.redb"),
+    );
     let record = exported.find(r#""convergence":"#).expect("a record");
     let line = format!("line {}", exported[..record].lines().count());
     let value = |with: &str| {
         let end = record + exported[record..].find(',').expect("more");
-        format!("{}\"convergence\":{with}{}", &exported[..record], &exported[end..])
+        format!(
+            "{}\"convergence\":{with}{}",
+            &exported[..record],
+            &exported[end..]
+        )
     };
     let lines: Vec<&str> = exported.lines().collect();
     let dropped = lines.iter().enumerate().filter(|(at, _)| *at != 6);
     let dropped: Vec<&str> = dropped.map(|(_, line)| *line).collect();
     for (changed, expected) in [
-        (value("1.5"), vec!["convergence is 1.5; expected 0 to 1", &line]),
+        (
+            value("1.5"),
+            vec!["convergence is 1.5; expected 0 to 1", &line],
+        ),
         (value("-0.1"), vec!["convergence is -0.1", &line]),
         (value("NaN"), vec![&*line]),
         (value("null"), vec![&*line]),
@@ -256,14 +317,23 @@ fn an_export_that_no_ledger_wrote_is_refused_with_its_place() {
             exported.replacen("\"version\":1", "\"version\":2", 1),
             vec!["version 2", "version 1"],
         ),
-        (exported.replacen("sage trust", "some other", 1), vec!["format"]),
+        (
+            exported.replacen("sage trust", "some other", 1),
+            vec!["format"],
+        ),
         (
             exported.replacen("\"layer\":0,\"expert\":1,", "\"layer\":0,\"expert\":9,", 1),
             vec!["modules[0].records[1]", "expected layer 0 expert 1"],
         ),
         (dropped.join("\n"), vec!["modules[0].records"]),
-        (exported[..exported.len() / 2].to_owned(), vec!["EOF", "line"]),
-        (exported.replacen("\"visits\"", "\"visit\"", 1), vec!["unknown field `visit`", "line"]),
+        (
+            exported[..exported.len() / 2].to_owned(),
+            vec!["EOF", "line"],
+        ),
+        (
+            exported.replacen("\"visits\"", "\"visit\"", 1),
+            vec!["unknown field `visit`", "line"],
+        ),
         (String::new(), vec!["changed.json"]),
     ] {
         std::fs::write(&file, changed).expect("written");
@@ -273,9 +343,19 @@ fn an_export_that_no_ledger_wrote_is_refused_with_its_place() {
     }
     // Sound, but of another model.
     std::fs::write(&file, &exported).expect("written");
-    let import = ["trust", "import", file.to_str().expect("a path"), "--out", &made];
+    let import = [
+        "trust",
+        "import",
+        file.to_str().expect("a path"),
+        "--out",
+        &made,
+    ];
     let other = ["--model", "tests/fixtures/tiny-thinker"];
-    refused(&[&import[..], &other].concat(), 2, &["is the trust ledger of model"]);
+    refused(
+        &[&import[..], &other].concat(),
+        2,
+        &["is the trust ledger of model"],
+    );
 }
 
 #[test]
@@ -302,7 +382,10 @@ fn another_models_ledger_is_refused_with_both_names() {
         2,
         &[own, &other, "hint"],
     );
-    assert_eq!(before.len(), std::fs::read(&ledger).expect("a ledger").len());
+    assert_eq!(
+        before.len(),
+        std::fs::read(&ledger).expect("a ledger").len()
+    );
 }
 
 #[test]
@@ -316,7 +399,11 @@ fn one_process_at_a_time() {
     refused(&["trust", "show", &ledger], 3, &in_use);
     refused(&["run", &scenario, "--ledger", &ledger], 3, &in_use);
     drop(held);
-    assert!(sage(&["trust", "export", &ledger, "--out", &file]).status.success());
+    assert!(
+        sage(&["trust", "export", &ledger, "--out", &file])
+            .status
+            .success()
+    );
     let held = LedgerFile::open(Path::new(&ledger)).expect("free");
     refused(
         &["trust", "import", &file, "--out", &ledger, "--force"],

@@ -194,7 +194,7 @@ fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
 /// whether a ledger is in use or not, so that a run decides the same with and without one.
 fn ledger_bytes(experts: usize) -> u64 {
     const STATE_BYTES: usize = 256;
-    const DATABASE_BYTES: usize = 1 << 20;
+    const DATABASE_BYTES: usize = 2 << 20;
     (experts * STATE_BYTES + DATABASE_BYTES) as u64
 }
 

@@ -79,7 +79,7 @@ pub enum LedgerError {
     },
     /// The log is damaged before its end.
     #[error(
-        "{} is damaged at byte {offset}: {problem}\n  hint: put a copy in its place; without it the ledger is as of its last epoch",
+        "{} is damaged at byte {offset}: {problem}\n  hint: put a copy in its place, or remove it: the ledger is as of its last epoch then",
         path.display()
     )]
     DamagedLog {
@@ -92,7 +92,7 @@ pub enum LedgerError {
     },
     /// A log that was left of another ledger, or of the same at another time.
     #[error(
-        "{} does not go on from {}\n  hint: put back the ledger that it belongs to; without it, what it holds is lost",
+        "{} does not go on from {}\n  hint: put back the ledger that it belongs to, or remove the log: what it holds is lost then",
         log.display(), path.display()
     )]
     ForeignLog {
@@ -210,7 +210,12 @@ impl LedgerError {
     /// Whether the request was wrong (another file should have been given), rather than the run.
     pub fn is_request(&self) -> bool {
         match self {
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::NotADirectory
+            ),
             Self::Busy { .. } | Self::Database { .. } | Self::Broken { .. } => false,
             _ => true,
         }

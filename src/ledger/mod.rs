@@ -43,7 +43,7 @@ pub struct About {
     pub fingerprint: String,
     /// Outcomes that were learned, over all runs.
     pub outcomes: u64,
-    /// Ticks that have passed, over all runs.
+    /// The end of the last step that was learned from, in ticks over all runs.
     pub tick: Tick,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Epoch {
     pub number: u64,
     /// Outcomes learned until then.
     pub outcomes: u64,
-    /// Ticks passed until then.
+    /// The end of the last step that was learned from.
     pub tick: Tick,
     /// Of this epoch alone: the log that goes on from it bears it too.
     pub stamp: [u8; 16],
