@@ -7,6 +7,7 @@ pub mod eval;
 pub mod events;
 pub mod input;
 pub mod kernels;
+pub mod ledger;
 pub mod model;
 pub mod scenario;
 pub mod settings;

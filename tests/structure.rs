@@ -58,7 +58,24 @@ const FORBIDDEN: [(&str, &[&str]); 11] = [
             "model", "engine", "scenario", "eval", "server", "ledger", "trace",
         ],
     ),
-    ("ledger", &["model", "engine", "scenario", "eval", "server"]),
+    // The mind's port is all that a durable ledger implements: it knows of no room that runs a model, and the engine
+    // knows it by the port alone.
+    (
+        "ledger",
+        &[
+            "checkpoint",
+            "store",
+            "kernels",
+            "model",
+            "engine",
+            "events",
+            "scenario",
+            "eval",
+            "settings",
+            "server",
+            "trace",
+        ],
+    ),
     ("trace", &["model", "engine", "scenario", "eval", "server"]),
     (
         "kernels",
@@ -67,7 +84,10 @@ const FORBIDDEN: [(&str, &[&str]); 11] = [
         ],
     ),
     ("model", &["engine", "scenario", "eval", "server"]),
-    ("engine", &["scenario", "eval", "server", "settings"]),
+    (
+        "engine",
+        &["scenario", "eval", "server", "settings", "ledger"],
+    ),
     // What people write is read by rooms that know nothing of what it is for.
     (
         "input",

@@ -28,7 +28,8 @@ use crate::router::actor::{ApplyDirective, LayerRouter};
 use crate::router::{RouteError, Router};
 use crate::snarc::Assessor;
 use crate::snarc::actor::{CountEpisodes, SalienceAssessor};
-use crate::trust::actor::{Snapshot, TrustLedger};
+use crate::trust::actor::{GetState, Resume, Snapshot, TrustLedger};
+use crate::trust::state::LedgerState;
 use crate::trust::{Ledger, TrustError};
 
 /// Messages that wait for one actor at most; a sender beyond that waits too.
@@ -254,6 +255,26 @@ impl Mind {
     /// An unknown layer or expert; [`MindError::Stopped`].
     pub async fn outcome(&self, outcome: Outcome) -> Result<(), MindError> {
         Ok(ask(&self.trust, outcome, ActorName::Trust).await??)
+    }
+
+    /// Everything that the ledger knows, to be kept.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn trust_state(&self) -> Result<LedgerState, MindError> {
+        ask(&self.trust, GetState, ActorName::Trust)
+            .await?
+            .map_err(never)
+    }
+
+    /// Goes on from a ledger that was kept; of the model's own shape, or its layers will be missed.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn resume_trust(&self, ledger: Ledger) -> Result<(), MindError> {
+        ask(&self.trust, Resume(ledger), ActorName::Trust)
+            .await?
+            .map_err(never)
     }
 
     /// Totals of the cache.

@@ -8,7 +8,7 @@ use clap::Args;
 use sage_actors::protocol::State;
 use serde::Serialize;
 
-use super::opening::{self, RunningArgs};
+use super::opening::{self, LedgerArgs, RunningArgs};
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
@@ -68,6 +68,8 @@ pub struct GenerateArgs {
     context: Option<usize>,
     #[command(flatten)]
     running: RunningArgs,
+    #[command(flatten)]
+    learning: LedgerArgs,
     /// Report as one JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -127,7 +129,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     };
     opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
-        let mode = opening::mode(&engine, &mind)?;
+        let mut mode = opening::mode(&engine, &mind)?;
+        args.learning.begin(&mut engine, &mut mode, printer).await?;
         printer.note(format_args!("mode: {}", mode.text));
         let mut shown = Shown {
             text: text.as_ref(),
@@ -144,8 +147,14 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
             }
         })
         .await;
+        // Of a run that failed the log keeps what was learned.
+        let kept = match &generation {
+            Ok(_) => engine.keep().await,
+            Err(_) => Ok(()),
+        };
         engine.shutdown().await;
         let generation = generation?;
+        kept?;
         match trouble {
             Some(error) => return Err(error),
             None => shown.finish()?,
@@ -168,6 +177,11 @@ impl GenerateArgs {
                 "--top-p is {}; expected above 0 and at most 1",
                 self.top_p
             )));
+        }
+        if self.exact && self.learning.ledger.is_some() {
+            return Err(CliError::request(
+                "--exact asks no trust and learns none: leave --ledger out, or --exact",
+            ));
         }
         if self.max_tokens == 0 {
             return Err(CliError::request("--max-tokens is 0; expected at least 1"));

@@ -14,6 +14,7 @@ mod replay;
 mod run;
 mod scenario;
 mod synth;
+mod trust;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Play a scenario
     Run(run::RunArgs),
+    /// Show, export or import what is believed of every expert
+    Trust(trust::TrustArgs),
     /// Check scenarios without running them
     Scenario(scenario::ScenarioArgs),
     /// Show every setting, its value and where it comes from
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
         Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
+        Command::Trust(args) => with(args.json(), |printer| trust::run(&args, printer)),
         Command::Scenario(args) => with(args.json(), |printer| scenario::run(&args, printer)),
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
         Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),

@@ -12,6 +12,7 @@ use super::{CliError, Printer, Size, human_bytes};
 use crate::engine::goldens::EXACT;
 use crate::engine::{Engine, EngineError, EngineOptions, Limit, open};
 use crate::events::Mode;
+use crate::ledger::LedgerFile;
 use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
 
@@ -53,6 +54,54 @@ pub struct RunningArgs {
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
     #[arg(long)]
     pub threads: Option<usize>,
+}
+
+/// Options of every command that learns.
+#[derive(Args, Debug, Default)]
+pub struct LedgerArgs {
+    /// Trust ledger to go on from, and to keep in what is learned; made if it is not there [default: none, every run
+    /// begins anew]
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+}
+
+impl LedgerArgs {
+    /// Puts the ledger in use, if one is asked for, and into the line that says which mode runs. Call before the first
+    /// step.
+    pub async fn begin(
+        &self,
+        engine: &mut Engine,
+        mode: &mut Mode,
+        printer: &Printer,
+    ) -> Result<(), CliError> {
+        let Some(path) = &self.ledger else {
+            return Ok(());
+        };
+        // The ledger of this run has not learned anything yet.
+        let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
+        let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;
+        say_torn(&file, printer);
+        let about = file.about().clone();
+        engine.remember(ledger, Box::new(file), about.tick).await?;
+        mode.text += &format!(
+            "; ledger {} ({} outcomes over {} ticks)",
+            path.display(),
+            about.outcomes,
+            about.tick
+        );
+        mode.ledger = Some(path.clone());
+        Ok(())
+    }
+}
+
+/// Says that the last entry of a log was not whole.
+pub fn say_torn(file: &LedgerFile, printer: &Printer) {
+    let bytes = file.torn_bytes();
+    if bytes > 0 {
+        printer.warn(format_args!(
+            "the ledger's log ends in {bytes} bytes of an entry that was not finished; they are left out"
+        ));
+    }
 }
 
 /// More threads than this are a slip of the pen.
@@ -260,6 +309,7 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, CliError> {
     Ok(Mode {
         text: format!("{what}; {memory}; routing {routing}; eviction {eviction}{degraded}"),
         absent_experts: absent,
+        ledger: None,
         mode: name,
         routing,
         eviction,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::home;
 use super::live::View;
-use super::opening::{self, RunningArgs};
+use super::opening::{self, LedgerArgs, RunningArgs};
 use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
   sage run scenarios/wake-focus-crisis.toml --limit 24MiB
   sage run SCENARIO --model STORE --json
+  sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned
 
 Without --model the model in the repository runs; its store is made in a cache folder at first use
 (SAGE_CACHE, else XDG_CACHE_HOME/sage, else ~/.cache/sage). Exit code 1 says that an expectation is not met.";
@@ -38,6 +39,8 @@ pub struct RunArgs {
     pace: u16,
     #[command(flatten)]
     running: RunningArgs,
+    #[command(flatten)]
+    learning: LedgerArgs,
     /// Report every event as one JSON object a line
     #[arg(long)]
     pub(super) json: bool,
@@ -62,8 +65,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         degrade: args.running.degrade,
     };
     let summary = opening::runtime()?.block_on(async {
-        let engine = opening::engine(source, options, printer).await?;
-        let mode = opening::mode(&engine, &mind)?;
+        let mut engine = opening::engine(source, options, printer).await?;
+        let mut mode = opening::mode(&engine, &mind)?;
+        args.learning.begin(&mut engine, &mut mode, printer).await?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
         let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
         let mut trouble = None;
@@ -78,10 +82,19 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         });
         let summary = scenario::run(&script, &mut core, &mut sink).await;
         view.finish();
+        // Of a run that failed the log keeps what was learned.
+        let kept = match &summary {
+            Ok(_) => core.keep().await,
+            Err(_) => Ok(()),
+        };
         core.shutdown().await;
         match trouble {
             Some(error) => Err(error),
-            None => Ok(summary?),
+            None => {
+                let summary = summary?;
+                kept?;
+                Ok(summary)
+            }
         }
     })?;
     if !printer.is_json() {

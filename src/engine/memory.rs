@@ -185,8 +185,17 @@ impl MemoryPlan {
 fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
     const EPISODES: usize = 512;
     const RECORD_BYTES: usize = 272;
-    let records = sparse_layers * config.num_experts * RECORD_BYTES;
-    (EPISODES * config.hidden_size * size_of::<f32>() + records) as u64
+    let experts = sparse_layers * config.num_experts;
+    let records = experts * RECORD_BYTES;
+    (EPISODES * config.hidden_size * size_of::<f32>() + records) as u64 + ledger_bytes(experts)
+}
+
+/// What keeping the trust ledger takes: the state that an epoch is made of, the database with its cache. It is reserved
+/// whether a ledger is in use or not, so that a run decides the same with and without one.
+fn ledger_bytes(experts: usize) -> u64 {
+    const STATE_BYTES: usize = 256;
+    const DATABASE_BYTES: usize = 2 << 20;
+    (experts * STATE_BYTES + DATABASE_BYTES) as u64
 }
 
 /// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod open;
 pub mod orient;
 pub mod reading;
+pub mod remember;
 pub mod sampling;
 pub mod stepwise;
 pub mod text;
@@ -93,6 +94,9 @@ pub enum EngineError {
         /// Size.
         vocabulary: usize,
     },
+    /// What was learned cannot be kept.
+    #[error("{0}")]
+    Ledger(sage_actors::trust::store::StoreFailure),
     /// The mind gave the thinker no budget.
     #[error(
         "the metabolic controller gave the thinker no directive: this is a fault of the program, please report it"
@@ -123,7 +127,10 @@ impl EngineError {
     pub fn is_request(&self) -> bool {
         !matches!(
             self,
-            EngineError::Read(_) | EngineError::Mind(_) | EngineError::System { .. }
+            EngineError::Read(_)
+                | EngineError::Mind(_)
+                | EngineError::Ledger(_)
+                | EngineError::System { .. }
         )
     }
 }
@@ -157,6 +164,8 @@ pub struct Engine {
     spent: Spent,
     /// Last known levels of outside reserves, by sensor.
     levels: BTreeMap<String, f64>,
+    /// Where what is learned outlives the process.
+    remembering: Option<remember::Remembering>,
     scratch: Scratch,
 }
 

@@ -102,28 +102,15 @@ pub async fn open(
         what: "cannot start the reading thread".into(),
         source,
     })?;
-    let layers: Vec<u16> = config.sparse_layers().map(|layer| layer as u16).collect();
-    let sparse_layers = layers
-        .iter()
-        .map(|layer| LayerKey {
-            module: Module::Thinker,
-            layer: *layer,
-        })
-        .collect();
+    let shape = thinker_shape(&config, slot_bytes);
+    let sparse_layers = shape.keys().collect();
     let absent = if options.degrade {
         absent_experts(&*source, &config)?
     } else {
         Vec::new()
     };
     let mind = MindConfig {
-        modules: vec![ModuleShape {
-            module: Module::Thinker,
-            layers,
-            experts: config.num_experts as u16,
-            k_trained: config.num_experts_per_tok as u16,
-            norm_topk_prob: config.norm_topk_prob,
-            expert_bytes: slot_bytes,
-        }],
+        modules: vec![shape],
         pool_bytes: plan.pool_bytes,
         window_experts: window_experts as u16,
         absent: absent.clone(),
@@ -147,8 +134,21 @@ pub async fn open(
         oriented_at: 0,
         spent: Spent::default(),
         levels: BTreeMap::new(),
+        remembering: None,
         scratch: Scratch::default(),
     })
+}
+
+/// The thinker's sparse part, as the mind knows it.
+pub fn thinker_shape(config: &TextConfig, expert_bytes: u64) -> ModuleShape {
+    ModuleShape {
+        module: Module::Thinker,
+        layers: config.sparse_layers().map(|layer| layer as u16).collect(),
+        experts: config.num_experts as u16,
+        k_trained: config.num_experts_per_tok as u16,
+        norm_topk_prob: config.norm_topk_prob,
+        expert_bytes,
+    }
 }
 
 /// Experts of the thinker that the source does not have.

@@ -114,7 +114,7 @@ impl Engine {
     /// The last part of a step: what came of its tokens.
     ///
     /// # Errors
-    /// When an actor failed.
+    /// When an actor failed, or what was learned cannot be kept.
     pub async fn learn(
         &mut self,
         orientation: &Orientation,
@@ -123,7 +123,7 @@ impl Engine {
         feedback: Option<f32>,
     ) -> Result<(), EngineError> {
         let outcome = Outcome {
-            tick: orientation.tick,
+            tick: self.tick_of_ledger(orientation.tick),
             ticks: u32::try_from(self.tick - orientation.tick).unwrap_or(u32::MAX),
             state: orientation.directives.state,
             module: Module::Thinker,
@@ -131,6 +131,6 @@ impl Engine {
             denied,
             feedback,
         };
-        Ok(self.mind.outcome(outcome).await?)
+        self.teach(outcome).await
     }
 }

@@ -3,6 +3,7 @@
 //! Timings stand only in `summary`; everything else is the same in every run of the same inputs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Module, State, Tick};
@@ -122,6 +123,9 @@ pub struct Mode {
     /// States whose pool holds fewer experts than one token uses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub below_cycle: Vec<StateCliff>,
+    /// The trust ledger that outlives the run, where one is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<PathBuf>,
     /// The model's fingerprint.
     pub fingerprint: String,
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use kameo::Actor;
 use kameo::message::{Context, Message};
 
+use super::state::LedgerState;
 use super::{Ledger, TrustError};
 use crate::protocol::{Outcome, TrustSnapshot};
 
@@ -28,5 +29,28 @@ impl Message<Outcome> for TrustLedger {
 
     async fn handle(&mut self, msg: Outcome, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
         self.0.learn(&msg).inspect_err(|_| ctx.stop())
+    }
+}
+
+/// Asks for everything that the ledger knows.
+pub struct GetState;
+
+impl Message<GetState> for TrustLedger {
+    type Reply = Result<LedgerState, Infallible>;
+
+    async fn handle(&mut self, _: GetState, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.state())
+    }
+}
+
+/// Puts a ledger that was kept in the place of this one.
+pub struct Resume(pub Ledger);
+
+impl Message<Resume> for TrustLedger {
+    type Reply = Result<(), Infallible>;
+
+    async fn handle(&mut self, msg: Resume, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.0 = msg.0;
+        Ok(())
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
+use super::state::{OutOfRange, at_least_0, number, within};
 use crate::math::normal_cdf;
 
 /// Samples before anything is said, and between two estimates of the deciles' edges.
@@ -15,7 +18,8 @@ const WEIGHT_MIN: f64 = 8.0;
 /// Least deviation, nats.
 const DEVIATION_MIN: f64 = 0.01;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Bin {
     weight: f64,
     sum: f64,
@@ -23,23 +27,32 @@ struct Bin {
 }
 
 /// Mean and deviation of the error by decile of predicted entropy, forgetting slowly.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Deciles {
+    /// Entropy and error.
     recent: VecDeque<(f64, f64)>,
-    edges: [f64; 9],
+    /// None before they were first estimated.
+    edges: Option<[f64; 9]>,
     bins: [Bin; 10],
     samples: u64,
+    #[serde(skip, default = "keep")]
     keep: f64,
+}
+
+/// What a sample keeps of its weight with every later one.
+fn keep() -> f64 {
+    libm::exp2(-1.0 / HALF_LIFE)
 }
 
 impl Deciles {
     pub fn new() -> Self {
         Self {
             recent: VecDeque::new(),
-            edges: [f64::INFINITY; 9],
+            edges: None,
             bins: [Bin::default(); 10],
             samples: 0,
-            keep: libm::exp2(-1.0 / HALF_LIFE),
+            keep: keep(),
         }
     }
 
@@ -93,14 +106,45 @@ impl Deciles {
     }
 
     fn bin(&self, entropy: f64) -> usize {
-        self.edges.partition_point(|edge| *edge <= entropy)
+        let edges = self.edges.as_ref();
+        edges.map_or(0, |edges| edges.partition_point(|edge| *edge <= entropy))
     }
 
     fn estimate_edges(&mut self) {
         let mut sorted: Vec<f64> = self.recent.iter().map(|(entropy, _)| *entropy).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        for (i, edge) in self.edges.iter_mut().enumerate() {
-            *edge = sorted[(i + 1) * sorted.len() / 10];
+        self.edges = Some(std::array::from_fn(|i| sorted[(i + 1) * sorted.len() / 10]));
+    }
+
+    /// That it is what samples could have made of it.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let Self {
+            recent,
+            edges,
+            bins,
+            samples,
+            keep: _,
+        } = self;
+        let kept = (*samples).min(RECENT as u64);
+        within("recent samples", recent.len() as u64, kept..=kept)?;
+        for (entropy, error) in recent {
+            number("entropy", *entropy)?;
+            number("error", *error)?;
         }
+        let estimated = u64::from(edges.is_some());
+        let expected = u64::from(*samples >= WARM_UP);
+        within("estimates of the edges", estimated, expected..=expected)?;
+        for edge in edges.iter().flatten() {
+            number("edge", *edge)?;
+        }
+        if !edges.iter().flatten().is_sorted() {
+            return Err(OutOfRange::new("edges", "unsorted", "ascending"));
+        }
+        for bin in bins {
+            at_least_0("weight", bin.weight)?;
+            number("sum", bin.sum)?;
+            at_least_0("squares", bin.squares)?;
+        }
+        Ok(())
     }
 }

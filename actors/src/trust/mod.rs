@@ -6,6 +6,8 @@
 pub mod actor;
 mod deciles;
 mod record;
+pub mod state;
+pub mod store;
 #[cfg(test)]
 mod tests;
 
@@ -193,18 +195,25 @@ impl Ledger {
             gate: 0.0,
         };
         let record = ledger.records.get(ledger.index(&worked).ok()?)?;
-        Some(ExpertRecord {
-            convergence: record.convergence,
-            stability: record.stability,
-            efficiency: record.judged.share(),
-            activations: record.judged.trials,
-            successes: record.judged.successes,
-            visits: record.visits,
-            last_used: record.last_used,
-            affinity: record.by_state.map(|tally| tally.share()),
-            regret: record.regret,
-            trust: record.trust(),
-        })
+        Some(record.shown())
+    }
+}
+
+impl Record {
+    /// As reports show it.
+    fn shown(&self) -> ExpertRecord {
+        ExpertRecord {
+            convergence: self.convergence,
+            stability: self.stability,
+            efficiency: self.judged.share(),
+            activations: self.judged.trials,
+            successes: self.judged.successes,
+            visits: self.visits,
+            last_used: self.last_used,
+            affinity: self.by_state.map(|tally| tally.share()),
+            regret: self.regret,
+            trust: self.trust(),
+        }
     }
 }
 
@@ -285,15 +294,19 @@ impl ModuleLedger {
         for layer in touched.chunk_by(|a, b| a / self.experts == b / self.experts) {
             let view = Arc::make_mut(&mut self.views[layer[0] / self.experts]);
             for index in layer {
-                let (record, expert) = (&self.records[*index], index % self.experts);
-                view.trust[expert] = record.trust() as f32;
-                view.convergence[expert] = record.convergence as f32;
-                view.stability[expert] = record.stability as f32;
-                view.visits[expert] = record.visits as f32;
-                for (affinity, tally) in view.affinity.iter_mut().zip(&record.by_state) {
-                    affinity[expert] = tally.share() as f32;
-                }
+                show(view, index % self.experts, &self.records[*index]);
             }
         }
+    }
+}
+
+/// Writes one expert's record into its layer's view.
+fn show(view: &mut LayerTrust, expert: usize, record: &Record) {
+    view.trust[expert] = record.trust() as f32;
+    view.convergence[expert] = record.convergence as f32;
+    view.stability[expert] = record.stability as f32;
+    view.visits[expert] = record.visits as f32;
+    for (affinity, tally) in view.affinity.iter_mut().zip(&record.by_state) {
+        affinity[expert] = tally.share() as f32;
     }
 }

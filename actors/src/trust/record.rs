@@ -1,5 +1,7 @@
 //! What is known of one expert.
 
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::{State, Tick};
 
 /// Weight of the newest gate in an expert's usual gate and in its stability.
@@ -8,7 +10,8 @@ const GATE_RATE: f64 = 0.05;
 const FEEDBACK_RATE: f64 = 0.1;
 
 /// Trials and successes, decayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Tally {
     pub trials: f64,
     pub successes: f64,
@@ -32,12 +35,13 @@ impl Tally {
 }
 
 /// One record of the ledger. Values are in [0, 1] and decay towards their prior of 0.5; counts decay towards 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub convergence: f64,
     pub stability: f64,
     /// Usual mixing weight; 0 before the first use.
-    gate_mean: f64,
+    pub gate_mean: f64,
     /// Tokens that used the expert and could be judged.
     pub judged: Tally,
     pub by_state: [Tally; 6],
@@ -49,7 +53,7 @@ pub(super) struct Record {
     /// Mixing weight in the turn that feedback will judge.
     pub turn_gate: f64,
     /// Half-lives that had passed when this record was brought up to date.
-    clock: f64,
+    pub clock: f64,
 }
 
 impl Default for Record {

@@ -357,6 +357,14 @@ impl CoreLoop {
         Ok(self.account.summary(&self.engine, stats.waits_avoided))
     }
 
+    /// Keeps what was learned, if a ledger is in use; nothing is learned afterwards.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub async fn keep(&mut self) -> Result<(), EngineError> {
+        self.engine.keep().await
+    }
+
     /// Ends the actors.
     pub async fn shutdown(self) {
         self.engine.shutdown().await;
