@@ -9,5 +9,6 @@ pub mod input;
 pub mod kernels;
 pub mod model;
 pub mod scenario;
+pub mod sensors;
 pub mod settings;
 pub mod store;
