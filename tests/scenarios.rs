@@ -6,34 +6,41 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use common::runs::{events, failed, run, scenarios, without_timings};
 use serde_json::Value;
 
 const STATES: [&str; 6] = ["wake", "focus", "rest", "dream", "threat", "depletion"];
 
+/// Every scenario with its events, run once for all tests.
+fn runs() -> &'static [(PathBuf, Vec<Value>)] {
+    static RUNS: OnceLock<Vec<(PathBuf, Vec<Value>)>> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let one = |path: PathBuf| {
+            let (output, events) = run(&path, &[]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(failed(&events), Vec::<&str>::new(), "{}", path.display());
+            assert_eq!(output.status.code(), Some(0), "{}: {said}", path.display());
+            (path, events)
+        };
+        scenarios().into_iter().map(one).collect()
+    })
+}
+
 #[test]
 fn every_scenario_meets_its_expectations_twice_alike() {
-    for path in scenarios() {
-        let (output, once) = run(&path, &[]);
-        assert_eq!(failed(&once), Vec::<&str>::new(), "{}", path.display());
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{}: {}",
-            path.display(),
-            String::from_utf8_lossy(&output.stderr)
-        );
+    for (path, once) in runs() {
+        let path = path.as_path();
         let expectations = once.iter().filter(|event| event["type"] == "expectation");
         assert!(
             expectations.count() > 0,
             "{} expects nothing",
             path.display()
         );
-        let (once, again) = (
-            without_timings(&once),
-            without_timings(&events(&path, &["--threads", "1"])),
-        );
+        let once = without_timings(once);
+        let again = without_timings(&events(path, &["--threads", "1"]));
         for (once, again) in once.iter().zip(&again) {
             assert_eq!(once, again, "{}", path.display());
         }
@@ -44,11 +51,10 @@ fn every_scenario_meets_its_expectations_twice_alike() {
 #[test]
 fn every_state_is_entered_and_left_without_a_declared_urgency() {
     let (mut entered, mut left) = (BTreeSet::new(), BTreeSet::new());
-    for path in scenarios() {
-        let events = events(&path, &[]);
-        let declared = |event: &&Value| event["urgency"].as_f64().unwrap_or_default() > 0.0;
+    for (_, events) in runs() {
+        let declared = |event: &Value| event["urgency"].as_f64().unwrap_or_default() > 0.0;
         let mut observations = events.iter().filter(|event| event["type"] == "observation");
-        if observations.any(|event| declared(&event)) {
+        if observations.any(declared) {
             continue;
         }
         for change in events.iter().filter(|event| event["type"] == "state") {
@@ -74,8 +80,8 @@ fn the_night_is_ended_by_its_alarm() {
             .cloned()
             .collect()
     };
-    let woken = events(&path, &[]);
-    let first = of_dream(&woken, "from")[0].clone();
+    let (_, woken) = runs().iter().find(|(run, _)| *run == path).expect("it ran");
+    let first = of_dream(woken, "from")[0].clone();
     assert_eq!(
         (&first["to"], &first["cause"]),
         (&"threat".into(), &"threat".into())
@@ -91,7 +97,7 @@ fn the_night_is_ended_by_its_alarm() {
     let slept = events(&quiet, &[]);
     assert_eq!(
         of_dream(&slept, "to")[0]["tick"],
-        of_dream(&woken, "to")[0]["tick"]
+        of_dream(woken, "to")[0]["tick"]
     );
     let left = of_dream(&slept, "from");
     assert!(left.iter().all(|change| change["to"] == "rest"), "{left:?}");

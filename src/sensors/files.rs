@@ -114,7 +114,9 @@ pub fn number<T: FromStr>(path: &Path, expected: &str) -> Result<Option<T>, Garb
 
 /// The number that stands behind `name` on a line of its own.
 pub fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.strip_prefix(' '))
-        .and_then(|rest| rest.trim().parse().ok())
+    // `oom_kill` is not `oom_kill_disable`.
+    let mut lines = text
+        .lines()
+        .map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    lines.find_map(|rest| rest?.trim().parse().ok())
 }

@@ -71,11 +71,11 @@ impl Sensors {
     }
 
     /// Reads every kind once, in the order of [`KINDS`].
-    pub fn read(&mut self) -> [(&'static Kind, Sample); KINDS.len()] {
+    pub fn read(&mut self) -> Vec<(&'static Kind, Sample)> {
         let root = &self.root;
         let memory = cgroup::memory(root);
         let (limit_hits, oom) = cgroup::events(root, &mut self.counters, memory.value);
-        let samples = [
+        let samples: [Sample; KINDS.len()] = [
             pressure::of_machine(root),
             pressure::of_cgroup(root),
             memory,
@@ -84,7 +84,6 @@ impl Sensors {
             temperature::read(root),
             battery::read(root),
         ];
-        let mut kinds = KINDS.iter();
-        samples.map(|sample| (kinds.next().unwrap_or(&KINDS[0]), sample))
+        KINDS.iter().zip(samples).collect()
     }
 }

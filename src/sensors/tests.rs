@@ -519,7 +519,7 @@ fn the_page_has_every_sensor_and_no_other() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// Whatever stands in a file, every level is a share, and what makes no sense is skipped and named.
     #[test]
