@@ -202,7 +202,7 @@ fn every_row_is_used_and_every_change_is_a_row_s() {
                 urgency: [0.0, 0.0, 0.0, 1.0][pick(4)],
                 threat: pick(5) == 0,
                 outside: pick(3) == 0,
-                level: [1.0, 1.0, 0.45, 0.28, 0.2, 0.05][pick(6)],
+                level: [1.0, 1.0, 0.45, 0.28, 0.15, 0.05][pick(6)],
                 episodes: [0, 16, 30][pick(3)],
                 load: pick(2) as f64,
                 io_load: pick(2) as f64,
