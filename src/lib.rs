@@ -10,6 +10,7 @@ pub mod kernels;
 pub mod ledger;
 pub mod model;
 pub mod scenario;
+pub mod sensors;
 pub mod settings;
 pub mod store;
 pub mod trace;

@@ -2,67 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
+use std::path::{Path, PathBuf};
+
+use common::runs::{events, failed, root, run, states, summary};
 use serde_json::Value;
 
 const SCENARIO: &str = "scenarios/wake-focus-crisis.toml";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs a scenario with `--json`; the store is made in a folder of the tests.
-fn run(scenario: &Path, more: &[&str]) -> (Output, Vec<Value>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_sage"))
-        .current_dir(root())
-        .env(
-            "SAGE_CACHE",
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
-        )
-        .args(["run", scenario.to_str().expect("a path"), "--json"])
-        .args(more)
-        .output()
-        .expect("sage runs");
-    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
-    let events = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("an event a line"))
-        .collect();
-    (output, events)
-}
-
-/// Runs it and insists on an end without an error.
-fn events(scenario: &Path, more: &[&str]) -> Vec<Value> {
-    let (output, events) = run(scenario, more);
-    let code = output.status.code();
-    assert!(
-        matches!(code, Some(0 | 1)),
-        "exit {code:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    events
-}
-
-fn summary(events: &[Value]) -> &Value {
-    let last = events.last().expect("events");
-    assert_eq!(last["type"], "summary");
-    last
-}
-
-fn states(events: &[Value]) -> Vec<&str> {
-    let changes = events.iter().filter(|event| event["type"] == "state");
-    changes.filter_map(|event| event["to"].as_str()).collect()
-}
-
-fn failed(events: &[Value]) -> Vec<&str> {
-    let expectations = events.iter().filter(|event| event["type"] == "expectation");
-    expectations
-        .filter(|event| event["met"] == false)
-        .filter_map(|event| event["text"].as_str())
-        .collect()
-}
 
 /// The scenario with its text changed, beside the tests' own files.
 fn changed(name: &str, change: impl FnOnce(toml::Table) -> toml::Table) -> PathBuf {
@@ -75,30 +22,6 @@ fn changed(name: &str, change: impl FnOnce(toml::Table) -> toml::Table) -> PathB
 
 fn observations(table: &mut toml::Table) -> &mut Vec<toml::Value> {
     table["observe"].as_array_mut().expect("observations")
-}
-
-/// Everything but what the clock and the system say.
-fn without_timings(events: &[Value]) -> Vec<Value> {
-    let mut events = events.to_vec();
-    for event in &mut events {
-        let Some(event) = event.as_object_mut() else {
-            continue;
-        };
-        event.remove("peak_rss_bytes");
-        for state in event
-            .get_mut("states")
-            .and_then(Value::as_object_mut)
-            .into_iter()
-            .flatten()
-        {
-            state
-                .1
-                .as_object_mut()
-                .expect("a state")
-                .remove("tokens_per_second");
-        }
-    }
-    events
 }
 
 #[test]
@@ -118,16 +41,6 @@ fn every_expectation_is_met() {
             "nothing was done in {state}: {summary}"
         );
     }
-}
-
-#[test]
-fn two_runs_give_the_same_events() {
-    let once = without_timings(&events(Path::new(SCENARIO), &[]));
-    let again = without_timings(&events(Path::new(SCENARIO), &["--threads", "1"]));
-    for (once, again) in once.iter().zip(&again) {
-        assert_eq!(once, again);
-    }
-    assert_eq!(once.len(), again.len());
 }
 
 #[test]
@@ -159,19 +72,6 @@ fn half_the_limit_reads_more_bytes() {
         half > whole,
         "{half} bytes at half the limit, {whole} at the whole"
     );
-}
-
-/// States are moved by requests, alarms and what the running model measures, not by what the script calls urgent.
-#[test]
-fn no_state_is_reached_by_a_scripted_urgency() {
-    let text = std::fs::read_to_string(root().join(SCENARIO)).expect("the scenario");
-    let table: toml::Table = text.parse().expect("TOML");
-    for entry in table["observe"].as_array().expect("observations") {
-        assert!(
-            entry.get("urgency").is_none(),
-            "{entry} declares an urgency"
-        );
-    }
 }
 
 /// The answers come from the weights: with every expert's output scrambled the text is a riddle and the answers wrong.

@@ -1,5 +1,6 @@
 //! What a run looks like: one compact view on a terminal, plain lines in a pipe, JSON for programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sage_actors::protocol::{State, Tick};
@@ -29,6 +30,8 @@ pub struct View<'a> {
     last: Option<CacheEvent>,
     heard: String,
     answer: String,
+    /// What was left of each reserve when it was last read.
+    sensed: BTreeMap<String, f64>,
 }
 
 impl<'a> View<'a> {
@@ -47,6 +50,7 @@ impl<'a> View<'a> {
             last: None,
             heard: String::new(),
             answer: String::new(),
+            sensed: BTreeMap::new(),
         }
     }
 
@@ -65,6 +69,7 @@ impl<'a> View<'a> {
         }
         match &event.kind {
             EventKind::Mode(mode) => self.printer.note(format_args!("mode: {}", mode.text)),
+            EventKind::Observation(observed) if self.is_old(observed) => {}
             EventKind::Observation(observed) => self.line(&observation(observed))?,
             EventKind::State { from, to, cause } => {
                 self.state = *to;
@@ -111,6 +116,14 @@ impl<'a> View<'a> {
         }
         self.draw();
         Ok(())
+    }
+
+    /// A reserve that is as it was has no line of its own; every reading is in the JSON.
+    fn is_old(&mut self, observed: &Observed) -> bool {
+        match observed.level {
+            Some(level) => self.sensed.insert(observed.source.clone(), level) == Some(level),
+            None => false,
+        }
     }
 
     /// Takes the live view away.
@@ -224,7 +237,14 @@ fn observation(observed: &Observed) -> String {
                 observed.kind, observed.tokens
             )
         }
-        (None, Some(value)) => format!("{}{source}: {value}{urgency}", observed.kind),
+        (None, Some(value)) => {
+            let left = observed.level.map_or(String::new(), |level| {
+                format!(" ({:.0} % of the reserve)", level * 100.0)
+            });
+            // Enough digits for any sensor, and no more than it means.
+            let value = (value * 1000.0).round() / 1000.0;
+            format!("{}{source}: {value}{left}{urgency}", observed.kind)
+        }
         (None, None) => format!("{}{source}{urgency}", observed.kind),
     }
 }

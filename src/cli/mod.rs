@@ -13,6 +13,7 @@ mod printer;
 mod replay;
 mod run;
 mod scenario;
+mod sensors;
 mod synth;
 mod trust;
 mod verify;
@@ -54,6 +55,8 @@ enum Command {
     Trust(trust::TrustArgs),
     /// Check scenarios without running them
     Scenario(scenario::ScenarioArgs),
+    /// Show the machine's own sensors: what is found, what it reads, what is left
+    Sensors(sensors::SensorsArgs),
     /// Show every setting, its value and where it comes from
     Config(config::ConfigArgs),
     /// Measure what states, policies and limits cost in quality, against exact routing
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
         Command::Trust(args) => with(args.json(), |printer| trust::run(&args, printer)),
         Command::Scenario(args) => with(args.json(), |printer| scenario::run(&args, printer)),
+        Command::Sensors(args) => with(args.json, |printer| sensors::run(&args, printer)),
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
         Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),

@@ -8,7 +8,7 @@ use clap::Args;
 use super::home;
 use super::live::View;
 use super::opening::{self, LedgerArgs, RunningArgs};
-use super::{CliError, Outcome, Printer, Table, human_bytes};
+use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::Text;
@@ -21,6 +21,7 @@ const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml --limit 24MiB
   sage run SCENARIO --model STORE --json
   sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned
+  sage run SCENARIO --live-sensors
 
 Without --model the model in the repository runs; its store is made in a cache folder at first use
 (SAGE_CACHE, else XDG_CACHE_HOME/sage, else ~/.cache/sage). Exit code 1 says that an expectation is not met.";
@@ -37,6 +38,12 @@ pub struct RunArgs {
     /// Milliseconds that a tick is shown on a terminal; the run itself does not depend on it
     #[arg(long, default_value_t = 10)]
     pace: u16,
+    /// Observe the machine's own sensors too, every sensors.every_ticks ticks; `sage sensors` shows them
+    #[arg(long)]
+    live_sensors: bool,
+    /// With --live-sensors: folder that holds `proc` and `sys` [default: /]
+    #[arg(long, value_name = "DIR", requires = "live_sensors")]
+    sysfs: Option<PathBuf>,
     #[command(flatten)]
     running: RunningArgs,
     #[command(flatten)]
@@ -57,6 +64,13 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let source = opening::source(&folder)?;
     let text = Text::load(&*source).map_err(EngineError::from)?;
     let mind = args.running.mind(false)?;
+    let mut live = match args.live_sensors {
+        true => Some(sensors::live(
+            args.sysfs.as_deref(),
+            args.running.settings.load()?.sensors,
+        )?),
+        false => None,
+    };
     let options = EngineOptions {
         limit: args.running.limit(script.limit),
         context_tokens: script.context_tokens,
@@ -80,13 +94,16 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
             tick: 0,
             kind: EventKind::Mode(mode),
         });
-        let summary = scenario::run(&script, &mut core, &mut sink).await;
+        let summary = scenario::run(&script, &mut core, live.as_mut(), &mut sink).await;
         view.finish();
         // Of a run that failed the log keeps what was learned.
         let kept = match &summary {
             Ok(_) => core.keep().await,
             Err(_) => Ok(()),
         };
+        if let Some(live) = &mut live {
+            sensors::say(live, printer);
+        }
         core.shutdown().await;
         match trouble {
             Some(error) => Err(error),

@@ -145,6 +145,9 @@ pub struct Observed {
     /// The number, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
+    /// Of a sensor: what is left of its reserve, in [0, 1].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<f64>,
     /// Tokens that it is read as.
     pub tokens: usize,
 }

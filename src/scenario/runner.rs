@@ -8,6 +8,7 @@ use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
 use crate::engine::EngineError;
 use crate::engine::core_loop::{Answer, CoreLoop, Observation};
 use crate::events::{Event, EventKind, Summary};
+use crate::sensors::Live;
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +31,15 @@ pub enum RunError {
 /// Beyond its own length a run may take this many ticks to answer what is open.
 const OVERTIME_TICKS: u64 = 100_000;
 
-/// Runs a scenario to its end; `sink` hears of every event, the summary last.
+/// Runs a scenario to its end; `sink` hears of every event, the summary last. The readings of `live`, the machine's
+/// own sensors, are observations like those of the script.
 ///
 /// # Errors
 /// When the engine fails, or the run does not end.
 pub async fn run(
     scenario: &Scenario,
     core: &mut CoreLoop,
+    mut live: Option<&mut Live>,
     sink: &mut dyn FnMut(Event),
 ) -> Result<Summary, RunError> {
     let mut next = 0;
@@ -62,6 +65,11 @@ pub async fn run(
                 ticks: tick,
                 asked: scenario.ticks,
             });
+        }
+        if let Some(live) = live.as_deref_mut() {
+            for reading in live.due(tick) {
+                core.submit(Observation::Sensor(reading));
+            }
         }
         for answer in core.tick(sink).await? {
             if let Some(expected) = expected.remove(&answer.id) {

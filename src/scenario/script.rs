@@ -7,6 +7,7 @@ use sage_actors::protocol::{State, Tick};
 
 use super::check;
 use crate::input::{Problem, ReadError, Size, Source, read_text};
+use crate::sensors::reserve_level;
 
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +64,7 @@ pub struct SensorDeclaration {
 impl SensorDeclaration {
     /// What is left of the reserve, in [0, 1]; none for a sensor that is no reserve.
     pub fn level(&self, value: f64) -> Option<f64> {
-        self.reserve
-            .map(|(empty, full)| ((value - empty) / (full - empty)).clamp(0.0, 1.0))
+        self.reserve.map(|reserve| reserve_level(value, reserve))
     }
 }
 

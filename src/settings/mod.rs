@@ -1,4 +1,4 @@
-//! Settings: every value the mind is configured with, from whichever layer said it last.
+//! Settings: what the mind is configured with, and how the machine is sensed, from whichever layer said it last.
 //!
 //! The layers, each over the one before: the defaults (`config/default.toml`), the file named by `SAGE_CONFIG`, the
 //! file of `--config`, the environment (`SAGE_MIND__BUDGETS__WAKE__F=0.75`: two underscores between levels), and
@@ -19,13 +19,14 @@ use sage_actors::config::MindConfig;
 use serde::Serialize;
 
 use crate::input::{Place, ReadError, Source, read_text};
+use crate::sensors::SensorSettings;
 pub use error::{SettingProblem, SettingsError, Trouble};
 use layers::Reading;
 use resolve::Resolved;
 pub use schema::{FOUND_AT_START, Found};
 use schema::{Kind, Schema};
 
-/// The defaults as they are documented; equal to [`MindConfig::default`], which a test holds.
+/// The defaults as they are documented; equal to those of the types, which tests hold.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Names the file of the layer between the defaults and `--config`.
@@ -88,6 +89,8 @@ pub struct Setting {
 pub struct Settings {
     /// Of the mind; what is found at start is not filled in.
     pub mind: MindConfig,
+    /// How the machine's own sensors are read.
+    pub sensors: SensorSettings,
     /// One by one, in the order of the defaults.
     pub list: Vec<Setting>,
 }
@@ -128,7 +131,7 @@ impl Sources {
     /// # Errors
     /// When a file cannot be read; else every mistake that was found.
     pub fn load(&self) -> Result<Settings, SettingsError> {
-        let schema = Schema::of_mind().map_err(SettingsError::Schema)?;
+        let schema = Schema::of_all().map_err(SettingsError::Schema)?;
         let mut reading = Reading::new(&schema);
         let default_place = PathBuf::from("config/default.toml");
         reading.file(

@@ -90,12 +90,16 @@ impl<'a> Resolved<'a> {
         if !problems.is_empty() {
             return Err(SettingsError::Wrong(problems));
         }
-        let mind = MindConfig::deserialize(Value::Table(self.table()))
-            .map_err(|error| SettingsError::Schema(error.to_string()))?;
+        let mind: MindConfig = self.read("mind")?;
+        let sensors = self.read("sensors")?;
         self.together(&mind, &mut problems);
         if problems.is_empty() {
             let list = self.list();
-            Ok(Settings { mind, list })
+            Ok(Settings {
+                mind,
+                sensors,
+                list,
+            })
         } else {
             Err(SettingsError::Wrong(problems))
         }
@@ -194,10 +198,17 @@ impl<'a> Resolved<'a> {
         found.map_or("not set".to_owned(), |(value, _)| value.to_string())
     }
 
-    /// The table below `mind`.
-    fn table(&self) -> Table {
+    /// The settings of one table at the top, as their type.
+    fn read<T: for<'de> Deserialize<'de>>(&self, top: &str) -> Result<T, SettingsError> {
+        T::deserialize(Value::Table(self.table(top)))
+            .map_err(|error| SettingsError::Schema(error.to_string()))
+    }
+
+    /// The table below `top`.
+    fn table(&self, top: &str) -> Table {
         let mut root = Table::new();
-        for leaf in &self.schema.leaves {
+        let below = |leaf: &&Leaf| leaf.key.split('.').next() == Some(top);
+        for leaf in self.schema.leaves.iter().filter(below) {
             let with_settings = match (&leaf.kind, self.values.get(&leaf.key)) {
                 (Kind::Choice(_), Some((Value::String(name), _))) => {
                     self.schema.of_choice(&leaf.key, name).next().is_some()

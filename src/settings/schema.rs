@@ -1,4 +1,4 @@
-//! Which settings there are and what they may be, read off the mind's own types: a new field is a new setting.
+//! Which settings there are and what they may be, read off the types that they fill: a new field is a new setting.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,8 @@ use sage_actors::protocol::{Module, State};
 use serde_reflection::{
     ContainerFormat, Format, Named, Registry, Tracer, TracerConfig, VariantFormat,
 };
+
+use crate::sensors::SensorSettings;
 
 /// A value that depends on the model and the machine.
 #[derive(Clone, Copy, Debug)]
@@ -69,22 +71,23 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Of [`MindConfig`], under `mind`.
+    /// Of [`MindConfig`], under `mind`, and [`SensorSettings`], under `sensors`.
     ///
     /// # Errors
     /// When the types cannot be described; a test holds that they can.
-    pub fn of_mind() -> Result<Self, String> {
+    pub fn of_all() -> Result<Self, String> {
         let registry = registry().map_err(|error| error.to_string())?;
         // Every number that can be set, with what it must be.
         let all = MindConfig {
             hold: Some(MindConfig::default().budgets.focus),
             ..MindConfig::default()
         };
-        let bounds = all
+        let mut bounds: BTreeMap<_, _> = all
             .numbers()
             .into_iter()
             .map(|number| (format!("mind.{}", number.key), number.bound))
             .collect();
+        bounds.insert("sensors.every_ticks".to_owned(), Bound::Row);
         let mut walk = Walk {
             registry: &registry,
             bounds,
@@ -94,6 +97,7 @@ impl Schema {
             },
         };
         walk.format("mind", &Format::TypeName("MindConfig".into()), None)?;
+        walk.format("sensors", &Format::TypeName("SensorSettings".into()), None)?;
         Ok(walk.schema)
     }
 
@@ -140,6 +144,7 @@ fn registry() -> serde_reflection::Result<Registry> {
     tracer.trace_simple_type::<State>()?;
     tracer.trace_simple_type::<Module>()?;
     tracer.trace_simple_type::<MindConfig>()?;
+    tracer.trace_simple_type::<SensorSettings>()?;
     tracer.registry()
 }
 

@@ -5,6 +5,7 @@ use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 
 use super::schema::Schema;
 use super::{Origin, Setting, Settings, SettingsError, Sources};
+use crate::sensors::SensorSettings;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -45,6 +46,7 @@ fn place(origin: &Origin) -> (usize, usize) {
 fn saying_nothing_gives_the_defaults() {
     let settings = Sources::default().load().expect("defaults");
     assert_eq!(settings.mind, MindConfig::default());
+    assert_eq!(settings.sensors, SensorSettings::default());
     assert!(
         settings
             .list
@@ -73,7 +75,7 @@ fn every_field_of_the_mind_is_listed() {
         let found = super::FOUND_AT_START.iter().any(|found| found.key == key);
         assert_eq!(settings.get(key).is_none(), found, "{key}");
     }
-    let schema = Schema::of_mind().expect("described");
+    let schema = Schema::of_all().expect("described");
     for leaf in &schema.leaves {
         let optional = leaf.group.is_some() || !written.contains(&leaf.key);
         let set = settings.get(&leaf.key).and_then(|set| set.default.clone());

@@ -8,6 +8,7 @@
 pub mod actor;
 pub mod directives;
 pub mod energy;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod transitions;

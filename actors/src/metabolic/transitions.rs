@@ -1,7 +1,17 @@
-//! The transition table. The first row that matches wins.
+//! Where things stand, and what the transition table makes of it.
 
+use super::table::{Condition, ROWS, Row};
 use crate::config::Transitions;
-use crate::protocol::{Assess, Cause, State, Transition};
+use crate::protocol::{Assess, State, Transition};
+
+/// What the table is asked about, besides how long things have been as they are.
+struct Now<'a> {
+    t: &'a Transitions,
+    atp: f64,
+    drive: f32,
+    /// What the next token costs at most in Threat.
+    dearest: f64,
+}
 
 /// The state, and how long things have been as they are.
 #[derive(Clone, Debug)]
@@ -98,84 +108,53 @@ impl Situation {
         drive: f32,
         dearest: f64,
     ) -> Option<Transition> {
-        let (to, cause) = self.crisis(t, atp).or_else(|| {
-            let rested = self.dwell_ticks >= t.dwell_ticks;
-            // The allowance is a limit, not a matter of manners: it does not wait for the dwell.
-            let spent =
-                self.state == State::Threat && self.threat_units + dearest > t.threat_units_max;
-            if spent {
-                return Some((State::Wake, Cause::ThreatSpent));
-            }
-            if rested {
-                self.settled(t, atp, drive)
-            } else {
-                None
-            }
-        })?;
-        let from = self.state;
-        self.enter(to, from);
-        Some(Transition { from, to, cause })
-    }
-
-    /// The rows into Threat and Depletion, which do not wait for the dwell.
-    fn crisis(&self, t: &Transitions, atp: f64) -> Option<(State, Cause)> {
-        if self.state != State::Threat && self.armed && atp > t.threat_atp_min {
-            if self.threat {
-                return Some((State::Threat, Cause::Threat));
-            }
-            if self.overwhelming_steps >= t.overwhelming_steps {
-                return Some((State::Threat, Cause::Overwhelming));
-            }
-        }
-        (self.state != State::Depletion && atp < t.depletion_atp)
-            .then_some((State::Depletion, Cause::Exhausted))
-    }
-
-    /// All other rows.
-    fn settled(&self, t: &Transitions, atp: f64, drive: f32) -> Option<(State, Cause)> {
-        let request = self.request;
-        let driven = |above: f32| match (request, drive > above) {
-            (true, _) => Some(Cause::Request),
-            (false, true) => Some(Cause::Drive),
-            (false, false) => None,
+        let now = Now {
+            t,
+            atp,
+            drive,
+            dearest,
         };
-        match self.state {
-            State::Threat if atp < t.threat_atp_exit => Some((State::Wake, Cause::Tired)),
-            State::Threat if self.calm_ticks >= t.threat_calm_ticks => {
-                Some((State::Focus, Cause::ThreatOver))
-            }
-            State::Wake if atp < t.wake_rest_atp => Some((State::Rest, Cause::Tired)),
-            State::Wake if self.bored_ticks >= t.wake_rest_ticks => {
-                Some((State::Rest, Cause::Bored))
-            }
-            State::Wake if atp > t.wake_focus_atp => {
-                driven(t.wake_focus_drive).map(|cause| (State::Focus, cause))
-            }
-            State::Focus if atp < t.focus_wake_atp => Some((State::Wake, Cause::Tired)),
-            State::Focus if drive < t.focus_wake_drive && !request => {
-                Some((State::Wake, Cause::Settled))
-            }
-            State::Rest if atp > t.rest_wake_atp && driven(t.rest_wake_drive).is_some() => {
-                driven(t.rest_wake_drive).map(|cause| (State::Wake, cause))
-            }
-            State::Rest if atp > t.dream_atp_min && self.may_dream(t) => {
-                Some((State::Dream, Cause::Quiet))
-            }
-            State::Dream if self.awakened => Some((State::Wake, Cause::Awakened)),
-            State::Dream if self.episodes == 0 || self.dwell_ticks >= t.dream_ticks_max => {
-                Some((State::Rest, Cause::Consolidated))
-            }
-            State::Depletion if atp > t.depletion_atp_exit => Some((State::Rest, Cause::Recovered)),
-            _ => None,
-        }
+        let row = ROWS.iter().find(|row| self.matches(row, &now))?;
+        let from = self.state;
+        self.enter(row.to, from);
+        Some(Transition {
+            from,
+            to: row.to,
+            cause: row.cause,
+        })
     }
 
-    fn may_dream(&self, t: &Transitions) -> bool {
-        self.quiet_ticks >= t.dream_quiet_ticks
-            && self.episodes >= t.dream_episodes_min
-            && self
-                .stale_episodes
-                .is_none_or(|stale| self.episodes > stale)
+    fn matches(&self, row: &Row, now: &Now<'_>) -> bool {
+        row.from.includes(self.state)
+            && (!row.dwell || self.dwell_ticks >= now.t.dwell_ticks)
+            && row.when.iter().all(|condition| self.holds(*condition, now))
+    }
+
+    fn holds(&self, condition: Condition, now: &Now<'_>) -> bool {
+        let t = now.t;
+        match condition {
+            Condition::AtpAbove(least) => now.atp > least(t),
+            Condition::AtpBelow(most) => now.atp < most(t),
+            Condition::DriveAbove(least) => now.drive > least(t),
+            Condition::DriveBelow(most) => now.drive < most(t),
+            Condition::Request => self.request,
+            Condition::NoRequest => !self.request,
+            Condition::Armed => self.armed,
+            Condition::Threat => self.threat,
+            Condition::Overwhelmed => self.overwhelming_steps >= t.overwhelming_steps,
+            Condition::AllowanceSpent => self.threat_units + now.dearest > t.threat_units_max,
+            Condition::Calm => self.calm_ticks >= t.threat_calm_ticks,
+            Condition::Bored => self.bored_ticks >= t.wake_rest_ticks,
+            Condition::Quiet => self.quiet_ticks >= t.dream_quiet_ticks,
+            Condition::Dreamable => {
+                self.episodes >= t.dream_episodes_min
+                    && self
+                        .stale_episodes
+                        .is_none_or(|stale| self.episodes > stale)
+            }
+            Condition::Awakened => self.awakened,
+            Condition::Consolidated => self.episodes == 0 || self.dwell_ticks >= t.dream_ticks_max,
+        }
     }
 
     fn enter(&mut self, to: State, from: State) {

@@ -41,6 +41,15 @@ pub struct SensorReading {
     pub level: Option<f64>,
 }
 
+impl SensorReading {
+    /// Whether it only says how the body is doing: what is left of a reserve, without a range that it could leave.
+    /// Such a reading moves the energy and can surprise, but nothing has happened outside: it neither ends the quiet
+    /// nor wakes from Dream, or a mind that watches its battery would never dream.
+    pub fn is_of_body(&self) -> bool {
+        self.level.is_some() && self.range.is_none()
+    }
+}
+
 /// Everything that reached the loop since the step before (recorded input).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observe {

@@ -177,13 +177,16 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
         while let Some((id, observation)) = self.inbox.pop_front() {
-            arrivals.events_in += 1;
+            let of_body =
+                matches!(&observation, Observation::Sensor(reading) if reading.is_of_body());
+            arrivals.events_in += u32::from(!of_body);
             let mut seen = Observed {
                 kind: "text",
                 source: String::new(),
                 urgency: 0.0,
                 text: None,
                 value: None,
+                level: None,
                 tokens: 0,
             };
             let (want, source, text, urgency) = match observation {
@@ -204,6 +207,7 @@ impl CoreLoop {
                 } => (Want::AlarmAnswer, source, text, urgency),
                 Observation::Sensor(reading) => {
                     (seen.kind, seen.value) = ("sensor", Some(reading.value));
+                    seen.level = reading.level;
                     seen.source.clone_from(&reading.name);
                     arrivals.sensors.push(reading);
                     sink(Event {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metabolic::table::{ROWS, Row};
 
 prop_compose! {
     fn inputs()(
@@ -155,6 +156,80 @@ proptest! {
             }
         }
     }
+}
+
+/// A request and nothing else, at any load: from the first tick on no change comes again within 50 ticks.
+#[test]
+fn a_request_alone_never_cycles_within_50_ticks() {
+    for load in 0..=10 {
+        for io_load in 0..=5 {
+            let input = Input {
+                request: true,
+                load: f64::from(load) / 10.0,
+                io_load: f64::from(io_load) / 5.0,
+                ..IDLE
+            };
+            let changes = history(&input, 3000);
+            for (i, (tick, change)) in changes.iter().enumerate() {
+                let again = changes[i + 1..].iter().find(|(_, other)| other == change);
+                if let Some((again, _)) = again {
+                    assert!(
+                        again - tick >= 50,
+                        "{input:?}: {change:?} at {tick}, {again}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// No row of the table is dead, and every change is some row's.
+#[test]
+fn every_row_is_used_and_every_change_is_a_row_s() {
+    let mut changes = Vec::new();
+    for seed in 0..300 {
+        let mut world = World::new();
+        for phase in 0..16 {
+            let mut bits = mixed(seed * 16 + phase);
+            let mut pick = |count: u64| {
+                let picked = bits % count;
+                bits /= count;
+                picked as usize
+            };
+            let input = Input {
+                request: pick(2) == 0,
+                salience: [0.0, 0.6, 1.0][pick(3)],
+                urgency: [0.0, 0.0, 0.0, 1.0][pick(4)],
+                threat: pick(5) == 0,
+                outside: pick(3) == 0,
+                level: [1.0, 1.0, 0.45, 0.28, 0.15, 0.05][pick(6)],
+                episodes: [0, 16, 30][pick(3)],
+                load: pick(2) as f64,
+                io_load: pick(2) as f64,
+                ticks: 1,
+            };
+            changes.extend(world.run(&input, 1 + pick(80) as u32));
+        }
+    }
+    let of = |row: &Row, change: &Transition| {
+        row.from.includes(change.from) && (row.to, row.cause) == (change.to, change.cause)
+    };
+    for row in &ROWS {
+        assert!(
+            changes.iter().any(|change| of(row, change)),
+            "never: {row:?}"
+        );
+    }
+    for change in &changes {
+        assert!(ROWS.iter().any(|row| of(row, change)), "no row: {change:?}");
+    }
+}
+
+/// Well-spread bits of a number.
+fn mixed(n: u64) -> u64 {
+    let n = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    n ^ (n >> 27)
 }
 
 fn spent_so_far(world: &World) -> (f64, f64) {

@@ -1,0 +1,94 @@
+//! Scenarios as a user runs them, with the events that come of it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every committed scenario.
+pub fn scenarios() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("scenarios")).expect("scenarios");
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    paths
+}
+
+/// Runs a scenario with `--json`; the store is made in a folder of the tests.
+pub fn run(scenario: &Path, more: &[&str]) -> (Output, Vec<Value>) {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let output = Command::new(env!("CARGO_BIN_EXE_sage"))
+        .current_dir(root())
+        .env("SAGE_CACHE", cache)
+        .args(["run", scenario.to_str().expect("a path"), "--json"])
+        .args(more)
+        .output()
+        .expect("sage runs");
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let events = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event a line"))
+        .collect();
+    (output, events)
+}
+
+/// Runs it and insists on an end without an error.
+pub fn events(scenario: &Path, more: &[&str]) -> Vec<Value> {
+    let (output, events) = run(scenario, more);
+    let code = output.status.code();
+    assert!(
+        matches!(code, Some(0 | 1)),
+        "exit {code:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    events
+}
+
+/// The last event.
+pub fn summary(events: &[Value]) -> &Value {
+    let last = events.last().expect("events");
+    assert_eq!(last["type"], "summary");
+    last
+}
+
+/// The states that were entered, in order.
+pub fn states(events: &[Value]) -> Vec<&str> {
+    let changes = events.iter().filter(|event| event["type"] == "state");
+    changes.filter_map(|event| event["to"].as_str()).collect()
+}
+
+/// The expectations that were not met, in words.
+pub fn failed(events: &[Value]) -> Vec<&str> {
+    let expectations = events.iter().filter(|event| event["type"] == "expectation");
+    expectations
+        .filter(|event| event["met"] == false)
+        .filter_map(|event| event["text"].as_str())
+        .collect()
+}
+
+/// Everything but what the clock and the system say.
+pub fn without_timings(events: &[Value]) -> Vec<Value> {
+    let mut events = events.to_vec();
+    for event in &mut events {
+        let Some(event) = event.as_object_mut() else {
+            continue;
+        };
+        event.remove("peak_rss_bytes");
+        let states = event.get_mut("states").and_then(Value::as_object_mut);
+        for (_, state) in states.into_iter().flatten() {
+            state
+                .as_object_mut()
+                .expect("a state")
+                .remove("tokens_per_second");
+        }
+    }
+    events
+}
