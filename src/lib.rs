@@ -8,6 +8,7 @@ pub mod events;
 pub mod input;
 pub mod kernels;
 pub mod model;
+pub mod report;
 pub mod scenario;
 pub mod settings;
 pub mod store;

@@ -10,6 +10,7 @@ mod inspect;
 mod live;
 mod opening;
 mod printer;
+mod report;
 mod run;
 mod scenario;
 mod synth;
@@ -19,9 +20,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use crate::input::{Size, SizeError};
+pub use crate::input::{Size, SizeError, human_bytes};
 pub use error::{CliError, Outcome};
-pub use printer::{Printer, Table, human_bytes};
+pub use printer::{Printer, Table};
 
 #[derive(Parser)]
 #[command(

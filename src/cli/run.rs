@@ -8,17 +8,20 @@ use clap::Args;
 use super::home;
 use super::live::View;
 use super::opening::{self, RunningArgs};
+use super::report::Destination;
 use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
+use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
 
 const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
   sage run scenarios/wake-focus-crisis.toml --limit 24MiB
+  sage run scenarios/wake-focus-crisis.toml --report out    # out/report.html, out/report.json
   sage run SCENARIO --model STORE --json
 
 Without --model the model in the repository runs; its store is made in a cache folder at first use
@@ -36,6 +39,9 @@ pub struct RunArgs {
     /// Milliseconds that a tick is shown on a terminal; the run itself does not depend on it
     #[arg(long, default_value_t = 10)]
     pace: u16,
+    /// Write what happened as a page (report.html) and as data (report.json) into this folder
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     running: RunningArgs,
     /// Report every event as one JSON object a line
@@ -47,6 +53,8 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let script = Scenario::read(&args.scenario)?;
     args.running.set_threads()?;
+    let destination = args.report.as_deref().map(Destination::prepare);
+    let destination = destination.transpose()?;
     let folder = match &args.model {
         Some(folder) => folder.clone(),
         None => home::store_of_own_model(printer)?,
@@ -61,13 +69,23 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         mind: mind.clone(),
         degrade: args.running.degrade,
     };
-    let summary = opening::runtime()?.block_on(async {
+    let mut collector = destination.as_ref().map(|_| {
+        Collector::new(About {
+            name: script.name.clone(),
+            description: script.description.clone(),
+            ticks: script.ticks,
+        })
+    });
+    let (summary, trouble) = opening::runtime()?.block_on(async {
         let engine = opening::engine(source, options, printer).await?;
         let mode = opening::mode(&engine, &mind)?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
         let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
         let mut trouble = None;
         let mut sink = |event: Event| {
+            if let Some(collector) = &mut collector {
+                collector.hear(&event);
+            }
             if trouble.is_none() {
                 trouble = view.show(&event).err();
             }
@@ -79,11 +97,19 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let summary = scenario::run(&script, &mut core, &mut sink).await;
         view.finish();
         core.shutdown().await;
-        match trouble {
-            Some(error) => Err(error),
-            None => Ok(summary?),
+        match (summary, trouble) {
+            (Ok(summary), trouble) => Ok((summary, trouble)),
+            (Err(_), Some(trouble)) => Err(trouble),
+            (Err(error), None) => Err(error.into()),
         }
     })?;
+    // Nobody may be reading the output any more; who asked for a report still wants it.
+    if let (Some(destination), Some(collector)) = (destination, collector) {
+        destination.write(&collector.finish(), printer)?;
+    }
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
     if !printer.is_json() {
         table(printer, &summary)?;
     }

@@ -6,6 +6,7 @@
 mod account;
 mod job;
 mod step;
+mod usage;
 
 use std::collections::VecDeque;
 
@@ -17,11 +18,12 @@ use super::reading::{Ended, SegmentBuilder, stop_tokens};
 use super::sampling::Sampling;
 use super::text::{Message, Text};
 use super::{Engine, EngineError};
-use crate::events::{Event, EventKind, Observed, SalienceEvent, Summary};
+use crate::events::{Event, EventKind, ExpertsEvent, Observed, SalienceEvent, Summary};
 use crate::model::KvCache;
 
 use account::Account;
 use job::{Job, Want};
+use usage::Usage;
 
 /// What the outside tells the loop.
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ pub struct CoreLoop {
     carried: Arrivals,
     before: Option<Orientation>,
     account: Account,
+    usage: Usage,
     next_id: u64,
 }
 
@@ -104,6 +107,7 @@ impl CoreLoop {
     ) -> Result<Self, EngineError> {
         let kv = engine.new_sequence()?;
         let stop = stop_tokens(&*engine.source)?;
+        let usage = Usage::new(&engine);
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
         Ok(Self {
             engine,
@@ -119,6 +123,7 @@ impl CoreLoop {
             carried: Arrivals::default(),
             before: None,
             account: Account::default(),
+            usage,
             next_id: 0,
         })
     }
@@ -179,6 +184,7 @@ impl CoreLoop {
         while let Some((id, observation)) = self.inbox.pop_front() {
             arrivals.events_in += 1;
             let mut seen = Observed {
+                id,
                 kind: "text",
                 source: String::new(),
                 urgency: 0.0,
@@ -355,6 +361,11 @@ impl CoreLoop {
     pub async fn summary(&self) -> Result<Summary, EngineError> {
         let stats = self.engine.mind.cache_stats().await?;
         Ok(self.account.summary(&self.engine, stats.waits_avoided))
+    }
+
+    /// Which experts worked on whose tokens so far.
+    pub fn experts(&self) -> ExpertsEvent {
+        self.usage.event()
     }
 
     /// Ends the actors.
