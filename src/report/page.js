@@ -12,7 +12,9 @@
     return unit ? `${value.toFixed(2)} ${units[unit]}` : `${value} B`;
   };
   const inBytes = new Set(["resident", "capacity", "read"]);
-  const hint = "Point at the drawing, or focus it and use the arrow keys, to read values.";
+  const hint = "Point at a drawing, or focus it and use the arrow keys, to read values.";
+  // Said once for each kind of drawing.
+  const rest = (chart, chartsOfKind) => { chart.readout.textContent = chart === chartsOfKind[0] ? hint : ""; };
 
   const say = (readout, pairs) => {
     readout.replaceChildren();
@@ -25,13 +27,10 @@
     });
   };
   const prepare = (readout) => {
-    // The drawing follows its readout, with at most a legend between.
-    let box = readout.nextElementSibling;
-    while (box && !box.classList.contains("scroll")) box = box.nextElementSibling;
+    const box = readout.previousElementSibling;
     const svg = box && box.querySelector("svg");
     if (!svg) return null;
     readout.hidden = false;
-    readout.textContent = hint;
     box.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
     box.addEventListener("blur", () => readout.removeAttribute("aria-live"));
     return { readout, box, svg };
@@ -49,6 +48,7 @@
 
   // Over time: one cursor in all drawings.
   const charts = [...document.querySelectorAll("[data-fields]")].map(prepare).filter(Boolean);
+  for (const chart of charts) rest(chart, charts);
   let at = 0;
   const show = (index) => {
     at = limit(index, bins - 1);
@@ -73,7 +73,7 @@
   const hide = () => {
     for (const chart of charts) {
       chart.svg.querySelector(".cursor").classList.remove("on");
-      chart.readout.textContent = hint;
+      rest(chart, charts);
     }
   };
   const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity };
@@ -97,9 +97,10 @@
 
   // Experts: one cell a map.
   const top = 6;
-  for (const readout of document.querySelectorAll("[data-map]")) {
-    const chart = prepare(readout);
-    if (!chart) continue;
+  const maps = [...document.querySelectorAll("[data-map]")].map(prepare).filter(Boolean);
+  for (const chart of maps) {
+    const { readout } = chart;
+    rest(chart, maps);
     const map = Number(readout.dataset.map);
     const worked = data.experts.worked[map];
     const [width, height] = data.cell;
@@ -118,7 +119,7 @@
         ["worked on", `${worked[layer][expert]} of ${data.experts.tokens[map]} tokens (${share.toFixed(1)} %)`],
       ]);
     };
-    const clear = () => { cell.classList.remove("on"); readout.textContent = hint; };
+    const clear = () => { cell.classList.remove("on"); rest(chart, maps); };
     chart.svg.addEventListener("pointermove", (event) => {
       const [x, y] = place(chart.svg, event);
       mark(Math.floor((y - top) / height), Math.floor((x - data.left) / width));
