@@ -424,7 +424,7 @@ fn other_files_and_newer_versions_are_refused() {
         &["scenario.toml is no trust ledger"],
     );
     let meta: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-    let newer = || -> Result<(), redb::Error> {
+    let newer = || -> Result<(), Box<dyn std::error::Error>> {
         let db = Database::open(&ledger)?;
         let transaction = db.begin_write()?;
         transaction

@@ -94,6 +94,7 @@ impl<'a> View<'a> {
                 source,
                 tokens,
                 mean_loss,
+                ..
             } => {
                 let loss = mean_loss.map_or("-".to_owned(), |loss| format!("{loss:.2}"));
                 self.heard
@@ -108,10 +109,12 @@ impl<'a> View<'a> {
                 self.flush()?;
                 self.line(&format!("answer: {text:?} (ended by {})", name(ended)))?;
             }
-            EventKind::Expectation { text, met } => {
+            EventKind::Expectation { text, met, .. } => {
                 let verdict = if *met { "met" } else { "NOT MET" };
                 self.line(&format!("expectation {verdict}: {text}"))?;
             }
+            // For programs and the report: a run has too many experts for a line.
+            EventKind::Experts(_) => {}
             EventKind::Summary(_) => self.flush()?,
         }
         self.draw();

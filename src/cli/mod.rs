@@ -11,6 +11,7 @@ mod live;
 mod opening;
 mod printer;
 mod replay;
+mod report;
 mod run;
 mod scenario;
 mod sensors;
@@ -22,9 +23,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use crate::input::{Size, SizeError};
+pub use crate::input::{Size, SizeError, human_bytes};
 pub use error::{CliError, Outcome};
-pub use printer::{Printer, Table, human_bytes};
+pub use printer::{Printer, Table};
 
 #[derive(Parser)]
 #[command(

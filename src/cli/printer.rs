@@ -171,35 +171,9 @@ impl Display for Table {
     }
 }
 
-/// Bytes for people: `9.00 MiB`.
-pub fn human_bytes(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit + 1 < units.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    format!("{value:.2} {}", units[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_for_people() {
-        let cases = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (9_437_184, "9.00 MiB"),
-            (70_519_637_090, "65.68 GiB"),
-        ];
-        for (bytes, shown) in cases {
-            assert_eq!(human_bytes(bytes), shown);
-        }
-    }
 
     #[test]
     fn columns_align() {

@@ -8,17 +8,20 @@ use clap::Args;
 use super::home;
 use super::live::View;
 use super::opening::{self, LedgerArgs, RunningArgs};
+use super::report::Destination;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
+use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
 
 const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
   sage run scenarios/wake-focus-crisis.toml --limit 24MiB
+  sage run scenarios/wake-focus-crisis.toml --report out    # out/report.html, out/report.json
   sage run SCENARIO --model STORE --json
   sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned
   sage run SCENARIO --live-sensors
@@ -44,6 +47,9 @@ pub struct RunArgs {
     /// With --live-sensors: folder that holds `proc` and `sys` [default: /]
     #[arg(long, value_name = "DIR", requires = "live_sensors")]
     sysfs: Option<PathBuf>,
+    /// Write what happened as a page (report.html) and as data (report.json) into this folder
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     running: RunningArgs,
     #[command(flatten)]
@@ -57,6 +63,8 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let script = Scenario::read(&args.scenario)?;
     args.running.set_threads()?;
+    let destination = args.report.as_deref().map(Destination::prepare);
+    let destination = destination.transpose()?;
     let folder = match &args.model {
         Some(folder) => folder.clone(),
         None => home::store_of_own_model(printer)?,
@@ -78,7 +86,14 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         mind: mind.clone(),
         degrade: args.running.degrade,
     };
-    let summary = opening::runtime()?.block_on(async {
+    let mut collector = destination.as_ref().map(|_| {
+        Collector::new(About {
+            name: script.name.clone(),
+            description: script.description.clone(),
+            ticks: script.ticks,
+        })
+    });
+    let (summary, trouble) = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
         let mut mode = opening::mode(&engine, &mind)?;
         args.learning.begin(&mut engine, &mut mode, printer).await?;
@@ -86,6 +101,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
         let mut trouble = None;
         let mut sink = |event: Event| {
+            if let Some(collector) = &mut collector {
+                collector.hear(&event);
+            }
             if trouble.is_none() {
                 trouble = view.show(&event).err();
             }
@@ -105,15 +123,22 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
             sensors::say(live, printer);
         }
         core.shutdown().await;
-        match trouble {
-            Some(error) => Err(error),
-            None => {
-                let summary = summary?;
+        match (summary, trouble) {
+            (Ok(summary), trouble) => {
                 kept?;
-                Ok(summary)
+                Ok((summary, trouble))
             }
+            (Err(_), Some(trouble)) => Err(trouble),
+            (Err(error), None) => Err(error.into()),
         }
     })?;
+    // Nobody may be reading the output any more; who asked for a report still wants it.
+    if let (Some(destination), Some(collector)) = (destination, collector) {
+        destination.write(&collector.finish(), printer)?;
+    }
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
     if !printer.is_json() {
         table(printer, &summary)?;
     }

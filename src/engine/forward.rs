@@ -30,6 +30,8 @@ pub struct Forward {
     pub router_entropy: f32,
     /// Who worked on each token.
     pub worked: Vec<Vec<Worked>>,
+    /// How many of the step's tokens each expert worked on, layer by layer.
+    pub used: Vec<Used>,
     /// Router mass that experts were denied.
     pub denied: Vec<Worked>,
     /// Sum over layers and tokens of the denied router mass.
@@ -42,6 +44,17 @@ pub struct Forward {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
+}
+
+/// One expert's part in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Layer index in the checkpoint.
+    pub layer: u16,
+    /// Which.
+    pub expert: u16,
+    /// Tokens that it worked on.
+    pub tokens: u32,
 }
 
 /// A sparse layer whose experts are chosen.
@@ -199,6 +212,11 @@ impl Engine {
             next = lease.next;
         }
         outputs.sort_unstable_by_key(|output| output.expert);
+        out.used.extend(outputs.iter().map(|output| Used {
+            layer: routed.key.layer,
+            expert: output.expert,
+            tokens: output.rows.len() as u32,
+        }));
         for output in &outputs {
             for ((token, weight), value) in
                 output.rows.iter().zip(output.values.chunks_exact(hidden))

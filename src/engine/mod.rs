@@ -29,7 +29,7 @@ use crate::model::experts::Scratch;
 use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
-pub use forward::{Forward, Probe};
+pub use forward::{Forward, Probe, Used};
 pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};

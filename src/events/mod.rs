@@ -67,6 +67,8 @@ pub enum EventKind {
     },
     /// A part of a text was read.
     Read {
+        /// Of its observation.
+        id: u64,
         /// Whose text.
         source: String,
         /// Tokens read in this step.
@@ -81,6 +83,8 @@ pub enum EventKind {
     },
     /// An answer is complete.
     Answer {
+        /// Of the observation that it answers.
+        id: u64,
         /// What was asked.
         question: String,
         /// What was answered.
@@ -96,7 +100,12 @@ pub enum EventKind {
         text: String,
         /// Whether it came true.
         met: bool,
+        /// Where it is about an answer: that one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        answer: Option<ExpectedAnswer>,
     },
+    /// Which experts worked on whose tokens in the whole run; near its end.
+    Experts(ExpertsEvent),
     /// The end.
     Summary(Summary),
 }
@@ -133,6 +142,8 @@ pub struct Mode {
 /// See [`EventKind::Observation`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Observed {
+    /// Its number, in order of arrival; what comes of it names it.
+    pub id: u64,
     /// `text`, `question`, `alarm`, `sensor` or `feedback`.
     pub kind: &'static str,
     /// Where it came from.
@@ -186,6 +197,39 @@ pub struct CacheEvent {
     pub resident_experts: u64,
     /// Capacity for experts.
     pub capacity_bytes: u64,
+}
+
+/// See [`EventKind::Expectation`].
+#[derive(Clone, Debug, Serialize)]
+pub struct ExpectedAnswer {
+    /// Of the observation that was answered.
+    pub id: u64,
+    /// What the answer was to be.
+    pub expected: String,
+}
+
+/// See [`EventKind::Experts`]. At most 17 domains, so a line of JSON has at most 17 numbers an expert.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExpertsEvent {
+    /// The sparse layers, by their index in the checkpoint.
+    pub layers: Vec<u16>,
+    /// Experts of a layer.
+    pub experts: usize,
+    /// Whose tokens, in order of their first; what comes after the sixteenth is counted together.
+    pub domains: Vec<DomainUse>,
+}
+
+/// The experts that worked for one source of observations.
+#[derive(Clone, Debug, Serialize)]
+pub struct DomainUse {
+    /// `text`, `question`, `alarm`; `others` for all that have no domain of their own.
+    pub kind: &'static str,
+    /// Where they came from.
+    pub source: String,
+    /// Tokens read and generated for it.
+    pub tokens: u64,
+    /// Tokens that each expert worked on, `[layers][experts]`.
+    pub worked: Vec<Vec<u32>>,
 }
 
 /// What one state did, in all.

@@ -7,7 +7,7 @@ use sage_actors::protocol::{SensorReading, State, Tick};
 use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
 use crate::engine::EngineError;
 use crate::engine::core_loop::{Answer, CoreLoop, Observation};
-use crate::events::{Event, EventKind, Summary};
+use crate::events::{Event, EventKind, ExpectedAnswer, Summary};
 use crate::sensors::Live;
 
 /// Why a run stopped.
@@ -82,6 +82,10 @@ pub async fn run(
     }
     let summary = core.summary().await?;
     let tick = core.engine().tick();
+    sink(Event {
+        tick,
+        kind: EventKind::Experts(core.experts()),
+    });
     Ok(judge(scenario, summary, tick, &answered, &entered, sink))
 }
 
@@ -128,7 +132,7 @@ fn judge(
     entered: &[State],
     sink: &mut dyn FnMut(Event),
 ) -> Summary {
-    let mut verdicts: Vec<(String, bool)> = answered
+    let mut verdicts: Vec<(String, bool, Option<ExpectedAnswer>)> = answered
         .iter()
         .map(|(answer, expected)| {
             let asked = answer.question.lines().last().unwrap_or_default();
@@ -136,16 +140,18 @@ fn judge(
                 "“{asked}” is answered “{expected}” (the answer was “{}”)",
                 answer.text
             );
-            (text, answer.text == *expected)
+            let about = ExpectedAnswer {
+                id: answer.id,
+                expected: (*expected).to_owned(),
+            };
+            (text, answer.text == *expected, Some(about))
         })
         .collect();
-    verdicts.extend(
-        scenario
-            .expect
-            .iter()
-            .map(|expectation| verdict(expectation, &summary, entered)),
-    );
-    for (text, met) in verdicts {
+    verdicts.extend(scenario.expect.iter().map(|expectation| {
+        let (text, met) = verdict(expectation, &summary, entered);
+        (text, met, None)
+    }));
+    for (text, met, answer) in verdicts {
         *(if met {
             &mut summary.expectations_met
         } else {
@@ -153,7 +159,7 @@ fn judge(
         }) += 1;
         sink(Event {
             tick,
-            kind: EventKind::Expectation { text, met },
+            kind: EventKind::Expectation { text, met, answer },
         });
     }
     sink(Event {

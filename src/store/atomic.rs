@@ -183,7 +183,7 @@ impl<'a> DirectFile<'a> {
 }
 
 /// Writes a whole small file and syncs its folder.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = AtomicFile::create(path)?;
     file.write(bytes)?;
     file.commit()?;

@@ -19,6 +19,7 @@ mod verify;
 mod weights;
 
 pub use assemble::Progress;
+pub(crate) use atomic::write_file;
 pub use error::StoreError;
 pub use extract::{COPIED_FILES, ExtractReport, Extraction};
 pub use manifest::Manifest;

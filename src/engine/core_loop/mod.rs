@@ -6,6 +6,7 @@
 mod account;
 mod job;
 mod step;
+mod usage;
 
 use std::collections::VecDeque;
 
@@ -17,11 +18,12 @@ use super::reading::{Ended, SegmentBuilder, stop_tokens};
 use super::sampling::Sampling;
 use super::text::{Message, Text};
 use super::{Engine, EngineError};
-use crate::events::{Event, EventKind, Observed, SalienceEvent, Summary};
+use crate::events::{Event, EventKind, ExpertsEvent, Observed, SalienceEvent, Summary};
 use crate::model::KvCache;
 
 use account::Account;
 use job::{Job, Want};
+use usage::Usage;
 
 /// What the outside tells the loop.
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ pub struct CoreLoop {
     carried: Arrivals,
     before: Option<Orientation>,
     account: Account,
+    usage: Usage,
     next_id: u64,
 }
 
@@ -104,6 +107,7 @@ impl CoreLoop {
     ) -> Result<Self, EngineError> {
         let kv = engine.new_sequence()?;
         let stop = stop_tokens(&*engine.source)?;
+        let usage = Usage::new(&engine);
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
         Ok(Self {
             engine,
@@ -119,6 +123,7 @@ impl CoreLoop {
             carried: Arrivals::default(),
             before: None,
             account: Account::default(),
+            usage,
             next_id: 0,
         })
     }
@@ -181,6 +186,7 @@ impl CoreLoop {
                 matches!(&observation, Observation::Sensor(reading) if reading.is_of_body());
             arrivals.events_in += u32::from(!of_body);
             let mut seen = Observed {
+                id,
                 kind: "text",
                 source: String::new(),
                 urgency: 0.0,
@@ -367,6 +373,11 @@ impl CoreLoop {
     /// When it cannot be kept.
     pub async fn keep(&mut self) -> Result<(), EngineError> {
         self.engine.keep().await
+    }
+
+    /// Which experts worked on whose tokens so far.
+    pub fn experts(&self) -> ExpertsEvent {
+        self.usage.event()
     }
 
     /// Ends the actors.

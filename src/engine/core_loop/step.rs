@@ -28,10 +28,13 @@ impl CoreLoop {
                     .await?;
                 self.account.read(&step.measures);
                 let mean_loss = reading.mean_loss();
+                self.usage
+                    .note(job.want, &job.source, &step.forward, step.tokens);
                 self.report_forward(orientation, &step.forward, step.tokens, sink)
                     .await?;
                 if job.want == Want::Nothing {
                     let kind = EventKind::Read {
+                        id: job.id,
                         source: job.source.clone(),
                         tokens: step.tokens,
                         mean_loss,
@@ -75,6 +78,7 @@ impl CoreLoop {
                     if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
                         self.carried.segment = Some(self.own.take());
                     }
+                    self.usage.note(job.want, &job.source, forward, 1);
                     self.report_forward(orientation, forward, 1, sink).await?;
                 }
                 Ok(ended)
@@ -164,6 +168,7 @@ impl CoreLoop {
         sink(Event {
             tick: self.engine.tick(),
             kind: EventKind::Answer {
+                id: answer.id,
                 question: answer.question.clone(),
                 text: answer.text.clone(),
                 tokens,

@@ -6,6 +6,9 @@ use super::*;
 use crate::trust::state::{KeptRecord, LedgerState};
 use crate::trust::store::{EPOCH_TICKS, Epochs};
 
+/// A change that must be refused, and what is said of it.
+type Case<'a, T> = (&'a dyn Fn(&mut T), &'a str);
+
 /// Everything that can be seen of a ledger. Written out, so that also 0 and −0 differ.
 fn seen(ledger: &mut Ledger) -> String {
     format!("{:?}\n{:?}", ledger.state(), ledger.snapshot())
@@ -39,7 +42,7 @@ fn a_state_that_no_ledger_can_have_is_refused_by_name() {
     let used = token(1.0, 1.0, &[(3, 1, 0.5)]);
     let sound = learned(warm(), &[outcome(State::Wake, 9, vec![used])]).state();
     assert!(Ledger::restore(sound.clone()).is_ok());
-    let cases: [(&dyn Fn(&mut LedgerState), &str); 7] = [
+    let cases: [Case<'_, LedgerState>; 7] = [
         (
             &|state| state.modules[0].head.refresh = 3,
             "modules[0].refresh is 3; expected 0 to 2",
@@ -79,7 +82,7 @@ fn a_state_that_no_ledger_can_have_is_refused_by_name() {
 
 #[test]
 fn a_record_that_no_expert_can_have_is_refused_by_name() {
-    let cases: [(&dyn Fn(&mut Record), &str); 6] = [
+    let cases: [Case<'_, Record>; 6] = [
         (
             &|record| record.convergence = 1.5,
             "convergence is 1.5; expected 0 to 1",
