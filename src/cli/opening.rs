@@ -182,12 +182,7 @@ impl RunningArgs {
 
     /// The limit: the command line's, else `scripted`, else none.
     pub fn limit(&self, scripted: Option<Size>) -> Limit {
-        match self.limit.or(scripted) {
-            None => Limit::None,
-            Some(Size::Bytes(bytes)) => Limit::Bytes(bytes),
-            Some(Size::Percent(percent)) => Limit::Percent(percent),
-            Some(Size::Slots(slots)) => Limit::Slots(slots),
-        }
+        self.limit.or(scripted).map_or(Limit::None, Limit::from)
     }
 
     /// Sets the number of threads; call once.

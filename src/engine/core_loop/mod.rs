@@ -5,12 +5,15 @@
 
 mod account;
 mod job;
+mod limits;
+mod periods;
 mod step;
 
 use std::collections::VecDeque;
 
 use sage_actors::protocol::{Origin, SensorReading, State};
 
+use super::Limit;
 use super::generate::SETTLE_TICKS;
 use super::orient::{Arrivals, Orientation};
 use super::reading::{Ended, SegmentBuilder, stop_tokens};
@@ -57,6 +60,13 @@ pub enum Observation {
     Sensor(SensorReading),
     /// Feedback on the last answer, in [-1, 1].
     Feedback(f32),
+    /// The memory that there is for the process from now on; a fact, which may be less than what must be there.
+    Limit {
+        /// Who says so.
+        source: String,
+        /// How much.
+        limit: Limit,
+    },
 }
 
 /// An answer that the loop gave.
@@ -103,6 +113,7 @@ impl CoreLoop {
         answer_tokens: usize,
     ) -> Result<Self, EngineError> {
         let kv = engine.new_sequence()?;
+        let account = Account::new(&engine.plan);
         let stop = stop_tokens(&*engine.source)?;
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
         Ok(Self {
@@ -118,7 +129,7 @@ impl CoreLoop {
             own,
             carried: Arrivals::default(),
             before: None,
-            account: Account::default(),
+            account,
             next_id: 0,
         })
     }
@@ -159,6 +170,8 @@ impl CoreLoop {
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
         let feedback = arrivals.feedback;
         let orientation = self.engine.orient(arrivals).await?;
+        let (plan, tick) = (&self.engine.plan, self.engine.tick());
+        self.account.periods.obeyed(plan, tick);
         self.report_orientation(&orientation, sink);
         if feedback.is_some() {
             self.engine
@@ -166,6 +179,7 @@ impl CoreLoop {
                 .await?;
         }
         let answers = self.act(&orientation, sink).await?;
+        self.account.periods.sample();
         self.before = Some(orientation);
         Ok(answers)
     }
@@ -214,6 +228,11 @@ impl CoreLoop {
                         tick: self.engine.tick(),
                         kind: EventKind::Observation(seen),
                     });
+                    continue;
+                }
+                Observation::Limit { source, limit } => {
+                    let change = self.engine.impose_limit(limit);
+                    self.report_limit(source, change, sink);
                     continue;
                 }
                 Observation::Feedback(value) => {
