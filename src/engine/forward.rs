@@ -30,6 +30,8 @@ pub struct Forward {
     pub router_entropy: f32,
     /// Who worked on each token.
     pub worked: Vec<Vec<Worked>>,
+    /// Mixing weight of each expert that worked, summed over the step's tokens.
+    pub used: Vec<Worked>,
     /// Router mass that experts were denied.
     pub denied: Vec<Worked>,
     /// Sum over layers and tokens of the denied router mass.
@@ -318,6 +320,16 @@ fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
             gate: *weight,
         }));
     }
+    let mut used = std::collections::BTreeMap::<u16, f32>::new();
+    for Chosen { expert, weight } in &selection.chosen {
+        *used.entry(*expert).or_default() += weight;
+    }
+    out.used
+        .extend(used.into_iter().map(|(expert, gate)| Worked {
+            layer,
+            expert,
+            gate,
+        }));
     out.denied_mass += selection.denied_mass;
     out.denied_count += selection.denied.len();
     let denied = selection.denied.iter().zip(&selection.denied_each);

@@ -9,6 +9,7 @@ use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Module, State, Tick};
 use serde::Serialize;
 
+use crate::engine::Orientation;
 use crate::engine::reading::Ended;
 
 /// Something that happened at a tick.
@@ -219,6 +220,22 @@ pub struct SalienceEvent {
     pub drive: f32,
     /// Energy, 0 to 100.
     pub atp: f64,
+}
+
+impl SalienceEvent {
+    /// Of a tick.
+    pub fn of(orientation: &Orientation) -> Self {
+        let salience = orientation.report.salience;
+        Self {
+            surprise: salience.surprise,
+            novelty: salience.novelty,
+            arousal: salience.arousal,
+            reward: salience.reward,
+            conflict: salience.conflict,
+            drive: orientation.directives.drive,
+            atp: orientation.directives.energy.atp,
+        }
+    }
 }
 
 /// See [`EventKind::Cache`].

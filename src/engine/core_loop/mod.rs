@@ -4,9 +4,11 @@
 //! all; requests are served by urgency of kind (an alarm before a question before a text), then in order of arrival.
 
 mod account;
+mod conversation;
 mod job;
 mod limits;
 mod periods;
+pub mod recall;
 mod step;
 
 use std::collections::VecDeque;
@@ -24,7 +26,9 @@ use crate::events::{Event, EventKind, Observed, SalienceEvent, Summary};
 use crate::model::KvCache;
 
 use account::Account;
+use conversation::Conversation;
 use job::{Job, Want};
+use recall::Recall;
 
 /// What the outside tells the loop.
 #[derive(Clone, Debug)]
@@ -40,6 +44,15 @@ pub enum Observation {
     },
     /// A question to answer.
     Question {
+        /// Who asks.
+        source: String,
+        /// The question.
+        text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
+    /// A question that continues the conversation: what was said before stays in the context.
+    Turn {
         /// Who asks.
         source: String,
         /// The question.
@@ -92,6 +105,10 @@ pub struct CoreLoop {
     kv: KvCache,
     /// Whose context the cache holds.
     context: Option<String>,
+    conversation: Conversation,
+    /// Tokens of the conversation's context, as far as the cache holds them.
+    held: Vec<u32>,
+    recall: Recall,
     inbox: VecDeque<(u64, Observation)>,
     jobs: VecDeque<Job>,
     own: SegmentBuilder,
@@ -124,6 +141,9 @@ impl CoreLoop {
             answer_tokens,
             kv,
             context: None,
+            conversation: Conversation::default(),
+            held: Vec::new(),
+            recall: Recall::default(),
             inbox: VecDeque::new(),
             jobs: VecDeque::new(),
             own,
@@ -144,6 +164,16 @@ impl CoreLoop {
         self.before
             .as_ref()
             .map_or(State::Wake, |orientation| orientation.directives.state)
+    }
+
+    /// How the last tick was run; none before the first.
+    pub fn orientation(&self) -> Option<&Orientation> {
+        self.before.as_ref()
+    }
+
+    /// What the loop remembers of its own doings.
+    pub fn recall(&self) -> &Recall {
+        &self.recall
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -169,7 +199,9 @@ impl CoreLoop {
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
         let feedback = arrivals.feedback;
+        let sensed = recall::Sensed::of(&arrivals);
         let orientation = self.engine.orient(arrivals).await?;
+        self.recall.oriented(&orientation, sensed);
         let (plan, tick) = (&self.engine.plan, self.engine.tick());
         self.account.periods.obeyed(plan, tick);
         self.report_orientation(&orientation, sink);
@@ -203,6 +235,7 @@ impl CoreLoop {
                 level: None,
                 tokens: 0,
             };
+            let turn = matches!(observation, Observation::Turn { .. });
             let (want, source, text, urgency) = match observation {
                 Observation::Text {
                     source,
@@ -210,6 +243,11 @@ impl CoreLoop {
                     urgency,
                 } => (Want::Nothing, source, text, urgency),
                 Observation::Question {
+                    source,
+                    text,
+                    urgency,
+                }
+                | Observation::Turn {
                     source,
                     text,
                     urgency,
@@ -245,7 +283,11 @@ impl CoreLoop {
                     continue;
                 }
             };
-            let tokens = self.tokens_of(want, &text)?;
+            let tokens = if turn {
+                self.turn_tokens(&text)?
+            } else {
+                self.tokens_of(want, &text)?
+            };
             arrivals.tokens_in += tokens.len() as u32;
             arrivals.urgency = arrivals.urgency.max(urgency);
             seen.kind = want.name();
@@ -256,7 +298,10 @@ impl CoreLoop {
                 tick: self.engine.tick(),
                 kind: EventKind::Observation(seen),
             });
-            self.enqueue(Job::new(id, want, source, text, tokens));
+            self.enqueue(Job {
+                turn,
+                ..Job::new(id, want, source, text, tokens)
+            });
         }
         Ok(())
     }
@@ -297,16 +342,7 @@ impl CoreLoop {
     fn report_orientation(&mut self, orientation: &Orientation, sink: &mut dyn FnMut(Event)) {
         let tick = orientation.tick;
         let mut emit = |kind| sink(Event { tick, kind });
-        let salience = orientation.report.salience;
-        emit(EventKind::Salience(SalienceEvent {
-            surprise: salience.surprise,
-            novelty: salience.novelty,
-            arousal: salience.arousal,
-            reward: salience.reward,
-            conflict: salience.conflict,
-            drive: orientation.directives.drive,
-            atp: orientation.directives.energy.atp,
-        }));
+        emit(EventKind::Salience(SalienceEvent::of(orientation)));
         if let Some(change) = orientation.directives.transition {
             emit(EventKind::State {
                 from: change.from,
