@@ -228,7 +228,7 @@ fn what_an_alarm_interrupts_is_still_answered_right() {
 fn shrinking_memory_depletes_and_returning_memory_recovers() {
     let (output, events) = run(Path::new("scenarios/shrinking-memory.toml"), &[]);
     assert_eq!(output.status.code(), Some(0), "{:?}", failed(&events));
-    let at = |kind: &str| events.iter().filter(move |event| event["type"] == kind);
+    let at = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind);
     let ended: Vec<&str> = at("answer").filter_map(|e| e["ended"].as_str()).collect();
     assert_eq!(ended, ["depletion", "stop"]);
     let depleted = at("state").find(|event| event["to"] == "depletion");

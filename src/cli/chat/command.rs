@@ -124,7 +124,7 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
         _ => Err((
             format!("there is no command {name}"),
             format!(
-                "{}; to say it, put a space before it",
+                "{} (a line that begins with a space is said)",
                 known(name, &COMMANDS.map(|(name, ..)| name))
             ),
         )),

@@ -365,7 +365,7 @@ impl Display for Reply {
                 f,
                 "feedback {value}: reward {reward:.2}; convergence of {experts_moved} experts moved by {convergence_moved:.4} in all"
             ),
-            Self::Reset { turns } => write!(f, "forgotten: {turns} turns"),
+            Self::Reset { turns } => write!(f, "forgotten: {}", counted(*turns as u64, "turn")),
             Self::Refused { message, hint } => match hint {
                 Some(hint) => write!(f, "{message}\n  hint: {hint}"),
                 None => write!(f, "{message}"),
@@ -383,9 +383,9 @@ fn state(f: &mut fmt::Formatter<'_>, report: &StateReport) -> fmt::Result {
     let limit = report.limit_bytes.map_or("none".to_owned(), human_bytes);
     writeln!(
         f,
-        "state    {} for {} ticks (tick {}); drive {:.2}",
+        "state    {} for {} (tick {}); drive {:.2}",
         name(&report.state),
-        report.dwell_ticks,
+        counted(report.dwell_ticks, "tick"),
         report.tick,
         report.drive
     )?;
@@ -423,8 +423,10 @@ fn state(f: &mut fmt::Formatter<'_>, report: &StateReport) -> fmt::Result {
     }
     write!(
         f,
-        "context  {} turns, {} of {} tokens",
-        report.turns, report.context_tokens, report.context_capacity
+        "context  {}, {} of {} tokens",
+        counted(report.turns as u64, "turn"),
+        report.context_tokens,
+        report.context_capacity
     )
 }
 
@@ -466,7 +468,7 @@ fn trust(f: &mut fmt::Formatter<'_>, layers: &[TrustLayer]) -> fmt::Result {
         let list = |experts: &[Trusted]| {
             let shown = experts
                 .iter()
-                .map(|of| format!("e{} {:.2}", of.expert, of.trust));
+                .map(|of| format!("e{} {:.3}", of.expert, of.trust));
             shown.collect::<Vec<_>>().join(", ")
         };
         write!(f, "\n{:>3} ", layer.layer)?;
@@ -546,6 +548,11 @@ fn why(f: &mut fmt::Formatter<'_>, moves: &[Move], turn: Option<&TurnWork>) -> f
         }
     }
     Ok(())
+}
+
+/// `1 turn`, `2 turns`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A number without decimals that say nothing.

@@ -129,9 +129,9 @@ impl<'a> Session<'a> {
             Command::State => self.state().await?,
             Command::Salience => self.salience().await?,
             Command::Trust => {
-                let view = self.core.engine().mind.snapshot().await;
+                let view = self.core.engine().mind.snapshot().await.map_err(failed)?;
                 Reply::Trust {
-                    layers: TrustLayer::all(&view.map_err(failed)?),
+                    layers: TrustLayer::all(&view),
                 }
             }
             Command::Why => self.why(),
@@ -265,6 +265,17 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Why an answer is not whole; none for one that is.
+fn broken_off(ended: Ended) -> Option<&'static str> {
+    match ended {
+        Ended::Stop => None,
+        Ended::Length => Some("cut off: that is all of --max-tokens"),
+        Ended::Context => Some("cut off: the context is full"),
+        Ended::Depletion => Some("broken off: the energy is used up; /why says by what"),
+        Ended::Interrupted => Some("interrupted"),
+    }
+}
+
 fn failed(error: impl Into<crate::engine::EngineError>) -> CliError {
     error.into().into()
 }
@@ -297,8 +308,8 @@ impl Show<'_> {
             EventKind::Token { text } => printer.part(text)?,
             EventKind::Answer { ended, .. } => {
                 printer.line("")?;
-                if *ended != Ended::Stop {
-                    printer.note(format_args!("(the answer was ended by {})", name(ended)));
+                if let Some(why) = broken_off(*ended) {
+                    printer.note(format_args!("({why})"));
                 }
             }
             EventKind::Limit(limit) => printer.line(limit_line(limit))?,
