@@ -4,6 +4,7 @@ mod command;
 mod input;
 mod reply;
 mod session;
+mod shown;
 mod why;
 
 use std::path::PathBuf;
