@@ -41,7 +41,7 @@ fn exact_numbers_do_not_depend_on_a_limit_that_changes() {
                 },
                 degrade: false,
             };
-            let source = Arc::from(open_model(&model()).expect("a model"));
+            let source = Arc::from(open_model(model()).expect("a model"));
             let mut engine = open(source, options, |_, _| ()).await.expect("an engine");
             let mut kv = engine.new_sequence().expect("a sequence");
             let (mut numbers, mut mapped) = (Vec::new(), Vec::new());
