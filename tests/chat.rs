@@ -184,7 +184,7 @@ fn commands_tell_what_the_mind_measures() {
     let crossed = moves[0]["crossed"].as_array().expect("reasons");
     let energy = crossed.iter().find(|crossed| crossed["what"] == "atp");
     let energy = energy.expect("the energy that it took");
-    assert_eq!(energy["key"], "wake_focus_atp");
+    assert_eq!(energy["condition"], "ATP > 50");
     assert!(number(&energy["measured"]) > number(&energy["threshold"]));
     let layers = whys[1]["turn"]["layers"].as_array().expect("layers");
     assert_eq!(layers.len(), 5);
@@ -224,7 +224,7 @@ fn plain_lines_have_no_prompts_and_unknown_commands_a_hint() {
     let (said, noted) = (text(&output.stdout), text(&output.stderr));
     assert!(said.starts_with("Milan\n"), "{said}");
     assert!(said.contains("wake → focus (request)"), "{said}");
-    assert!(said.contains("(wake_focus_atp)"), "{said}");
+    assert!(said.contains("ATP > 50: atp "), "{said}");
     assert!(!said.contains('\u{1b}'), "{said}");
     assert!(!said.lines().any(|line| line.starts_with("> ")), "{said}");
     assert!(noted.contains("did you mean `/state`?"), "{noted}");

@@ -168,17 +168,10 @@ fn why(f: &mut fmt::Formatter<'_>, moves: &[Move], turn: Option<&TurnWork>) -> f
             change.least_reserve
         )?;
         for crossed in &change.crossed {
-            let measured = crossed
-                .measured
-                .map_or(String::new(), |measured| format!("{} ", short(measured)));
-            let key = crossed.key.map_or(String::new(), |key| format!(" ({key})"));
-            write!(
-                f,
-                "\n      {} {measured}{} {}{key}",
-                crossed.what,
-                crossed.is,
-                short(crossed.threshold)
-            )?;
+            write!(f, "\n      {}", crossed.condition)?;
+            if let Some(number) = crossed.measured {
+                write!(f, ": {} {}", number.what, short(number.measured))?;
+            }
         }
     }
     let Some(turn) = turn else {

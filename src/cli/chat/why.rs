@@ -1,26 +1,31 @@
-//! Why a state changed: what the row of the transition table compared, with the numbers that it found.
+//! Why a state changed: the conditions of the transition table's row, with the numbers that it found.
 
 use sage_actors::config::Transitions;
+use sage_actors::metabolic::table::{Condition, ROWS, Row};
 use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
 use crate::engine::core_loop::recall::Moved;
 
-/// One comparison of a row.
+/// One condition that held.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Crossed {
-    /// What was compared.
+    /// In words, with the threshold in force.
+    pub condition: String,
+    /// What was measured; none where that is a count which only the controller keeps.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// A number, and what it was compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// `atp`, `drive`, `threat` or `requests`.
     pub what: &'static str,
-    /// What it was, where the loop knows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub measured: Option<f64>,
-    /// `>`, `>=`, `<` or `=`.
-    pub is: &'static str,
+    /// The number.
+    pub measured: f64,
     /// What it was compared with.
     pub threshold: f64,
-    /// The setting that says so; none for what is no setting.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<&'static str>,
 }
 
 /// A change of state with its reasons.
@@ -32,7 +37,7 @@ pub struct Move {
     pub from: State,
     /// Entered.
     pub to: State,
-    /// The row of the table.
+    /// What the row of the table calls it.
     pub cause: Cause,
     /// Ticks that the state before had lasted.
     pub dwelt_ticks: u64,
@@ -42,7 +47,7 @@ pub struct Move {
     pub least_reserve: &'static str,
     /// What moves states.
     pub drive: f32,
-    /// What the row compared.
+    /// What the row asks for.
     pub crossed: Vec<Crossed>,
 }
 
@@ -56,6 +61,11 @@ impl Move {
             ("level", energy.level),
         ];
         let least = shares.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        let conditions = row(moved).map_or(&[][..], |row| row.when);
+        let crossed = conditions.iter().map(|condition| Crossed {
+            condition: condition.words(transitions),
+            measured: measured(*condition, moved, transitions),
+        });
         Self {
             tick: moved.tick,
             from: moved.change.from,
@@ -65,167 +75,128 @@ impl Move {
             atp: energy.atp,
             least_reserve: least.map_or("level", |(name, _)| name),
             drive: moved.drive,
-            crossed: crossed(moved, transitions),
+            crossed: crossed.collect(),
         }
     }
 }
 
-/// The comparisons of the row that matched, in the order of the table.
-fn crossed(moved: &Moved, t: &Transitions) -> Vec<Crossed> {
+/// The row that a change came from: no two have its states and its cause.
+fn row(moved: &Moved) -> Option<&'static Row> {
+    let change = moved.change;
+    ROWS.iter().find(|row| {
+        row.from.includes(change.from) && (row.to, row.cause) == (change.to, change.cause)
+    })
+}
+
+fn measured(condition: Condition, moved: &Moved, t: &Transitions) -> Option<Measured> {
     let (atp, drive) = (moved.energy.atp, f64::from(moved.drive));
-    let one = |what, measured, is, threshold, key| Crossed {
+    let (what, measured, threshold) = match condition {
+        Condition::AtpAbove(bound) | Condition::AtpBelow(bound) => ("atp", atp, bound(t)),
+        Condition::DriveAbove(bound) | Condition::DriveBelow(bound) => {
+            ("drive", drive, f64::from(bound(t)))
+        }
+        Condition::Overwhelmed => ("drive", drive, f64::from(t.overwhelming_drive)),
+        Condition::Calm => ("drive", drive, f64::from(t.threat_calm_drive)),
+        Condition::Bored => ("drive", drive, f64::from(t.wake_rest_drive)),
+        Condition::Threat => {
+            let threat = f64::from(moved.report.threat);
+            ("threat", threat, f64::from(t.threat_level))
+        }
+        Condition::Request | Condition::NoRequest => {
+            ("requests", f64::from(moved.open_requests), 0.0)
+        }
+        Condition::Armed
+        | Condition::AllowanceSpent
+        | Condition::Quiet
+        | Condition::Dreamable
+        | Condition::Awakened
+        | Condition::Consolidated => return None,
+    };
+    Some(Measured {
         what,
         measured,
-        is,
         threshold,
-        key,
-    };
-    let energy = |is, threshold: f64, key| one("atp", Some(atp), is, threshold, Some(key));
-    let driven =
-        |is, threshold: f32, key| one("drive", Some(drive), is, f64::from(threshold), Some(key));
-    let lasted = |what, ticks: u32, key| one(what, None, ">=", f64::from(ticks), Some(key));
-    let requests = f64::from(moved.open_requests);
-    let threat = f64::from(moved.report.threat);
-    let unasked = one("open requests", Some(requests), "=", 0.0, None);
-    let from = moved.change.from;
-    // Wake and Rest are left upwards by a request or a drive, each with its own thresholds.
-    let enough = match from {
-        State::Rest => energy(">", t.rest_wake_atp, "rest_wake_atp"),
-        _ => energy(">", t.wake_focus_atp, "wake_focus_atp"),
-    };
-    match moved.change.cause {
-        Cause::Threat => vec![
-            one(
-                "threat",
-                Some(threat),
-                ">=",
-                f64::from(t.threat_level),
-                Some("threat_level"),
-            ),
-            energy(">", t.threat_atp_min, "threat_atp_min"),
-        ],
-        Cause::Overwhelming => vec![
-            driven(">=", t.overwhelming_drive, "overwhelming_drive"),
-            lasted("steps of it", t.overwhelming_steps, "overwhelming_steps"),
-            energy(">", t.threat_atp_min, "threat_atp_min"),
-        ],
-        Cause::Exhausted => vec![energy("<", t.depletion_atp, "depletion_atp")],
-        Cause::ThreatSpent => vec![one(
-            "units spent, the next token's included",
-            None,
-            ">",
-            t.threat_units_max,
-            Some("threat_units_max"),
-        )],
-        Cause::ThreatOver => vec![
-            driven("<", t.threat_calm_drive, "threat_calm_drive"),
-            lasted("ticks of it", t.threat_calm_ticks, "threat_calm_ticks"),
-        ],
-        Cause::Tired => vec![match from {
-            State::Threat => energy("<", t.threat_atp_exit, "threat_atp_exit"),
-            State::Focus => energy("<", t.focus_wake_atp, "focus_wake_atp"),
-            _ => energy("<", t.wake_rest_atp, "wake_rest_atp"),
-        }],
-        Cause::Bored => vec![
-            driven("<", t.wake_rest_drive, "wake_rest_drive"),
-            lasted("ticks of it", t.wake_rest_ticks, "wake_rest_ticks"),
-            unasked,
-        ],
-        Cause::Request => vec![one("open requests", Some(requests), ">", 0.0, None), enough],
-        Cause::Drive => vec![
-            match from {
-                State::Rest => driven(">", t.rest_wake_drive, "rest_wake_drive"),
-                _ => driven(">", t.wake_focus_drive, "wake_focus_drive"),
-            },
-            enough,
-        ],
-        Cause::Settled => vec![driven("<", t.focus_wake_drive, "focus_wake_drive"), unasked],
-        Cause::Quiet => vec![
-            lasted("quiet ticks", t.dream_quiet_ticks, "dream_quiet_ticks"),
-            lasted("episodes", t.dream_episodes_min, "dream_episodes_min"),
-            energy(">", t.dream_atp_min, "dream_atp_min"),
-        ],
-        Cause::Awakened => vec![one("outside input", None, ">", 0.0, None)],
-        Cause::Consolidated => vec![one(
-            "ticks of dream",
-            Some(moved.dwelt_ticks as f64),
-            ">=",
-            f64::from(t.dream_ticks_max),
-            Some("dream_ticks_max"),
-        )],
-        Cause::Recovered => vec![energy(">", t.depletion_atp_exit, "depletion_atp_exit")],
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sage_actors::metabolic::table::Leaves;
     use sage_actors::protocol::{Energy, SalienceReport, Transition};
 
-    /// Every number that is shown lies on the side of its threshold that is shown.
-    #[test]
-    fn what_is_said_to_be_crossed_is() {
-        let transitions = Transitions::default();
-        let moved = |from, to, cause, atp: f64, drive, open_requests| Moved {
+    fn moved(row: &Row, atp: f64, open_requests: u32) -> Moved {
+        let from = match row.from {
+            Leaves::Only(state) => state,
+            Leaves::AllBut(State::Wake) => State::Focus,
+            Leaves::AllBut(_) => State::Wake,
+        };
+        Moved {
             tick: 7,
-            change: Transition { from, to, cause },
+            change: Transition {
+                from,
+                to: row.to,
+                cause: row.cause,
+            },
             energy: Energy {
                 atp,
                 compute: 256.0,
                 io: 256.0,
                 level: atp / 100.0,
             },
-            drive,
+            drive: 0.25,
             report: SalienceReport {
                 threat: 1.0,
                 ..SalienceReport::default()
             },
             open_requests,
             dwelt_ticks: 200,
-        };
-        use State::{Depletion, Dream, Focus, Rest, Threat, Wake};
-        for (from, to, cause, atp, drive, requests) in [
-            (Wake, Threat, Cause::Threat, 90.0, 0.1, 1),
-            (Wake, Threat, Cause::Overwhelming, 90.0, 0.99, 0),
-            (Focus, Depletion, Cause::Exhausted, 0.0, 0.1, 1),
-            (Threat, Focus, Cause::ThreatOver, 90.0, 0.1, 0),
-            (Threat, Wake, Cause::Tired, 20.0, 0.1, 0),
-            (Focus, Wake, Cause::Tired, 28.0, 0.1, 1),
-            (Wake, Rest, Cause::Tired, 19.0, 0.1, 1),
-            (Wake, Rest, Cause::Bored, 90.0, 0.1, 0),
-            (Wake, Focus, Cause::Request, 90.0, 0.1, 1),
-            (Rest, Wake, Cause::Request, 45.0, 0.1, 1),
-            (Wake, Focus, Cause::Drive, 90.0, 0.9, 0),
-            (Rest, Wake, Cause::Drive, 90.0, 0.6, 0),
-            (Focus, Wake, Cause::Settled, 90.0, 0.1, 0),
-            (Rest, Dream, Cause::Quiet, 90.0, 0.1, 0),
-            (Dream, Rest, Cause::Consolidated, 90.0, 0.1, 0),
-            (Depletion, Rest, Cause::Recovered, 90.0, 0.1, 0),
-        ] {
-            let why = Move::new(
-                &moved(from, to, cause, atp, drive, requests),
-                &transitions,
-                256.0,
-            );
-            assert!(!why.crossed.is_empty(), "{cause:?}");
+        }
+    }
+
+    /// Every row is found again from the change that it makes, and says its own conditions with the numbers of the moment.
+    #[test]
+    fn every_row_explains_its_change() {
+        let transitions = Transitions::default();
+        for expected in &ROWS {
+            let moved = moved(expected, 42.0, 3);
+            let found = row(&moved).expect("a row");
+            assert!(std::ptr::eq(found, expected), "{expected:?} is {found:?}");
+            let why = Move::new(&moved, &transitions, 256.0);
+            assert_eq!(why.crossed.len(), expected.when.len());
             for crossed in &why.crossed {
-                let Some(measured) = crossed.measured else {
+                let Some(number) = crossed.measured else {
                     continue;
                 };
-                let holds = match crossed.is {
-                    "<" => measured < crossed.threshold,
-                    ">" => measured > crossed.threshold,
-                    ">=" => measured >= crossed.threshold,
-                    _ => measured == crossed.threshold,
+                let measured = match number.what {
+                    "atp" => 42.0,
+                    "drive" => 0.25,
+                    "threat" => 1.0,
+                    _ => 3.0,
                 };
-                assert!(holds, "{cause:?}: {crossed:?}");
+                assert_eq!(number.measured, measured, "{crossed:?}");
+                let shown = format!("{}", number.threshold as f32);
+                let said = number.what == "requests" || crossed.condition.contains(&shown);
+                assert!(said, "{crossed:?}");
             }
         }
-        let shown = Move::new(
-            &moved(Focus, Depletion, Cause::Exhausted, 0.0, 0.0, 1),
-            &transitions,
-            256.0,
-        );
-        assert_eq!(shown.least_reserve, "level");
+    }
+
+    #[test]
+    fn the_reserve_that_ran_out_is_named() {
+        let exhausted = ROWS.iter().find(|row| row.cause == Cause::Exhausted);
+        let moved = moved(exhausted.expect("a row"), 0.0, 1);
+        let why = Move::new(&moved, &Transitions::default(), 256.0);
+        assert_eq!(why.least_reserve, "level");
+        let io = Moved {
+            energy: Energy {
+                io: 3.0,
+                level: 1.0,
+                ..moved.energy
+            },
+            ..moved
+        };
+        let why = Move::new(&io, &Transitions::default(), 256.0);
+        assert_eq!(why.least_reserve, "io");
     }
 }

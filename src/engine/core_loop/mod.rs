@@ -223,8 +223,11 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
         while let Some((id, observation)) = self.inbox.pop_front() {
-            let of_body =
-                matches!(&observation, Observation::Sensor(reading) if reading.is_of_body());
+            let of_body = match &observation {
+                Observation::Sensor(reading) => reading.is_of_body(),
+                Observation::Limit { .. } => true,
+                _ => false,
+            };
             arrivals.events_in += u32::from(!of_body);
             let mut seen = Observed {
                 kind: "text",
