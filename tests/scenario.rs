@@ -222,3 +222,74 @@ fn what_an_alarm_interrupts_is_still_answered_right() {
         "the alarm is answered first"
     );
 }
+
+/// Memory that shrinks below what must be there ends the answer that is under way, and comes back.
+#[test]
+fn shrinking_memory_depletes_and_returning_memory_recovers() {
+    let (output, events) = run(Path::new("scenarios/shrinking-memory.toml"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{:?}", failed(&events));
+    let at = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind);
+    let ended: Vec<&str> = at("answer").filter_map(|e| e["ended"].as_str()).collect();
+    assert_eq!(ended, ["depletion", "stop"]);
+    let depleted = at("state").find(|event| event["to"] == "depletion");
+    assert_eq!(depleted.expect("a crisis")["cause"], "exhausted");
+    let limits: Vec<&Value> = at("limit").collect();
+    let lacking: Vec<bool> = limits
+        .iter()
+        .map(|limit| limit["lacking_bytes"].as_u64() > Some(0))
+        .collect();
+    assert_eq!(lacking, [false, true, false, false]);
+    assert_eq!(limits[1]["pool_bytes"], 0);
+    // Each time is judged by its own limit, and takes less under a smaller one.
+    let summary = summary(&events);
+    let periods = summary["limits"].as_array().expect("periods");
+    let peak = |at: usize| periods[at]["peak_rss_bytes"].as_u64().expect("bytes");
+    assert_eq!(periods.len(), 5);
+    assert!(peak(0) > peak(1) && peak(4) > peak(1), "{periods:?}");
+    assert_eq!(periods[2]["covers_floor"], false);
+    assert_eq!(summary["limit_bytes"], periods[0]["limit_bytes"]);
+}
+
+/// With nothing but a smaller pool, which holds, there is no crisis and the answer is whole.
+#[test]
+fn memory_that_shrinks_to_the_floor_is_no_crisis() {
+    let text = std::fs::read_to_string(root().join("scenarios/shrinking-memory.toml"));
+    let text = text.expect("the scenario").replace("1MiB", "0slots");
+    let text = text.replace("\"depletion\", \"rest\", \"wake\",", "\"wake\",");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("to-the-floor.toml");
+    std::fs::write(&path, text).expect("written");
+    let events = events(&path, &[]);
+    assert!(
+        !states(&events).contains(&"depletion"),
+        "{:?}",
+        states(&events)
+    );
+    assert_eq!(failed(&events), Vec::<&str>::new());
+}
+
+/// Impatience is measured: what comes in at once is arousal, praise and blame are reward and drive.
+#[test]
+fn an_impatient_user_arouses_and_is_answered() {
+    let (output, events) = run(Path::new("scenarios/impatient-user.toml"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{:?}", failed(&events));
+    let salience: Vec<&Value> = events.iter().filter(|e| e["type"] == "salience").collect();
+    let at = |tick: u64, key: &str| {
+        let found = salience
+            .iter()
+            .rev()
+            .find(|e| e["tick"].as_u64() <= Some(tick));
+        found
+            .and_then(|event| event[key].as_f64())
+            .expect("a number")
+    };
+    // One thing at a time arouses nobody; three at once do.
+    let calm = salience.iter().filter(|e| e["tick"].as_u64() < Some(300));
+    assert!(
+        calm.clone()
+            .all(|event| event["arousal"].as_f64() < Some(0.3))
+    );
+    assert!(at(300, "arousal") > 0.5 && at(510, "arousal") > 0.3);
+    assert!(at(299, "reward") > 0.7 && at(304, "reward") < 0.3);
+    assert!(at(299, "drive") < at(304, "drive"));
+    assert!(at(700, "reward") > 0.7);
+}

@@ -1,6 +1,5 @@
 //! `sage generate`.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -9,11 +8,11 @@ use sage_actors::protocol::State;
 use serde::Serialize;
 
 use super::opening::{self, LedgerArgs, RunningArgs};
+use super::sampling::{SamplingArgs, check_max_tokens};
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
 use crate::engine::reading::stop_tokens;
-use crate::engine::sampling::Sampling;
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{EngineError, EngineOptions};
 use crate::events::Mode;
@@ -51,18 +50,8 @@ pub struct GenerateArgs {
     /// Do not end at the model's stop token
     #[arg(long)]
     ignore_stop: bool,
-    /// 0 is argmax
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f32,
-    /// Keep the least set of tokens whose probability reaches this
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
-    /// Keep this many most probable tokens; 0 keeps all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Of the sampling
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Tokens of context to reserve memory for [default: prompt and answer]
     #[arg(long)]
     context: Option<usize>,
@@ -87,7 +76,9 @@ struct Report<'a> {
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    args.check()?;
+    let sampling = args.sampling.checked()?;
+    check_max_tokens(args.max_tokens)?;
+    args.learning.check(args.exact)?;
     args.running.set_threads()?;
     let source = opening::source(&args.model)?;
     let text = if args.prompt.is_some() {
@@ -122,7 +113,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     };
     let request = Request {
         tokens,
-        sampling: args.sampling(),
+        sampling,
         max_tokens: args.max_tokens,
         stop,
         measure: !args.exact,
@@ -165,39 +156,6 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
 }
 
 impl GenerateArgs {
-    fn check(&self) -> Result<(), CliError> {
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return Err(CliError::request(format!(
-                "--temperature is {}; expected 0 or more",
-                self.temperature
-            )));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(CliError::request(format!(
-                "--top-p is {}; expected above 0 and at most 1",
-                self.top_p
-            )));
-        }
-        if self.exact && self.learning.ledger.is_some() {
-            return Err(CliError::request(
-                "--exact asks no trust and learns none: leave --ledger out, or --exact",
-            ));
-        }
-        if self.max_tokens == 0 {
-            return Err(CliError::request("--max-tokens is 0; expected at least 1"));
-        }
-        Ok(())
-    }
-
-    fn sampling(&self) -> Sampling {
-        Sampling {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            seed: self.seed,
-        }
-    }
-
     fn tokens(&self, text: Option<&Text>) -> Result<Vec<u32>, CliError> {
         let (Some(text), Some(prompt)) = (text, &self.prompt) else {
             let ids = self.prompt_tokens.as_deref().unwrap_or_default();
@@ -264,9 +222,7 @@ impl Shown<'_> {
         if self.printer.is_json() {
             return Ok(());
         }
-        let mut out = std::io::stdout().lock();
-        out.write_all(shown.as_bytes())?;
-        Ok(out.flush()?)
+        self.printer.part(shown)
     }
 }
 

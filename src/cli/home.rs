@@ -73,7 +73,7 @@ fn own_model() -> Result<PathBuf, CliError> {
         .cloned();
     found.ok_or_else(|| {
         CliError::request(format!(
-            "the repository's model is neither in ./{OWN_MODEL} nor in {}: run from the repository, or give --model",
+            "the repository's model is neither in ./{OWN_MODEL} nor in {}: run from the repository, or name a model",
             candidates[1].display()
         ))
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sage_actors::protocol::{State, Tick};
 
 use super::{CliError, Printer, human_bytes};
-use crate::events::{CacheEvent, Event, EventKind, Observed, SalienceEvent};
+use crate::events::{CacheEvent, Event, EventKind, LimitEvent, Observed, SalienceEvent};
 use indicatif::ProgressBar;
 
 /// A step is shown for so many ticks' time at most.
@@ -115,6 +115,8 @@ impl<'a> View<'a> {
             }
             // For programs and the report: a run has too many experts for a line.
             EventKind::Experts(_) => {}
+            EventKind::Limit(limit) => self.line(&limit_line(limit))?,
+            EventKind::Forgotten { turns, left } => self.line(&forgotten(*turns, *left))?,
             EventKind::Summary(_) => self.flush()?,
         }
         self.draw();
@@ -252,8 +254,49 @@ fn observation(observed: &Observed) -> String {
     }
 }
 
+/// Another limit, in words.
+pub fn limit_line(limit: &LimitEvent) -> String {
+    let size = |bytes: Option<u64>| bytes.map_or("none".to_owned(), human_bytes);
+    let source = match limit.source.as_str() {
+        "" => String::new(),
+        source => format!(" {source}"),
+    };
+    let changed = format!(
+        "limit{source}: {} → {}",
+        size(limit.limit_bytes_before),
+        size(limit.limit_bytes)
+    );
+    let pools = match (limit.limit_bytes_before, limit.limit_bytes) {
+        (Some(_), Some(_)) => format!(
+            ", pool {} → {}",
+            human_bytes(limit.pool_bytes_before),
+            human_bytes(limit.pool_bytes)
+        ),
+        (None, Some(_)) => format!(", pool {}", human_bytes(limit.pool_bytes)),
+        (_, None) => ", room for every expert".to_owned(),
+    };
+    match limit.lacking_bytes {
+        0 => format!("{changed}{pools}"),
+        lacking => format!(
+            "{changed}{pools}: {} below the floor of {}, it cannot hold; all that can be given back is given back",
+            human_bytes(lacking),
+            human_bytes(limit.floor_bytes)
+        ),
+    }
+}
+
+/// What the conversation lost, in words.
+pub fn forgotten(turns: usize, left: usize) -> String {
+    let plural = |n: usize| if n == 1 { "turn" } else { "turns" };
+    format!(
+        "the context is full: the oldest {turns} {} of the conversation forgotten, {left} {} left",
+        plural(turns),
+        plural(left)
+    )
+}
+
 /// The name that JSON uses.
-fn name(value: &impl serde::Serialize) -> String {
+pub fn name(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value)
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))

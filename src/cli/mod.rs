@@ -1,5 +1,6 @@
 //! The command line: arguments, one file a command, and the [`Printer`] that decides what goes where.
 
+mod chat;
 mod config;
 mod error;
 mod eval;
@@ -13,6 +14,7 @@ mod printer;
 mod replay;
 mod report;
 mod run;
+mod sampling;
 mod scenario;
 mod sensors;
 mod synth;
@@ -48,6 +50,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// Answer one prompt
     Generate(generate::GenerateArgs),
+    /// Hold a conversation
+    Chat(chat::ChatArgs),
     /// Compare a model with goldens of the reference implementation
     Verify(verify::VerifyArgs),
     /// Play a scenario
@@ -77,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => with(args.json, |printer| inspect::run(&args, printer)),
         Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
+        Command::Chat(args) => with(args.json, |printer| chat::run(&args, printer)),
         Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
         Command::Trust(args) => with(args.json(), |printer| trust::run(&args, printer)),

@@ -66,6 +66,16 @@ pub struct LedgerArgs {
 }
 
 impl LedgerArgs {
+    /// Refuses a ledger for a run that would not use it.
+    pub fn check(&self, exact: bool) -> Result<(), CliError> {
+        if exact && self.ledger.is_some() {
+            return Err(CliError::request(
+                "--exact asks no trust and learns none: leave --ledger out, or --exact",
+            ));
+        }
+        Ok(())
+    }
+
     /// Puts the ledger in use, if one is asked for, and into the line that says which mode runs. Call before the first
     /// step.
     pub async fn begin(
@@ -182,12 +192,7 @@ impl RunningArgs {
 
     /// The limit: the command line's, else `scripted`, else none.
     pub fn limit(&self, scripted: Option<Size>) -> Limit {
-        match self.limit.or(scripted) {
-            None => Limit::None,
-            Some(Size::Bytes(bytes)) => Limit::Bytes(bytes),
-            Some(Size::Percent(percent)) => Limit::Percent(percent),
-            Some(Size::Slots(slots)) => Limit::Slots(slots),
-        }
+        self.limit.or(scripted).map_or(Limit::None, Limit::from)
     }
 
     /// Sets the number of threads; call once.

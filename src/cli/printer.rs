@@ -63,6 +63,28 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// Something by the way, to stderr, on a terminal only.
+    pub fn aside(&self, text: impl Display) {
+        if !self.terminal || self.json {
+            return;
+        }
+        if self.colour {
+            self.note(format_args!("\x1b[2m{text}\x1b[0m"));
+        } else {
+            self.note(text);
+        }
+    }
+
+    /// Text of a line that is not yet complete, to stdout.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn part(&self, text: &str) -> Result<(), CliError> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
     /// Something to be careful about, to stderr.
     pub fn warn(&self, text: impl Display) {
         self.marked("33", "warning", text);

@@ -32,6 +32,8 @@ pub struct Forward {
     pub worked: Vec<Vec<Worked>>,
     /// How many of the step's tokens each expert worked on, layer by layer.
     pub used: Vec<Used>,
+    /// Mixing weight of each expert that worked, summed over the step's tokens.
+    pub gates: Vec<Worked>,
     /// Router mass that experts were denied.
     pub denied: Vec<Worked>,
     /// Sum over layers and tokens of the denied router mass.
@@ -336,6 +338,16 @@ fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
             gate: *weight,
         }));
     }
+    let mut used = std::collections::BTreeMap::<u16, f32>::new();
+    for Chosen { expert, weight } in &selection.chosen {
+        *used.entry(*expert).or_default() += weight;
+    }
+    out.gates
+        .extend(used.into_iter().map(|(expert, gate)| Worked {
+            layer,
+            expert,
+            gate,
+        }));
     out.denied_mass += selection.denied_mass;
     out.denied_count += selection.denied.len();
     let denied = selection.denied.iter().zip(&selection.denied_each);

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::config::TextConfig;
+use crate::input::Size;
 use crate::model::{KvCache, experts::ExpertShape};
 
 /// What of the resident set cannot be foreseen to the byte: what the allocator keeps, thread stacks, rounding.
@@ -88,6 +89,10 @@ pub struct MemoryPlan {
     pub pool_bytes: u64,
     /// All routed experts of the model.
     pub all_experts_bytes: u64,
+    /// What one expert takes in memory.
+    pub slot_bytes: u64,
+    /// Tokens of context that the floor has room for.
+    pub context_tokens: usize,
 }
 
 /// What a limit is given as.
@@ -102,6 +107,16 @@ pub enum Limit {
     Percent(f64),
     /// Room for this many experts beyond the floor.
     Slots(u64),
+}
+
+impl From<Size> for Limit {
+    fn from(size: Size) -> Self {
+        match size {
+            Size::Bytes(bytes) => Limit::Bytes(bytes),
+            Size::Percent(percent) => Limit::Percent(percent),
+            Size::Slots(slots) => Limit::Slots(slots),
+        }
+    }
 }
 
 /// Sizes that the plan is made from.
@@ -147,37 +162,64 @@ impl MemoryPlan {
             read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
         };
+        let plan = Self {
+            limit_bytes: None,
+            floor,
+            pool_bytes: 0,
+            all_experts_bytes,
+            slot_bytes: demand.slot_bytes,
+            context_tokens: demand.context_tokens,
+        };
+        plan.with_limit(limit)
+    }
+
+    /// The same floor under another limit.
+    ///
+    /// # Errors
+    /// [`BelowFloor`] with the number that would do.
+    pub fn with_limit(&self, limit: Limit) -> Result<Self, BelowFloor> {
+        let plan = self.under(limit);
+        match plan.limit_bytes {
+            Some(limit_bytes) if plan.shortfall_bytes() > 0 => Err(BelowFloor {
+                limit_bytes,
+                floor_bytes: plan.floor.total(),
+                context_tokens: plan.context_tokens,
+                breakdown: plan.floor.breakdown(),
+            }),
+            _ => Ok(plan),
+        }
+    }
+
+    /// As [`Self::with_limit`], for a limit that nobody asks whether it will do: below the floor the pool is empty, and
+    /// [`Self::shortfall_bytes`] says what is missing.
+    pub fn under(&self, limit: Limit) -> Self {
+        let floor = self.floor.total();
         let limit_bytes = match limit {
             Limit::None => None,
             Limit::Bytes(bytes) => Some(bytes),
             Limit::Percent(percent) => {
-                Some(((floor.total() + all_experts_bytes) as f64 * percent / 100.0) as u64)
+                Some(((floor + self.all_experts_bytes) as f64 * percent / 100.0) as u64)
             }
             Limit::Slots(slots) => {
-                let pool = slots.saturating_mul(demand.slot_bytes);
-                Some(floor.total().saturating_add(pool))
+                Some(floor.saturating_add(slots.saturating_mul(self.slot_bytes)))
             }
         };
         // Without a limit every state's share, however small, must have room for every expert.
         let pool_bytes = match limit_bytes {
-            None => all_experts_bytes * 8,
-            Some(limit_bytes) => {
-                limit_bytes
-                    .checked_sub(floor.total())
-                    .ok_or_else(|| BelowFloor {
-                        limit_bytes,
-                        floor_bytes: floor.total(),
-                        context_tokens: demand.context_tokens,
-                        breakdown: floor.breakdown(),
-                    })?
-            }
+            None => self.all_experts_bytes * 8,
+            Some(limit_bytes) => limit_bytes.saturating_sub(floor),
         };
-        Ok(Self {
+        Self {
             limit_bytes,
-            floor,
             pool_bytes,
-            all_experts_bytes,
-        })
+            ..*self
+        }
+    }
+
+    /// What the limit lacks of the floor: in use, and not to be given back.
+    pub fn shortfall_bytes(&self) -> u64 {
+        self.limit_bytes
+            .map_or(0, |limit| self.floor.total().saturating_sub(limit))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod core_loop;
 pub mod forward;
 pub mod generate;
 pub mod goldens;
+pub mod limit;
 pub mod memory;
 pub mod open;
 pub mod orient;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use sage_actors::Mind;
 use sage_actors::cache::StateCliff;
+use sage_actors::config::MindConfig;
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, Tick};
 
 use crate::model::Thinker;
@@ -30,6 +32,7 @@ use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
 pub use forward::{Forward, Probe, Used};
+pub use limit::LimitChange;
 pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};
@@ -145,6 +148,8 @@ pub struct Engine {
     pub arena: Arc<SlotArena>,
     /// The actors.
     pub mind: Mind,
+    /// What they were spawned with.
+    pub mind_config: MindConfig,
     /// How the limit was divided.
     pub plan: MemoryPlan,
     /// Tokens of a prefill chunk.

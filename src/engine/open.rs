@@ -117,12 +117,14 @@ pub async fn open(
         ..options.mind
     };
     let cliffs = state_cliffs(&mind);
+    let mind_config = mind.clone();
     let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
     Ok(Engine {
         source,
         thinker,
         arena,
         mind,
+        mind_config,
         plan,
         chunk_tokens: options.chunk_tokens.max(1),
         window_experts,

@@ -88,8 +88,9 @@ impl Engine {
                 outside_input,
                 spent: std::mem::take(&mut self.spent),
                 pool_bytes: self.plan.pool_bytes,
-                // Between steps no lease is held: everything in the pool could be given back.
-                unreclaimable_bytes: 0,
+                // Between steps no lease is held, so that every cached expert could be given back: what could not is
+                // what a limit below the floor lacks.
+                unreclaimable_bytes: self.plan.shortfall_bytes(),
                 levels: self.levels.values().copied().collect(),
                 unconsolidated_episodes,
             })

@@ -156,7 +156,7 @@ impl Reading {
             let targets = &self.tokens[self.done + 1..self.tokens.len().min(end + 1)];
             measures = engine.measure(&forward.normed[..targets.len() * hidden], targets);
             let outcomes = outcomes(Origin::Observed, &mut forward, &measures);
-            let denied = std::mem::take(&mut forward.denied);
+            let denied = forward.denied.clone();
             engine.learn(orientation, outcomes, denied, None).await?;
         }
         self.segment.add(&forward, &measures);
@@ -336,7 +336,7 @@ impl Answering {
             entropy,
         };
         let outcomes = outcomes(Origin::Generated, &mut forward, &[after]);
-        let denied = std::mem::take(&mut forward.denied);
+        let denied = forward.denied.clone();
         engine.learn(orientation, outcomes, denied, None).await?;
         Ok(AnswerStep {
             token: Some(token),

@@ -9,6 +9,7 @@ use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Module, State, Tick};
 use serde::Serialize;
 
+use crate::engine::Orientation;
 use crate::engine::reading::Ended;
 
 /// Something that happened at a tick.
@@ -64,6 +65,15 @@ pub enum EventKind {
         mass: f32,
         /// How many choices.
         experts: usize,
+    },
+    /// Another memory limit is in force.
+    Limit(LimitEvent),
+    /// The context was full: the oldest turns of the conversation are no longer in it.
+    Forgotten {
+        /// Turns that went.
+        turns: usize,
+        /// Turns that are left.
+        left: usize,
     },
     /// A part of a text was read.
     Read {
@@ -139,6 +149,47 @@ pub struct Mode {
     pub fingerprint: String,
 }
 
+/// See [`EventKind::Limit`].
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitEvent {
+    /// Who set it.
+    pub source: String,
+    /// The limit; none if there is none.
+    pub limit_bytes: Option<u64>,
+    /// The limit until now.
+    pub limit_bytes_before: Option<u64>,
+    /// What is left for experts.
+    pub pool_bytes: u64,
+    /// What was left for experts until now.
+    pub pool_bytes_before: u64,
+    /// What must be in memory.
+    pub floor_bytes: u64,
+    /// What the limit lacks of that; above 0 it cannot hold.
+    pub lacking_bytes: u64,
+}
+
+/// A time under one limit, and the peak of the resident set in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitPeriod {
+    /// The tick at whose beginning it came into force.
+    pub from_tick: Tick,
+    /// The limit, if there was one.
+    pub limit_bytes: Option<u64>,
+    /// Whether it covers what must be in memory.
+    pub covers_floor: bool,
+    /// Where the system's own peak rose in this time, that; else the largest resident set that was seen before and after
+    /// each of its steps. It counts from when the cache had obeyed the limit.
+    pub peak_rss_bytes: u64,
+}
+
+impl LimitPeriod {
+    /// Whether the peak stayed within the limit.
+    pub fn is_within(&self) -> bool {
+        self.limit_bytes
+            .is_none_or(|limit| self.peak_rss_bytes <= limit)
+    }
+}
+
 /// See [`EventKind::Observation`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Observed {
@@ -180,6 +231,22 @@ pub struct SalienceEvent {
     pub drive: f32,
     /// Energy, 0 to 100.
     pub atp: f64,
+}
+
+impl SalienceEvent {
+    /// Of a tick.
+    pub fn of(orientation: &Orientation) -> Self {
+        let salience = orientation.report.salience;
+        Self {
+            surprise: salience.surprise,
+            novelty: salience.novelty,
+            arousal: salience.arousal,
+            reward: salience.reward,
+            conflict: salience.conflict,
+            drive: orientation.directives.drive,
+            atp: orientation.directives.energy.atp,
+        }
+    }
 }
 
 /// See [`EventKind::Cache`].
@@ -254,10 +321,12 @@ pub struct StateSummary {
 /// See [`EventKind::Summary`].
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
-    /// The limit, if there is one.
+    /// The limit, if there is one; where it changed, the widest.
     pub limit_bytes: Option<u64>,
     /// Peak of the resident set, as the system counts it.
     pub peak_rss_bytes: u64,
+    /// The limits that were in force one after the other.
+    pub limits: Vec<LimitPeriod>,
     /// Logical bytes of all misses.
     pub bytes_read: u64,
     /// Misses whose expert had been read ahead.

@@ -125,8 +125,10 @@ impl Collector {
                 }
             }
             EventKind::Experts(experts) => self.experts = Some(experts.clone()),
-            // The answer says it all.
-            EventKind::Token { .. } => {}
+            // The answer says it all; a conversation has no report.
+            EventKind::Token { .. } | EventKind::Forgotten { .. } => {}
+            // The summary knows how long each limit was in force, and the peak under it.
+            EventKind::Limit(_) => {}
             EventKind::Summary(summary) => {
                 self.bins.state(self.state, self.state_since, tick);
                 self.state_since = tick;
@@ -278,6 +280,7 @@ impl Collector {
             experts: self.experts,
             measured: Measured {
                 peak_rss_bytes: summary.peak_rss_bytes,
+                limits: summary.limits,
                 waits_avoided: summary.waits_avoided,
                 tokens_per_second: speeds
                     .map(|(name, state)| (name.clone(), state.tokens_per_second))

@@ -6,7 +6,7 @@ use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
 use crate::engine::reading::Ended;
-use crate::events::{ExpertsEvent, Mode};
+use crate::events::{ExpertsEvent, LimitPeriod, Mode};
 
 /// Version of the keys of `report.json`.
 pub const VERSION: u32 = 1;
@@ -244,6 +244,8 @@ impl Series {
 pub struct Measured {
     /// Peak of the resident set, as the system counts it.
     pub peak_rss_bytes: u64,
+    /// The limits that were in force one after the other, each with the peak under it.
+    pub limits: Vec<LimitPeriod>,
     /// Misses whose expert had been read ahead.
     pub waits_avoided: u64,
     /// Tokens a second of the time that a state's steps took.

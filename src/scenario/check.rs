@@ -44,9 +44,7 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
     let fields = Fields::new(table, &SCENARIO, 0..0, String::new(), report);
     let name = fields.required("name", report, text);
     let description = fields.optional("description", report, text);
-    let limit = fields.optional("limit", report, |value| {
-        value.as_str().and_then(|size| size.parse::<Size>().ok())
-    });
+    let limit = fields.optional("limit", report, size);
     let ticks = fields.required("ticks", report, whole(0, MOST_TICKS));
     let mut tokens = |name: &str, least: u64, default: usize| {
         let read = fields.optional(name, report, whole(least, MOST_TOKENS));
@@ -74,6 +72,10 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
         observe,
         expect,
     })
+}
+
+fn size(value: &DeValue<'_>) -> Option<Size> {
+    value.as_str().and_then(|size| size.parse().ok())
 }
 
 /// The tables of an array, each with its place.
@@ -203,6 +205,7 @@ impl Observations<'_> {
         });
         let value = fields.optional("value", report, number);
         let sensor = fields.optional("sensor", report, text);
+        let limit = fields.optional("limit", report, size);
         let expect = fields.optional("expect", report, text);
         let text = self.text(&fields, report);
         let kind = kind?;
@@ -231,6 +234,12 @@ impl Observations<'_> {
                 }
             }
             ScriptedKind::Feedback => feedback(&fields, value.as_ref(), report),
+            ScriptedKind::Limit => {
+                if !fields.has("limit") {
+                    let message = "needs a `limit`: a size such as \"96slots\"";
+                    report.note(&fields.span, &fields.entry, message, None);
+                }
+            }
         }
         Some(Scripted {
             at: at?.value,
@@ -240,6 +249,7 @@ impl Observations<'_> {
             text,
             sensor: sensor.map(|sensor| sensor.value),
             value: value.map(|value| value.value),
+            limit: limit.map(|limit| limit.value),
             expect: expect.map(|expect| expect.value),
         })
     }

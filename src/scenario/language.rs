@@ -63,9 +63,9 @@ pub const SENSOR: [Key; 3] = [
 ];
 
 /// Keys of `[[observe]]`.
-pub const OBSERVE: [Key; 9] = [
+pub const OBSERVE: [Key; 10] = [
     required("at", "a whole number from 0 to 1000000000"),
-    required("kind", "text, question, alarm, sensor or feedback"),
+    required("kind", "text, question, alarm, sensor, feedback or limit"),
     key("source", "a text", "empty"),
     key("urgency", "a number from 0 to 1", "0"),
     key("text", "a text that is not empty", "none"),
@@ -73,6 +73,11 @@ pub const OBSERVE: [Key; 9] = [
     key("expect", "a text", "none"),
     key("sensor", "the name of a declared sensor", "none"),
     key("value", "a number", "none"),
+    key(
+        "limit",
+        "a size such as \"512MiB\", \"6GiB\", \"25%\" or \"96slots\"",
+        "none",
+    ),
 ];
 
 /// Keys of `[[expect]]`, of which each entry has one.
@@ -95,10 +100,11 @@ pub const STATES: [&str; 7] = [
 ];
 
 /// Kinds of observations by name, with the keys that mean something to each besides `at`, `kind` and `source`.
-pub const KINDS: [(&str, &[&str]); 5] = [
+pub const KINDS: [(&str, &[&str]); 6] = [
     ("text", &["urgency", "text", "file"]),
     ("question", &["urgency", "text", "file", "expect"]),
     ("alarm", &["urgency", "text", "file", "expect"]),
     ("sensor", &["sensor", "value"]),
     ("feedback", &["value"]),
+    ("limit", &["limit"]),
 ];

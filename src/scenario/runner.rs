@@ -7,7 +7,7 @@ use sage_actors::protocol::{SensorReading, State, Tick};
 use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
 use crate::engine::EngineError;
 use crate::engine::core_loop::{Answer, CoreLoop, Observation};
-use crate::events::{Event, EventKind, ExpectedAnswer, Summary};
+use crate::events::{Event, EventKind, ExpectedAnswer, LimitPeriod, Summary};
 use crate::sensors::Live;
 
 /// Why a run stopped.
@@ -109,6 +109,10 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
             urgency,
         },
         ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),
+        ScriptedKind::Limit => Observation::Limit {
+            source,
+            limit: entry.limit?.into(),
+        },
         ScriptedKind::Sensor => {
             let name = entry.sensor.clone()?;
             let declared = scenario.sensors.get(&name)?;
@@ -169,6 +173,27 @@ fn judge(
     summary
 }
 
+/// Whether memory stayed within each limit that covers what must be there; one that does not cannot hold, and is said to.
+fn within(limits: &[LimitPeriod], wanted: bool) -> (String, bool) {
+    let (covering, below): (Vec<&LimitPeriod>, Vec<_>) =
+        limits.iter().partition(|period| period.covers_floor);
+    let within = covering.iter().all(|period| period.is_within());
+    let (is, each) = (
+        if wanted { "within" } else { "beyond" },
+        if limits.len() > 1 {
+            "each of the limits"
+        } else {
+            "the limit"
+        },
+    );
+    let but = match below.len() {
+        0 => String::new(),
+        1 => " (a limit below what must be in memory could not hold, and is left out)".to_owned(),
+        n => format!(" ({n} limits below what must be in memory could not hold, and are left out)"),
+    };
+    (format!("peak memory is {is} {each}{but}"), within)
+}
+
 fn verdict(expectation: &Expectation, summary: &Summary, entered: &[State]) -> (String, bool) {
     let stands_for =
         |name: &str, state: State| state_named(name).is_some_and(|states| states.contains(&state));
@@ -195,15 +220,8 @@ fn verdict(expectation: &Expectation, summary: &Summary, entered: &[State]) -> (
             (format!("never {} (it went {went})", names.join(", ")), met)
         }
         Expectation::WithinLimit(wanted) => {
-            let within = summary
-                .limit_bytes
-                .is_none_or(|limit| summary.peak_rss_bytes <= limit);
-            let text = if *wanted {
-                "peak memory is within the limit"
-            } else {
-                "peak memory is beyond the limit"
-            };
-            (text.to_owned(), within == *wanted)
+            let (text, within) = within(&summary.limits, *wanted);
+            (text, within == *wanted)
         }
         Expectation::MeanLossBelow(bound) => {
             let found = summary.mean_loss;

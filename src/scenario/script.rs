@@ -85,6 +85,8 @@ pub struct Scripted {
     pub sensor: Option<String>,
     /// Of a sensor reading, or feedback in [-1, 1].
     pub value: Option<f64>,
+    /// Of a limit: the limit.
+    pub limit: Option<Size>,
     /// Of question and alarm: the expected answer, word for word.
     pub expect: Option<String>,
 }
@@ -102,6 +104,8 @@ pub enum ScriptedKind {
     Sensor,
     /// On the last answer.
     Feedback,
+    /// Another memory limit.
+    Limit,
 }
 
 impl ScriptedKind {
@@ -113,6 +117,7 @@ impl ScriptedKind {
             "alarm" => Self::Alarm,
             "sensor" => Self::Sensor,
             "feedback" => Self::Feedback,
+            "limit" => Self::Limit,
             _ => return None,
         })
     }
@@ -125,7 +130,7 @@ pub enum Expectation {
     States(Vec<String>),
     /// These states are never entered.
     Never(Vec<String>),
-    /// The peak of the resident set stays within the limit.
+    /// The peak of the resident set stays within every limit that covers the floor.
     WithinLimit(bool),
     /// The mean loss of the text read is below this, nats a token.
     MeanLossBelow(f64),

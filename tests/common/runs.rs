@@ -82,6 +82,11 @@ pub fn without_timings(events: &[Value]) -> Vec<Value> {
             continue;
         };
         event.remove("peak_rss_bytes");
+        let limits = event.get_mut("limits").and_then(Value::as_array_mut);
+        for period in limits.into_iter().flatten() {
+            let period = period.as_object_mut().expect("a period");
+            period.remove("peak_rss_bytes");
+        }
         let states = event.get_mut("states").and_then(Value::as_object_mut);
         for (_, state) in states.into_iter().flatten() {
             state

@@ -109,10 +109,13 @@ impl Reserves {
     }
 }
 
-/// (P − what cannot be given back of P) / P. A pool of no bytes cannot run out.
+/// (P − what cannot be given back) / P: full where everything can be given back, also of a pool of no bytes (a limit at
+/// the floor holds); empty where P is empty and something is still in use that the limit does not cover (a limit below
+/// the floor cannot hold).
 fn memory_level(assess: &Assess) -> f64 {
-    if assess.pool_bytes == 0 {
+    if assess.unreclaimable_bytes == 0 {
         return 1.0;
     }
-    assess.pool_bytes.saturating_sub(assess.unreclaimable_bytes) as f64 / assess.pool_bytes as f64
+    let free = assess.pool_bytes.saturating_sub(assess.unreclaimable_bytes);
+    free as f64 / assess.pool_bytes.max(1) as f64
 }

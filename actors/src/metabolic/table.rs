@@ -148,7 +148,7 @@ use State::{Depletion, Dream, Focus, Rest, Threat, Wake};
 
 /// The table: the first row that matches wins.
 #[rustfmt::skip] // a row a line
-pub const ROWS: [Row; 18] = [
+pub static ROWS: [Row; 18] = [
     at_once(Leaves::AllBut(Threat), &[Armed, AtpAbove(|t| t.threat_atp_min), Condition::Threat], Threat, Cause::Threat),
     at_once(Leaves::AllBut(Threat), &[Armed, AtpAbove(|t| t.threat_atp_min), Overwhelmed], Threat, Cause::Overwhelming),
     at_once(Leaves::AllBut(Depletion), &[AtpBelow(|t| t.depletion_atp)], Depletion, Cause::Exhausted),

@@ -33,7 +33,8 @@ pub struct Assess {
     pub spent: Spent,
     /// Bytes of the pool P as of now (a limit can change at run time).
     pub pool_bytes: u64,
-    /// Bytes of P that could not be given back now (everything but unleased cached experts).
+    /// Bytes in use that could not be given back now if P had to go (unleased cached experts could): leases that are out,
+    /// and, of a limit that fell below the floor, what is missing of the floor (P is 0 then).
     pub unreclaimable_bytes: u64,
     /// Levels of outside reserves in [0, 1], when there are such sensors.
     pub levels: Vec<f64>,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sage_actors::protocol::{State, TokenMeasure};
 
-use crate::engine::memory::resident_set;
+use super::periods::Periods;
+use crate::engine::memory::{MemoryPlan, resident_set};
 use crate::engine::{Engine, Forward, Orientation};
 use crate::events::{StateSummary, Summary};
 
@@ -23,13 +24,24 @@ struct Sums {
 }
 
 /// What each state did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Account {
     states: BTreeMap<State, Sums>,
     current: Option<(State, u64)>,
+    /// Limits, and the memory that was taken under each.
+    pub(super) periods: Periods,
 }
 
 impl Account {
+    /// Nothing yet, under this plan.
+    pub(super) fn new(plan: &MemoryPlan) -> Self {
+        Self {
+            states: BTreeMap::new(),
+            current: None,
+            periods: Periods::new(plan),
+        }
+    }
+
     /// A step begins at `tick` under `orientation`; the ticks since the step before belong to the state before.
     pub(super) fn enter(&mut self, orientation: &Orientation, tick: u64) {
         if let Some((state, since)) = self.current {
@@ -87,8 +99,9 @@ impl Account {
             k: sums.k,
         };
         Summary {
-            limit_bytes: engine.plan.limit_bytes,
+            limit_bytes: self.periods.widest(),
             peak_rss_bytes: resident_set().1,
+            limits: self.periods.all(),
             bytes_read: states.values().map(|sums| sums.miss_bytes).sum(),
             waits_avoided,
             mean_loss: mean(

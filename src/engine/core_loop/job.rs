@@ -40,6 +40,8 @@ pub(super) struct Job {
     pub(super) stage: Stage,
     /// Ticks that it waited for attention.
     pub(super) waited: u32,
+    /// It continues the conversation: what is to be read is found when it begins.
+    pub(super) turn: bool,
 }
 
 impl Job {
@@ -52,6 +54,7 @@ impl Job {
             answer: String::new(),
             stage: Stage::Waiting(tokens),
             waited: 0,
+            turn: false,
         }
     }
 
@@ -69,14 +72,17 @@ impl Job {
 
     /// Forgets what was read: the cache holds another context now.
     pub(super) fn begin_again(&mut self) {
-        if let Stage::Reading(reading) = &mut self.stage {
+        if self.turn && matches!(self.stage, Stage::Reading(_)) {
+            self.stage = Stage::Waiting(Vec::new());
+        } else if let Stage::Reading(reading) = &mut self.stage {
             reading.begin_again();
         }
     }
 
-    /// Texts of one source share a context; every request has its own.
+    /// Texts of one source share a context, and so do the turns of the conversation; every other request has its own.
     pub(super) fn context_name(&self) -> String {
         match self.want {
+            Want::Answer if self.turn => "conversation".to_owned(),
             Want::Nothing => format!("text {}", self.source),
             Want::Answer | Want::AlarmAnswer => format!("request {}", self.id),
         }

@@ -4,7 +4,11 @@
 //! all; requests are served by urgency of kind (an alarm before a question before a text), then in order of arrival.
 
 mod account;
+mod conversation;
 mod job;
+mod limits;
+mod periods;
+pub mod recall;
 mod step;
 mod usage;
 
@@ -12,6 +16,7 @@ use std::collections::VecDeque;
 
 use sage_actors::protocol::{Origin, SensorReading, State};
 
+use super::Limit;
 use super::generate::SETTLE_TICKS;
 use super::orient::{Arrivals, Orientation};
 use super::reading::{Ended, SegmentBuilder, stop_tokens};
@@ -22,7 +27,9 @@ use crate::events::{Event, EventKind, ExpertsEvent, Observed, SalienceEvent, Sum
 use crate::model::KvCache;
 
 use account::Account;
+use conversation::Conversation;
 use job::{Job, Want};
+use recall::Recall;
 use usage::Usage;
 
 /// What the outside tells the loop.
@@ -46,6 +53,15 @@ pub enum Observation {
         /// Declared urgency.
         urgency: f32,
     },
+    /// A question that continues the conversation: what was said before stays in the context.
+    Turn {
+        /// Who asks.
+        source: String,
+        /// The question.
+        text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
     /// A threat that has to be answered.
     Alarm {
         /// Who raises it.
@@ -59,6 +75,13 @@ pub enum Observation {
     Sensor(SensorReading),
     /// Feedback on the last answer, in [-1, 1].
     Feedback(f32),
+    /// The memory that there is for the process from now on; a fact, which may be less than what must be there.
+    Limit {
+        /// Who says so.
+        source: String,
+        /// How much.
+        limit: Limit,
+    },
 }
 
 /// An answer that the loop gave.
@@ -84,6 +107,10 @@ pub struct CoreLoop {
     kv: KvCache,
     /// Whose context the cache holds.
     context: Option<String>,
+    conversation: Conversation,
+    /// Tokens of the conversation's context, as far as the cache holds them.
+    held: Vec<u32>,
+    recall: Recall,
     inbox: VecDeque<(u64, Observation)>,
     jobs: VecDeque<Job>,
     own: SegmentBuilder,
@@ -106,6 +133,7 @@ impl CoreLoop {
         answer_tokens: usize,
     ) -> Result<Self, EngineError> {
         let kv = engine.new_sequence()?;
+        let account = Account::new(&engine.plan);
         let stop = stop_tokens(&*engine.source)?;
         let usage = Usage::new(&engine);
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
@@ -117,12 +145,15 @@ impl CoreLoop {
             answer_tokens,
             kv,
             context: None,
+            conversation: Conversation::default(),
+            held: Vec::new(),
+            recall: Recall::default(),
             inbox: VecDeque::new(),
             jobs: VecDeque::new(),
             own,
             carried: Arrivals::default(),
             before: None,
-            account: Account::default(),
+            account,
             usage,
             next_id: 0,
         })
@@ -138,6 +169,16 @@ impl CoreLoop {
         self.before
             .as_ref()
             .map_or(State::Wake, |orientation| orientation.directives.state)
+    }
+
+    /// How the last tick was run; none before the first.
+    pub fn orientation(&self) -> Option<&Orientation> {
+        self.before.as_ref()
+    }
+
+    /// What the loop remembers of its own doings.
+    pub fn recall(&self) -> &Recall {
+        &self.recall
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -163,7 +204,11 @@ impl CoreLoop {
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
         let feedback = arrivals.feedback;
+        let sensed = recall::Sensed::of(&arrivals);
         let orientation = self.engine.orient(arrivals).await?;
+        self.recall.oriented(&orientation, sensed);
+        let (plan, tick) = (&self.engine.plan, self.engine.tick());
+        self.account.periods.obeyed(plan, tick);
         self.report_orientation(&orientation, sink);
         if feedback.is_some() {
             self.engine
@@ -171,6 +216,7 @@ impl CoreLoop {
                 .await?;
         }
         let answers = self.act(&orientation, sink).await?;
+        self.account.periods.sample();
         self.before = Some(orientation);
         Ok(answers)
     }
@@ -182,8 +228,11 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
         while let Some((id, observation)) = self.inbox.pop_front() {
-            let of_body =
-                matches!(&observation, Observation::Sensor(reading) if reading.is_of_body());
+            let of_body = match &observation {
+                Observation::Sensor(reading) => reading.is_of_body(),
+                Observation::Limit { .. } => true,
+                _ => false,
+            };
             arrivals.events_in += u32::from(!of_body);
             let mut seen = Observed {
                 id,
@@ -195,6 +244,7 @@ impl CoreLoop {
                 level: None,
                 tokens: 0,
             };
+            let turn = matches!(observation, Observation::Turn { .. });
             let (want, source, text, urgency) = match observation {
                 Observation::Text {
                     source,
@@ -202,6 +252,11 @@ impl CoreLoop {
                     urgency,
                 } => (Want::Nothing, source, text, urgency),
                 Observation::Question {
+                    source,
+                    text,
+                    urgency,
+                }
+                | Observation::Turn {
                     source,
                     text,
                     urgency,
@@ -222,6 +277,11 @@ impl CoreLoop {
                     });
                     continue;
                 }
+                Observation::Limit { source, limit } => {
+                    let change = self.engine.impose_limit(limit);
+                    self.report_limit(source, change, sink);
+                    continue;
+                }
                 Observation::Feedback(value) => {
                     (seen.kind, seen.value) = ("feedback", Some(f64::from(value)));
                     arrivals.feedback = Some(value);
@@ -232,7 +292,11 @@ impl CoreLoop {
                     continue;
                 }
             };
-            let tokens = self.tokens_of(want, &text)?;
+            let tokens = if turn {
+                self.turn_tokens(&text)?
+            } else {
+                self.tokens_of(want, &text)?
+            };
             arrivals.tokens_in += tokens.len() as u32;
             arrivals.urgency = arrivals.urgency.max(urgency);
             seen.kind = want.name();
@@ -243,7 +307,10 @@ impl CoreLoop {
                 tick: self.engine.tick(),
                 kind: EventKind::Observation(seen),
             });
-            self.enqueue(Job::new(id, want, source, text, tokens));
+            self.enqueue(Job {
+                turn,
+                ..Job::new(id, want, source, text, tokens)
+            });
         }
         Ok(())
     }
@@ -284,16 +351,7 @@ impl CoreLoop {
     fn report_orientation(&mut self, orientation: &Orientation, sink: &mut dyn FnMut(Event)) {
         let tick = orientation.tick;
         let mut emit = |kind| sink(Event { tick, kind });
-        let salience = orientation.report.salience;
-        emit(EventKind::Salience(SalienceEvent {
-            surprise: salience.surprise,
-            novelty: salience.novelty,
-            arousal: salience.arousal,
-            reward: salience.reward,
-            conflict: salience.conflict,
-            drive: orientation.directives.drive,
-            atp: orientation.directives.energy.atp,
-        }));
+        emit(EventKind::Salience(SalienceEvent::of(orientation)));
         if let Some(change) = orientation.directives.transition {
             emit(EventKind::State {
                 from: change.from,

@@ -3,9 +3,16 @@
 use super::job::{Job, Stage, Want};
 use super::{Answer, CoreLoop};
 use crate::engine::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading};
+use crate::engine::sampling::Sampling;
 use crate::engine::text::Stream;
 use crate::engine::{EngineError, Forward, Orientation};
 use crate::events::{CacheEvent, Event, EventKind};
+
+/// Turns that say the same are sampled apart.
+fn sampling_of(sampling: Sampling, turn: bool, id: u64) -> Sampling {
+    let seed = sampling.seed.wrapping_add(if turn { id } else { 0 });
+    Sampling { seed, ..sampling }
+}
 
 impl CoreLoop {
     /// One step of a job; tells when it is done.
@@ -15,7 +22,7 @@ impl CoreLoop {
         orientation: &Orientation,
         sink: &mut dyn FnMut(Event),
     ) -> Result<Option<Ended>, EngineError> {
-        self.prepare_context(job, orientation);
+        self.prepare_context(job, orientation, sink)?;
         let hidden = self.engine.thinker.config.hidden_size;
         match &mut job.stage {
             Stage::Waiting(tokens) => {
@@ -27,6 +34,9 @@ impl CoreLoop {
                     .step(&mut self.engine, &mut self.kv, orientation)
                     .await?;
                 self.account.read(&step.measures);
+                if job.want != Want::Nothing {
+                    self.recall.work(job.id, &step.forward, step.tokens);
+                }
                 let mean_loss = reading.mean_loss();
                 self.usage
                     .note(job.want, &job.source, &step.forward, step.tokens);
@@ -48,13 +58,14 @@ impl CoreLoop {
                     return Ok(None);
                 }
                 self.carried.segment = Some(reading.segment());
+                let sampling = sampling_of(self.sampling, job.turn, job.id);
                 if job.want == Want::Nothing {
                     return Ok(Some(Ended::Stop));
                 }
                 let logits = reading.logits(&mut self.engine);
                 let stop = self.stop.clone();
                 job.stage = Stage::Answering(
-                    Answering::new(logits, self.sampling, stop, self.answer_tokens),
+                    Answering::new(logits, sampling, stop, self.answer_tokens),
                     Stream::default(),
                 );
                 Ok(None)
@@ -74,6 +85,8 @@ impl CoreLoop {
                 }
                 self.carried.last_token = Some(step.measure);
                 if let Some(forward) = &step.forward {
+                    self.held.extend(step.token);
+                    self.recall.work(job.id, forward, 1);
                     self.own.add(forward, &[step.measure]);
                     if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
                         self.carried.segment = Some(self.own.take());
@@ -88,7 +101,12 @@ impl CoreLoop {
 
     /// The cache must hold the job's own context, or nothing: a reading that was interrupted by something more
     /// urgent begins again.
-    fn prepare_context(&mut self, job: &mut Job, orientation: &Orientation) {
+    fn prepare_context(
+        &mut self,
+        job: &mut Job,
+        orientation: &Orientation,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
         let name = job.context_name();
         let chunk = job.next_tokens(self.engine.step_tokens(orientation));
         let same = self.context.as_deref() == Some(name.as_str());
@@ -99,6 +117,10 @@ impl CoreLoop {
             self.kv.truncate(0);
         }
         self.context = Some(name);
+        if job.turn && !job.is_started() {
+            self.prepare_turn(job, sink)?;
+        }
+        Ok(())
     }
 
     async fn report_forward(
@@ -158,6 +180,9 @@ impl CoreLoop {
         if let Stage::Answering(answering, stream) = &mut job.stage {
             job.answer.push_str(&stream.finish(&self.text)?);
             tokens = answering.tokens.len();
+        }
+        if job.turn {
+            self.conversation.add(&job.text, &job.answer);
         }
         let answer = Answer {
             id: job.id,

@@ -20,7 +20,7 @@ pub struct Memory {
     pub resident: String,
     pub resident_line: String,
     pub capacity: String,
-    /// Where the pool ends; absent in a run without experts' memory.
+    /// Where the pool ends; absent in a run without experts' memory, and where the limit changed.
     pub pool: Option<f64>,
     pub resident_most: u64,
     pub capacity_most: u64,
@@ -46,7 +46,7 @@ impl Memory {
             .mode
             .as_ref()
             .map(|mode| mode.pool_bytes)
-            .filter(|pool| *pool > 0);
+            .filter(|pool| *pool > 0 && !limit_changed(report));
         // A pool that is far beyond what is ever used would flatten everything else.
         let used = resident_most.max(capacity_most);
         let pool = pool.filter(|pool| *pool <= used.saturating_mul(3) || used == 0);
@@ -76,8 +76,13 @@ impl Memory {
     }
 }
 
+/// Then no single pool or limit holds for the whole run.
+fn limit_changed(report: &Report) -> bool {
+    report.measured.limits.len() > 1
+}
+
 fn shares(report: &Report) -> Option<Shares> {
-    let mode = report.mode.as_ref()?;
+    let mode = report.mode.as_ref().filter(|_| !limit_changed(report))?;
     let limit = mode.limit_bytes?;
     let peak = report.measured.peak_rss_bytes;
     let whole = limit.max(peak).max(1) as f64 / 100.0;

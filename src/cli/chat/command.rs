@@ -1,0 +1,185 @@
+//! What a line of the conversation asks for.
+
+use crate::engine::Limit;
+use crate::input::{Size, known};
+
+/// The commands: name, arguments, meaning.
+pub const COMMANDS: [(&str, &str, &str); 11] = [
+    ("/help", "", "this list"),
+    ("/state", "", "state, energy, budgets, memory"),
+    (
+        "/salience",
+        "",
+        "the five numbers and the drive; the last segments",
+    ),
+    (
+        "/trust",
+        "",
+        "the most and the least trusted experts of every layer",
+    ),
+    (
+        "/why",
+        "",
+        "what moved the states in the last turn, and which experts answered",
+    ),
+    (
+        "/limit",
+        "SIZE",
+        "another memory limit: 300MiB, 25%, 64slots, none",
+    ),
+    (
+        "/feedback",
+        "N",
+        "on the last answer, from -1 (bad) to 1 (good)",
+    ),
+    ("/good", "", "the same as /feedback 1"),
+    ("/bad", "", "the same as /feedback -1"),
+    ("/reset", "", "forget the conversation"),
+    ("/quit", "", "end"),
+];
+
+/// A command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Command {
+    /// The list of commands.
+    Help,
+    /// State, energy, budgets.
+    State,
+    /// Salience.
+    Salience,
+    /// Trust.
+    Trust,
+    /// Reasons.
+    Why,
+    /// Another limit.
+    Limit(Limit),
+    /// On the last answer.
+    Feedback(f32),
+    /// A new conversation.
+    Reset,
+    /// The end.
+    Quit,
+}
+
+/// What a line is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked<'a> {
+    /// Nothing.
+    Nothing,
+    /// Something said.
+    Said(&'a str),
+    /// A command.
+    Command(Command),
+    /// Something that cannot be understood: why, and what to do.
+    Refused(String, String),
+}
+
+/// Understands a line.
+pub fn parse(line: &str) -> Asked<'_> {
+    if line.trim().is_empty() {
+        return Asked::Nothing;
+    }
+    if !line.starts_with('/') {
+        return Asked::Said(line.trim());
+    }
+    let mut words = line.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let rest: Vec<&str> = words.collect();
+    match command(name, &rest.join(" ")) {
+        Ok(command) => Asked::Command(command),
+        Err((message, hint)) => Asked::Refused(message, hint),
+    }
+}
+
+fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
+    let plain = |command: Command| match argument {
+        "" => Ok(command),
+        _ => Err((
+            format!("{name} takes nothing after it"),
+            format!("{name} alone"),
+        )),
+    };
+    match name {
+        "/help" => plain(Command::Help),
+        "/state" => plain(Command::State),
+        "/salience" => plain(Command::Salience),
+        "/trust" => plain(Command::Trust),
+        "/why" => plain(Command::Why),
+        "/good" => plain(Command::Feedback(1.0)),
+        "/bad" => plain(Command::Feedback(-1.0)),
+        "/reset" => plain(Command::Reset),
+        "/quit" => plain(Command::Quit),
+        "/limit" if argument == "none" => Ok(Command::Limit(Limit::None)),
+        "/limit" => match argument.parse::<Size>() {
+            Ok(size) => Ok(Command::Limit(size.into())),
+            Err(error) => Err((error.to_string(), "/limit 300MiB, or /limit none".into())),
+        },
+        "/feedback" => match argument.parse::<f32>() {
+            Ok(value) if (-1.0..=1.0).contains(&value) => Ok(Command::Feedback(value)),
+            _ => Err((
+                format!("feedback is a number from -1 to 1, not `{argument}`"),
+                "/feedback 0.5, /good or /bad".into(),
+            )),
+        },
+        _ => Err((
+            format!("there is no command {name}"),
+            format!(
+                "{} (a line that begins with a space is said)",
+                known(name, &COMMANDS.map(|(name, ..)| name))
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_said_or_commands_or_refused_with_a_hint() {
+        let refused = |line| match parse(line) {
+            Asked::Refused(message, hint) => format!("{message}; {hint}"),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(parse("  "), Asked::Nothing);
+        assert_eq!(parse(" /etc is what? "), Asked::Said("/etc is what?"));
+        assert_eq!(parse("/good"), Asked::Command(Command::Feedback(1.0)));
+        assert_eq!(
+            parse("/feedback -.5"),
+            Asked::Command(Command::Feedback(-0.5))
+        );
+        assert_eq!(
+            parse("/limit 64 slots"),
+            Asked::Command(Command::Limit(Limit::Slots(64)))
+        );
+        assert_eq!(
+            parse("/limit none"),
+            Asked::Command(Command::Limit(Limit::None))
+        );
+        assert!(refused("/stat").contains("did you mean `/state`?"));
+        assert!(refused("/dance").contains("known: /help, "));
+        assert!(refused("/why not").contains("takes nothing"));
+        for line in [
+            "/feedback",
+            "/feedback 2",
+            "/feedback nan",
+            "/limit",
+            "/limit 3parsecs",
+        ] {
+            assert!(!refused(line).is_empty());
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_list_is_one() {
+        for (name, argument, _) in COMMANDS {
+            let argument = match argument {
+                "SIZE" => "1GiB",
+                "N" => "1",
+                other => other,
+            };
+            let line = format!("{name} {argument}");
+            assert!(matches!(parse(&line), Asked::Command(_)), "{line}");
+        }
+    }
+}

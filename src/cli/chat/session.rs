@@ -1,0 +1,347 @@
+//! The conversation: lines in, answers out.
+
+use std::time::Instant;
+
+use sage_actors::protocol::{State, Tick};
+
+use super::super::live::{forgotten, limit_line, name};
+use super::super::{CliError, Printer, human_bytes};
+use super::command::{Asked, Command, parse};
+use super::input::{Input, Interrupts, Line};
+use super::reply::{Reply, SegmentLine, StateReport, TrustLayer, TurnWork};
+use super::why::Move;
+use crate::engine::core_loop::{CoreLoop, Observation};
+use crate::engine::memory::resident_set;
+use crate::engine::reading::Ended;
+use crate::engine::{Limit, Orientation};
+use crate::events::{Event, EventKind, Mode, SalienceEvent};
+
+/// Who speaks.
+const USER: &str = "user";
+
+/// A conversation that is held.
+pub struct Session<'a> {
+    core: CoreLoop,
+    interrupts: Interrupts,
+    show: Show<'a>,
+    /// When the last turn began.
+    turn_tick: Tick,
+    answered: bool,
+}
+
+impl<'a> Session<'a> {
+    /// A conversation around a loop that has begun one.
+    pub fn new(core: CoreLoop, printer: &'a Printer, interrupts: Interrupts) -> Self {
+        Self {
+            core,
+            interrupts,
+            show: Show {
+                printer,
+                trouble: None,
+            },
+            turn_tick: 0,
+            answered: false,
+        }
+    }
+
+    /// Holds it until the input ends.
+    pub async fn hold(&mut self, mut input: Input, mode: Mode) -> Result<(), CliError> {
+        self.show.event(&Event {
+            tick: 0,
+            kind: EventKind::Mode(mode),
+        });
+        if input.is_terminal() {
+            let printer = self.show.printer;
+            printer.aside("/help lists the commands; Ctrl-C breaks an answer off, Ctrl-D ends");
+        }
+        let mut again = false;
+        loop {
+            self.show.checked()?;
+            self.interrupts.take();
+            match input.next(&self.interrupts).await? {
+                Line::End => return Ok(()),
+                Line::Interrupted if again => return Ok(()),
+                Line::Interrupted => {
+                    again = true;
+                    self.show.printer.note("once more, or Ctrl-D, to end");
+                    continue;
+                }
+                Line::Text(line) => match parse(&line) {
+                    Asked::Nothing => {}
+                    Asked::Said(text) => self.say(text).await?,
+                    Asked::Command(Command::Quit) => return Ok(()),
+                    Asked::Command(command) => self.obey(command).await?,
+                    Asked::Refused(message, hint) => {
+                        self.show.reply(&Reply::refused(message, Some(hint)))?;
+                    }
+                },
+            }
+            again = false;
+        }
+    }
+
+    /// Keeps what was learned, if a ledger is in use.
+    pub async fn keep(&mut self) -> Result<(), CliError> {
+        Ok(self.core.keep().await?)
+    }
+
+    /// Ends the actors.
+    pub async fn shutdown(self) {
+        self.core.shutdown().await;
+    }
+
+    /// One turn: the answer, and the time that passes after it.
+    async fn say(&mut self, text: &str) -> Result<(), CliError> {
+        if let Err(error) = self.core.turn_tokens(text) {
+            let hint = "say less, or begin with a longer --context or a smaller --max-tokens";
+            let refused = Reply::refused(error, Some(hint.to_owned()));
+            return self.show.reply(&refused);
+        }
+        let Self {
+            core,
+            interrupts,
+            show,
+            ..
+        } = self;
+        self.turn_tick = core.engine().tick();
+        core.submit(Observation::Turn {
+            source: USER.to_owned(),
+            text: text.to_owned(),
+            urgency: 0.0,
+        });
+        let started = Instant::now();
+        let mut sink = |event: Event| show.event(&event);
+        while !core.is_idle() {
+            if interrupts.take() {
+                core.interrupt(&mut sink)?;
+            } else {
+                core.tick(&mut sink).await?;
+            }
+        }
+        self.answered = true;
+        show.status(core, started);
+        Ok(core.settle(&mut |event| show.event(&event)).await?)
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), CliError> {
+        let reply = match command {
+            Command::Help => Reply::help(),
+            Command::State => self.state().await?,
+            Command::Salience => self.salience().await?,
+            Command::Trust => {
+                let view = self.core.engine().mind.snapshot().await.map_err(failed)?;
+                Reply::Trust {
+                    layers: TrustLayer::all(&view),
+                }
+            }
+            Command::Why => self.why(),
+            Command::Limit(limit) => return self.limit(limit).await,
+            Command::Feedback(value) => self.feedback(value).await?,
+            Command::Reset => {
+                let turns = self.core.turns();
+                self.core.forget();
+                Reply::Reset { turns }
+            }
+            Command::Quit => return Ok(()),
+        };
+        self.show.reply(&reply)
+    }
+
+    /// How the mind is oriented; before the first turn one tick passes for it.
+    async fn orientation(&mut self) -> Result<Orientation, CliError> {
+        if self.core.orientation().is_none() {
+            self.tick().await?;
+        }
+        let orientation = self.core.orientation().cloned();
+        orientation.ok_or_else(|| failed(crate::engine::EngineError::NoDirective))
+    }
+
+    async fn tick(&mut self) -> Result<(), CliError> {
+        let show = &mut self.show;
+        self.core.tick(&mut |event| show.event(&event)).await?;
+        Ok(())
+    }
+
+    async fn state(&mut self) -> Result<Reply, CliError> {
+        let orientation = self.orientation().await?;
+        let engine = self.core.engine();
+        let stats = engine.mind.cache_stats().await.map_err(failed)?;
+        let (directives, directive) = (&orientation.directives, orientation.directive);
+        Ok(Reply::StateReport(Box::new(StateReport {
+            tick: engine.tick(),
+            state: directives.state,
+            dwell_ticks: engine.tick() - self.core.recall().entered_tick,
+            atp: directives.energy.atp,
+            compute: directives.energy.compute,
+            io: directives.energy.io,
+            capacity_units: engine.mind_config.energy.capacity_units,
+            level: directives.energy.level,
+            drive: directives.drive,
+            k: directive.k,
+            expert_bytes: directive.expert_bytes,
+            miss_bytes_per_token: directive.miss_bytes_per_token,
+            lambda: directive.lambda,
+            beta: directive.beta,
+            lookahead: directive.lookahead,
+            resident_experts: stats.resident_experts,
+            resident_bytes: stats.resident_bytes,
+            limit_bytes: engine.plan.limit_bytes,
+            floor_bytes: engine.plan.floor.total(),
+            pool_bytes: engine.plan.pool_bytes,
+            rss_bytes: resident_set().0,
+            turns: self.core.turns(),
+            context_tokens: self.core.context_tokens(),
+            context_capacity: engine.context_tokens,
+        })))
+    }
+
+    async fn salience(&mut self) -> Result<Reply, CliError> {
+        let orientation = self.orientation().await?;
+        Ok(Reply::SalienceReport {
+            now: SalienceEvent::of(&orientation),
+            segments: self
+                .core
+                .recall()
+                .segments
+                .iter()
+                .map(SegmentLine::from)
+                .collect(),
+        })
+    }
+
+    fn why(&self) -> Reply {
+        let mind = &self.core.engine().mind_config;
+        let recall = self.core.recall();
+        let moves = recall.moves.iter();
+        let moves = moves.filter(|moved| moved.tick >= self.turn_tick);
+        Reply::Why {
+            moves: moves
+                .map(|moved| Move::new(moved, &mind.transitions, mind.energy.capacity_units))
+                .collect(),
+            turn: TurnWork::of(&recall.work),
+        }
+    }
+
+    /// The event that it makes is the answer; the tick after it obeys.
+    async fn limit(&mut self, limit: Limit) -> Result<(), CliError> {
+        let show = &mut self.show;
+        match self
+            .core
+            .set_limit(USER, limit, &mut |event| show.event(&event))
+        {
+            Ok(_) => self.tick().await,
+            Err(error) => {
+                let text = error.to_string();
+                let (message, hint) = match text.split_once("\n  hint: --limit ") {
+                    Some((message, rest)) => (message, Some(format!("/limit {rest}"))),
+                    None => (text.as_str(), None),
+                };
+                self.show.reply(&Reply::refused(message, hint))
+            }
+        }
+    }
+
+    async fn feedback(&mut self, value: f32) -> Result<Reply, CliError> {
+        if !self.answered {
+            return Ok(Reply::refused("nothing has been answered yet", None));
+        }
+        let before = self.core.engine().mind.snapshot().await.map_err(failed)?;
+        self.core.submit(Observation::Feedback(value));
+        self.tick().await?;
+        let orientation = self.orientation().await?;
+        let after = self.core.engine().mind.snapshot().await.map_err(failed)?;
+        let pairs = before.layers.values().zip(after.layers.values());
+        let moved = pairs.flat_map(|(before, after)| {
+            let pairs = before.convergence.iter().zip(&after.convergence);
+            pairs.map(|(before, after)| f64::from((after - before).abs()))
+        });
+        let moved: Vec<f64> = moved.filter(|moved| *moved > 0.0).collect();
+        Ok(Reply::Feedback {
+            value,
+            reward: orientation.report.salience.reward,
+            experts_moved: moved.len(),
+            convergence_moved: moved.iter().sum(),
+        })
+    }
+}
+
+/// Why an answer is not whole; none for one that is.
+fn broken_off(ended: Ended) -> Option<&'static str> {
+    match ended {
+        Ended::Stop => None,
+        Ended::Length => Some("cut off: that is all of --max-tokens"),
+        Ended::Context => Some("cut off: the context is full"),
+        Ended::Depletion => Some("broken off: the energy is used up; /why says by what"),
+        Ended::Interrupted => Some("interrupted"),
+    }
+}
+
+fn failed(error: impl Into<crate::engine::EngineError>) -> CliError {
+    error.into().into()
+}
+
+/// What is shown of it all.
+struct Show<'a> {
+    printer: &'a Printer,
+    /// Output that could not be written ends the conversation at the next line.
+    trouble: Option<CliError>,
+}
+
+impl Show<'_> {
+    fn event(&mut self, event: &Event) {
+        if self.trouble.is_none() {
+            self.trouble = self.try_event(event).err();
+        }
+    }
+
+    fn checked(&mut self) -> Result<(), CliError> {
+        self.trouble.take().map_or(Ok(()), Err)
+    }
+
+    fn try_event(&self, event: &Event) -> Result<(), CliError> {
+        let printer = self.printer;
+        if printer.is_json() {
+            return printer.json(event);
+        }
+        match &event.kind {
+            EventKind::Mode(mode) => printer.note(format_args!("mode: {}", mode.text)),
+            EventKind::Token { text } => printer.part(text)?,
+            EventKind::Answer { ended, .. } => {
+                printer.line("")?;
+                if let Some(why) = broken_off(*ended) {
+                    printer.note(format_args!("({why})"));
+                }
+            }
+            EventKind::Limit(limit) => printer.line(limit_line(limit))?,
+            EventKind::Forgotten { turns, left } => printer.note(forgotten(*turns, *left)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn reply(&self, reply: &Reply) -> Result<(), CliError> {
+        match reply {
+            reply if self.printer.is_json() => self.printer.json(reply),
+            Reply::Refused { .. } => {
+                self.printer.note(reply);
+                Ok(())
+            }
+            reply => self.printer.line(reply),
+        }
+    }
+
+    /// What the turn took, in one line.
+    fn status(&self, core: &CoreLoop, started: Instant) {
+        let work = &core.recall().work;
+        let k = core.orientation().map_or(0, |last| last.directive.k);
+        let leased = (work.hits + work.misses).max(1);
+        let state: State = core.state();
+        self.printer.aside(format_args!(
+            "{} k {k}, hits {:.0} %, read {}, {:.1} tokens/s",
+            name(&state),
+            work.hits as f64 / leased as f64 * 100.0,
+            human_bytes(work.miss_bytes),
+            work.tokens as f64 / started.elapsed().as_secs_f64().max(1e-9),
+        ));
+    }
+}
