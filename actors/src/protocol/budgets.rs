@@ -29,6 +29,8 @@ pub struct Assess {
     pub quiet: bool,
     /// An outside input arrived in this step (ends Dream).
     pub outside_input: bool,
+    /// An observation is being read and its end is not reached: of what the step before read, nothing was measured.
+    pub unfinished: bool,
     /// What the step before used.
     pub spent: Spent,
     /// Bytes of the pool P as of now (a limit can change at run time).
