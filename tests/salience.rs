@@ -63,14 +63,19 @@ fn a_cut_surprises_and_the_run_of_a_text_does_not() {
     );
     let report: Value = serde_json::from_slice(&output.stdout).expect("one object");
     let share = |name: &str| report[name]["value"].as_f64().expect("a share");
-    assert!(report["inside_surprised"]["of"].as_u64() >= Some(30), "{report}");
+    assert!(
+        report["inside_surprised"]["of"].as_u64() >= Some(30),
+        "{report}"
+    );
     assert!(share("inside_surprised") <= 0.2, "{report}");
     assert!(share("inside_focus") <= 0.1, "{report}");
     assert_eq!(report["cut_surprised"]["of"], 4);
     assert!(share("cut_surprised") >= 0.75, "{report}");
     assert!(share("cut_focus") >= 0.5, "{report}");
     let mean = |cuts: &[Value], name: &str| {
-        let means = cuts.iter().map(|cut| cut["mean"][name].as_f64().expect("a mean"));
+        let means = cuts
+            .iter()
+            .map(|cut| cut["mean"][name].as_f64().expect("a mean"));
         means.sum::<f64>() / cuts.len() as f64
     };
     let cuts = report["cuts"].as_array().expect("cuts").clone();
@@ -109,7 +114,9 @@ fn played(scenario: &Path) -> (Vec<Value>, bool) {
         String::from_utf8_lossy(&output.stderr)
     );
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let events = text.lines().map(|line| serde_json::from_str(line).expect("an event"));
+    let events = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event"));
     (events.collect(), output.status.code() == Some(0))
 }
 
@@ -131,7 +138,8 @@ fn cut(table: &toml::Table) -> u64 {
         .iter()
         .find(|entry| entry.get("source").and_then(toml::Value::as_str) == Some("code"));
     let at = code.and_then(|entry| entry["at"].as_integer());
-    at.and_then(|at| u64::try_from(at).ok()).expect("the code begins")
+    at.and_then(|at| u64::try_from(at).ok())
+        .expect("the code begins")
 }
 
 fn scenario() -> toml::Table {
@@ -143,7 +151,10 @@ fn scenario() -> toml::Table {
 fn a_change_of_domain_alone_leads_to_focus() {
     let table = scenario();
     for entry in table["observe"].as_array().expect("observations") {
-        assert!(entry.get("urgency").is_none(), "{entry} declares an urgency");
+        assert!(
+            entry.get("urgency").is_none(),
+            "{entry} declares an urgency"
+        );
     }
     let (events, met) = played(Path::new(SCENARIO));
     let failed: Vec<&Value> = events

@@ -30,6 +30,8 @@ pub struct Arrivals {
     pub feedback: Option<f32>,
     /// Observations that wait for an answer.
     pub open_requests: u32,
+    /// Something is being read, or waits for it.
+    pub reading: bool,
     /// The step before read a part of an observation, not its end.
     pub unfinished: bool,
 }
@@ -83,7 +85,7 @@ impl Engine {
             ticks,
             report,
             open_requests: arrivals.open_requests,
-            quiet: !outside_input && arrivals.open_requests == 0,
+            quiet: !outside_input && !arrivals.reading && arrivals.open_requests == 0,
             outside_input,
             unfinished: arrivals.unfinished,
             spent: std::mem::take(&mut self.spent),

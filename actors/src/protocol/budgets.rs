@@ -25,7 +25,7 @@ pub struct Assess {
     pub report: SalienceReport,
     /// Observations that ask for an answer and have none yet.
     pub open_requests: u32,
-    /// No observation arrived in this step and no request is open.
+    /// No observation arrived in this step, none is being read, and no request is open.
     pub quiet: bool,
     /// An outside input arrived in this step (ends Dream).
     pub outside_input: bool,
