@@ -14,6 +14,7 @@ mod printer;
 mod replay;
 mod report;
 mod run;
+mod salience;
 mod sampling;
 mod scenario;
 mod sensors;
@@ -71,6 +72,8 @@ enum Command {
     EvalWorker(eval::WorkerArgs),
     /// Ask what another cache policy would have done with recorded routing
     Replay(replay::ReplayArgs),
+    /// Measure whether salience tells a change of domain from the run of a text
+    Salience(salience::SalienceArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Replay(args) => with(args.json, |printer| replay::run(&args, printer)),
+        Command::Salience(args) => with(args.json, |printer| salience::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match result {

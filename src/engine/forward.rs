@@ -121,7 +121,7 @@ impl Engine {
                     module: Module::Thinker,
                     layer: layer as u16,
                 };
-                let selection = self.mind.route(key, route).await?;
+                let selection = self.asked.time(1, self.mind.route(key, route)).await?;
                 if let Some(probe) = probe.as_deref_mut() {
                     probe.selection(layer, &selection);
                 }
@@ -203,13 +203,13 @@ impl Engine {
                     .collect(),
                 next_layer: self.layer_after(routed.key),
             };
-            let lease = self.mind.lease(request).await?;
+            let lease = self.asked.time(1, self.mind.lease(request)).await?;
             out.hits += lease.experts.iter().filter(|expert| expert.hit).count() as u64;
             out.misses += lease.experts.iter().filter(|expert| !expert.hit).count() as u64;
             out.miss_bytes += lease.miss_bytes;
             let ran = self.run_window(routed, window, &lease.experts);
             // Given back before an error is passed on: a lease must never be lost.
-            self.mind.release(lease.id).await?;
+            self.asked.time(1, self.mind.release(lease.id)).await?;
             ran?;
             next = lease.next;
         }
@@ -292,7 +292,8 @@ impl Engine {
         });
         order.retain(|expert| !self.absent.contains(&Self::expert_key(next.layer, *expert)));
         order.truncate(count);
-        Ok(self.mind.prefetch(next, order).await?)
+        let prefetch = self.mind.prefetch(next, order);
+        Ok(self.asked.time(1, prefetch).await?)
     }
 
     fn layer_after(&self, key: LayerKey) -> LayerKey {

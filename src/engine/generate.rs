@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sage_actors::protocol::{CacheStats, Origin, State};
 use serde::Serialize;
 
+use super::asked::Asked;
 use super::orient::{Arrivals, Orientation};
 use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading, SegmentBuilder};
 use super::sampling::Sampling;
@@ -54,6 +55,12 @@ pub struct Generation {
     pub decode_bytes_per_token: f64,
     /// Time the engine waited for reads, per decoded token.
     pub stall_ms_per_token: f64,
+    /// Asks of actors per decoded token.
+    pub asks_per_token: f64,
+    /// Time that these asks took, per decoded token.
+    pub asks_ms_per_token: f64,
+    /// The same as a share of the time of decoding.
+    pub asks_share: f64,
     /// The state at the end.
     pub state: State,
 }
@@ -87,6 +94,7 @@ pub async fn generate(
             .orient(Arrivals {
                 open_requests: 1,
                 segment,
+                unfinished: request.measure && !reading.is_done(),
                 ..Arrivals::default()
             })
             .await?;
@@ -100,10 +108,7 @@ pub async fn generate(
         request.max_tokens,
     );
     let mut own = SegmentBuilder::new(Origin::Generated, hidden);
-    let before = (
-        engine.mind.cache_stats().await?,
-        engine.arena.telemetry().stall_time,
-    );
+    let before = Counters::of(engine).await?;
     let decoding = Instant::now();
     while answering.ended.is_none() {
         if orientation.directives.end_answer {
@@ -131,16 +136,14 @@ pub async fn generate(
         }
         orientation = engine.orient(arrivals).await?;
     }
-    let after = (
-        engine.mind.cache_stats().await?,
-        engine.arena.telemetry().stall_time,
-    );
+    let decoded_in = decoding.elapsed();
+    let after = Counters::of(engine).await?;
     Ok(summary(
         request,
         &answering,
         prompt_loss,
         first_token_after,
-        decoding.elapsed(),
+        decoded_in,
         before,
         after,
         &orientation,
@@ -171,6 +174,23 @@ async fn attend_to_request(engine: &mut Engine, tokens: usize) -> Result<Orienta
     Ok(orientation)
 }
 
+/// What has been counted up to a moment.
+struct Counters {
+    cache: CacheStats,
+    stall: Duration,
+    asked: Asked,
+}
+
+impl Counters {
+    async fn of(engine: &Engine) -> Result<Self, EngineError> {
+        Ok(Self {
+            cache: engine.mind.cache_stats().await?,
+            stall: engine.arena.telemetry().stall_time,
+            asked: engine.asked,
+        })
+    }
+}
+
 #[allow(clippy::too_many_arguments)] // one number each, all of one report
 fn summary(
     request: &Request,
@@ -178,15 +198,16 @@ fn summary(
     prompt_loss: Option<f64>,
     prefill: Duration,
     decode: Duration,
-    before: (CacheStats, Duration),
-    after: (CacheStats, Duration),
+    before: Counters,
+    after: Counters,
     orientation: &Orientation,
 ) -> Generation {
     let fed = answering.tokens.len().saturating_sub(1).max(1) as f64;
     let (hits, misses) = (
-        after.0.hits - before.0.hits,
-        after.0.misses - before.0.misses,
+        after.cache.hits - before.cache.hits,
+        after.cache.misses - before.cache.misses,
     );
+    let asking = after.asked.time - before.asked.time;
     Generation {
         tokens: answering.tokens.clone(),
         ended: answering.ended.unwrap_or(Ended::Interrupted),
@@ -197,9 +218,12 @@ fn summary(
         prefill_tokens_per_second: request.tokens.len() as f64 / prefill.as_secs_f64(),
         decode_tokens_per_second: fed / decode.as_secs_f64(),
         decode_hit_rate: hits as f64 / (hits + misses).max(1) as f64,
-        decode_waits_avoided: after.0.waits_avoided - before.0.waits_avoided,
-        decode_bytes_per_token: (after.0.miss_bytes - before.0.miss_bytes) as f64 / fed,
-        stall_ms_per_token: (after.1 - before.1).as_secs_f64() * 1e3 / fed,
+        decode_waits_avoided: after.cache.waits_avoided - before.cache.waits_avoided,
+        decode_bytes_per_token: (after.cache.miss_bytes - before.cache.miss_bytes) as f64 / fed,
+        stall_ms_per_token: (after.stall - before.stall).as_secs_f64() * 1e3 / fed,
+        asks_per_token: (after.asked.asks - before.asked.asks) as f64 / fed,
+        asks_ms_per_token: asking.as_secs_f64() * 1e3 / fed,
+        asks_share: asking.as_secs_f64() / decode.as_secs_f64(),
         state: orientation.directives.state,
     }
 }

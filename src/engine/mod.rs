@@ -3,6 +3,7 @@
 //! Invariant: the engine makes no decision. What state, how many experts, which ones, and what stays in memory is
 //! asked of the actors; the engine measures what happened and tells them.
 
+pub mod asked;
 pub mod chat;
 pub mod core_loop;
 pub mod forward;
@@ -167,6 +168,8 @@ pub struct Engine {
     tick: Tick,
     oriented_at: Tick,
     spent: Spent,
+    /// What asking the mind has taken.
+    pub asked: asked::Asked,
     /// Last known levels of outside reserves, by sensor.
     levels: BTreeMap<String, f64>,
     /// Where what is learned outlives the process.

@@ -8,6 +8,7 @@ use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, State};
 
+use super::asked::Asked;
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
 use super::{Engine, EngineError};
 use crate::checkpoint::Component;
@@ -135,6 +136,7 @@ pub async fn open(
         tick: 0,
         oriented_at: 0,
         spent: Spent::default(),
+        asked: Asked::default(),
         levels: BTreeMap::new(),
         remembering: None,
         scratch: Scratch::default(),

@@ -30,6 +30,10 @@ pub struct Arrivals {
     pub feedback: Option<f32>,
     /// Observations that wait for an answer.
     pub open_requests: u32,
+    /// Something is being read, or waits for it.
+    pub reading: bool,
+    /// The step before read a part of an observation, not its end.
+    pub unfinished: bool,
 }
 
 /// What the mind made of it: how the next step is to be run.
@@ -61,42 +65,43 @@ impl Engine {
             }
         }
         let outside_input = arrivals.events_in > 0;
-        let report = self
-            .mind
-            .observe(Observe {
-                tick: self.tick,
-                ticks,
-                tokens_in: arrivals.tokens_in,
-                events_in: arrivals.events_in,
-                urgency: arrivals.urgency,
-                alarm: arrivals.alarm,
-                segment: arrivals.segment,
-                last_token: arrivals.last_token,
-                sensors: arrivals.sensors,
-                feedback: arrivals.feedback,
-            })
-            .await?;
-        let unconsolidated_episodes = self.mind.unconsolidated_episodes().await?;
-        let directives = self
-            .mind
-            .assess(Assess {
-                tick: self.tick,
-                ticks,
-                report,
-                open_requests: arrivals.open_requests,
-                quiet: !outside_input && arrivals.open_requests == 0,
-                outside_input,
-                spent: std::mem::take(&mut self.spent),
-                pool_bytes: self.plan.pool_bytes,
-                // Between steps no lease is held, so that every cached expert could be given back: what could not is
-                // what a limit below the floor lacks.
-                unreclaimable_bytes: self.plan.shortfall_bytes(),
-                levels: self.levels.values().copied().collect(),
-                unconsolidated_episodes,
-            })
-            .await?;
-        let snapshot = self.mind.snapshot().await?;
-        let residency = self.mind.apply(&directives, &snapshot).await?;
+        let observe = Observe {
+            tick: self.tick,
+            ticks,
+            tokens_in: arrivals.tokens_in,
+            events_in: arrivals.events_in,
+            urgency: arrivals.urgency,
+            alarm: arrivals.alarm,
+            segment: arrivals.segment,
+            last_token: arrivals.last_token,
+            sensors: arrivals.sensors,
+            feedback: arrivals.feedback,
+        };
+        let report = self.asked.time(1, self.mind.observe(observe)).await?;
+        let count = self.mind.unconsolidated_episodes();
+        let unconsolidated_episodes = self.asked.time(1, count).await?;
+        let assess = Assess {
+            tick: self.tick,
+            ticks,
+            report,
+            open_requests: arrivals.open_requests,
+            quiet: !outside_input && !arrivals.reading && arrivals.open_requests == 0,
+            outside_input,
+            unfinished: arrivals.unfinished,
+            spent: std::mem::take(&mut self.spent),
+            pool_bytes: self.plan.pool_bytes,
+            // Between steps no lease is held, so that every cached expert could be given back: what could not is what a
+            // limit below the floor lacks.
+            unreclaimable_bytes: self.plan.shortfall_bytes(),
+            levels: self.levels.values().copied().collect(),
+            unconsolidated_episodes,
+        };
+        let directives = self.asked.time(1, self.mind.assess(assess)).await?;
+        let snapshot = self.asked.time(1, self.mind.snapshot()).await?;
+        // The cache, then every router.
+        let asks = 1 + self.sparse_layers.len() as u64;
+        let apply = self.mind.apply(&directives, &snapshot);
+        let residency = self.asked.time(asks, apply).await?;
         let directive = directives
             .modules
             .iter()

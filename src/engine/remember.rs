@@ -45,10 +45,11 @@ impl Engine {
     /// Lets the ledger learn, and keeps what it learned.
     pub(super) async fn teach(&mut self, outcome: Outcome) -> Result<(), EngineError> {
         let Some(kept) = &mut self.remembering else {
-            return Ok(self.mind.outcome(outcome).await?);
+            return Ok(self.asked.time(1, self.mind.outcome(outcome)).await?);
         };
         // Learned first: what is refused is not logged, so that what is logged can always be learned again.
-        self.mind.outcome(outcome.clone()).await?;
+        let learned = self.mind.outcome(outcome.clone());
+        self.asked.time(1, learned).await?;
         kept.store.log(&outcome).map_err(EngineError::Ledger)?;
         if kept.epochs.ends_with(&outcome) {
             let state = self.mind.trust_state().await?;

@@ -8,7 +8,7 @@ use super::EvalError;
 use crate::engine::text::{Message, Text};
 
 /// Stands between two documents of a file.
-const SEPARATOR: &str = "<|endoftext|>";
+pub(super) const SEPARATOR: &str = "<|endoftext|>";
 
 /// How files become documents and items.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl Material {
     }
 }
 
-fn content(path: &Path) -> Result<String, EvalError> {
+pub(super) fn content(path: &Path) -> Result<String, EvalError> {
     std::fs::read_to_string(path).map_err(|error| EvalError::File {
         path: path.to_owned(),
         problem: match error.kind() {
@@ -105,7 +105,7 @@ fn content(path: &Path) -> Result<String, EvalError> {
 }
 
 /// The file's own name: where it lies says nothing of its content.
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

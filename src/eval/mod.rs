@@ -23,6 +23,7 @@ mod record;
 mod report;
 mod rows;
 mod run;
+pub mod salience;
 mod scratch;
 mod worker;
 

@@ -19,7 +19,7 @@ use crate::engine::{Arrivals, EngineOptions, Limit, open, plan};
 use crate::store::WeightSource;
 
 /// Tokens of a prefill chunk, as in scenarios.
-const CHUNK_TOKENS: usize = 32;
+pub(super) const CHUNK_TOKENS: usize = 32;
 
 /// What a process has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

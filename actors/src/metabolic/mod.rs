@@ -3,7 +3,8 @@
 //! Time is logical: a step of n ticks (a prefill chunk of n tokens) counts n for refills, dwell and every "for so
 //! long". Only the count of overwhelming steps counts steps: one measurement, however long its chunk, is not a
 //! drive that lasts. The drive's moving average is updated once a step with the weight of its ticks,
-//! 1 − (1 − rate)^n.
+//! 1 − (1 − rate)^n. An observation that takes several steps to read is measured at its end, and then weighs with all
+//! of its ticks; until then the drive stands as it was, and only what arrives meanwhile can raise it.
 
 pub mod actor;
 pub mod directives;
@@ -26,6 +27,8 @@ pub struct Controller {
     reserves: Reserves,
     situation: Situation,
     drive_average: f32,
+    /// Ticks since the drive's average last took what was measured.
+    unweighed_ticks: u32,
     epoch: u64,
 }
 
@@ -41,6 +44,7 @@ impl Controller {
             reserves: Reserves::full(&config.energy),
             situation: Situation::new(state),
             drive_average: 0.0,
+            unweighed_ticks: 0,
             epoch: 0,
         }
     }
@@ -133,8 +137,16 @@ impl Controller {
 
     fn drive(&mut self, assess: &Assess) -> f32 {
         let urge = urge(&assess.report.salience, &self.config.energy);
-        let kept = libm::powf(1.0 - self.config.energy.drive_rate, assess.ticks as f32);
-        self.drive_average = (kept * self.drive_average + (1.0 - kept) * urge).clamp(0.0, 1.0);
+        self.unweighed_ticks = self.unweighed_ticks.saturating_add(assess.ticks);
+        let ticks = self.unweighed_ticks as f32;
+        let kept = libm::powf(1.0 - self.config.energy.drive_rate, ticks);
+        let average = (kept * self.drive_average + (1.0 - kept) * urge).clamp(0.0, 1.0);
+        if assess.unfinished {
+            self.drive_average = self.drive_average.max(average);
+        } else {
+            self.drive_average = average;
+            self.unweighed_ticks = 0;
+        }
         self.drive_average.max(unit(assess.report.urgency))
     }
 }

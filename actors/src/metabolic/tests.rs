@@ -1,5 +1,6 @@
 mod memory;
 mod properties;
+mod reading;
 mod world;
 
 use super::directives::k_of;

@@ -72,11 +72,14 @@ impl Situation {
         let input = assess.outside_input || self.request;
         self.awakened = (self.awakened && self.state == State::Dream) || input;
         let overwhelming = drive >= t.overwhelming_drive;
-        self.overwhelming_steps = if overwhelming {
-            self.overwhelming_steps.saturating_add(1)
-        } else {
-            0
-        };
+        // A drive that only stands while its observation's successor is read was not measured again.
+        if !assess.unfinished || assess.outside_input {
+            self.overwhelming_steps = if overwhelming {
+                self.overwhelming_steps.saturating_add(1)
+            } else {
+                0
+            };
+        }
         count(
             &mut self.unthreatened_ticks,
             ticks,

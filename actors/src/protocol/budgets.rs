@@ -25,10 +25,12 @@ pub struct Assess {
     pub report: SalienceReport,
     /// Observations that ask for an answer and have none yet.
     pub open_requests: u32,
-    /// No observation arrived in this step and no request is open.
+    /// No observation arrived in this step, none is being read, and no request is open.
     pub quiet: bool,
     /// An outside input arrived in this step (ends Dream).
     pub outside_input: bool,
+    /// An observation is being read and its end is not reached: of what the step before read, nothing was measured.
+    pub unfinished: bool,
     /// What the step before used.
     pub spent: Spent,
     /// Bytes of the pool P as of now (a limit can change at run time).

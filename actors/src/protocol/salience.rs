@@ -78,7 +78,7 @@ pub struct Observe {
 /// The five numbers of SNARC, each in [0, 1].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Salience {
-    /// How much worse than usual the model predicted.
+    /// How much worse than usual the model predicted, or how far from its course the text went.
     pub surprise: f32,
     /// How unlike everything remembered.
     pub novelty: f32,

@@ -88,13 +88,14 @@ impl Episodes {
     }
 }
 
-fn normalise(hidden: &[f32]) -> Option<Vec<f32>> {
+/// At length 1; none if there is no direction.
+pub(super) fn normalise(hidden: &[f32]) -> Option<Vec<f32>> {
     let length = libm::sqrtf(dot(hidden, hidden));
     (length.is_finite() && length > 0.0).then(|| hidden.iter().map(|x| x / length).collect())
 }
 
 /// Sum over eight lanes, then over the lanes in order: the same bits whatever the vector width.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (mut xs, mut ys) = (a.chunks_exact(8), b.chunks_exact(8));
     for (x, y) in (&mut xs).zip(&mut ys) {

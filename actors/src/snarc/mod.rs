@@ -3,8 +3,14 @@
 //! Everything is read before it is written: a segment is compared with the segments before it, then remembered.
 //! A value x is judged by its robust z, (x − median) / (1.4826 · MAD + floor), over the last 64 segments of the
 //! same origin, mapped by `1 − exp(−max(z, 0) / 3)`; fewer than 8 of them: 0.
+//!
+//! Surprise of a segment has two sources, and is the larger: the model predicted its tokens worse than usual, or the
+//! text left the course of the segments before it. A model that knows both of two domains predicts either well; only
+//! the second tells that one follows the other. Surprise is more than the run of things: it begins at 1.5 deviations
+//! (`1 − exp(−max(z − 1.5, 0) / 1.5)`), for by its nature every seventh segment lies beyond the first.
 
 pub mod actor;
+mod course;
 mod episodes;
 #[cfg(test)]
 mod tests;
@@ -15,12 +21,19 @@ use crate::math::{Baseline, squash};
 use crate::protocol::{
     Observe, Origin, Salience, SalienceReport, Segment, SensorReading, TokenMeasure,
 };
+use course::Course;
 use episodes::Episodes;
 
+/// Fewer segments of an origin than this say nothing of the next one: its surprise, novelty and conflict are 0.
+pub const WARM_UP_SEGMENTS: usize = Baseline::WARM_UP;
 /// Noise floor of surprise, nats.
 const FLOOR_NATS: f64 = 0.1;
 /// Noise floor of cosines and normalised entropies.
 const FLOOR_SHARE: f64 = 0.02;
+/// Deviations of a segment that are no surprise.
+const USUAL_DEVIATIONS: f64 = 1.5;
+/// Deviations beyond the usual that make a surprise of 1 − 1/e.
+const SURPRISE_DEVIATIONS: f64 = 1.5;
 /// Weight of the newest reading in a sensor's prediction.
 const SENSOR_RATE: f64 = 0.3;
 /// Fewer episodes than this say nothing of novelty.
@@ -29,7 +42,8 @@ const EPISODES_MIN: usize = 8;
 /// Baselines of one origin.
 #[derive(Clone, Debug, Default)]
 struct Baselines {
-    surprise: Baseline,
+    loss: Baseline,
+    course: Course,
     novelty: Baseline,
     conflict: Baseline,
 }
@@ -138,10 +152,14 @@ impl Assessor {
             Origin::Observed => &mut self.observed,
             Origin::Generated => &mut self.generated,
         };
-        if let Some(x) = excess_nats(&segment.tokens) {
-            salience.surprise = baselines.surprise.squash(x, |_| FLOOR_NATS);
-            baselines.surprise.push(x);
+        let strayed = baselines.course.stray(&segment.mean_hidden);
+        let mut lost = None;
+        if let Some(x) = mean_nats(&segment.tokens) {
+            lost = baselines.loss.z(x, |_| FLOOR_NATS);
+            baselines.loss.push(x);
         }
+        let most = [lost, strayed].into_iter().flatten().reduce(f64::max);
+        salience.surprise = most.map_or(0.0, surprise);
         let entropy = f64::from(segment.router_entropy);
         if entropy.is_finite() {
             salience.conflict = baselines.conflict.squash(entropy, |_| FLOOR_SHARE);
@@ -202,16 +220,18 @@ impl Assessor {
     }
 }
 
-/// Mean of nll − entropy over the quarter of the tokens where it is greatest (rounded up). None without tokens.
-fn excess_nats(tokens: &[TokenMeasure]) -> Option<f64> {
-    let mut excess: Vec<f64> = tokens
-        .iter()
-        .map(|token| f64::from(token.nll) - f64::from(token.entropy))
-        .filter(|x| x.is_finite())
-        .collect();
-    excess.sort_unstable_by(|a, b| b.total_cmp(a));
-    excess.truncate(excess.len().div_ceil(4));
-    (!excess.is_empty()).then(|| excess.iter().sum::<f64>() / excess.len() as f64)
+/// Mean loss of the tokens, nats. None without tokens.
+fn mean_nats(tokens: &[TokenMeasure]) -> Option<f64> {
+    let losses = tokens.iter().map(|token| f64::from(token.nll));
+    let (sum, count) = losses
+        .filter(|nll| nll.is_finite())
+        .fold((0.0, 0u32), |(sum, count), nll| (sum + nll, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Surprise of a segment that lies so many robust deviations above the usual.
+fn surprise(z: f64) -> f32 {
+    (1.0 - libm::exp(-(z - USUAL_DEVIATIONS).max(0.0) / SURPRISE_DEVIATIONS)) as f32
 }
 
 /// Outside its declared healthy range; a reading that is no number is outside of any.

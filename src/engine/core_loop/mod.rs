@@ -202,6 +202,7 @@ impl CoreLoop {
         let mut arrivals = std::mem::take(&mut self.carried);
         self.receive(&mut arrivals, sink)?;
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
+        arrivals.reading = !self.jobs.is_empty();
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
         let feedback = arrivals.feedback;
         let sensed = recall::Sensed::of(&arrivals);

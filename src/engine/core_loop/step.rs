@@ -55,6 +55,7 @@ impl CoreLoop {
                     });
                 }
                 if !reading.is_done() {
+                    self.carried.unfinished = true;
                     return Ok(None);
                 }
                 self.carried.segment = Some(reading.segment());

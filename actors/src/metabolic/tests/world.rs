@@ -98,6 +98,7 @@ pub fn assess(input: &Input, last: Option<&Directives>, tick: Tick) -> Assess {
         open_requests: u32::from(input.request),
         quiet: !input.outside && !input.request,
         outside_input: input.outside,
+        unfinished: false,
         spent,
         pool_bytes: POOL,
         unreclaimable_bytes: 0,

@@ -1,0 +1,98 @@
+//! Reads pieces with the core loop, and hears what the mind makes of each.
+
+use std::sync::Arc;
+
+use sage_actors::protocol::{Cause, State};
+
+use super::Settings;
+use crate::engine::core_loop::{CoreLoop, Observation};
+use crate::engine::sampling::Sampling;
+use crate::engine::text::Text;
+use crate::engine::{EngineError, EngineOptions, open};
+use crate::eval::EvalError;
+use crate::eval::worker::CHUNK_TOKENS;
+use crate::events::{Event, EventKind, SalienceEvent};
+use crate::store::WeightSource;
+
+/// What the mind made of a piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Assessed {
+    /// Of the step that brought the finished piece to the mind.
+    pub salience: SalienceEvent,
+    /// Whether Focus was entered by drive from this step on until the next piece was assessed.
+    pub focus: bool,
+}
+
+/// A fresh mind that reads.
+pub(super) struct Reader {
+    core: CoreLoop,
+    /// Salience of every tick, and whether it entered Focus by drive.
+    ticks: Vec<(SalienceEvent, bool)>,
+    /// The first tick of every piece.
+    first: Vec<usize>,
+}
+
+impl Reader {
+    pub async fn open(
+        source: &Arc<dyn WeightSource>,
+        settings: &Settings,
+    ) -> Result<Self, EvalError> {
+        let options = EngineOptions {
+            limit: settings.limit,
+            context_tokens: settings.context_tokens,
+            chunk_tokens: CHUNK_TOKENS,
+            mind: settings.mind.clone(),
+            degrade: false,
+        };
+        let text = Text::load(&**source)?;
+        let engine = open(Arc::clone(source), options, |_, _| ()).await?;
+        Ok(Self {
+            core: CoreLoop::new(engine, text, Sampling::GREEDY, 1)?,
+            ticks: Vec::new(),
+            first: Vec::new(),
+        })
+    }
+
+    /// Reads one piece to its end.
+    pub async fn read(&mut self, source: &str, text: &str) -> Result<(), EngineError> {
+        self.core.submit(Observation::Text {
+            source: source.to_owned(),
+            text: text.to_owned(),
+            urgency: 0.0,
+        });
+        self.first.push(self.ticks.len());
+        while !self.core.is_idle() {
+            self.tick().await?;
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), EngineError> {
+        let ticks = &mut self.ticks;
+        let mut hear = |event: Event| match event.kind {
+            EventKind::Salience(salience) => ticks.push((salience, false)),
+            EventKind::State { to, cause, .. } => {
+                if let Some(tick) = ticks.last_mut() {
+                    tick.1 = to == State::Focus && cause == Cause::Drive;
+                }
+            }
+            _ => {}
+        };
+        self.core.tick(&mut hear).await?;
+        Ok(())
+    }
+
+    /// What was made of every piece. A piece is assessed with the first step after it was read.
+    pub async fn finish(mut self) -> Result<Vec<Assessed>, EngineError> {
+        self.first.push(self.ticks.len());
+        self.tick().await?;
+        self.core.shutdown().await;
+        let first = &self.first[1..];
+        let end = |index: usize| first.get(index + 1).copied().unwrap_or(self.ticks.len());
+        let assessed = first.iter().enumerate().map(|(index, at)| Assessed {
+            salience: self.ticks[*at].0,
+            focus: self.ticks[*at..end(index)].iter().any(|tick| tick.1),
+        });
+        Ok(assessed.collect())
+    }
+}
