@@ -9,6 +9,7 @@ pub mod input;
 pub mod kernels;
 pub mod ledger;
 pub mod model;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod sensors;

@@ -62,6 +62,7 @@ fn verify_routed(
             chunk_tokens,
             mind,
             degrade: false,
+            ..EngineOptions::default()
         };
         let mut engine = open(source, options, |_, _| ()).await.expect("an engine");
         let mut reports = Vec::new();

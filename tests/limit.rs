@@ -40,6 +40,7 @@ fn exact_numbers_do_not_depend_on_a_limit_that_changes() {
                     ..MindConfig::default()
                 },
                 degrade: false,
+                ..EngineOptions::default()
             };
             let source = Arc::from(open_model(model()).expect("a model"));
             let mut engine = open(source, options, |_, _| ()).await.expect("an engine");

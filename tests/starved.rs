@@ -53,6 +53,7 @@ async fn engine(folder: &Path, routing: RoutingPolicy, degrade: bool) -> Engine 
             ..MindConfig::default()
         },
         degrade,
+        ..EngineOptions::default()
     };
     let source = Arc::from(open_model(folder).expect("a model"));
     open(source, options, |_, _| ()).await.expect("an engine")

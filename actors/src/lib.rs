@@ -14,6 +14,7 @@ pub mod router;
 pub mod snarc;
 pub mod topology;
 pub mod trust;
+pub mod witness;
 
 pub use config::{
     ConfigError, EvictionPolicy, MindConfig, ModuleShape, RoutingPolicy, StateBudget,

@@ -31,6 +31,7 @@ use crate::snarc::actor::{CountEpisodes, SalienceAssessor};
 use crate::trust::actor::{GetState, Resume, Snapshot, TrustLedger};
 use crate::trust::state::LedgerState;
 use crate::trust::{Ledger, TrustError};
+use crate::witness::{Exchange, Witness};
 
 /// Messages that wait for one actor at most; a sender beyond that waits too.
 const MAILBOX: usize = 64;
@@ -113,6 +114,7 @@ pub struct Mind {
     trust: ActorRef<TrustLedger>,
     cache: ActorRef<ExpertCache>,
     routers: BTreeMap<LayerKey, ActorRef<LayerRouter>>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Mind {
@@ -144,7 +146,19 @@ impl Mind {
             trust: spawn(TrustLedger(Ledger::new(&config.modules))),
             cache: spawn(ExpertCache(Cache::new(&config, source))),
             routers,
+            witness: None,
         })
+    }
+
+    /// From now on `witness` hears of everything that is asked and answered.
+    pub fn watch(&mut self, witness: Arc<dyn Witness>) {
+        self.witness = Some(witness);
+    }
+
+    /// The witness, if there is one, and a copy of what it will be told was asked.
+    fn told<T: Clone>(&self, message: &T) -> Option<(&dyn Witness, T)> {
+        let witness = self.witness.as_deref()?;
+        Some((witness, message.clone()))
     }
 
     /// Salience of what reached the loop since the step before.
@@ -152,9 +166,14 @@ impl Mind {
     /// # Errors
     /// [`MindError::Stopped`].
     pub async fn observe(&self, observe: Observe) -> Result<SalienceReport, MindError> {
-        ask(&self.salience, observe, ActorName::Salience)
+        let told = self.told(&observe);
+        let report = ask(&self.salience, observe, ActorName::Salience)
             .await?
-            .map_err(never)
+            .map_err(never)?;
+        if let Some((witness, observe)) = told {
+            witness.saw(Exchange::Salience(&observe, &report));
+        }
+        Ok(report)
     }
 
     /// State and budgets of this step.
@@ -162,9 +181,14 @@ impl Mind {
     /// # Errors
     /// [`MindError::Stopped`].
     pub async fn assess(&self, assess: Assess) -> Result<Directives, MindError> {
-        ask(&self.metabolic, assess, ActorName::Metabolic)
+        let told = self.told(&assess);
+        let directives = ask(&self.metabolic, assess, ActorName::Metabolic)
             .await?
-            .map_err(never)
+            .map_err(never)?;
+        if let Some((witness, assess)) = told {
+            witness.saw(Exchange::State(&assess, &directives));
+        }
+        Ok(directives)
     }
 
     /// What the ledger believes now.
@@ -208,6 +232,9 @@ impl Mind {
                 .await?
                 .map_err(refused(*layer))?;
         }
+        if let Some(witness) = &self.witness {
+            witness.saw(Exchange::Applied(trust, &residency));
+        }
         Ok(residency)
     }
 
@@ -220,9 +247,14 @@ impl Mind {
             .routers
             .get(&layer)
             .ok_or(MindError::UnknownLayer(layer))?;
-        ask(router, route, ActorName::Router(layer))
+        let told = self.told(&route);
+        let selection = ask(router, route, ActorName::Router(layer))
             .await?
-            .map_err(refused(layer))
+            .map_err(refused(layer))?;
+        if let Some((witness, route)) = told {
+            witness.saw(Exchange::Routed(layer, &route, &selection));
+        }
+        Ok(selection)
     }
 
     /// Pins a window of experts.
@@ -230,7 +262,12 @@ impl Mind {
     /// # Errors
     /// See [`CacheError`]; [`MindError::Stopped`].
     pub async fn lease(&self, request: LeaseRequest) -> Result<Lease, MindError> {
-        Ok(ask(&self.cache, request, ActorName::Cache).await??)
+        let told = self.told(&request);
+        let lease = ask(&self.cache, request, ActorName::Cache).await??;
+        if let Some((witness, request)) = told {
+            witness.saw(Exchange::Leased(&request, &lease));
+        }
+        Ok(lease)
     }
 
     /// Gives a lease back.
@@ -254,7 +291,12 @@ impl Mind {
     /// # Errors
     /// An unknown layer or expert; [`MindError::Stopped`].
     pub async fn outcome(&self, outcome: Outcome) -> Result<(), MindError> {
-        Ok(ask(&self.trust, outcome, ActorName::Trust).await??)
+        let told = self.told(&outcome);
+        ask(&self.trust, outcome, ActorName::Trust).await??;
+        if let Some((witness, outcome)) = told {
+            witness.saw(Exchange::Learned(&outcome));
+        }
+        Ok(())
     }
 
     /// Everything that the ledger knows, to be kept.

@@ -105,6 +105,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         chunk_tokens: 128,
         mind: mind.clone(),
         degrade: args.running.degrade,
+        ..EngineOptions::default()
     };
     let stop = if args.ignore_stop {
         Vec::new()

@@ -11,6 +11,7 @@ mod inspect;
 mod live;
 mod opening;
 mod printer;
+mod recording;
 mod replay;
 mod report;
 mod run;
@@ -70,7 +71,7 @@ enum Command {
     /// A process of `sage eval`
     #[command(hide = true)]
     EvalWorker(eval::WorkerArgs),
-    /// Ask what another cache policy would have done with recorded routing
+    /// Repeat a recorded run and compare, or ask what another cache policy would have done with recorded routing
     Replay(replay::ReplayArgs),
     /// Measure whether salience tells a change of domain from the run of a text
     Salience(salience::SalienceArgs),

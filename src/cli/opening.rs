@@ -12,7 +12,7 @@ use super::{CliError, Printer, Size, human_bytes};
 use crate::engine::goldens::EXACT;
 use crate::engine::{Engine, EngineError, EngineOptions, Limit, open};
 use crate::events::Mode;
-use crate::ledger::LedgerFile;
+use crate::ledger::{About, LedgerFile};
 use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
 
@@ -77,15 +77,15 @@ impl LedgerArgs {
     }
 
     /// Puts the ledger in use, if one is asked for, and into the line that says which mode runs. Call before the first
-    /// step.
+    /// step. Answers what the ledger is, if there is one.
     pub async fn begin(
         &self,
         engine: &mut Engine,
         mode: &mut Mode,
         printer: &Printer,
-    ) -> Result<(), CliError> {
+    ) -> Result<Option<About>, CliError> {
         let Some(path) = &self.ledger else {
-            return Ok(());
+            return Ok(None);
         };
         // The ledger of this run has not learned anything yet.
         let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
@@ -100,7 +100,7 @@ impl LedgerArgs {
             about.tick
         );
         mode.ledger = Some(path.clone());
-        Ok(())
+        Ok(Some(about))
     }
 }
 
@@ -219,7 +219,19 @@ pub fn source(folder: &Path) -> Result<Arc<dyn WeightSource>, CliError> {
 
 /// The runtime on which engine and actors live: one thread, where an ask costs least.
 pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread()
+    runtime_of(0)
+}
+
+/// A runtime whose actors live on `threads` threads of their own; 0: on the engine's.
+pub fn runtime_of(threads: usize) -> Result<tokio::runtime::Runtime, CliError> {
+    let mut builder = match threads {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 0 {
+        builder.worker_threads(threads.min(MOST_THREADS));
+    }
+    builder
         .enable_all()
         .build()
         .map_err(|error| CliError::Failed(error.into()))

@@ -121,6 +121,13 @@ impl Printer {
             .with_message(label)
     }
 
+    /// Counts what has no known end.
+    pub fn counter(&self, label: &'static str, unit: &'static str) -> ProgressBar {
+        self.bar(0, "{msg} {pos} {prefix}")
+            .with_message(label)
+            .with_prefix(unit)
+    }
+
     /// A line that is drawn again and again; none in a pipe or for JSON.
     pub fn live(&self) -> Option<ProgressBar> {
         (self.terminal && !self.json && io::stdout().is_terminal()).then(|| self.bar(1, "{msg}"))

@@ -8,6 +8,7 @@ use clap::Args;
 use super::home;
 use super::live::View;
 use super::opening::{self, LedgerArgs, RunningArgs};
+use super::recording::RecordArgs;
 use super::report::Destination;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
 use crate::engine::core_loop::CoreLoop;
@@ -15,8 +16,10 @@ use crate::engine::sampling::Sampling;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
+use crate::replay;
 use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
+use crate::trace::SensorMode;
 
 const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
@@ -25,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   sage run SCENARIO --model STORE --json
   sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned
   sage run SCENARIO --live-sensors
+  sage run SCENARIO --record run.trace        every input, decision and token; sage replay run.trace --verify
 
 Without --model the model in the repository runs; its store is made in a cache folder at first use
 (SAGE_CACHE, else XDG_CACHE_HOME/sage, else ~/.cache/sage). Exit code 1 says that an expectation is not met.";
@@ -50,6 +54,8 @@ pub struct RunArgs {
     /// Write what happened as a page (report.html) and as data (report.json) into this folder
     #[arg(long, value_name = "FOLDER")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    recording: RecordArgs,
     #[command(flatten)]
     running: RunningArgs,
     #[command(flatten)]
@@ -85,6 +91,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),
         degrade: args.running.degrade,
+        ..EngineOptions::default()
     };
     let mut collector = destination.as_ref().map(|_| {
         Collector::new(About {
@@ -96,8 +103,25 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let (summary, trouble) = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
         let mut mode = opening::mode(&engine, &mind)?;
-        args.learning.begin(&mut engine, &mut mode, printer).await?;
+        let ledger = args.learning.begin(&mut engine, &mut mode, printer).await?;
+        let about = replay::About {
+            name: script.name.clone(),
+            limit: args.running.limit(script.limit),
+            sampling: Sampling::GREEDY,
+            answer_tokens: script.answer_tokens,
+            degrade: args.running.degrade,
+            sensors: match args.live_sensors {
+                true => SensorMode::Live,
+                false => SensorMode::Scripted,
+            },
+            logits: false,
+            ledger: None,
+        };
+        let tape = args.recording.begin(&engine, about, ledger).await?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
+        if let Some(tape) = tape {
+            core.record(tape);
+        }
         let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
         let mut trouble = None;
         let mut sink = |event: Event| {
@@ -114,6 +138,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         });
         let summary = scenario::run(&script, &mut core, live.as_mut(), &mut sink).await;
         view.finish();
+        if summary.is_ok() {
+            core.end_recording()?;
+        }
         // Of a run that failed the log keeps what was learned.
         let kept = match &summary {
             Ok(_) => core.keep().await,

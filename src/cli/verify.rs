@@ -62,6 +62,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         chunk_tokens: usize::from(args.chunk),
         mind: mind.clone(),
         degrade: args.running.degrade,
+        ..EngineOptions::default()
     };
     let report = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;

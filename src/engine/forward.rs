@@ -127,7 +127,7 @@ impl Engine {
                 }
                 entropy_sum += selection.entropy_sum;
                 note_selection(&mut out, layer as u16, &selection);
-                if phase == Phase::Decode {
+                if phase == Phase::Decode && self.read_ahead {
                     self.look_ahead(key, &normed, orientation).await?;
                 }
                 let routed = Routed {

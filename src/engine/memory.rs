@@ -141,11 +141,15 @@ pub struct Demand<'a> {
 }
 
 impl MemoryPlan {
-    /// Divides `limit`.
+    /// Divides `limit`; the process's own memory is what was measured, rounded up, or else what a recorded run had.
     ///
     /// # Errors
     /// [`BelowFloor`] with the number that would do.
-    pub fn new(limit: Limit, demand: &Demand<'_>) -> Result<Self, BelowFloor> {
+    pub fn new(
+        limit: Limit,
+        demand: &Demand<'_>,
+        recorded_base_bytes: Option<u64>,
+    ) -> Result<Self, BelowFloor> {
         let config = demand.config;
         let sparse = (0..config.num_hidden_layers)
             .filter(|layer| config.is_sparse(*layer))
@@ -153,7 +157,9 @@ impl MemoryPlan {
         let all_experts_bytes = (sparse * config.num_experts) as u64 * demand.slot_bytes;
         let kv_row = config.num_key_value_heads * config.head_dim;
         let floor = Floor {
-            base_bytes: (demand.base_bytes + SLACK_BYTES).next_multiple_of(BASE_STEP_BYTES),
+            base_bytes: recorded_base_bytes.unwrap_or_else(|| {
+                (demand.base_bytes + SLACK_BYTES).next_multiple_of(BASE_STEP_BYTES)
+            }),
             resident_weights_bytes: demand.resident_weights_bytes,
             kv_bytes: KvCache::bytes(config.num_hidden_layers, kv_row, demand.context_tokens),
             mind_bytes: mind_bytes(config, sparse),

@@ -101,6 +101,9 @@ pub enum EngineError {
     /// What was learned cannot be kept.
     #[error("{0}")]
     Ledger(sage_actors::trust::store::StoreFailure),
+    /// The run cannot be recorded.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::TraceError),
     /// The mind gave the thinker no budget.
     #[error(
         "the metabolic controller gave the thinker no directive: this is a fault of the program, please report it"
@@ -134,6 +137,7 @@ impl EngineError {
             EngineError::Read(_)
                 | EngineError::Mind(_)
                 | EngineError::Ledger(_)
+                | EngineError::Trace(_)
                 | EngineError::System { .. }
         )
     }
@@ -159,6 +163,8 @@ pub struct Engine {
     pub window_experts: usize,
     /// Tokens of context that memory was planned for.
     pub context_tokens: usize,
+    /// Whether experts are read ahead.
+    pub read_ahead: bool,
     /// Sparse layers of the thinker, in order.
     pub sparse_layers: Vec<LayerKey>,
     /// Experts that the store lacks and the run does without.

@@ -33,6 +33,25 @@ pub struct EngineOptions {
     pub mind: MindConfig,
     /// Run a partial store: experts that it lacks are denied instead of being an error.
     pub degrade: bool,
+    /// The process's own memory, bytes, where it is not to be measured: as a recorded run had it. A plan is made from it, and
+    /// all that is decided depends on the plan.
+    pub base_bytes: Option<u64>,
+    /// Whether experts are read ahead where a state says so. No decision depends on it.
+    pub read_ahead: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            limit: Limit::None,
+            context_tokens: 2048,
+            chunk_tokens: 128,
+            mind: MindConfig::default(),
+            degrade: false,
+            base_bytes: None,
+            read_ahead: true,
+        }
+    }
 }
 
 /// Memory as it would be divided, in this process as it is now: refuses what [`open`] would refuse, reads no weight.
@@ -74,6 +93,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             resident_weights_bytes,
             base_bytes,
         },
+        options.base_bytes,
     )?;
     Ok(Sizes {
         plan,
@@ -130,6 +150,7 @@ pub async fn open(
         chunk_tokens: options.chunk_tokens.max(1),
         window_experts,
         context_tokens: options.context_tokens,
+        read_ahead: options.read_ahead,
         sparse_layers,
         absent: absent.into_iter().collect(),
         cliffs,

@@ -1,7 +1,9 @@
 //! Choosing a token from logits.
 
+use serde::{Deserialize, Serialize};
+
 /// How to choose.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 is argmax, whatever the rest says.
     pub temperature: f32,

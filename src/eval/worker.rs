@@ -89,6 +89,7 @@ pub async fn serve(
         // What a store lacks, the oracle could not do without.
         degrade: false,
         mind: job.mind.clone(),
+        ..EngineOptions::default()
     };
     if job.task == Task::Plan {
         plan(&*source, &options)?;

@@ -101,6 +101,8 @@ fn rows_by_rows<E: Element>(w: &[E], cols: usize, x: &[f32], x_rows: usize, out:
     }
 }
 
+static BEST: std::sync::OnceLock<InstructionSet> = std::sync::OnceLock::new();
+
 /// An instruction set for which the kernels are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
@@ -130,9 +132,13 @@ impl InstructionSet {
         sets
     }
 
-    /// The widest one, found once.
+    /// Uses this one from now on, where nothing was computed yet; answers whether it will be used.
+    pub fn prefer(self) -> bool {
+        Self::available().contains(&self) && *BEST.get_or_init(|| self) == self
+    }
+
+    /// The widest one, found once, unless another was preferred.
     pub fn best() -> InstructionSet {
-        static BEST: std::sync::OnceLock<InstructionSet> = std::sync::OnceLock::new();
         *BEST.get_or_init(|| {
             Self::available()
                 .last()

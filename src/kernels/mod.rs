@@ -11,3 +11,10 @@ pub mod pointwise;
 pub use lanes::{InstructionSet, multiply};
 pub use matrix::{Matrix, MatrixView, Numbers, matmul};
 pub use memory::Mapped;
+
+/// Names the order of summation and the functions that every result depends on: equal inputs give equal bits wherever it
+/// is the same. To be changed with them.
+pub const SPEC: &str = "dot-lanes-16/1";
+
+/// Where exponential and logarithm come from: results depend on its release.
+pub const LIBM: &str = "libm 0.2";

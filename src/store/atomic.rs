@@ -187,7 +187,9 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = AtomicFile::create(path)?;
     file.write(bytes)?;
     file.commit()?;
-    path.parent().map_or(Ok(()), sync_folder)
+    // The parent of a bare name is the empty path, which no system opens.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 /// Makes the names in a folder durable.

@@ -83,6 +83,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         chunk_tokens: 128,
         mind: mind.clone(),
         degrade: args.running.degrade,
+        ..EngineOptions::default()
     };
     opening::runtime()?.block_on(async {
         // From here on Ctrl-C means what it says above.

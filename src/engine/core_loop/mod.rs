@@ -9,12 +9,14 @@ mod job;
 mod limits;
 mod periods;
 pub mod recall;
+mod record;
 mod step;
 mod usage;
 
 use std::collections::VecDeque;
 
 use sage_actors::protocol::{Origin, SensorReading, State};
+use serde::{Deserialize, Serialize};
 
 use super::Limit;
 use super::generate::SETTLE_TICKS;
@@ -25,6 +27,7 @@ use super::text::{Message, Text};
 use super::{Engine, EngineError};
 use crate::events::{Event, EventKind, ExpertsEvent, Observed, SalienceEvent, Summary};
 use crate::model::KvCache;
+use crate::trace::Tape;
 
 use account::Account;
 use conversation::Conversation;
@@ -33,7 +36,8 @@ use recall::Recall;
 use usage::Usage;
 
 /// What the outside tells the loop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Observation {
     /// A text to read.
     Text {
@@ -119,6 +123,7 @@ pub struct CoreLoop {
     account: Account,
     usage: Usage,
     next_id: u64,
+    tape: Option<Tape>,
 }
 
 impl CoreLoop {
@@ -156,6 +161,7 @@ impl CoreLoop {
             account,
             usage,
             next_id: 0,
+            tape: None,
         })
     }
 
@@ -190,6 +196,7 @@ impl CoreLoop {
     pub fn submit(&mut self, observation: Observation) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
+        self.record_input(id, &observation);
         self.inbox.push_back((id, observation));
         id
     }
@@ -199,6 +206,19 @@ impl CoreLoop {
     /// # Errors
     /// When an observation does not fit into the context, an expert cannot be read, or an actor failed.
     pub async fn tick(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
+        let Some(tape) = self.tape.clone() else {
+            return self.turn(sink).await;
+        };
+        let mut both = |event: Event| {
+            record::event(&tape, &event);
+            sink(event);
+        };
+        let answers = self.turn(&mut both).await?;
+        tape.check()?;
+        Ok(answers)
+    }
+
+    async fn turn(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
         let mut arrivals = std::mem::take(&mut self.carried);
         self.receive(&mut arrivals, sink)?;
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;

@@ -43,6 +43,7 @@ impl Reader {
             chunk_tokens: CHUNK_TOKENS,
             mind: settings.mind.clone(),
             degrade: false,
+            ..EngineOptions::default()
         };
         let text = Text::load(&**source)?;
         let engine = open(Arc::clone(source), options, |_, _| ()).await?;

@@ -1,13 +1,15 @@
-//! Recorded routing as other engines publish it: which experts every token used in every layer.
+//! Recorded routing: which experts every token used in every layer.
 //!
-//! Two formats, told apart by their first byte, plain or gzip:
+//! Three formats, told apart by their first bytes, plain or gzip:
 //! - CSV (BigMoeOnEdge, `route_trace v1`): a header line with at least `phase,step,layer,expert` (`turn` and
 //!   `expert_bytes` where there are), phase 0 for a prompt and 1 for decoded tokens, and `#` lines of `key=value` words
 //!   (`n_layer`, `n_expert`, and `layer=` with `expert_bytes=`). The prompt of a turn becomes one batch.
 //! - JSON lines (waste): `{"tok": n, "layers": [[ids], …]}`, every line a decoded token.
+//! - A recorded run of SAGE: what was read is a batch, a chunk each; what was generated is decoded.
 
 mod csv;
 mod jsonl;
+mod own;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use sage_actors::cache::whatif::Routes;
+
+use super::TraceError;
 
 /// The longest line that is read, bytes.
 const MOST_LINE_BYTES: u64 = 1 << 20;
@@ -33,6 +37,9 @@ pub enum RoutesError {
         /// The system's error.
         source: io::Error,
     },
+    /// A recorded run.
+    #[error(transparent)]
+    Run(#[from] Box<TraceError>),
     /// A line.
     #[error("{}:{line}: {problem}", path.display())]
     Line {
@@ -89,8 +96,14 @@ pub fn read(path: &Path, declared: Declared) -> Result<Recording, RoutesError> {
     } else {
         Box::new(file)
     };
-    let json = text.fill_buf().map_err(io)?.first() == Some(&b'{');
-    let mut draft = if json {
+    let beginning = text.fill_buf().map_err(io)?;
+    let (own, json) = (
+        beginning.starts_with(own::BEGINNING),
+        beginning.first() == Some(&b'{'),
+    );
+    let mut draft = if own {
+        own::read(path)?
+    } else if json {
         jsonl::read(path, &mut text)?
     } else {
         csv::read(path, &mut text)?

@@ -1,0 +1,116 @@
+//! A recording's lines beside those of the run that repeats it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Difference;
+use crate::trace::{Line, Reader, Record, Sink, TraceError};
+
+/// Shared by the tape, which compares, and the driver, which looks ahead.
+#[derive(Clone)]
+pub struct Comparison(Arc<Mutex<Inner>>);
+
+struct Inner {
+    reader: Reader,
+    next: Option<Line>,
+    lines: u64,
+    difference: Option<Difference>,
+    failed: Option<TraceError>,
+}
+
+impl Inner {
+    fn advance(&mut self) {
+        self.lines += u64::from(self.next.is_some());
+        self.next = match self.reader.next_line() {
+            Ok(line) => line,
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        };
+    }
+}
+
+impl Comparison {
+    /// Of a recording whose header was read.
+    ///
+    /// # Errors
+    /// When its next line cannot be read.
+    pub fn new(reader: Reader) -> Result<Self, TraceError> {
+        let mut inner = Inner {
+            reader,
+            next: None,
+            lines: 0,
+            difference: None,
+            failed: None,
+        };
+        inner.advance();
+        match inner.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(Self(Arc::new(Mutex::new(inner)))),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next recorded line; none at the recording's end, and behind the first difference.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn next(&self) -> Result<Option<Record>, TraceError> {
+        let mut inner = self.lock();
+        if let Some(error) = inner.failed.take() {
+            return Err(error);
+        }
+        if inner.difference.is_some() {
+            return Ok(None);
+        }
+        let Some(line) = &inner.next else {
+            return Ok(None);
+        };
+        let record = line.record();
+        record.map(Some).map_err(|error| {
+            inner
+                .reader
+                .problem(format!("{error}; expected an event of a recording"))
+        })
+    }
+
+    /// Passes over a line that nobody repeats.
+    pub fn pass(&self) {
+        self.lock().advance();
+    }
+
+    /// Lines so far, the chain's digest, and the first difference.
+    pub fn so_far(&self) -> (u64, String, Option<Difference>) {
+        let inner = self.lock();
+        let digest = inner.next.as_ref().map(|line| line.digest.clone());
+        (
+            inner.lines,
+            digest.unwrap_or_else(|| inner.reader.digest()),
+            inner.difference.clone(),
+        )
+    }
+}
+
+impl Sink for Comparison {
+    fn put(&mut self, record: &Record) {
+        let mut inner = self.lock();
+        if inner.difference.is_some() {
+            return;
+        }
+        // Beyond a recording that was cut there is nothing to compare with.
+        let Some(line) = &inner.next else { return };
+        let body = serde_json::to_string(record).unwrap_or_default();
+        if line.body == body {
+            inner.advance();
+        } else {
+            inner.difference = Some(Difference::of(line, record.name(), &body));
+        }
+    }
+
+    fn check(&mut self) -> Result<(), TraceError> {
+        self.lock().failed.take().map_or(Ok(()), Err)
+    }
+}

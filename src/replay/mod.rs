@@ -1,0 +1,152 @@
+//! Recorded runs again: with the model, every decision and token; or the mind alone.
+
+mod comparison;
+mod difference;
+mod full;
+mod policy;
+
+use sage_actors::MindError;
+use sage_actors::protocol::{ExpertKey, ExpertSource, Outcome, SlotId, Tick};
+use sage_actors::trust::state::LedgerState;
+use sage_actors::trust::store::{LedgerStore, StoreFailure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::engine::core_loop::CoreLoop;
+use crate::engine::sampling::Sampling;
+use crate::engine::{Engine, EngineError, Limit};
+use crate::trace::{Header, LedgerSnapshot, SCHEMA, SensorMode, TraceError};
+
+pub use difference::Difference;
+pub use full::verify;
+pub use policy::ask_again;
+
+/// Why a recording cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The recording.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The mind.
+    #[error(transparent)]
+    Mind(#[from] MindError),
+    /// It does not hold what is needed.
+    #[error("{0}")]
+    Lacks(String),
+}
+
+/// What came of a replay.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// Whether everything recorded came again, as far as the recording goes.
+    pub equal: bool,
+    /// Lines that were compared, or passed over because no mind answers them.
+    pub lines: u64,
+    /// Ticks that were replayed.
+    pub ticks: Tick,
+    /// The recording ends where the run ended; else it was cut.
+    pub whole: bool,
+    /// The chain's digest after the last line that was read.
+    pub digest: String,
+    /// The first line that came out otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+}
+
+/// What else the header of a run's recording says.
+pub struct About {
+    /// The scenario's name, or the host's.
+    pub name: String,
+    /// The limit as it was asked for.
+    pub limit: Limit,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Tokens of an answer at most.
+    pub answer_tokens: usize,
+    /// Whether absent experts are done without.
+    pub degrade: bool,
+    /// Where readings come from.
+    pub sensors: SensorMode,
+    /// Whether router logits are recorded.
+    pub logits: bool,
+    /// What the ledger believed at the start.
+    pub ledger: Option<LedgerSnapshot>,
+}
+
+/// The header of a recording of `engine`, before its first step.
+///
+/// # Errors
+/// When the model's fingerprint cannot be read.
+pub fn header(engine: &Engine, about: About) -> Result<Header, EngineError> {
+    let value = |of: serde_json::Result<Value>| of.unwrap_or_default();
+    Ok(Header {
+        schema: SCHEMA,
+        kernels: crate::kernels::SPEC.to_owned(),
+        libm: crate::kernels::LIBM.to_owned(),
+        fingerprint: engine.source.fingerprint()?,
+        mind: engine.mind_config.clone(),
+        absent: engine.mind_config.absent.clone(),
+        degrade: about.degrade,
+        limit: value(serde_json::to_value(about.limit)),
+        base_bytes: engine.plan.floor.base_bytes,
+        context_tokens: engine.context_tokens,
+        chunk_tokens: engine.chunk_tokens,
+        answer_tokens: about.answer_tokens,
+        sampling: value(serde_json::to_value(about.sampling)),
+        sensors: about.sensors,
+        logits: about.logits,
+        ledger: about.ledger,
+        about: about.name,
+    })
+}
+
+/// The limit and the sampling of a header.
+///
+/// # Errors
+/// When it says something else.
+pub fn asked(header: &Header) -> Result<(Limit, Sampling), ReplayError> {
+    let lacks = |what: &str, error: serde_json::Error| {
+        ReplayError::Lacks(format!("the recording's header: {what}: {error}"))
+    };
+    let limit = serde_json::from_value(header.limit.clone());
+    let sampling = serde_json::from_value(header.sampling.clone());
+    Ok((
+        limit.map_err(|error| lacks("limit", error))?,
+        sampling.map_err(|error| lacks("sampling", error))?,
+    ))
+}
+
+/// A mind that is asked again needs no weights.
+struct NoWeights;
+
+impl ExpertSource for NoWeights {
+    fn admit(&self, _: ExpertKey, _: SlotId, _: bool) {}
+    fn promote(&self, _: SlotId) {}
+    fn evict(&self, _: SlotId) {}
+    fn settle(&self) {}
+}
+
+/// How far a replay has come, in ticks of the loop.
+fn ticks(core: &CoreLoop) -> Tick {
+    core.engine().tick()
+}
+
+/// A ledger's store for a run that repeats another: what it learns was learned before.
+pub struct KeepsNothing;
+
+impl LedgerStore for KeepsNothing {
+    fn log(&mut self, _: &Outcome) -> Result<(), StoreFailure> {
+        Ok(())
+    }
+
+    fn commit(&mut self, _: &LedgerState) -> Result<(), StoreFailure> {
+        Ok(())
+    }
+
+    fn close(&mut self, _: &LedgerState) -> Result<(), StoreFailure> {
+        Ok(())
+    }
+}

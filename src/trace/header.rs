@@ -1,0 +1,70 @@
+//! The first line: what must be the same for the run to be the same.
+
+use sage_actors::config::MindConfig;
+use sage_actors::protocol::{ExpertKey, Tick};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Version of the format.
+pub const SCHEMA: u32 = 1;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "header")]
+pub struct Header {
+    /// Version of the format.
+    pub schema: u32,
+    /// The kernels' order of summation: the same bits wherever this is the same.
+    pub kernels: String,
+    /// Whose exponential and logarithm.
+    pub libm: String,
+    /// The model's fingerprint.
+    pub fingerprint: String,
+    /// The mind as it was resolved from all settings, the model's shape and the limit among them.
+    pub mind: MindConfig,
+    /// Experts that the store lacked.
+    pub absent: Vec<ExpertKey>,
+    /// Whether such experts are done without.
+    pub degrade: bool,
+    /// The limit as it was asked for.
+    pub limit: Value,
+    /// The process's own memory as it entered the plan, bytes.
+    pub base_bytes: u64,
+    /// Tokens of context.
+    pub context_tokens: usize,
+    /// Tokens of a prefill chunk.
+    pub chunk_tokens: usize,
+    /// Tokens of an answer at most.
+    pub answer_tokens: usize,
+    /// How tokens are chosen; temperature 0 is argmax.
+    pub sampling: Value,
+    /// Where sensor readings came from; in either case they are recorded inputs.
+    pub sensors: SensorMode,
+    /// The router logits are in it: it can be asked again without the model.
+    pub logits: bool,
+    /// What the ledger believed at the start; none: nothing yet. Everything else that is remembered began empty.
+    pub ledger: Option<LedgerSnapshot>,
+    /// What it was: the scenario's name, or the host's.
+    pub about: String,
+}
+
+/// Where sensor readings came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorMode {
+    /// A script.
+    Scripted,
+    /// The machine, or a host.
+    Live,
+}
+
+/// A ledger beside the recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSnapshot {
+    /// File name, in the recording's folder.
+    pub file: String,
+    /// BLAKE3 of the file.
+    pub blake3: String,
+    /// Ticks that the ledger had seen.
+    pub tick: Tick,
+}

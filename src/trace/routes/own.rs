@@ -1,0 +1,78 @@
+//! The routing of a recorded run of SAGE.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sage_actors::protocol::{LayerKey, Phase};
+
+use super::{Draft, Layers, RoutesError};
+use crate::trace::{Reader, Record, TraceError};
+
+/// How such a file begins.
+pub(super) const BEGINNING: &[u8] = b"{\"event\":{\"type\":\"header\"";
+
+pub(super) fn read(path: &Path) -> Result<Draft, RoutesError> {
+    let run = |error: TraceError| RoutesError::Run(Box::new(error));
+    let (mut reader, header) = Reader::open(path).map_err(run)?;
+    let mut places = BTreeMap::<LayerKey, usize>::new();
+    let mut draft = Draft::default();
+    let mut most = 0;
+    for shape in &header.mind.modules {
+        most = most.max(u64::from(shape.experts));
+        for key in shape.keys() {
+            places.insert(key, places.len());
+            draft.expert_bytes.push(shape.expert_bytes);
+        }
+    }
+    (draft.layers, draft.experts) = (Some(places.len() as u64), Some(most));
+    let mut step: Option<Step> = None;
+    while let Some(line) = reader.next_line().map_err(run)? {
+        let record = line
+            .record()
+            .map_err(|error| run(reader.problem(format!("{error}; expected a recorded event"))))?;
+        let Record::Route {
+            layer,
+            asked,
+            answer,
+        } = record
+        else {
+            continue;
+        };
+        let Some(place) = places.get(&layer).copied() else {
+            let problem = format!("routing of {layer:?}, which the header does not name");
+            return Err(run(reader.problem(problem)));
+        };
+        // A layer at or before the one before it belongs to the next step.
+        if step.as_ref().is_none_or(|step| place <= step.last) {
+            draft.steps.extend(step.take().map(Step::done));
+        }
+        let step = step.get_or_insert_with(|| Step {
+            phase: asked.phase,
+            tokens: answer.experts.len() as u32,
+            layers: vec![Vec::new(); places.len()],
+            last: 0,
+        });
+        step.last = place;
+        let mut uses = BTreeMap::<u16, u32>::new();
+        for expert in answer.experts.iter().flatten() {
+            *uses.entry(*expert).or_default() += 1;
+        }
+        step.layers[place] = uses.into_iter().collect();
+    }
+    draft.steps.extend(step.map(Step::done));
+    Ok(draft)
+}
+
+/// A step of the model while its layers come in.
+struct Step {
+    phase: Phase,
+    tokens: u32,
+    layers: Layers,
+    last: usize,
+}
+
+impl Step {
+    fn done(self) -> (Phase, u32, Layers) {
+        (self.phase, self.tokens, self.layers)
+    }
+}

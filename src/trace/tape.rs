@@ -1,0 +1,130 @@
+//! What a run is recorded on: hears of the mind's exchanges, and is told of what comes in and goes out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sage_actors::protocol::{LayerKey, LayerTrust, TrustSnapshot};
+use sage_actors::witness::{Exchange, Witness};
+
+use super::record::{Asked, Choice, Learned, Record};
+use super::{Chain, TraceError};
+
+/// Where records go.
+pub trait Sink: Send {
+    /// One more. What fails is kept for [`Sink::check`].
+    fn put(&mut self, record: &Record);
+
+    /// Called between two ticks: what was put is safe, as far as it should be.
+    ///
+    /// # Errors
+    /// What failed since the last call.
+    fn check(&mut self) -> Result<(), TraceError>;
+}
+
+/// A handle that the loop and the mind share.
+#[derive(Clone)]
+pub struct Tape {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    sink: Box<dyn Sink>,
+    logits: bool,
+    trust: TrustDigests,
+}
+
+impl Tape {
+    /// Records into `sink`, with the router logits if `logits`.
+    pub fn new(sink: Box<dyn Sink>, logits: bool) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                sink,
+                logits,
+                trust: TrustDigests::default(),
+            })),
+        }
+    }
+
+    /// One more record.
+    pub fn put(&self, record: &Record) {
+        self.lock().sink.put(record);
+    }
+
+    /// See [`Sink::check`].
+    ///
+    /// # Errors
+    /// What failed since the last call.
+    pub fn check(&self) -> Result<(), TraceError> {
+        self.lock().sink.check()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A sink that panicked has left whole lines behind.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Witness for Tape {
+    fn saw(&self, exchange: Exchange<'_>) {
+        let mut inner = self.lock();
+        let record = match exchange {
+            Exchange::Salience(asked, answer) => Record::Salience {
+                asked: asked.clone(),
+                answer: *answer,
+            },
+            Exchange::State(asked, answer) => Record::State {
+                asked: asked.clone(),
+                answer: answer.clone(),
+            },
+            Exchange::Applied(trust, answer) => Record::Apply {
+                trust: inner.trust.of(trust),
+                answer: answer.clone(),
+            },
+            Exchange::Routed(layer, asked, answer) => Record::Route {
+                layer,
+                asked: Asked::of(asked, inner.logits),
+                answer: Choice::of(answer),
+            },
+            Exchange::Leased(asked, answer) => Record::lease(asked, answer),
+            Exchange::Learned(outcome) => Record::Learn(Learned::of(outcome)),
+        };
+        inner.sink.put(&record);
+    }
+}
+
+/// Digests of trust; a layer that did not change is not gone over again.
+#[derive(Default)]
+pub struct TrustDigests {
+    layers: BTreeMap<LayerKey, (Arc<LayerTrust>, Chain)>,
+}
+
+impl TrustDigests {
+    /// 32 hexadecimal digits: of every layer's digest, in order; a layer's is of its numbers, little-endian.
+    pub fn of(&mut self, trust: &TrustSnapshot) -> String {
+        let mut whole = Chain::default();
+        for (key, layer) in &trust.layers {
+            let known = self.layers.get(key);
+            let digest = match known.filter(|(seen, _)| Arc::ptr_eq(seen, layer)) {
+                Some((_, digest)) => *digest,
+                None => {
+                    let digest = Chain::of(&numbers(layer));
+                    self.layers.insert(*key, (Arc::clone(layer), digest));
+                    digest
+                }
+            };
+            whole = whole.and(digest.hex().as_bytes());
+        }
+        whole.hex()
+    }
+}
+
+fn numbers(layer: &LayerTrust) -> Vec<u8> {
+    let lists = [
+        &layer.trust,
+        &layer.convergence,
+        &layer.stability,
+        &layer.visits,
+    ];
+    let all = lists.into_iter().chain(&layer.affinity).flatten();
+    all.flat_map(|number| number.to_le_bytes()).collect()
+}
