@@ -1,5 +1,7 @@
 //! `sage scenario`.
 
+mod import;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -28,6 +30,8 @@ pub struct ScenarioArgs {
 enum ScenarioCommand {
     /// Check scenarios without running them
     Check(CheckArgs),
+    /// Make a scenario of logs of the earlier SAGE
+    Import(import::ImportArgs),
 }
 
 #[derive(Args)]
@@ -44,8 +48,10 @@ struct CheckArgs {
 impl ScenarioArgs {
     /// Whether data is to be JSON.
     pub(super) fn json(&self) -> bool {
-        let ScenarioCommand::Check(args) = &self.command;
-        args.json
+        match &self.command {
+            ScenarioCommand::Check(args) => args.json,
+            ScenarioCommand::Import(_) => false,
+        }
     }
 }
 
@@ -65,7 +71,13 @@ struct Checked<'a> {
 
 /// Runs the command.
 pub fn run(args: &ScenarioArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let ScenarioCommand::Check(args) = &args.command;
+    match &args.command {
+        ScenarioCommand::Check(args) => check(args, printer),
+        ScenarioCommand::Import(args) => import::run(args, printer),
+    }
+}
+
+fn check(args: &CheckArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let mut report = Report {
         files: Vec::new(),
         problems: 0,

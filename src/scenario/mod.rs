@@ -4,6 +4,7 @@ mod check;
 #[cfg(test)]
 mod check_tests;
 mod fields;
+pub mod import;
 pub mod language;
 mod runner;
 mod script;
