@@ -6,7 +6,7 @@ use std::time::Duration;
 use sage_actors::protocol::{State, Tick};
 
 use super::{CliError, Printer, human_bytes};
-use crate::events::{CacheEvent, Event, EventKind, Observed, SalienceEvent};
+use crate::events::{CacheEvent, DreamEvent, Event, EventKind, Observed, SalienceEvent};
 use indicatif::ProgressBar;
 
 /// A step is shown for so many ticks' time at most.
@@ -115,6 +115,7 @@ impl<'a> View<'a> {
             }
             // For programs and the report: a run has too many experts for a line.
             EventKind::Experts(_) => {}
+            EventKind::Dream(dream) => self.line(&dreamt(dream))?,
             EventKind::Summary(_) => self.flush()?,
         }
         self.draw();
@@ -250,6 +251,22 @@ fn observation(observed: &Observed) -> String {
         }
         (None, None) => format!("{}{source}{urgency}", observed.kind),
     }
+}
+
+fn dreamt(dream: &DreamEvent) -> String {
+    let mut text = format!(
+        "{} experts scored, {} episodes consolidated ({} left)",
+        dream.scored, dream.episodes, dream.left
+    );
+    if dream.pruned > 0 {
+        text.push_str(&format!(", {} merged", dream.pruned));
+    }
+    for (domain, state, experts) in &dream.hot {
+        text.push_str(&format!(", {experts} hot in {} of {domain:?}", name(state)));
+    }
+    let read = human_bytes(dream.bytes_read);
+    text.push_str(&format!(", read {read} in shadow"));
+    text
 }
 
 /// The name that JSON uses.

@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod core_loop;
+pub mod episodes;
 pub mod forward;
 pub mod generate;
 pub mod goldens;
@@ -14,6 +15,7 @@ pub mod orient;
 pub mod reading;
 pub mod remember;
 pub mod sampling;
+pub mod shadow;
 pub mod stepwise;
 pub mod text;
 
@@ -29,7 +31,7 @@ use crate::model::experts::Scratch;
 use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
-pub use forward::{Forward, Probe, Used};
+pub use forward::{Forward, Probe};
 pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};
