@@ -347,6 +347,12 @@ fn a_log_of_another_time_is_refused() {
     file.close(&ledger.state()).unwrap();
     drop(file);
     assert!(!log_path(&path).exists(), "a closed ledger is one file");
+    // What is only looked at is not written to.
+    let (mut file, ledger) = LedgerFile::open(&earlier).unwrap();
+    let before = fs::read(log_path(&earlier)).unwrap();
+    assert!(file.log(&outcome).is_err() && file.commit(&ledger.state()).is_err());
+    drop(file);
+    assert_eq!(fs::read(log_path(&earlier)).unwrap(), before);
     fs::write(log_path(&path), &log).unwrap();
     let refused = LedgerFile::open(&path).err().unwrap();
     assert!(

@@ -21,7 +21,7 @@ use crate::scenario::{self, RunError, Scenario, ScenarioError};
 const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
   sage run scenarios/wake-focus-crisis.toml --limit 24MiB
-  sage run scenarios/wake-focus-crisis.toml --report out    # out/report.html, out/report.json
+  sage run SCENARIO --report out              what happened, as out/report.html and out/report.json
   sage run SCENARIO --model STORE --json
   sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned
   sage run SCENARIO --live-sensors
@@ -123,11 +123,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
             sensors::say(live, printer);
         }
         core.shutdown().await;
+        let unkept = kept.err().map(CliError::from);
         match (summary, trouble) {
-            (Ok(summary), trouble) => {
-                kept?;
-                Ok((summary, trouble))
-            }
+            (Ok(summary), trouble) => Ok((summary, trouble.or(unkept))),
             (Err(_), Some(trouble)) => Err(trouble),
             (Err(error), None) => Err(error.into()),
         }

@@ -125,6 +125,12 @@ pub enum LedgerError {
         /// Why.
         source: Box<redb::Error>,
     },
+    /// It was opened to be looked at, or was closed.
+    #[error("{} is not open to be written", path.display())]
+    Closed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A write failed before.
     #[error("{}: nothing more is kept after a write that failed", path.display())]
     Broken {
@@ -216,7 +222,10 @@ impl LedgerError {
                     | io::ErrorKind::IsADirectory
                     | io::ErrorKind::NotADirectory
             ),
-            Self::Busy { .. } | Self::Database { .. } | Self::Broken { .. } => false,
+            Self::Busy { .. }
+            | Self::Database { .. }
+            | Self::Closed { .. }
+            | Self::Broken { .. } => false,
             _ => true,
         }
     }

@@ -203,11 +203,10 @@ impl LedgerFile {
 impl LedgerStore for LedgerFile {
     fn log(&mut self, outcome: &Outcome) -> Result<(), StoreFailure> {
         self.unless_broken(|file| {
-            let log = match &mut file.log {
-                Some(log) => log,
-                None => file.log.insert(Log::begin(&file.path, &file.epoch)?),
-            };
-            log.append(outcome)?;
+            file.log
+                .as_mut()
+                .ok_or_else(closed(&file.path))?
+                .append(outcome)?;
             file.about.outcomes += 1;
             file.about.tick = file.about.tick.max(end_of(outcome));
             Ok(())
@@ -216,6 +215,7 @@ impl LedgerStore for LedgerFile {
 
     fn commit(&mut self, state: &LedgerState) -> Result<(), StoreFailure> {
         self.unless_broken(|file| {
+            file.log.as_ref().ok_or_else(closed(&file.path))?;
             file.end_epoch(state)?;
             file.log = Some(Log::begin(&file.path, &file.epoch)?);
             Ok(())
@@ -224,10 +224,10 @@ impl LedgerStore for LedgerFile {
 
     fn close(&mut self, state: &LedgerState) -> Result<(), StoreFailure> {
         self.unless_broken(|file| {
+            file.log.take().ok_or_else(closed(&file.path))?;
             if file.about.outcomes > file.epoch.outcomes {
                 file.end_epoch(state)?;
             }
-            file.log = None;
             log::remove(&log_path(&file.path))
         })
     }
@@ -259,6 +259,12 @@ pub fn check_model(
         });
     }
     Ok(())
+}
+
+/// What was opened to be looked at, or was closed, keeps nothing: its log may hold what no epoch does.
+fn closed(path: &Path) -> impl FnOnce() -> LedgerError {
+    let path = path.to_owned();
+    || LedgerError::Closed { path }
 }
 
 fn end_of(outcome: &Outcome) -> Tick {

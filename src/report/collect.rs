@@ -19,6 +19,9 @@ use crate::events::{Event, EventKind, ExpectedAnswer, ExpertsEvent, Mode, Observ
 /// Observations and answers that are kept one by one.
 pub const MOST_ENTRIES: usize = 600;
 
+/// Readings of sensors among them: a machine's own come all the time, and must leave room for what is said.
+pub const MOST_READINGS: usize = 200;
+
 /// Characters that are kept of a text.
 pub const MOST_CHARACTERS: usize = 800;
 
@@ -38,6 +41,7 @@ pub struct Collector {
     changes_left_out: u64,
     entries: Vec<Entry>,
     entries_left_out: u64,
+    readings: usize,
     /// Observations among the entries, by their number.
     observed: BTreeMap<u64, usize>,
     /// Answers among them, by the number of what they answer.
@@ -62,6 +66,7 @@ impl Collector {
             changes_left_out: 0,
             entries: Vec::new(),
             entries_left_out: 0,
+            readings: 0,
             observed: BTreeMap::new(),
             answered: BTreeMap::new(),
             verdicts: Vec::new(),
@@ -153,6 +158,7 @@ impl Collector {
             text,
             text_left_out,
             value: observed.value,
+            level: observed.level,
             urgency: observed.urgency,
             tokens: observed.tokens,
             mean_loss: None,
@@ -189,6 +195,7 @@ impl Collector {
             text,
             text_left_out,
             value: None,
+            level: None,
             urgency: 0.0,
             tokens: *tokens,
             mean_loss: None,
@@ -204,10 +211,12 @@ impl Collector {
 
     /// The entry's place, if there is room for it.
     fn keep(&mut self, entry: Entry) -> Option<usize> {
-        if self.entries.len() == MOST_ENTRIES {
+        let is_reading = entry.kind == "sensor";
+        if self.entries.len() == MOST_ENTRIES || is_reading && self.readings == MOST_READINGS {
             self.entries_left_out += 1;
             return None;
         }
+        self.readings += usize::from(is_reading);
         self.entries.push(entry);
         Some(self.entries.len() - 1)
     }
@@ -255,6 +264,7 @@ impl Collector {
                 bin_ticks: self.bins.bin_ticks(),
                 events: self.events,
                 entries_most: MOST_ENTRIES,
+                readings_most: MOST_READINGS,
                 entries_left_out: self.entries_left_out,
                 changes_left_out: self.changes_left_out,
                 text_characters: MOST_CHARACTERS,
@@ -285,4 +295,105 @@ fn beginning(text: Option<&str>) -> (Option<String>, usize) {
     let kept: String = text.chars().take(MOST_CHARACTERS).collect();
     let left_out = text[kept.len()..].chars().count();
     (Some(kept), left_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::reading::Ended;
+
+    fn collector() -> Collector {
+        Collector::new(About {
+            name: "a run".to_owned(),
+            description: String::new(),
+            ticks: 0,
+        })
+    }
+
+    fn observation(id: u64, kind: &'static str, text: &str) -> EventKind {
+        EventKind::Observation(Observed {
+            id,
+            kind,
+            source: "door".to_owned(),
+            urgency: 0.0,
+            text: Some(text.to_owned()),
+            value: None,
+            level: None,
+            tokens: 1,
+        })
+    }
+
+    fn answer(id: u64) -> EventKind {
+        EventKind::Answer {
+            id,
+            question: String::new(),
+            text: "yes".to_owned(),
+            tokens: 1,
+            ended: Ended::Stop,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_not_is_counted() {
+        let mut collector = collector();
+        let long = "ä".repeat(MOST_CHARACTERS + 5);
+        let mut hear = |tick, kind| collector.hear(&Event { tick, kind });
+        for id in 0..5_000 {
+            hear(id, observation(id, "sensor", ""));
+        }
+        for id in 5_000..8_000 {
+            hear(id, observation(id, "text", &long));
+            let change = |from, to| EventKind::State {
+                from,
+                to,
+                cause: sage_actors::protocol::Cause::Drive,
+            };
+            hear(id, change(State::Wake, State::Focus));
+            hear(id, change(State::Focus, State::Wake));
+        }
+        hear(8_000, EventKind::Summary(Summary::default()));
+        let report = collector.finish();
+        assert_eq!(report.timeline.len(), MOST_ENTRIES);
+        assert_eq!(report.timeline[MOST_READINGS].kind, "text");
+        assert_eq!(report.timeline[MOST_READINGS].text_left_out, 5);
+        assert_eq!(report.resolution.entries_left_out, 8_000 - 600);
+        assert_eq!(report.changes.len(), MOST_CHANGES);
+        assert_eq!(report.resolution.changes_left_out, 6_000 - 600);
+        assert_eq!(report.totals.observations, 8_000);
+        assert_eq!(report.ticks, 8_000);
+    }
+
+    #[test]
+    fn an_answer_finds_its_question_and_its_verdict() {
+        let mut collector = collector();
+        let mut hear = |tick, kind| collector.hear(&Event { tick, kind });
+        hear(3, observation(0, "question", "open?"));
+        hear(4, observation(1, "question", "and now?"));
+        hear(9, answer(1));
+        hear(12, answer(0));
+        let expected = |id, expected: &str, met| EventKind::Expectation {
+            text: String::new(),
+            met,
+            answer: Some(ExpectedAnswer {
+                id,
+                expected: expected.to_owned(),
+            }),
+        };
+        hear(20, expected(0, "no", false));
+        hear(20, expected(1, "yes", true));
+        let report = collector.finish();
+        let told: Vec<_> = report.timeline[2..]
+            .iter()
+            .map(|entry| (entry.asked, entry.expected.as_deref(), entry.right))
+            .collect();
+        let wanted = [
+            (Some(4), Some("yes"), Some(true)),
+            (Some(3), Some("no"), Some(false)),
+        ];
+        assert_eq!(told, wanted);
+        assert_eq!(
+            (report.totals.answers_right, report.totals.answers_wrong),
+            (1, 1)
+        );
+    }
 }

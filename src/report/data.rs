@@ -62,6 +62,8 @@ pub struct Resolution {
     pub events: u64,
     /// Entries of the time line at most.
     pub entries_most: usize,
+    /// Readings of sensors among them at most.
+    pub readings_most: usize,
     /// Observations and answers beyond, which are not in it.
     pub entries_left_out: u64,
     /// Changes of state beyond as many, which are not listed.
@@ -161,6 +163,8 @@ pub struct Entry {
     pub text_left_out: usize,
     /// A reading, or feedback.
     pub value: Option<f64>,
+    /// Of a sensor: what is left of its reserve, in [0, 1].
+    pub level: Option<f64>,
     /// Declared urgency.
     pub urgency: f32,
     /// Tokens.

@@ -190,7 +190,8 @@ fn a_choice_is_named_or_given_with_its_settings() {
     ];
     assert!(refused("", &both, &[]).contains("unset one of them"));
     assert!(
-        refused("mind.eviction = { lru = 3 }", &[], &[]).contains("lru, lfu, trust or horizon")
+        refused("mind.eviction = { lru = 3 }", &[], &[])
+            .contains("lru, lfu, trust, horizon or learned")
     );
 }
 

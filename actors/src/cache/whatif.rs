@@ -35,10 +35,8 @@ impl Routes {
         }
     }
 
-    /// Adds a step of `tokens` tokens; `layers` has one list of (expert, tokens that used it) for each layer.
-    ///
-    /// # Panics
-    /// Never: lists beyond the number of layers are left out, missing ones are empty.
+    /// Adds a step of `tokens` tokens; `layers` has one list of (expert, tokens that used it) for each layer. Lists beyond
+    /// the number of layers are left out, missing ones are empty.
     pub fn push(&mut self, phase: Phase, tokens: u32, layers: &[Vec<(u16, u32)>]) {
         self.steps.push((phase, tokens));
         for layer in 0..self.expert_bytes.len() {
