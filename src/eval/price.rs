@@ -214,7 +214,7 @@ fn held(experts: &[PricedExpert]) -> Held {
         .filter(|expert| expert.other_tokens >= TOKENS_MIN)
         .collect();
     let layers = |belief: &dyn Fn(&PricedExpert) -> f64| -> Vec<Layer> {
-        let pair = |expert: &&PricedExpert| (belief(*expert), expert.other_increase.unwrap_or(0.0));
+        let pair = |expert: &&PricedExpert| (belief(expert), expert.other_increase.unwrap_or(0.0));
         known
             .chunk_by(|a, b| a.layer == b.layer)
             .map(|layer| layer.iter().map(pair).collect())

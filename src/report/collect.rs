@@ -125,8 +125,8 @@ impl Collector {
                 }
             }
             EventKind::Experts(experts) => self.experts = Some(experts.clone()),
-            // The answer says it all.
-            EventKind::Token { .. } => {}
+            // The answer says it all, and the summary.
+            EventKind::Token { .. } | EventKind::Dream(_) => {}
             EventKind::Summary(summary) => {
                 self.bins.state(self.state, self.state_since, tick);
                 self.state_since = tick;

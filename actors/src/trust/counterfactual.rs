@@ -241,7 +241,7 @@ mod tests {
         ];
         ledger.learn(&scores(&told)).unwrap();
         // Means 0.2, −0.2, 0; half believed; deviation √(2 · 0.1² / 3).
-        let z = 0.1 / (0.02f64 / 3.0).sqrt();
+        let z = 0.1 / libm::sqrt(0.02 / 3.0);
         assert!((convergence(&ledger, 1, 0) - normal_cdf(z)).abs() < 1e-12);
         assert!((convergence(&ledger, 1, 1) - normal_cdf(-z)).abs() < 1e-12);
         assert!((convergence(&ledger, 1, 2) - 0.5).abs() < 1e-12);
