@@ -30,6 +30,8 @@ pub struct Arrivals {
     pub feedback: Option<f32>,
     /// Observations that wait for an answer.
     pub open_requests: u32,
+    /// Something that arrived is still being read or waits to be: such a tick is not quiet.
+    pub unread: bool,
 }
 
 /// What the mind made of it: how the next step is to be run.
@@ -84,7 +86,7 @@ impl Engine {
                 ticks,
                 report,
                 open_requests: arrivals.open_requests,
-                quiet: !outside_input && arrivals.open_requests == 0,
+                quiet: !outside_input && arrivals.open_requests == 0 && !arrivals.unread,
                 outside_input,
                 spent: std::mem::take(&mut self.spent),
                 pool_bytes: self.plan.pool_bytes,

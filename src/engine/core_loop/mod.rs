@@ -174,6 +174,7 @@ impl CoreLoop {
         self.receive(&mut arrivals, sink)?;
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
+        arrivals.unread = !self.jobs.is_empty();
         let feedback = arrivals.feedback;
         let orientation = self.engine.orient(arrivals).await?;
         self.report_orientation(&orientation, sink);
