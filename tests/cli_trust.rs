@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use redb::{Database, TableDefinition};
-use sage::ledger::{LedgerFile, log_path};
+use sage::ledger::{LedgerFile, VERSION, log_path};
 use serde_json::Value;
 
 const SCENARIO: &str = r#"
@@ -293,6 +293,8 @@ fn an_export_that_no_ledger_wrote_is_refused_with_its_place() {
     );
     let record = exported.find(r#""convergence":"#).expect("a record");
     let line = format!("line {}", exported[..record].lines().count());
+    let newer = VERSION + 1;
+    let (of_newer, of_this) = (format!("version {newer}"), format!("version {VERSION}"));
     let value = |with: &str| {
         let end = record + exported[record..].find(',').expect("more");
         format!(
@@ -314,8 +316,12 @@ fn an_export_that_no_ledger_wrote_is_refused_with_its_place() {
         (value("null"), vec![&*line]),
         (value("1e999"), vec![&*line]),
         (
-            exported.replacen("\"version\":1", "\"version\":2", 1),
-            vec!["version 2", "version 1"],
+            exported.replacen(
+                &format!("\"version\":{VERSION}"),
+                &format!("\"version\":{newer}"),
+                1,
+            ),
+            vec![&of_newer, &of_this],
         ),
         (
             exported.replacen("sage trust", "some other", 1),
@@ -429,15 +435,17 @@ fn other_files_and_newer_versions_are_refused() {
         let transaction = db.begin_write()?;
         transaction
             .open_table(meta)?
-            .insert("version", 2_u32.to_le_bytes().as_slice())?;
+            .insert("version", (VERSION + 1).to_le_bytes().as_slice())?;
         Ok(transaction.commit()?)
     };
     newer().expect("written");
+    let newer = format!("version {}", VERSION + 1);
+    let own = format!("version {VERSION}");
     for command in [
         &["trust", "show", &ledger][..],
         &["run", &scenario, "--ledger", &ledger],
     ] {
-        refused(command, 2, &["version 2", "version 1", "hint"]);
+        refused(command, 2, &[&newer, &own, "hint"]);
     }
     let other = place.path("other.redb");
     drop(Database::create(&other).expect("made"));

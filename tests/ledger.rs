@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sage::ledger::{LedgerError, LedgerFile, log_path};
 use sage_actors::ModuleShape;
-use sage_actors::protocol::{Module, Origin, Outcome, State, TokenOutcome, Worked};
+use sage_actors::protocol::{Module, Origin, Outcome, Scored, State, TokenOutcome, Worked};
 use sage_actors::trust::Ledger;
 use sage_actors::trust::state::LedgerState;
 use sage_actors::trust::store::{Epochs, LedgerStore};
@@ -60,6 +60,16 @@ fn outcome(n: u64) -> Outcome {
         tokens: vec![token(Origin::Observed), token(Origin::Generated)],
         denied: worked.clone().take(1).collect(),
         feedback: n.is_multiple_of(11).then(|| unit(22) * 2.0 - 1.0),
+        scored: worked
+            .clone()
+            .take(usize::from(n.is_multiple_of(5)))
+            .map(|worked| Scored {
+                layer: worked.layer,
+                expert: worked.expert,
+                tokens: 1 + (n % 9) as u32,
+                increase: f64::from(unit(23)) - 0.4,
+            })
+            .collect(),
     }
 }
 

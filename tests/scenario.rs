@@ -7,6 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::runs::{events, failed, root, run, states, summary};
+use common::scramble::scramble;
 use serde_json::Value;
 
 const SCENARIO: &str = "scenarios/wake-focus-crisis.toml";
@@ -78,7 +79,7 @@ fn half_the_limit_reads_more_bytes() {
 #[test]
 fn scrambled_weights_lose_the_text_and_the_answers() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scrambled");
-    scramble(&root().join("models/tiny"), &folder);
+    scramble(&root().join("models/tiny"), &folder, |_, _| true);
     let sound = events(Path::new(SCENARIO), &[]);
     let broken = events(
         Path::new(SCENARIO),
@@ -103,42 +104,6 @@ fn scrambled_weights_lose_the_text_and_the_answers() {
         wrong > 0 && wrong * 2 >= answers,
         "only {wrong} of {answers} answers are wrong"
     );
-}
-
-/// A copy of a checkpoint in which the numbers of every expert's down projection stand in reverse order.
-fn scramble(from: &Path, to: &Path) {
-    let _ = std::fs::remove_dir_all(to);
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from)
-        .expect("the model")
-        .flatten()
-        .filter(|entry| entry.path().is_file())
-    {
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
-    }
-    let checkpoint = sage::checkpoint::Checkpoint::open(from).expect("a checkpoint");
-    let mut scrambled = 0;
-    for shard in 0..checkpoint.shard_count() {
-        let path = to.join(checkpoint.shard_path(shard).file_name().expect("a name"));
-        let mut bytes = std::fs::read(&path).expect("a shard");
-        let of_experts =
-            |name: &str| name.contains(".experts.") && name.ends_with("down_proj.weight");
-        for tensor in checkpoint
-            .tensors()
-            .filter(|tensor| tensor.shard == shard && of_experts(&tensor.name))
-        {
-            let data = &mut bytes[tensor.offset as usize..(tensor.offset + tensor.bytes) as usize];
-            let numbers: Vec<[u8; 2]> = data
-                .chunks_exact(2)
-                .rev()
-                .map(|pair| [pair[0], pair[1]])
-                .collect();
-            data.copy_from_slice(numbers.as_flattened());
-            scrambled += 1;
-        }
-        std::fs::write(&path, bytes).expect("written");
-    }
-    assert!(scrambled > 0, "no expert was scrambled");
 }
 
 /// A reserve that runs out sheds load, whatever is asked; when it is back, so is the answer.

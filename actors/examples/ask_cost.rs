@@ -133,6 +133,7 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
         tokens,
         denied: vec![],
         feedback: None,
+        scored: vec![],
     };
     mind.outcome(outcome).await.unwrap();
     times[3] += micros(at);

@@ -15,22 +15,25 @@ use kameo::mailbox;
 use kameo::message::Message;
 use kameo::reply::{Reply, ReplyError};
 
-use crate::cache::actor::{ApplyDirectives, ExpertCache, GetStats, Prefetch, Release};
+use crate::cache::actor::{
+    ApplyDirectives, EnterDomain, ExpertCache, GetHabits, GetStats, Prefetch, Release,
+};
 use crate::cache::{Cache, CacheError};
 use crate::config::{ConfigError, MindConfig};
 use crate::metabolic::Controller;
 use crate::metabolic::actor::MetabolicController;
 use crate::protocol::{
-    Assess, CacheStats, Directives, ExpertSource, LayerKey, Lease, LeaseId, LeaseRequest, Observe,
-    Outcome, Residency, Route, SalienceReport, Selection, TrustSnapshot,
+    Assess, CacheStats, Directives, ExpertKey, ExpertSource, Habit, LayerKey, Lease, LeaseId,
+    LeaseRequest, Observe, Outcome, Propose, Pruned, Residency, Route, SalienceReport, Selection,
+    State, TrustSnapshot, Used,
 };
 use crate::router::actor::{ApplyDirective, LayerRouter};
 use crate::router::{RouteError, Router};
 use crate::snarc::Assessor;
-use crate::snarc::actor::{CountEpisodes, SalienceAssessor};
-use crate::trust::actor::{GetState, Resume, Snapshot, TrustLedger};
+use crate::snarc::actor::{CountEpisodes, EpisodesConsolidated, PruneEpisodes, SalienceAssessor};
+use crate::trust::actor::{GetRecord, GetState, Resume, Snapshot, TrustLedger};
 use crate::trust::state::LedgerState;
-use crate::trust::{Ledger, TrustError};
+use crate::trust::{ExpertRecord, Ledger, TrustError};
 use crate::witness::{Exchange, Witness};
 
 /// Messages that wait for one actor at most; a sender beyond that waits too.
@@ -335,6 +338,93 @@ impl Mind {
         ask(&self.salience, CountEpisodes, ActorName::Salience)
             .await?
             .map_err(never)
+    }
+
+    /// Which experts of a recorded segment are worth scoring next, best first; all of one layer.
+    ///
+    /// # Errors
+    /// An unknown layer or expert; [`MindError::Stopped`].
+    pub async fn propose(&self, propose: Propose) -> Result<Vec<Used>, MindError> {
+        let told = self.told(&propose);
+        let proposed = ask(&self.trust, propose, ActorName::Trust).await??;
+        if let Some((witness, propose)) = told {
+            witness.saw(Exchange::Proposed(&propose, &proposed));
+        }
+        Ok(proposed)
+    }
+
+    /// What the ledger believes of one expert; none where the model has no such expert.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn record(&self, key: ExpertKey) -> Result<Option<ExpertRecord>, MindError> {
+        ask(&self.trust, GetRecord(key), ActorName::Trust)
+            .await?
+            .map_err(never)
+    }
+
+    /// The recorded routing of an episode: what its domain usually needs.
+    ///
+    /// # Errors
+    /// An unknown layer or expert; [`MindError::Stopped`].
+    pub async fn learn_habit(&self, habit: Habit) -> Result<(), MindError> {
+        let told = self.told(&habit);
+        ask(&self.cache, habit, ActorName::Cache).await??;
+        if let Some((witness, habit)) = told {
+            witness.saw(Exchange::Habit(&habit));
+        }
+        Ok(())
+    }
+
+    /// What follows is of this domain. Answers whether its habits are known.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn enter_domain(&self, state: State, domain: String) -> Result<bool, MindError> {
+        let told = self.told(&domain);
+        let message = EnterDomain { state, domain };
+        let known = ask(&self.cache, message, ActorName::Cache).await??;
+        if let Some((witness, domain)) = told {
+            witness.saw(Exchange::Entered(state, &domain, known));
+        }
+        Ok(known)
+    }
+
+    /// Every list of habits: (domain, state, tokens, experts that a quarter of them use).
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn habits(&self) -> Result<Vec<(String, State, f64, u32)>, MindError> {
+        Ok(ask(&self.cache, GetHabits, ActorName::Cache).await??)
+    }
+
+    /// The oldest `episodes` that were not consolidated now are.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn episodes_consolidated(&self, episodes: u32) -> Result<(), MindError> {
+        let message = EpisodesConsolidated(episodes);
+        ask(&self.salience, message, ActorName::Salience)
+            .await?
+            .map_err(never)?;
+        if let Some(witness) = &self.witness {
+            witness.saw(Exchange::Consolidated(episodes));
+        }
+        Ok(())
+    }
+
+    /// Merges episodes that are nearly alike.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn prune_episodes(&self) -> Result<Pruned, MindError> {
+        let pruned = ask(&self.salience, PruneEpisodes, ActorName::Salience)
+            .await?
+            .map_err(never)?;
+        if let Some(witness) = &self.witness {
+            witness.saw(Exchange::Pruned(&pruned));
+        }
+        Ok(pruned)
     }
 
     /// Stops every actor after what it has in its mailbox, and waits until all have stopped.

@@ -4,8 +4,8 @@
 //! to ask a fresh mind the same again, and to say where it answers otherwise.
 
 use crate::protocol::{
-    Assess, Directives, LayerKey, Lease, LeaseRequest, Observe, Outcome, Residency, Route,
-    SalienceReport, Selection, TrustSnapshot,
+    Assess, Directives, Habit, LayerKey, Lease, LeaseRequest, Observe, Outcome, Propose, Pruned,
+    Residency, Route, SalienceReport, Selection, State, TrustSnapshot, Used,
 };
 
 /// A question and its answer. Reading ahead is not among them: no decision sees it.
@@ -23,6 +23,16 @@ pub enum Exchange<'a> {
     Leased(&'a LeaseRequest, &'a Lease),
     /// The ledger learned.
     Learned(&'a Outcome),
+    /// Which experts of a recorded segment are to be scored next.
+    Proposed(&'a Propose, &'a [Used]),
+    /// The cache learned what a domain usually needs.
+    Habit(&'a Habit),
+    /// What follows is of this domain; whether its habits are known.
+    Entered(State, &'a str, bool),
+    /// So many of the oldest episodes were consolidated.
+    Consolidated(u32),
+    /// Episodes that were nearly alike were merged.
+    Pruned(&'a Pruned),
 }
 
 /// Hears of every exchange that was answered, in the order of the answers. Must not block.

@@ -151,6 +151,7 @@ async fn token(mind: &Mind, tick: Tick) -> Result<String, MindError> {
         tokens,
         denied: vec![],
         feedback: None,
+        scored: vec![],
     })
     .await?;
     Ok(said)

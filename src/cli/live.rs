@@ -6,7 +6,9 @@ use std::time::Duration;
 use sage_actors::protocol::{State, Tick};
 
 use super::{CliError, Printer, human_bytes};
-use crate::events::{CacheEvent, Event, EventKind, LimitEvent, Observed, SalienceEvent};
+use crate::events::{
+    CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Observed, SalienceEvent,
+};
 use indicatif::ProgressBar;
 
 /// A step is shown for so many ticks' time at most.
@@ -117,6 +119,7 @@ impl<'a> View<'a> {
             EventKind::Experts(_) => {}
             EventKind::Limit(limit) => self.line(&limit_line(limit))?,
             EventKind::Forgotten { turns, left } => self.line(&forgotten(*turns, *left))?,
+            EventKind::Dream(dream) => self.line(&dreamt(dream))?,
             EventKind::Summary(_) => self.flush()?,
         }
         self.draw();
@@ -293,6 +296,22 @@ pub fn forgotten(turns: usize, left: usize) -> String {
         plural(turns),
         plural(left)
     )
+}
+
+fn dreamt(dream: &DreamEvent) -> String {
+    let mut text = format!(
+        "{} experts scored, {} episodes consolidated ({} left)",
+        dream.scored, dream.episodes, dream.left
+    );
+    if dream.pruned > 0 {
+        text.push_str(&format!(", {} merged", dream.pruned));
+    }
+    for (domain, state, experts) in &dream.hot {
+        text.push_str(&format!(", {experts} hot in {} of {domain:?}", name(state)));
+    }
+    let read = human_bytes(dream.bytes_read);
+    text.push_str(&format!(", read {read} in shadow"));
+    text
 }
 
 /// The name that JSON uses.

@@ -10,6 +10,7 @@ mod home;
 mod inspect;
 mod live;
 mod opening;
+mod price;
 mod printer;
 mod recording;
 mod replay;
@@ -68,6 +69,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Measure what states, policies and limits cost in quality, against exact routing
     Eval(eval::EvalArgs),
+    /// Find what every expert is worth on a text, and whether that holds on other text
+    Price(price::PriceArgs),
     /// A process of `sage eval`
     #[command(hide = true)]
     EvalWorker(eval::WorkerArgs),
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Sensors(args) => with(args.json, |printer| sensors::run(&args, printer)),
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
         Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
+        Command::Price(args) => with(args.json, |printer| price::run(&args, printer)),
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Replay(args) => with(args.json, |printer| replay::run(&args, printer)),
         Command::Salience(args) => with(args.json, |printer| salience::run(&args, printer)),

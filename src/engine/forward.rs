@@ -1,8 +1,10 @@
 //! One step through the model: attention here, experts by way of the mind.
 
+use std::collections::BTreeMap;
+
 use sage_actors::protocol::{
     Chosen, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Module, Phase, Residency, Route,
-    Selection, Use, Worked,
+    Selection, Use, Used, Worked,
 };
 
 use super::orient::Orientation;
@@ -46,17 +48,6 @@ pub struct Forward {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
-}
-
-/// One expert's part in a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
-    /// Layer index in the checkpoint.
-    pub layer: u16,
-    /// Which.
-    pub expert: u16,
-    /// Tokens that it worked on.
-    pub tokens: u32,
 }
 
 /// A sparse layer whose experts are chosen.
@@ -361,7 +352,7 @@ fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
 
 /// The chosen experts with the tokens that each works on.
 fn gather(selection: &Selection) -> Vec<ExpertOutput> {
-    let mut by_expert = std::collections::BTreeMap::<u16, Vec<(usize, f32)>>::new();
+    let mut by_expert = BTreeMap::<u16, Vec<(usize, f32)>>::new();
     for row in 0..selection.rows() {
         for chosen in selection.row(row) {
             by_expert

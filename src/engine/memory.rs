@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{episodes, shadow};
 use crate::checkpoint::config::TextConfig;
 use crate::input::Size;
 use crate::model::{KvCache, experts::ExpertShape};
@@ -50,6 +51,8 @@ pub struct Floor {
     pub read_buffer_bytes: u64,
     /// One lease window of experts.
     pub window_bytes: u64,
+    /// Shadow runs and the episodes that they score; nothing where the mind is held in one state.
+    pub dream_bytes: u64,
 }
 
 impl Floor {
@@ -62,18 +65,20 @@ impl Floor {
             + self.workspace_bytes
             + self.read_buffer_bytes
             + self.window_bytes
+            + self.dream_bytes
     }
 
     fn breakdown(&self) -> String {
         format!(
-            "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}",
+            "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}, dreams {}",
             mib(self.base_bytes),
             mib(self.resident_weights_bytes),
             mib(self.kv_bytes),
             mib(self.mind_bytes),
             mib(self.workspace_bytes),
             mib(self.read_buffer_bytes),
-            mib(self.window_bytes)
+            mib(self.window_bytes),
+            mib(self.dream_bytes)
         )
     }
 }
@@ -138,6 +143,8 @@ pub struct Demand<'a> {
     pub resident_weights_bytes: u64,
     /// Resident set before loading.
     pub base_bytes: u64,
+    /// Whether the mind may rest and dream.
+    pub dreams: bool,
 }
 
 impl MemoryPlan {
@@ -167,6 +174,11 @@ impl MemoryPlan {
             // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
             read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
+            dream_bytes: if demand.dreams {
+                shadow::bytes(config, demand.slot_bytes) + episodes::bytes(config)
+            } else {
+                0
+            },
         };
         let plan = Self {
             limit_bytes: None,
@@ -232,7 +244,7 @@ impl MemoryPlan {
 /// The mind's ring of 512 episodes (a hidden state each), and its records of every expert with their views.
 fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
     const EPISODES: usize = 512;
-    const RECORD_BYTES: usize = 272;
+    const RECORD_BYTES: usize = 296;
     let experts = sparse_layers * config.num_experts;
     let records = experts * RECORD_BYTES;
     (EPISODES * config.hidden_size * size_of::<f32>() + records) as u64 + ledger_bytes(experts)
@@ -241,7 +253,7 @@ fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
 /// What keeping the trust ledger takes: the state that an epoch is made of, the database with its cache. It is reserved
 /// whether a ledger is in use or not, so that a run decides the same with and without one.
 fn ledger_bytes(experts: usize) -> u64 {
-    const STATE_BYTES: usize = 256;
+    const STATE_BYTES: usize = 280;
     const DATABASE_BYTES: usize = 2 << 20;
     (experts * STATE_BYTES + DATABASE_BYTES) as u64
 }

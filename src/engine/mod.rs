@@ -6,6 +6,7 @@
 pub mod asked;
 pub mod chat;
 pub mod core_loop;
+pub mod episodes;
 pub mod forward;
 pub mod generate;
 pub mod goldens;
@@ -16,6 +17,7 @@ pub mod orient;
 pub mod reading;
 pub mod remember;
 pub mod sampling;
+pub mod shadow;
 pub mod stepwise;
 pub mod text;
 
@@ -32,7 +34,7 @@ use crate::model::experts::Scratch;
 use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
-pub use forward::{Forward, Probe, Used};
+pub use forward::{Forward, Probe};
 pub use limit::LimitChange;
 pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};

@@ -92,6 +92,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             window_experts,
             resident_weights_bytes,
             base_bytes,
+            dreams: options.mind.hold.is_none(),
         },
         options.base_bytes,
     )?;

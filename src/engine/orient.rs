@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sage_actors::protocol::{
     Assess, Directives, Module, ModuleDirective, Observe, Outcome, Residency, SalienceReport,
-    Segment, SensorReading, Tick, TokenMeasure, TokenOutcome, Worked,
+    Scored, Segment, SensorReading, Tick, TokenMeasure, TokenOutcome, Worked,
 };
 
 use super::{Engine, EngineError};
@@ -129,14 +129,41 @@ impl Engine {
         feedback: Option<f32>,
     ) -> Result<(), EngineError> {
         let outcome = Outcome {
+            tokens,
+            denied,
+            feedback,
+            ..self.outcome(orientation)
+        };
+        self.teach(outcome).await
+    }
+
+    /// What came of denying experts to recorded tokens.
+    ///
+    /// # Errors
+    /// As [`Engine::learn`].
+    pub async fn learn_scores(
+        &mut self,
+        orientation: &Orientation,
+        scored: Vec<Scored>,
+    ) -> Result<(), EngineError> {
+        let outcome = Outcome {
+            scored,
+            ..self.outcome(orientation)
+        };
+        self.teach(outcome).await
+    }
+
+    /// Of a step in which nothing happened.
+    fn outcome(&self, orientation: &Orientation) -> Outcome {
+        Outcome {
             tick: self.tick_of_ledger(orientation.tick),
             ticks: u32::try_from(self.tick - orientation.tick).unwrap_or(u32::MAX),
             state: orientation.directives.state,
             module: Module::Thinker,
-            tokens,
-            denied,
-            feedback,
-        };
-        self.teach(outcome).await
+            tokens: Vec::new(),
+            denied: Vec::new(),
+            feedback: None,
+            scored: Vec::new(),
+        }
     }
 }

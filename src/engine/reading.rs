@@ -2,6 +2,7 @@
 
 use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome};
 
+use super::episodes::Uses;
 use super::memory::LOGIT_ROWS;
 use super::orient::Orientation;
 use super::sampling::Sampling;
@@ -90,6 +91,7 @@ pub struct Reading {
     segment: SegmentBuilder,
     measure: bool,
     last_row: Vec<f32>,
+    uses: Uses,
 }
 
 /// What one step of reading gave.
@@ -113,6 +115,7 @@ impl Reading {
             segment,
             measure,
             last_row: Vec::new(),
+            uses: Uses::default(),
         }
     }
 
@@ -120,11 +123,22 @@ impl Reading {
     pub fn begin_again(&mut self) {
         self.done = 0;
         self.segment.take();
+        self.uses.clear();
     }
 
     /// Whether everything is read.
     pub fn is_done(&self) -> bool {
         self.done == self.tokens.len()
+    }
+
+    /// All of its tokens.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Who worked on those that are read.
+    pub fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Tokens that are not yet read.
@@ -162,6 +176,7 @@ impl Reading {
         self.segment.add(&forward, &measures);
         self.last_row = forward.normed[forward.normed.len() - hidden..].to_vec();
         let tokens = end - self.done;
+        self.uses.add(&forward, tokens);
         self.done = end;
         Ok(ReadStep {
             forward,

@@ -116,6 +116,8 @@ pub enum EventKind {
     },
     /// Which experts worked on whose tokens in the whole run; near its end.
     Experts(ExpertsEvent),
+    /// What Rest and Dream did since the last such event.
+    Dream(DreamEvent),
     /// The end.
     Summary(Summary),
 }
@@ -299,6 +301,26 @@ pub struct DomainUse {
     pub worked: Vec<Vec<u32>>,
 }
 
+/// See [`EventKind::Dream`]. Shadow runs are no demand: their reads and their work stand here and nowhere else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DreamEvent {
+    /// Scores of denied experts.
+    pub scored: u32,
+    /// Episodes consolidated.
+    pub episodes: u32,
+    /// Episodes that wait.
+    pub left: u32,
+    /// Episodes merged into one nearly alike.
+    pub pruned: u32,
+    /// Bytes that shadow runs read.
+    pub bytes_read: u64,
+    /// What they cost, in exact tokens.
+    pub units: f64,
+    /// Hot lists: domain, state, and how many experts at least a quarter of its tokens use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hot: Vec<(String, State, u32)>,
+}
+
 /// What one state did, in all.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct StateSummary {
@@ -329,8 +351,14 @@ pub struct Summary {
     pub limits: Vec<LimitPeriod>,
     /// Logical bytes of all misses.
     pub bytes_read: u64,
+    /// Leased experts that were resident.
+    pub hits: u64,
+    /// Leased experts that were not.
+    pub misses: u64,
     /// Misses whose expert had been read ahead.
     pub waits_avoided: u64,
+    /// What Rest and Dream did; none of it is in the figures above.
+    pub dreamt: DreamEvent,
     /// Mean loss of all text read, nats a token.
     pub mean_loss: Option<f64>,
     /// States that were entered.

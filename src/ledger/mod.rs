@@ -28,7 +28,7 @@ pub use log::log_path;
 use tables::Epoch;
 
 /// Version of tables, log and export. Whatever changes one of them, a field of a record included, raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Memory of the database's cache; the engine's memory plan counts it.
 pub const CACHE_BYTES: usize = 512 << 10;

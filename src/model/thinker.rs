@@ -79,14 +79,26 @@ impl Thinker {
         angles: &Angles,
         scratch: &mut Scratch,
     ) {
+        self.attend_in(layer, layer, x, kv, angles, scratch);
+    }
+
+    /// As [`Self::attend`], with the keys and values of the layer in place `at` of the cache.
+    pub fn attend_in(
+        &self,
+        layer: usize,
+        at: usize,
+        x: &mut [f32],
+        kv: &mut KvCache,
+        angles: &Angles,
+        scratch: &mut Scratch,
+    ) {
         let block = &self.layers[layer];
         let hidden = self.config.hidden_size;
         let normed = self.normed(x, &block.input_norm);
         let rows = x.len() / hidden;
-        let added =
-            block
-                .attention
-                .apply(&normed, rows, layer, kv, angles, &mut scratch.transposed);
+        let added = block
+            .attention
+            .apply(&normed, rows, at, kv, angles, &mut scratch.transposed);
         x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
     }
 

@@ -110,6 +110,17 @@ impl Again {
                 mind.release(lease.id).await?;
             }
             Record::Learn(learned) => mind.outcome(learned.outcome()).await?,
+            Record::Propose { asked, .. } => {
+                mind.propose(asked).await?;
+            }
+            Record::Habit { asked } => mind.learn_habit(asked).await?,
+            Record::Domain { state, domain, .. } => {
+                mind.enter_domain(state, domain).await?;
+            }
+            Record::Consolidate { episodes } => mind.episodes_consolidated(episodes).await?,
+            Record::Prune { .. } => {
+                mind.prune_episodes().await?;
+            }
             Record::Input { .. } | Record::Event { .. } | Record::End { .. } => {}
         }
         Ok(())

@@ -125,8 +125,8 @@ impl Collector {
                 }
             }
             EventKind::Experts(experts) => self.experts = Some(experts.clone()),
-            // The answer says it all; a conversation has no report.
-            EventKind::Token { .. } | EventKind::Forgotten { .. } => {}
+            // The answer says it all, and the summary; a conversation has no report.
+            EventKind::Token { .. } | EventKind::Dream(_) | EventKind::Forgotten { .. } => {}
             // The summary knows how long each limit was in force, and the peak under it.
             EventKind::Limit(_) => {}
             EventKind::Summary(summary) => {

@@ -1,8 +1,9 @@
 //! The lines after the first: what came in, what the mind was asked and answered, what came out.
 
 use sage_actors::protocol::{
-    Assess, Chosen, Directives, ExpertSet, LayerKey, Lease, LeaseRequest, Module, Observe, Origin,
-    Outcome, Phase, Residency, Route, SalienceReport, Selection, State, Tick, TokenOutcome, Worked,
+    Assess, Chosen, Directives, ExpertSet, Habit, LayerKey, Lease, LeaseRequest, Module, Observe,
+    Origin, Outcome, Phase, Propose, Pruned, Residency, Route, SalienceReport, Scored, Selection,
+    State, Tick, TokenOutcome, Used, Worked,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +66,37 @@ pub enum Record {
     },
     /// The ledger learned.
     Learn(Learned),
+    /// Which experts of a recorded segment are to be scored next.
+    Propose {
+        /// Among whom.
+        asked: Propose,
+        /// Whom.
+        answer: Vec<Used>,
+    },
+    /// The cache learned what a domain usually needs.
+    Habit {
+        /// From which episode.
+        asked: Habit,
+    },
+    /// What follows is of this domain.
+    Domain {
+        /// In this state.
+        state: State,
+        /// Which.
+        domain: String,
+        /// Whether its habits are known.
+        known: bool,
+    },
+    /// The oldest episodes were consolidated.
+    Consolidate {
+        /// How many.
+        episodes: u32,
+    },
+    /// Episodes that were nearly alike were merged.
+    Prune {
+        /// What became of memory.
+        answer: Pruned,
+    },
     /// What the loop told the outside.
     Event {
         /// As in the output of `sage run --json`.
@@ -184,6 +216,9 @@ pub struct Learned {
     pub denied: Workers,
     /// Feedback.
     pub feedback: Option<f32>,
+    /// What came of denying experts to recorded tokens.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub scored: Vec<Scored>,
 }
 
 /// What came of a token.
@@ -250,6 +285,7 @@ impl Learned {
             worked: Workers::of(outcome.tokens.iter().flat_map(|token| &token.worked)),
             denied: Workers::of(outcome.denied.iter()),
             feedback: outcome.feedback,
+            scored: outcome.scored.clone(),
         }
     }
 
@@ -270,6 +306,7 @@ impl Learned {
             tokens: tokens.collect(),
             denied: self.denied.rows().collect(),
             feedback: self.feedback,
+            scored: self.scored,
         }
     }
 }
@@ -296,6 +333,11 @@ impl Record {
             Record::Route { .. } => "route",
             Record::Lease { .. } => "lease",
             Record::Learn(_) => "learn",
+            Record::Propose { .. } => "propose",
+            Record::Habit { .. } => "habit",
+            Record::Domain { .. } => "domain",
+            Record::Consolidate { .. } => "consolidate",
+            Record::Prune { .. } => "prune",
             Record::Event { .. } => "event",
             Record::End { .. } => "end",
         }

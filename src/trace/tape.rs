@@ -87,6 +87,20 @@ impl Witness for Tape {
             },
             Exchange::Leased(asked, answer) => Record::lease(asked, answer),
             Exchange::Learned(outcome) => Record::Learn(Learned::of(outcome)),
+            Exchange::Proposed(asked, answer) => Record::Propose {
+                asked: asked.clone(),
+                answer: answer.to_vec(),
+            },
+            Exchange::Habit(asked) => Record::Habit {
+                asked: asked.clone(),
+            },
+            Exchange::Entered(state, domain, known) => Record::Domain {
+                state,
+                domain: domain.to_owned(),
+                known,
+            },
+            Exchange::Consolidated(episodes) => Record::Consolidate { episodes },
+            Exchange::Pruned(answer) => Record::Prune { answer: *answer },
         };
         inner.sink.put(&record);
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod runs;
+pub mod scramble;
 
 use std::collections::BTreeMap;
 use std::fs;

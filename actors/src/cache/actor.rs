@@ -3,9 +3,11 @@
 use kameo::Actor;
 use kameo::message::{Context, Message};
 
+use super::habits::Habits;
 use super::{Cache, CacheError};
 use crate::protocol::{
-    CacheStats, Directives, LayerKey, Lease, LeaseId, LeaseRequest, Residency, TrustSnapshot,
+    CacheStats, Directives, Habit, LayerKey, Lease, LeaseId, LeaseRequest, Residency, State,
+    TrustSnapshot,
 };
 
 /// The expert cache as an actor. Stops at its first error.
@@ -82,5 +84,44 @@ impl Message<GetStats> for ExpertCache {
 
     async fn handle(&mut self, _: GetStats, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         Ok(self.0.stats())
+    }
+}
+
+/// What follows is of this domain.
+pub struct EnterDomain {
+    /// The state in force.
+    pub state: State,
+    /// Where the tokens come from.
+    pub domain: String,
+}
+
+/// Asks how many experts every list of habits holds dear: (domain, state, tokens, experts).
+pub struct GetHabits;
+
+impl Message<Habit> for ExpertCache {
+    type Reply = Result<(), CacheError>;
+
+    async fn handle(&mut self, msg: Habit, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.0.consolidate(&msg).inspect_err(|_| ctx.stop())
+    }
+}
+
+impl Message<EnterDomain> for ExpertCache {
+    type Reply = Result<bool, CacheError>;
+
+    async fn handle(
+        &mut self,
+        msg: EnterDomain,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        Ok(self.0.enter(&msg.domain, msg.state))
+    }
+}
+
+impl Message<GetHabits> for ExpertCache {
+    type Reply = Result<Vec<(String, State, f64, u32)>, CacheError>;
+
+    async fn handle(&mut self, _: GetHabits, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.habits().iter().flat_map(Habits::hot).collect())
     }
 }

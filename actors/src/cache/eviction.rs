@@ -44,6 +44,16 @@ pub(super) fn horizon(to_layer: usize, layers: usize, p: f64) -> f64 {
     to_layer as f64 + layers as f64 * (1.0 / p.max(1e-12) - 1.0)
 }
 
+/// How much the habits of a domain count beside recent use in an expected frequency of use.
+const HABIT_WEIGHT: f64 = 0.65;
+
+/// The frequency of use that is expected where the habits of the domain are known: what was used lately and what the
+/// domain usually needs, weighed.
+#[inline]
+pub(super) fn expected(recent: f64, habit: f32) -> f64 {
+    recent + HABIT_WEIGHT * (f64::from(habit) - recent)
+}
+
 /// `lfu`: the fewest uses first; of equal counts the one whose layer's next turn is farthest. As `to_layer` is in
 /// 1..=N, one number says both: `to_layer − N·uses`, exact while it is below 2^53.
 #[inline]

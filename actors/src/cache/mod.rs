@@ -8,6 +8,7 @@
 pub mod actor;
 mod cliff;
 mod eviction;
+pub mod habits;
 mod mixture;
 mod pool;
 #[cfg(test)]
@@ -20,11 +21,12 @@ use std::sync::Arc;
 
 use crate::config::{EvictionPolicy, MindConfig};
 use crate::protocol::{
-    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, LayerKey, LayerTrust, Lease,
-    LeaseId, LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, Tick,
-    TrustView,
+    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, Habit, LayerKey, LayerTrust, Lease,
+    LeaseId, LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, State,
+    Tick, TrustView,
 };
 pub use cliff::{CycleCliff, StateCliff, cycle_cliff, state_cliffs};
+use habits::Habits;
 pub use mixture::Mixture;
 use pool::{Claim, Pool};
 
@@ -87,6 +89,8 @@ struct Orders {
 pub struct Cache {
     source: Arc<dyn ExpertSource>,
     pools: Vec<Pool>,
+    /// Of every pool, in the same order.
+    habits: Vec<Habits>,
     leases: BTreeMap<LeaseId, (usize, Vec<u32>)>,
     /// Whether the policy asks what the ledger believes.
     trusting: bool,
@@ -98,7 +102,7 @@ pub struct Cache {
 impl Cache {
     /// A cache of the configured modules. Each demand pool holds one lease window until the first directive.
     pub fn new(config: &MindConfig, source: Arc<dyn ExpertSource>) -> Self {
-        let pools = config
+        let pools: Vec<Pool> = config
             .modules
             .iter()
             .enumerate()
@@ -109,6 +113,7 @@ impl Cache {
             .collect();
         Self {
             source,
+            habits: vec![Habits::default(); pools.len()],
             pools,
             leases: BTreeMap::new(),
             trusting: config.eviction == EvictionPolicy::Trust,
@@ -279,6 +284,49 @@ impl Cache {
         self.stats.speculative_reads += orders.admit.len() as u64;
         self.settle(&orders);
         Ok(())
+    }
+
+    /// Takes over the recorded routing of an episode: what its domain usually needs. Nothing that is resident changes.
+    ///
+    /// # Errors
+    /// Unknown layer or expert.
+    pub fn consolidate(&mut self, habit: &Habit) -> Result<(), CacheError> {
+        let mut uses = Vec::with_capacity(habit.uses.len());
+        let mut at = None;
+        for used in &habit.uses {
+            let layer = LayerKey {
+                module: habit.module,
+                layer: used.layer,
+            };
+            let (pool, rank) = self.find(layer)?;
+            let expert = used.expert;
+            let index = self.pools[pool].index(rank, expert);
+            let index = index.ok_or(CacheError::UnknownExpert(ExpertKey { layer, expert }))?;
+            uses.push((index, used.tokens));
+            at = Some(pool);
+        }
+        if let Some(at) = at {
+            let experts = self.pools[at].all_experts();
+            self.habits[at].add(&habit.domain, habit.state, experts, habit.tokens, &uses);
+        }
+        Ok(())
+    }
+
+    /// What follows is of this domain: where its habits are known, the eviction policy `horizon` counts them in. Nothing
+    /// is read, and nothing leaves before its time. Answers whether they are known.
+    pub fn enter(&mut self, domain: &str, state: State) -> bool {
+        let mut known = false;
+        for (pool, habits) in self.pools.iter_mut().zip(&mut self.habits) {
+            let shares = habits.enter(domain, state);
+            known |= shares.is_some();
+            pool.expect(shares);
+        }
+        known
+    }
+
+    /// The lists of habits of all modules.
+    pub fn habits(&self) -> &[Habits] {
+        &self.habits
     }
 
     /// Totals over all modules.

@@ -160,6 +160,16 @@ impl Pool {
         self.usage.set_trust(rank, trust);
     }
 
+    /// Experts of all layers.
+    pub fn all_experts(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Takes over the habits of the domain that follows; none: nothing is known of it.
+    pub fn expect(&mut self, habits: Option<Arc<[f32]>>) {
+        self.usage.expect(habits);
+    }
+
     pub fn layer_keys(&self) -> impl Iterator<Item = LayerKey> + '_ {
         self.layer_numbers.iter().map(|layer| LayerKey {
             module: self.module,

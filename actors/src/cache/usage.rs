@@ -43,6 +43,8 @@ pub(crate) struct Usage {
     layers: Vec<Layer>,
     now: usize,
     memory: Memory,
+    /// Share of the present domain's tokens that use each expert; none where its habits are not known.
+    habits: Option<Arc<[f32]>>,
     scratch: Vec<(usize, u32)>,
 }
 
@@ -87,6 +89,7 @@ impl Usage {
             layers: vec![layer; layers],
             now: 0,
             memory,
+            habits: None,
             scratch: Vec::new(),
         }
     }
@@ -94,6 +97,20 @@ impl Usage {
     /// Takes over what the ledger believes of the layer of this rank.
     pub fn set_trust(&mut self, rank: usize, trust: &Arc<LayerTrust>) {
         self.layers[rank].trust = Arc::clone(trust);
+    }
+
+    /// Takes over the habits of the domain that follows; none: nothing is known of it.
+    pub fn expect(&mut self, habits: Option<Arc<[f32]>>) {
+        self.habits = habits;
+    }
+
+    /// A chance of use, with what the domain usually needs counted in where that is known.
+    #[inline]
+    fn expected(&self, index: u32, p: f64) -> f64 {
+        match &self.habits {
+            Some(habits) => eviction::expected(p, habits[index as usize]),
+            None => p,
+        }
     }
 
     /// A layer uses experts for `tokens` tokens: `uses` names them, with how many of the tokens used each. Turns of
@@ -153,17 +170,19 @@ impl Usage {
                 eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
             }
             (_, Memory::Frequency(decay)) => {
-                let score = |at: &Used| {
+                let score = |index: u32| {
+                    let at = used(index);
                     let passed = self.layers[at.rank as usize].clock - at.clock;
-                    let p = at.frequency * decay.of(passed);
+                    let p = self.expected(index, at.frequency * decay.of(passed));
                     eviction::horizon(self.to_layer(at), layers, p)
                 };
-                eviction::farthest(residents.map(|i| (score(used(i)), i)), count, victims);
+                eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
             }
             (_, Memory::Chance(mixture)) => {
                 let score = |index: u32| {
                     let at = used(index);
                     let p = mixture.chance(at.rank as usize, self.expert(index, at));
+                    let p = self.expected(index, p);
                     eviction::horizon(self.to_layer(at), layers, p)
                 };
                 eviction::farthest(residents.map(|i| (score(i), i)), count, victims);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::consolidation::Scored;
 use super::ids::{LayerKey, Module, Origin, State, Tick};
 
 /// One expert's part in one token.
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub denied: Vec<Worked>,
     /// Feedback on the turn that ended, in [-1, 1].
     pub feedback: Option<f32>,
+    /// What came of denying experts to recorded tokens; in any order, an expert may stand there more than once.
+    pub scored: Vec<Scored>,
 }
 
 /// What the ledger believes of the experts of every module, as routers and the cache read it.

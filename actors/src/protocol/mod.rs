@@ -5,6 +5,7 @@
 
 mod budgets;
 mod cache;
+mod consolidation;
 mod ids;
 mod learning;
 mod routing;
@@ -12,6 +13,7 @@ mod salience;
 
 pub use budgets::*;
 pub use cache::*;
+pub use consolidation::*;
 pub use ids::*;
 pub use learning::*;
 pub use routing::*;

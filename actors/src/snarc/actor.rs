@@ -6,7 +6,7 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::Assessor;
-use crate::protocol::{Observe, SalienceReport};
+use crate::protocol::{Observe, Pruned, SalienceReport};
 
 /// The salience assessor as an actor.
 #[derive(Actor)]
@@ -32,5 +32,36 @@ impl Message<CountEpisodes> for SalienceAssessor {
         _: &mut Context<Self, Self::Reply>,
     ) -> Self::Reply {
         Ok(self.0.unconsolidated_episodes())
+    }
+}
+
+/// The oldest episodes that were not consolidated now are.
+pub struct EpisodesConsolidated(pub u32);
+
+impl Message<EpisodesConsolidated> for SalienceAssessor {
+    type Reply = Result<(), Infallible>;
+
+    async fn handle(
+        &mut self,
+        msg: EpisodesConsolidated,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        self.0.consolidate(msg.0);
+        Ok(())
+    }
+}
+
+/// Merges episodes that are nearly alike.
+pub struct PruneEpisodes;
+
+impl Message<PruneEpisodes> for SalienceAssessor {
+    type Reply = Result<Pruned, Infallible>;
+
+    async fn handle(
+        &mut self,
+        _: PruneEpisodes,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        Ok(self.0.prune())
     }
 }

@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 
+use crate::protocol::Pruned;
+
 /// Episodes kept.
 const LENGTH: usize = 512;
+/// Episodes of a cosine above this are nearly alike: one of them says what both do.
+const ALIKE: f32 = 0.98;
 /// Episodes that an expectation is taken from.
 const NEAREST: usize = 10;
 
@@ -13,6 +17,22 @@ struct Episode {
     direction: Vec<f32>,
     /// Feedback on its turn, in [0, 1], once there was any.
     outcome: Option<f32>,
+    /// Episodes that were merged into it, itself included.
+    merged: f32,
+}
+
+impl Episode {
+    /// Takes over the outcome of an episode nearly alike, each weighing as many episodes as it stands for. The
+    /// direction stays: it differs by less than what counts as alike.
+    fn absorb(&mut self, other: &Episode) {
+        self.outcome = match (self.outcome, other.outcome) {
+            (Some(a), Some(b)) => {
+                Some((a * self.merged + b * other.merged) / (self.merged + other.merged))
+            }
+            (a, b) => a.or(b),
+        };
+        self.merged += other.merged;
+    }
 }
 
 /// A ring of episodes.
@@ -69,6 +89,7 @@ impl Episodes {
         self.ring.push_back(Episode {
             direction,
             outcome: None,
+            merged: 1.0,
         });
         self.turn = (self.turn + 1).min(LENGTH);
         self.inserted = self.inserted.saturating_add(1);
@@ -80,6 +101,28 @@ impl Episodes {
             episode.outcome = Some(outcome);
         }
         self.turn = 0;
+    }
+
+    /// Merges every episode into the oldest one that it is nearly alike.
+    pub fn prune(&mut self) -> Pruned {
+        let first_of_turn = self.ring.len() - self.turn.min(self.ring.len());
+        let mut kept: VecDeque<Episode> = VecDeque::with_capacity(self.ring.len());
+        let mut merged = 0;
+        for (at, episode) in std::mem::take(&mut self.ring).into_iter().enumerate() {
+            let alike = |other: &&mut Episode| dot(&other.direction, &episode.direction) > ALIKE;
+            if let Some(older) = kept.iter_mut().find(alike) {
+                older.absorb(&episode);
+                merged += 1;
+                self.turn -= usize::from(at >= first_of_turn);
+            } else {
+                kept.push_back(episode);
+            }
+        }
+        self.ring = kept;
+        Pruned {
+            merged,
+            kept: self.ring.len() as u32,
+        }
     }
 
     /// Insertions so far.

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::math::{Baseline, squash};
 use crate::protocol::{
-    Observe, Origin, Salience, SalienceReport, Segment, SensorReading, TokenMeasure,
+    Observe, Origin, Pruned, Salience, SalienceReport, Segment, SensorReading, TokenMeasure,
 };
 use course::Course;
 use episodes::Episodes;
@@ -65,6 +65,8 @@ pub struct Assessor {
     rates: Baseline,
     sensors: BTreeMap<String, Sensor>,
     episodes: Episodes,
+    /// Episodes that were consolidated since the start.
+    consolidated: u32,
     /// Kept until feedback or the next segment.
     reward: f32,
     /// The five numbers of the step that brought the last segment.
@@ -87,6 +89,7 @@ impl Assessor {
             rates: Baseline::default(),
             sensors: BTreeMap::new(),
             episodes: Episodes::default(),
+            consolidated: 0,
             reward: 0.5,
             segment: Salience {
                 reward: 0.5,
@@ -141,9 +144,20 @@ impl Assessor {
         }
     }
 
-    /// Segments that entered memory since the start. Nothing consolidates them yet.
+    /// Segments that entered memory since the start and were not consolidated.
     pub fn unconsolidated_episodes(&self) -> u32 {
-        self.episodes.inserted()
+        self.episodes.inserted().saturating_sub(self.consolidated)
+    }
+
+    /// The oldest `episodes` that were not consolidated now are.
+    pub fn consolidate(&mut self, episodes: u32) {
+        let all = self.consolidated.saturating_add(episodes);
+        self.consolidated = all.min(self.episodes.inserted());
+    }
+
+    /// Merges episodes that are nearly alike.
+    pub fn prune(&mut self) -> Pruned {
+        self.episodes.prune()
     }
 
     /// Surprise, novelty, conflict and expected reward of a segment; then remembers it.

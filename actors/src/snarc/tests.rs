@@ -439,3 +439,43 @@ fn what_is_not_a_number_is_not_remembered() {
     let after = assessor.step(&seen(segment(0.3)));
     assert!(close(after.salience.surprise, THREE));
 }
+
+/// A segment of this direction.
+fn toward(direction: [f32; 3]) -> Observe {
+    seen(Segment {
+        mean_hidden: direction.to_vec(),
+        ..segment(0.0)
+    })
+}
+
+#[test]
+fn pruning_merges_what_is_nearly_alike_and_averages_its_outcomes() {
+    let mut assessor = Assessor::new();
+    let marked = |assessor: &mut Assessor, direction, feedback| {
+        let mut observe = toward(direction);
+        observe.feedback = feedback;
+        assessor.step(&observe);
+    };
+    marked(&mut assessor, [1.0, 0.0, 0.0], Some(1.0));
+    marked(&mut assessor, [1.0, 0.01, 0.0], Some(0.0));
+    marked(&mut assessor, [0.0, 1.0, 0.0], None);
+    marked(&mut assessor, [2.0, 0.0, 0.01], None);
+    assert_eq!(assessor.unconsolidated_episodes(), 4);
+    assessor.consolidate(3);
+    assert_eq!(assessor.unconsolidated_episodes(), 1);
+    assessor.consolidate(7);
+    assert_eq!(assessor.unconsolidated_episodes(), 0);
+    let pruned = assessor.prune();
+    assert_eq!((pruned.merged, pruned.kept), (2, 2));
+    assert_eq!(assessor.prune().merged, 0);
+    // Outcomes 1 and 0.5 are averaged; the unmarked episode adds none. The other direction is unmarked still.
+    let report = assessor.step(&toward([1.0, 0.0, 0.0]));
+    assert!(close(report.salience.reward, 0.75), "{report:?}");
+    // Feedback marks what is left of the turn: the two newest directions, not what was merged away.
+    assessor.step(&Observe {
+        feedback: Some(-1.0),
+        ..Observe::default()
+    });
+    let report = assessor.step(&toward([0.0, 1.0, 0.0]));
+    assert!(report.salience.reward < 0.1, "{report:?}");
+}

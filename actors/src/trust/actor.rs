@@ -6,8 +6,8 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::state::LedgerState;
-use super::{Ledger, TrustError};
-use crate::protocol::{Outcome, TrustSnapshot};
+use super::{ExpertRecord, Ledger, TrustError};
+use crate::protocol::{ExpertKey, Outcome, Propose, TrustSnapshot, Used};
 
 /// The trust ledger as an actor. Stops at its first error.
 #[derive(Actor)]
@@ -52,5 +52,24 @@ impl Message<Resume> for TrustLedger {
     async fn handle(&mut self, msg: Resume, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         self.0 = msg.0;
         Ok(())
+    }
+}
+
+impl Message<Propose> for TrustLedger {
+    type Reply = Result<Vec<Used>, TrustError>;
+
+    async fn handle(&mut self, msg: Propose, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        self.0.propose(&msg).inspect_err(|_| ctx.stop())
+    }
+}
+
+/// Asks for the record of one expert.
+pub struct GetRecord(pub ExpertKey);
+
+impl Message<GetRecord> for TrustLedger {
+    type Reply = Result<Option<ExpertRecord>, Infallible>;
+
+    async fn handle(&mut self, msg: GetRecord, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.record(msg.0))
     }
 }

@@ -4,6 +4,7 @@
 //! of each module with every outcome, so that a view is never behind by more ticks than the module has layers.
 
 pub mod actor;
+pub mod counterfactual;
 mod deciles;
 mod record;
 pub mod state;
@@ -30,7 +31,7 @@ pub enum TrustError {
     /// The model has no such expert.
     #[error("no expert {0:?}")]
     UnknownExpert(ExpertKey),
-    /// An error, entropy, gate or feedback is not finite.
+    /// An error, entropy, gate, feedback or loss increase is not finite.
     #[error("an outcome that is not a number")]
     NotFinite,
 }
@@ -38,7 +39,7 @@ pub enum TrustError {
 /// One record as reports show it. All but counts are in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpertRecord {
-    /// Usefulness, by feedback; 0.5 is the prior.
+    /// Usefulness, by what its tokens lose without it and by feedback; 0.5 is the prior.
     pub convergence: f64,
     /// How steady its mixing weight is.
     pub stability: f64,
@@ -178,17 +179,20 @@ impl Ledger {
         if let Some(feedback) = outcome.feedback {
             ledger.feedback(f64::from(feedback.clamp(-1.0, 1.0)), &mut touched);
         }
+        ledger.score(&outcome.scored, &mut touched)?;
         ledger.publish(touched);
         self.view = None;
         Ok(())
     }
 
+    fn module(&self, module: Module) -> Result<&ModuleLedger, TrustError> {
+        let found = self.modules.iter().find(|ledger| ledger.module == module);
+        found.ok_or(TrustError::UnknownModule(module))
+    }
+
     /// The record of one expert, as of its last update.
     pub fn record(&self, key: ExpertKey) -> Option<ExpertRecord> {
-        let ledger = self
-            .modules
-            .iter()
-            .find(|ledger| ledger.module == key.layer.module)?;
+        let ledger = self.module(key.layer.module).ok()?;
         let worked = Worked {
             layer: key.layer.layer,
             expert: key.expert,
@@ -258,7 +262,7 @@ impl ModuleLedger {
                 return Err(TrustError::NotFinite);
             }
         }
-        Ok(())
+        self.check_scores(&outcome.scored)
     }
 
     /// Moves convergence by each expert's part in its layer's gate mass since the feedback before.

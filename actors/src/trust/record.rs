@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::counterfactual::Evidence;
 use crate::protocol::{State, Tick};
 
 /// Weight of the newest gate in an expert's usual gate and in its stability.
@@ -52,6 +53,8 @@ pub(super) struct Record {
     pub last_used: Option<Tick>,
     /// Mixing weight in the turn that feedback will judge.
     pub turn_gate: f64,
+    /// What denying it said.
+    pub evidence: Evidence,
     /// Half-lives that had passed when this record was brought up to date.
     pub clock: f64,
 }
@@ -68,6 +71,7 @@ impl Default for Record {
             regret: 0.0,
             last_used: None,
             turn_gate: 0.0,
+            evidence: Evidence::default(),
             clock: 0.0,
         }
     }
@@ -88,6 +92,7 @@ impl Record {
         self.clock = clock;
         self.convergence = 0.5 + (self.convergence - 0.5) * keep;
         self.stability = 0.5 + (self.stability - 0.5) * keep;
+        self.evidence.decay(keep);
         self.judged.decay(keep);
         for tally in &mut self.by_state {
             tally.decay(keep);
@@ -112,6 +117,11 @@ impl Record {
             self.judged.add(success);
             self.by_state[state.index()].add(success);
         }
+    }
+
+    /// Moves convergence by what counterfactual scores have changed.
+    pub fn move_convergence(&mut self, by: f64) {
+        self.convergence = (self.convergence + by).clamp(0.0, 1.0);
     }
 
     /// Feedback in [-1, 1] on a turn of which the expert did `part`, in [0, 1].

@@ -258,6 +258,7 @@ impl TryFrom<Record> for KeptRecord {
             regret,
             last_used: _,
             turn_gate,
+            evidence,
             clock,
         } = &record;
         share("convergence", *convergence)?;
@@ -270,6 +271,9 @@ impl TryFrom<Record> for KeptRecord {
         at_least_0("visits", *visits)?;
         at_least_0("regret", *regret)?;
         at_least_0("turn_gate", *turn_gate)?;
+        at_least_0("evidence: tokens", evidence.tokens)?;
+        number("evidence: increase", evidence.increase)?;
+        share("evidence: brought_in", evidence.brought_in)?;
         at_least_0("clock", *clock)?;
         Ok(Self(record))
     }

@@ -56,6 +56,7 @@ fn outcome(state: State, ticks: u32, tokens: Vec<TokenOutcome>) -> Outcome {
         tokens,
         denied: vec![],
         feedback: None,
+        scored: vec![],
     }
 }
 

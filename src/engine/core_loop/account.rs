@@ -8,7 +8,7 @@ use sage_actors::protocol::{State, TokenMeasure};
 use super::periods::Periods;
 use crate::engine::memory::{MemoryPlan, resident_set};
 use crate::engine::{Engine, Forward, Orientation};
-use crate::events::{StateSummary, Summary};
+use crate::events::{DreamEvent, StateSummary, Summary};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
@@ -78,7 +78,12 @@ impl Account {
         sums.miss_bytes += forward.miss_bytes;
     }
 
-    pub(super) fn summary(&self, engine: &Engine, waits_avoided: u64) -> Summary {
+    pub(super) fn summary(
+        &self,
+        engine: &Engine,
+        waits_avoided: u64,
+        dreamt: DreamEvent,
+    ) -> Summary {
         let mut states = self.states.clone();
         if let Some((state, since)) = self.current {
             states.entry(state).or_default().ticks += engine.tick() - since;
@@ -104,6 +109,9 @@ impl Account {
             limits: self.periods.all(),
             bytes_read: states.values().map(|sums| sums.miss_bytes).sum(),
             waits_avoided,
+            hits: states.values().map(|sums| sums.hits).sum(),
+            misses: states.values().map(|sums| sums.misses).sum(),
+            dreamt,
             mean_loss: mean(
                 states.values().map(|sums| sums.loss).sum(),
                 states.values().map(|sums| sums.losses).sum(),

@@ -5,6 +5,7 @@
 
 mod account;
 mod conversation;
+mod dream;
 mod job;
 mod limits;
 mod periods;
@@ -19,6 +20,7 @@ use sage_actors::protocol::{Origin, SensorReading, State};
 use serde::{Deserialize, Serialize};
 
 use super::Limit;
+use super::episodes::Uses;
 use super::generate::SETTLE_TICKS;
 use super::orient::{Arrivals, Orientation};
 use super::reading::{Ended, SegmentBuilder, stop_tokens};
@@ -31,6 +33,7 @@ use crate::trace::Tape;
 
 use account::Account;
 use conversation::Conversation;
+use dream::Dreaming;
 use job::{Job, Want};
 use recall::Recall;
 use usage::Usage;
@@ -120,6 +123,11 @@ pub struct CoreLoop {
     own: SegmentBuilder,
     carried: Arrivals,
     before: Option<Orientation>,
+    dreaming: Dreaming,
+    /// Which domain the mind was told of last, and in which state.
+    domain: Option<(String, State)>,
+    /// Who worked on the present segment of own words.
+    own_uses: Uses,
     account: Account,
     usage: Usage,
     next_id: u64,
@@ -142,6 +150,7 @@ impl CoreLoop {
         let stop = stop_tokens(&*engine.source)?;
         let usage = Usage::new(&engine);
         let own = SegmentBuilder::new(Origin::Generated, engine.thinker.config.hidden_size);
+        let dreaming = Dreaming::new(&engine);
         Ok(Self {
             engine,
             text,
@@ -158,6 +167,9 @@ impl CoreLoop {
             own,
             carried: Arrivals::default(),
             before: None,
+            dreaming,
+            domain: None,
+            own_uses: Uses::default(),
             account,
             usage,
             next_id: 0,
@@ -406,7 +418,14 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<Vec<Answer>, EngineError> {
         let Some(mut job) = self.jobs.pop_front() else {
+            self.sleep(orientation, sink).await?;
             self.engine.idle(1);
+            if orientation.directives.state == State::Dream {
+                // What is believed ages while it is gone over.
+                self.engine
+                    .learn(orientation, Vec::new(), Vec::new(), None)
+                    .await?;
+            }
             return Ok(Vec::new());
         };
         if orientation.directives.end_answer && job.is_answering() {
@@ -443,7 +462,10 @@ impl CoreLoop {
     /// When the cache's actor failed.
     pub async fn summary(&self) -> Result<Summary, EngineError> {
         let stats = self.engine.mind.cache_stats().await?;
-        Ok(self.account.summary(&self.engine, stats.waits_avoided))
+        let dreamt = self.dreaming.total.clone();
+        Ok(self
+            .account
+            .summary(&self.engine, stats.waits_avoided, dreamt))
     }
 
     /// Keeps what was learned, if a ledger is in use; nothing is learned afterwards.

@@ -18,6 +18,7 @@ pub(super) fn event(tape: &Tape, event: &Event) {
         EventKind::Limit(_)
         | EventKind::Forgotten { .. }
         | EventKind::Read { .. }
+        | EventKind::Dream(_)
         | EventKind::Token { .. }
         | EventKind::Answer { .. } => tape.put(&Record::Event {
             event: value(event),

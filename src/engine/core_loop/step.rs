@@ -23,6 +23,8 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<Option<Ended>, EngineError> {
         self.prepare_context(job, orientation, sink)?;
+        let state = orientation.directives.state;
+        self.enter_domain(&job.source, state).await?;
         let hidden = self.engine.thinker.config.hidden_size;
         match &mut job.stage {
             Stage::Waiting(tokens) => {
@@ -59,6 +61,9 @@ impl CoreLoop {
                     return Ok(None);
                 }
                 self.carried.segment = Some(reading.segment());
+                self.dreaming
+                    .episodes
+                    .record(&job.source, state, reading.tokens(), reading.uses());
                 let sampling = sampling_of(self.sampling, job.turn, job.id);
                 if job.want == Want::Nothing {
                     return Ok(Some(Ended::Stop));
@@ -89,8 +94,12 @@ impl CoreLoop {
                     self.held.extend(step.token);
                     self.recall.work(job.id, forward, 1);
                     self.own.add(forward, &[step.measure]);
+                    self.own_uses.add(forward, 1);
                     if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
                         self.carried.segment = Some(self.own.take());
+                        let uses = std::mem::take(&mut self.own_uses);
+                        let episodes = &mut self.dreaming.episodes;
+                        episodes.record(&job.source, state, &[], &uses);
                     }
                     self.usage.note(job.want, &job.source, forward, 1);
                     self.report_forward(orientation, forward, 1, sink).await?;

@@ -75,7 +75,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Used;
+    use sage_actors::protocol::Used;
 
     fn step(expert: u16, tokens: u32) -> Forward {
         Forward {

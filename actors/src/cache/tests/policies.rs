@@ -242,3 +242,42 @@ fn windows_of_one_chunk_count_its_tokens_once() {
         [(1, 1), (1, 2), (1, 3), (4, 0), (4, 1), (4, 2)]
     );
 }
+
+#[test]
+fn habits_keep_what_the_domain_will_need() {
+    let habit = |module, expert| Habit {
+        module,
+        state: State::Wake,
+        domain: "book".into(),
+        tokens: 100,
+        uses: vec![Used {
+            layer: 1,
+            expert,
+            tokens: 100,
+        }],
+    };
+    let after = |learned: bool, domain: &str| {
+        let (mut cache, _) = cache(HORIZON, 2, 0);
+        if learned {
+            cache.consolidate(&habit(Module::Thinker, 0)).unwrap();
+        }
+        assert_eq!(
+            cache.enter(domain, State::Focus),
+            learned && domain == "book"
+        );
+        run(&mut cache, 1, 0, &[0]);
+        for tick in 2..=9 {
+            run(&mut cache, tick, 0, &[1]);
+        }
+        // One must go: expert 1 was used lately, expert 0 is what the domain needs.
+        run(&mut cache, 10, 0, &[2]);
+        resident(&cache)
+    };
+    assert_eq!(after(false, "book"), [(1, 1), (1, 2)]);
+    assert_eq!(after(true, "libro"), [(1, 1), (1, 2)]);
+    assert_eq!(after(true, "book"), [(1, 0), (1, 2)]);
+    let (mut cache, _) = cache(HORIZON, 2, 0);
+    assert!(cache.consolidate(&habit(Module::Thinker, EXPERTS)).is_err());
+    assert!(cache.consolidate(&habit(Module::Talker, 0)).is_err());
+    assert!(!cache.enter("book", State::Wake));
+}
