@@ -59,6 +59,7 @@ impl CoreLoop {
                     return Ok(None);
                 }
                 self.carried.segment = Some(reading.segment());
+                self.carried_source.clone_from(&job.source);
                 let sampling = sampling_of(self.sampling, job.turn, job.id);
                 if job.want == Want::Nothing {
                     return Ok(Some(Ended::Stop));
@@ -91,6 +92,7 @@ impl CoreLoop {
                     self.own.add(forward, &[step.measure]);
                     if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
                         self.carried.segment = Some(self.own.take());
+                        self.carried_source.clone_from(&job.source);
                     }
                     self.usage.note(job.want, &job.source, forward, 1);
                     self.report_forward(orientation, forward, 1, sink).await?;
@@ -187,6 +189,7 @@ impl CoreLoop {
         }
         let answer = Answer {
             id: job.id,
+            source: job.source,
             question: job.text,
             text: job.answer.trim().to_owned(),
             ended,
