@@ -32,7 +32,7 @@ use crate::model::KvCache;
 use account::Account;
 use conversation::Conversation;
 use job::{Job, Want};
-pub use queue::Waiting;
+pub use queue::{Abandoned, Waiting};
 use recall::Recall;
 pub use receive::Refusal;
 use usage::Usage;

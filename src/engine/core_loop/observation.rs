@@ -1,5 +1,7 @@
 //! Observations by what they are.
 
+use sage_actors::protocol::SensorReading;
+
 use super::Observation;
 
 impl Observation {
@@ -132,34 +134,10 @@ impl Observation {
 
     /// What is wrong with its numbers; none if they are as they should be.
     pub fn unsound(&self) -> Option<String> {
-        let finite = |what: &str, value: f64| {
-            (!value.is_finite()).then(|| format!("{what} is {value}; expected a finite number"))
-        };
         match self {
             Self::Feedback(value) => (!(-1.0..=1.0).contains(value))
                 .then(|| format!("feedback is {value}; expected a number from -1 to 1")),
-            Self::Sensor(reading) => {
-                let name = &reading.name;
-                let (low, high) = reading.range.unwrap_or((0.0, 0.0));
-                finite(&format!("the reading of {name}"), reading.value)
-                    .or_else(|| {
-                        let resolution = reading.resolution;
-                        (!(resolution > 0.0 && resolution.is_finite())).then(|| {
-                            format!("the resolution of {name} is {resolution}; expected above 0")
-                        })
-                    })
-                    .or_else(|| {
-                        let level = reading.level.filter(|level| !(0.0..=1.0).contains(level));
-                        level.map(|level| {
-                            format!("the level of {name} is {level}; expected a number from 0 to 1")
-                        })
-                    })
-                    .or_else(|| {
-                        (!(low <= high)).then(|| {
-                            format!("the range of {name} is {low} to {high}; expected low to high")
-                        })
-                    })
-            }
+            Self::Sensor(reading) => unsound_reading(reading),
             _ => {
                 let urgency = self.urgency();
                 (!(0.0..=1.0).contains(&urgency))
@@ -167,4 +145,36 @@ impl Observation {
             }
         }
     }
+}
+
+fn unsound_reading(reading: &SensorReading) -> Option<String> {
+    let SensorReading {
+        name,
+        value,
+        range,
+        resolution,
+        level,
+    } = reading;
+    if !value.is_finite() {
+        return Some(format!(
+            "the reading of {name} is {value}; expected a finite number"
+        ));
+    }
+    if !(resolution.is_finite() && *resolution > 0.0) {
+        return Some(format!(
+            "the resolution of {name} is {resolution}; expected a number above 0"
+        ));
+    }
+    if let Some(level) = level.filter(|level| !(0.0..=1.0).contains(level)) {
+        return Some(format!(
+            "the level of {name} is {level}; expected a number from 0 to 1"
+        ));
+    }
+    let (low, high) = range.unwrap_or_default();
+    if low.is_nan() || high.is_nan() || low > high {
+        return Some(format!(
+            "the range of {name} is {low} to {high}; expected the lower end first"
+        ));
+    }
+    None
 }

@@ -23,6 +23,15 @@ pub struct Waiting {
     pub bytes: usize,
 }
 
+/// What was given up.
+#[derive(Clone, Debug, Default)]
+pub struct Abandoned {
+    /// Requests, as far as they were answered.
+    pub answers: Vec<Answer>,
+    /// Texts that were not read to their end: number and source.
+    pub texts: Vec<(u64, String)>,
+}
+
 impl CoreLoop {
     /// Whether nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
@@ -72,18 +81,17 @@ impl CoreLoop {
         self.break_off(|job| job.turn, sink)
     }
 
-    /// Gives up everything that waits or is under way. Every request ends with an answer that says so; of texts the numbers
-    /// are returned.
+    /// Gives up everything that waits or is under way. Every request ends with an answer that says so.
     ///
     /// # Errors
     /// When the tokenizer refuses.
-    pub fn abandon(
-        &mut self,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<(Vec<Answer>, Vec<u64>), EngineError> {
+    pub fn abandon(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Abandoned, EngineError> {
         let answers = self.break_off(Job::is_request, sink)?;
-        let texts = self.jobs.drain(..).map(|job| job.id).collect();
-        Ok((answers, texts))
+        let texts = self.jobs.drain(..).map(|job| (job.id, job.source));
+        Ok(Abandoned {
+            answers,
+            texts: texts.collect(),
+        })
     }
 
     fn break_off(

@@ -1,0 +1,92 @@
+//! What can go wrong, for the host.
+
+use std::sync::Arc;
+
+use crate::engine::EngineError;
+use crate::events::ShedReason;
+use crate::input::SizeError;
+use crate::ledger::LedgerError;
+use crate::settings::SettingsError;
+
+/// Why a loop cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No model was named.
+    #[error("no model is named: name a checkpoint or a store, for example .model(\"models/tiny\")")]
+    NoModel,
+    /// A value that cannot be.
+    #[error("{name} is {value}; expected {expected}")]
+    Value {
+        /// The builder's method.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A limit that cannot be understood.
+    #[error("limit: {0}")]
+    Limit(#[from] SizeError),
+    /// Two things were asked for that exclude each other.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// The settings; values of `.set` are named as those of the command line's `--set`.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The trust ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The model, the memory or the mind.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The system.
+    #[error("{what}: {reason}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        reason: String,
+    },
+    /// The loop's thread is gone: this is a fault of the program, or of a sensor or effector that panicked.
+    #[error("the loop's thread ended before the model was open")]
+    Gone,
+}
+
+/// Why an observation was not taken on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ObserveError {
+    /// It says what cannot be; it was not submitted.
+    #[error("{0}")]
+    Unsound(String),
+    /// More comes than can be taken, and everything that waits matters more. It is counted.
+    #[error("observation {id} is shed ({}): more comes than the loop can take; observe less, or widen .inbox", match .reason { ShedReason::Bytes => "as many bytes wait as may", _ => "as many wait as may" })]
+    Shed {
+        /// Its number.
+        id: u64,
+        /// Which bound was met.
+        reason: ShedReason,
+    },
+    /// The loop takes no more.
+    #[error("the loop has ended, or is being shut down: it takes no more observations")]
+    Ended,
+}
+
+/// Why the loop ended, or does not tick.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SageError {
+    /// An expert could not be read, an actor failed, or what was learned could not be kept.
+    #[error(transparent)]
+    Engine(Arc<EngineError>),
+    /// It was shut down.
+    #[error("the loop was shut down")]
+    Ended,
+    /// Its thread is gone: this is a fault of the program, or of a sensor or effector that panicked.
+    #[error("the loop's thread ended without a word: did a sensor or an effector panic?")]
+    Gone,
+}
+
+impl From<EngineError> for SageError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Arc::new(error))
+    }
+}
