@@ -291,7 +291,8 @@ async fn what_cannot_be_built_says_why() {
         (Sage::builder(), "no model is named"),
         (builder().model("nowhere"), "nowhere"),
         (builder().limit("much"), "limit: `much` is not a size"),
-        (builder().limit("1MiB"), "1.00 MiB"),
+        (builder().limit("1MiB"), "below the floor"),
+        (builder().limit("1MiB"), "hint: .limit "),
         (
             builder().answer_tokens(0),
             "answer_tokens is 0; expected at least 1",
@@ -322,7 +323,9 @@ async fn what_cannot_be_built_says_why() {
 
 #[tokio::test]
 async fn a_tick_that_nobody_waited_for_is_not_lost() {
+    fn may_move_between_threads(_: &impl Send) {}
     let mut sage = builder().build().await.expect("a loop");
+    may_move_between_threads(&sage.tick());
     sage.observe(Observation::question("me", HELEN))
         .expect("taken");
     let mut actions = Vec::new();

@@ -300,12 +300,7 @@ impl Driver {
     /// The one place where observations enter the loop: what is given to it here, in this order and at this tick, is all
     /// that a recording needs of the outside.
     fn admit(&mut self, tick: Tick) {
-        let taken = {
-            let mut inbox = self.shared.inbox();
-            let taken = inbox.take();
-            inbox.hold(self.core.waiting());
-            taken
-        };
+        let taken = self.shared.inbox().take();
         self.hearing.tell_shed(tick);
         for Waiter {
             id,

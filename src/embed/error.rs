@@ -30,14 +30,14 @@ pub enum BuildError {
     /// Two things were asked for that exclude each other.
     #[error("{0}")]
     Contradiction(&'static str),
-    /// The settings; values of `.set` are named as those of the command line's `--set`.
-    #[error(transparent)]
+    /// The settings.
+    #[error("{}", in_code(.0))]
     Settings(#[from] SettingsError),
     /// The trust ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The model, the memory or the mind.
-    #[error(transparent)]
+    #[error("{}", in_code(.0))]
     Engine(#[from] EngineError),
     /// The system.
     #[error("{what}: {reason}")]
@@ -50,6 +50,13 @@ pub enum BuildError {
     /// The loop's thread is gone: this is a fault of the program, or of a sensor or effector that panicked.
     #[error("the loop's thread ended before the model was open")]
     Gone,
+}
+
+/// The builder's methods bear the names of the command line's options.
+fn in_code(error: &impl std::fmt::Display) -> String {
+    let said = error.to_string();
+    let said = said.replace("--limit ", ".limit ");
+    said.replace("--set ", ".set ")
 }
 
 /// Why an observation was not taken on.

@@ -88,6 +88,10 @@ pub(super) struct Note {
     pub(super) is_request: bool,
 }
 
+fn in_the_loop(held: &Waiting) -> usize {
+    held.inbox + held.texts + held.questions + held.alarms
+}
+
 /// The waiting room.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -151,7 +155,7 @@ impl Inbox {
 
     /// Which bound `more` observations of `bytes` in all would break.
     fn broken(&self, more: usize, fewer: usize, bytes: usize) -> Option<ShedReason> {
-        let held = self.held.texts + self.held.questions + self.held.alarms;
+        let held = in_the_loop(&self.held);
         if self.waiting.len() + held + more > self.bound.observations + fewer {
             Some(ShedReason::Full)
         } else if bytes > self.bound.bytes {
@@ -238,7 +242,11 @@ impl Inbox {
             taken.extend(self.waiting.remove(at));
         }
         taken.reverse();
-        self.bytes -= taken.iter().map(Waiter::bytes).sum::<usize>();
+        let bytes = taken.iter().map(Waiter::bytes).sum::<usize>();
+        self.bytes -= bytes;
+        // Until the tick says what it holds of them.
+        self.held.inbox += taken.len();
+        self.held.bytes += bytes;
         self.tally.taken += taken.len() as u64;
         taken
     }
@@ -287,9 +295,8 @@ impl Inbox {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let held = self.held;
-        let held = held.texts + held.questions + held.alarms;
-        self.tally.counts(self.waiting.len() as u64, held as u64)
+        let held = in_the_loop(&self.held) as u64;
+        self.tally.counts(self.waiting.len() as u64, held)
     }
 }
 

@@ -171,6 +171,8 @@ fn a_tick_takes_in_order_of_arrival_the_urgent_first_and_one_feedback() {
     check(&inbox);
     assert_eq!(ids(&mut inbox), [3, 4, 5, blame]);
     assert!(inbox.take().is_empty());
+    assert!(!inbox.is_idle(), "the loop has not said that it is done");
+    inbox.hold(Waiting::default());
     assert!(inbox.is_idle());
 }
 
