@@ -66,7 +66,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()
         .await?;
     let mut actions = sage.actions();
-    let handle = sage.run().await;
+    let handle = sage.run();
 
     // A text that nobody waits for; then the heater warms up, and the watch raises the alarm.
     handle.observe(Observation::text(

@@ -204,7 +204,8 @@ impl Effector for Keeper {
     fn act(&mut self, action: &Action) -> Vec<Observation> {
         self.0.lock().expect("whole").push(action.clone());
         match action {
-            Action::Say { .. } => vec![Observation::Feedback(1.0)],
+            // The second makes no sense.
+            Action::Say { .. } => vec![Observation::Feedback(1.0), Observation::Feedback(2.0)],
             _ => Vec::new(),
         }
     }
@@ -229,7 +230,9 @@ async fn sensors_are_observed_and_effectors_hear_and_answer() {
         actions.extend(sage.tick().await.expect("a tick").actions);
     }
     actions.extend(settle(&mut sage).await);
-    actions.extend(sage.tick().await.expect("a tick").actions);
+    for _ in 0..3 {
+        actions.extend(sage.tick().await.expect("a tick").actions);
+    }
     let states = |action: &Action| match action {
         Action::State { to, .. } => Some(*to),
         _ => None,
@@ -249,6 +252,8 @@ async fn sensors_are_observed_and_effectors_hear_and_answer() {
     let seen: Vec<_> = events.iter().filter_map(seen).collect();
     assert!(seen.contains(&("sensor", Some(20.0))) && seen.contains(&("sensor", Some(99.0))));
     assert!(seen.contains(&("feedback", Some(1.0))), "{seen:?}");
+    let refused = |event: &&Event| matches!(event.kind, EventKind::Refused { .. });
+    assert_eq!(events.iter().filter(refused).count(), 1);
 }
 
 #[tokio::test]
@@ -304,8 +309,8 @@ async fn what_cannot_be_built_says_why() {
         (builder().temperature(f32::NAN), "temperature is NaN"),
         (builder().idle_pace(Duration::ZERO), "idle_pace is 0ns"),
         (
-            builder().set("mind.budgets.wake.f=9000"),
-            "mind.budgets.wake.f",
+            builder().set("mind.budgets.wake.f=-1"),
+            ".set mind.budgets.wake.f=-1: `mind.budgets.wake.f` is -1",
         ),
         (builder().exact().ledger("trust.redb"), "leave .ledger out"),
         (
@@ -345,8 +350,11 @@ async fn a_tick_that_nobody_waited_for_is_not_lost() {
 
 #[tokio::test]
 async fn after_its_end_a_loop_says_so() {
-    let mut sage = builder().build().await.expect("a loop");
+    let mut sage = builder().machine_sensors().build().await.expect("a loop");
     let handle = sage.handle();
+    handle.feedback(None, 0.5).expect("taken");
+    sage.tick().await.expect("a tick");
+    assert!(handle.counts().taken >= 1 && handle.mode().is_some());
     handle.shutdown().await.expect("an end");
     handle.shutdown_now().await.expect("the same end");
     assert!(matches!(sage.tick().await, Err(SageError::Ended)));

@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::embedding::{HELEN, all, builder, ids, says};
 use sage::embed::{Action, Ended, Observation, ObserveError, ShedReason};
@@ -140,7 +140,7 @@ async fn a_free_loop_answers_any_task_and_does_not_spin() {
     let built = builder().idle_pace(Duration::from_millis(50));
     let sage = built.build().await.expect("a loop");
     let mut actions = sage.actions();
-    let handle = sage.run().await;
+    let handle = sage.run();
     let asking = handle.clone();
     let asked = tokio::spawn(async move { asking.observe(Observation::question("me", HELEN)) });
     let asked = asked.await.expect("a task").expect("taken");
@@ -157,15 +157,18 @@ async fn a_free_loop_answers_any_task_and_does_not_spin() {
     handle.feedback(asked, 1.0).expect("taken");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(handle.is_idle());
-    let before = handle.tick_count();
+    let (before, since) = (handle.tick_count(), Instant::now());
     tokio::time::sleep(Duration::from_millis(500)).await;
     let passed = handle.tick_count() - before;
-    // Ten would be due; a busy machine is late, never early.
-    assert!((1..=11).contains(&passed), "{passed} ticks");
+    // A busy machine is late, never early.
+    let due = since.elapsed().as_millis() as u64 / 50;
+    assert!((1..=due + 1).contains(&passed), "{passed} ticks, {due} due");
     let outcome = handle.shutdown().await.expect("an end");
     assert_eq!((outcome.counts.taken, outcome.counts.refused), (2, 0));
     assert_eq!(outcome.ticks, handle.tick_count());
-    assert_eq!(actions.next().await, None);
+    while let Some(action) = actions.next().await {
+        assert!(matches!(action, Action::State { .. }), "{action}");
+    }
 }
 
 #[tokio::test]
@@ -251,7 +254,7 @@ async fn what_was_learned_is_kept() {
 async fn a_loop_that_everyone_let_go_of_ends() {
     let sage = builder().build().await.expect("a loop");
     let mut telemetry = sage.telemetry();
-    let handle = sage.run().await;
+    let handle = sage.run();
     drop(handle);
     let ended = async { while telemetry.next().await.is_some() {} };
     tokio::time::timeout(LONG, ended).await.expect("it ends");
@@ -266,7 +269,7 @@ async fn a_panic_of_the_hosts_own_is_told() {
     });
     let sage = built.build().await.expect("a loop");
     let mut actions = sage.actions();
-    let handle = sage.run().await;
+    let handle = sage.run();
     handle
         .observe(Observation::question("me", HELEN))
         .expect("taken");

@@ -260,8 +260,7 @@ impl Driver {
             drop(live.take_notes());
         }
         for reading in readings {
-            // What does not fit is counted and told.
-            let _ = self.shared.inbox().offer(reading, None);
+            self.shared.offer_own(reading);
         }
     }
 
@@ -339,7 +338,7 @@ impl Driver {
         for action in &actions {
             for effector in &mut self.effectors {
                 for observation in effector.act(action) {
-                    let _ = self.shared.offer(observation, None);
+                    self.shared.offer_own(observation);
                 }
             }
         }

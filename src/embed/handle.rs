@@ -53,6 +53,16 @@ impl Shared {
         *lock(&self.status) = status;
     }
 
+    /// From a sensor or an effector to the waiting room. They cannot be told at the door: what is unsound is refused by the
+    /// loop, with an event, and what is one too many is counted and told like any other. Nobody has to be woken, since
+    /// the loop itself has asked.
+    pub(super) fn offer_own(&self, observation: Observation) {
+        let mut inbox = self.inbox();
+        if !inbox.closed {
+            let _ = inbox.offer(observation, None);
+        }
+    }
+
     /// From outside to the waiting room.
     pub(super) fn offer(
         &self,
@@ -287,9 +297,9 @@ impl Sage {
 
     /// Lets the loop tick by itself from now on: without pause while there is something to do, else once in
     /// [`Builder::idle_pace`].
-    pub async fn run(self) -> Handle {
-        // If it cannot be told, it has ended already, and the handle says why.
-        let _ = self.handle.commands.send(Command::Run).await;
+    pub fn run(self) -> Handle {
+        // If it cannot be told, it is ending or has ended, and the handle says why.
+        let _ = self.handle.commands.try_send(Command::Run);
         self.handle
     }
 
