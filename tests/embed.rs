@@ -12,12 +12,11 @@ use common::embedding::{HELEN, MODEL, all, builder, ids, says};
 use sage::Sage;
 use sage::embed::{
     Action, BuildError, Effector, Ended, Observation, ObserveError, Reading, SageError, Sensor,
-    Telemetry,
+    State, Telemetry,
 };
 use sage::engine::text::{Message, Text};
 use sage::events::{Event, EventKind};
 use sage::store::open_model;
-use sage_actors::protocol::State;
 
 /// Ticks until nothing is left to do; what was done.
 async fn settle(sage: &mut Sage) -> Vec<Action> {

@@ -135,6 +135,49 @@ async fn overload_is_shed_and_counted_and_what_matters_survives() {
     );
 }
 
+/// Of two sources that are alike in all else, the one whose texts were less salient makes room for the other.
+#[tokio::test]
+async fn what_was_salient_of_late_stays() {
+    let mut sage = builder().inbox(8).build().await.expect("a loop");
+    for _ in 0..3 {
+        for (source, text) in [
+            (
+                "prayer",
+                "In those days. In those days. In those days. In those days.",
+            ),
+            (
+                "noise",
+                "xq 93 zebra; {}(( Oslo fan 55 lurch ## rain-bow 7 7 vv",
+            ),
+        ] {
+            sage.observe(Observation::text(source, text)).expect("room");
+            for _ in 0..8 {
+                sage.tick().await.expect("a tick");
+            }
+        }
+    }
+    assert!(sage.is_idle());
+    let text = |source| Observation::text(source, "a");
+    for _ in 0..4 {
+        sage.observe(text("prayer")).expect("room");
+        sage.observe(text("noise")).expect("room");
+    }
+    let displaces = ["prayer", "noise"].map(|source| sage.observe(text(source)).is_ok());
+    let shed = sage.counts().shed;
+    let displaced = shed
+        .iter()
+        .find(|shed| shed.reason == ShedReason::Displaced);
+    let displaced = &displaced.expect("one made room").source;
+    assert_eq!(
+        displaces,
+        if displaced == "prayer" {
+            [false, true]
+        } else {
+            [true, false]
+        }
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_free_loop_answers_any_task_and_does_not_spin() {
     let built = builder().idle_pace(Duration::from_millis(50));

@@ -3,7 +3,7 @@
 //! [`Sage::builder`] names a model and whatever else is wanted of it; [`Builder::build`] opens it on a thread of its own.
 //! From then on the host drives it [tick by tick](Sage::tick), or lets it [run](Sage::run) and speaks to it by a
 //! [`Handle`] from any task. What it does comes as [`Action`]s: with each tick, to every [`Effector`], and as a
-//! [stream](Handle::actions); what happens inside comes as [`Event`](crate::events::Event)s, the same that
+//! [stream](Handle::actions); what happens inside comes as [`Event`]s, the same that
 //! `sage run --json` writes, as another [stream](Handle::telemetry).
 //!
 //! **Time is logical.** A tick is a chunk read, a token said, or time passing; the mind has no clock. Driven tick by tick,
@@ -38,6 +38,11 @@ pub use handle::{Handle, Sage};
 pub use ports::{Action, Effector, Reading, Sensor};
 pub use stream::{Actions, Gap, Stream, Telemetry};
 
+pub use sage_actors::config::MindConfig;
+pub use sage_actors::protocol::{Cause, SensorReading, State, Tick};
+
+pub use crate::engine::Limit;
 pub use crate::engine::core_loop::Observation;
 pub use crate::engine::reading::Ended;
-pub use crate::events::ShedReason;
+pub use crate::events::{Event, EventKind, ShedReason};
+pub use crate::settings::Sources;
