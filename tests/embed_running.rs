@@ -135,47 +135,30 @@ async fn overload_is_shed_and_counted_and_what_matters_survives() {
     );
 }
 
-/// Of two sources that are alike in all else, the one whose texts were less salient makes room for the other.
+/// Of sources that are alike in all else, one whose texts moved nothing makes room for one that was not heard yet.
 #[tokio::test]
-async fn what_was_salient_of_late_stays() {
+async fn what_was_not_salient_of_late_makes_room() {
     let mut sage = builder().inbox(8).build().await.expect("a loop");
-    for _ in 0..3 {
-        for (source, text) in [
-            (
-                "prayer",
-                "In those days. In those days. In those days. In those days.",
-            ),
-            (
-                "noise",
-                "xq 93 zebra; {}(( Oslo fan 55 lurch ## rain-bow 7 7 vv",
-            ),
-        ] {
-            sage.observe(Observation::text(source, text)).expect("room");
-            for _ in 0..8 {
-                sage.tick().await.expect("a tick");
-            }
-        }
+    let text = |source| Observation::text(source, "In those days.");
+    sage.observe(text("prayer")).expect("room");
+    while !sage.is_idle() {
+        sage.tick().await.expect("a tick");
     }
-    assert!(sage.is_idle());
-    let text = |source| Observation::text(source, "a");
-    for _ in 0..4 {
+    // The step after it brings it to the mind.
+    sage.tick().await.expect("a tick");
+    for _ in 0..8 {
         sage.observe(text("prayer")).expect("room");
-        sage.observe(text("noise")).expect("room");
     }
-    let displaces = ["prayer", "noise"].map(|source| sage.observe(text(source)).is_ok());
+    sage.observe(text("stranger")).expect("room is made");
+    let one_more = sage.observe(text("prayer"));
+    assert!(matches!(one_more, Err(ObserveError::Shed { .. })));
     let shed = sage.counts().shed;
-    let displaced = shed
+    let shed: Vec<_> = shed
         .iter()
-        .find(|shed| shed.reason == ShedReason::Displaced);
-    let displaced = &displaced.expect("one made room").source;
-    assert_eq!(
-        displaces,
-        if displaced == "prayer" {
-            [false, true]
-        } else {
-            [true, false]
-        }
-    );
+        .map(|shed| (shed.source.as_str(), shed.reason, shed.observations))
+        .collect();
+    let expected = [ShedReason::Full, ShedReason::Displaced];
+    assert_eq!(shed, expected.map(|reason| ("prayer", reason, 1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
