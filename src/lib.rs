@@ -1,7 +1,43 @@
 //! SAGE: a cognitive runtime for sparse models.
+//!
+//! A host embeds the loop with [`Sage::builder`], hands it observations, and drives it tick by tick, or lets it
+//! [run](Sage::run):
+//!
+//! ```
+//! use sage::embed::{Action, Observation};
+//! use sage::Sage;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut sage = Sage::builder()
+//!     .model("models/tiny") // a checkpoint, or a store made by `sage extract`
+//!     .limit("120slots") // or 6GiB: memory of the whole process
+//!     .answer_tokens(8)
+//!     .build()
+//!     .await?;
+//! let facts = "Laura lives in London. Helen lives in Milan. Tom lives in Oslo.";
+//! let asked = sage.observe(Observation::question("visitor", format!("{facts} Where does Helen live?")))?;
+//!
+//! let mut answer = None;
+//! while answer.is_none() {
+//!     for action in sage.tick().await?.actions {
+//!         match action {
+//!             Action::Say { id, text, .. } if id == asked => answer = Some(text),
+//!             other => println!("{other}"), // Wake → Focus (Request)
+//!         }
+//!     }
+//! }
+//! assert_eq!(answer.as_deref(), Some("Milan"));
+//! sage.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`embed`] says what there is beside that: sensors, effectors, feedback, goals, telemetry, bounds.
 
 pub mod checkpoint;
 pub mod cli;
+pub mod embed;
 pub mod engine;
 pub mod eval;
 pub mod events;
@@ -16,3 +52,5 @@ pub mod sensors;
 pub mod settings;
 pub mod store;
 pub mod trace;
+
+pub use embed::Sage;

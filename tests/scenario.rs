@@ -150,6 +150,34 @@ fn an_empty_battery_depletes_and_a_full_one_recovers() {
     assert!(events.iter().any(|event| event["type"] == "answer"));
 }
 
+/// What a script says is meant: a run without it would be another one.
+#[test]
+fn a_scripted_question_that_does_not_fit_ends_the_run() {
+    let path = changed("too-long.toml", |table| {
+        drop(table);
+        let script = r#"
+            name = "too long"
+            ticks = 20
+            context_tokens = 24
+            answer_tokens = 8
+            [[observe]]
+            at = 2
+            kind = "question"
+            text = "Laura lives in London. Peter lives in Dublin. Helen lives in Milan. Where does Helen live?"
+        "#;
+        script.parse().expect("TOML")
+    });
+    let (output, events) = run(&path, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("do not fit into the declared context of 24"),
+        "{said}"
+    );
+    let refused = events.iter().find(|event| event["type"] == "refused");
+    assert_eq!(refused.expect("an event")["kind"], "question");
+}
+
 /// An alarm goes before a question that is being read; the question is then read again from its beginning.
 #[test]
 fn what_an_alarm_interrupts_is_still_answered_right() {

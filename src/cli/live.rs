@@ -120,6 +120,11 @@ impl<'a> View<'a> {
             EventKind::Limit(limit) => self.line(&limit_line(limit))?,
             EventKind::Forgotten { turns, left } => self.line(&forgotten(*turns, *left))?,
             EventKind::Dream(dream) => self.line(&dreamt(dream))?,
+            EventKind::Refused { .. } | EventKind::Shed { .. } | EventKind::Missed { .. } => {
+                if let Some(text) = lost(&event.kind) {
+                    self.line(&text)?;
+                }
+            }
             EventKind::Summary(_) => self.flush()?,
         }
         self.draw();
@@ -286,6 +291,30 @@ pub fn limit_line(limit: &LimitEvent) -> String {
             human_bytes(limit.floor_bytes)
         ),
     }
+}
+
+/// An observation that was not taken, or events that were not heard, in words; none for other events.
+pub fn lost(kind: &EventKind) -> Option<String> {
+    let of = |source: &str| match source {
+        "" => String::new(),
+        source => format!(" {source}"),
+    };
+    Some(match kind {
+        EventKind::Refused {
+            kind,
+            source,
+            reason,
+            ..
+        } => format!("{kind}{} refused: {reason}", of(source)),
+        EventKind::Shed {
+            kind,
+            source,
+            reason,
+            ..
+        } => format!("{kind}{} shed ({})", of(source), name(reason)),
+        EventKind::Missed { events } => format!("{events} events are missing here"),
+        _ => return None,
+    })
 }
 
 /// What the conversation lost, in words.

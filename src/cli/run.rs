@@ -115,7 +115,6 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
                 false => SensorMode::Scripted,
             },
             logits: false,
-            ledger: None,
         };
         let tape = args.recording.begin(&engine, about, ledger).await?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;

@@ -12,6 +12,7 @@ pub mod generate;
 pub mod goldens;
 pub mod limit;
 pub mod memory;
+pub mod mode;
 pub mod open;
 pub mod orient;
 pub mod reading;
@@ -92,6 +93,9 @@ pub enum EngineError {
     /// Nothing to answer.
     #[error("the prompt is empty: there is nothing to answer")]
     EmptyPrompt,
+    /// An observation that says what cannot be.
+    #[error("{0}")]
+    Unsound(String),
     /// A token that the model does not have.
     #[error("token id {id} is beyond the model's vocabulary of {vocabulary}")]
     UnknownToken {

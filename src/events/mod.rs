@@ -30,6 +30,35 @@ pub enum EventKind {
     Mode(Mode),
     /// An observation arrived.
     Observation(Observed),
+    /// An observation could not be taken: it is empty, does not fit, or says what cannot be. The loop goes on.
+    Refused {
+        /// Its number.
+        id: u64,
+        /// As in [`Observed::kind`].
+        kind: &'static str,
+        /// Where it came from.
+        source: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// More came than could be taken: this observation was let go before the loop saw it.
+    Shed {
+        /// Its number.
+        id: u64,
+        /// As in [`Observed::kind`].
+        kind: &'static str,
+        /// Where it came from.
+        source: String,
+        /// Declared urgency.
+        urgency: f32,
+        /// Why this one.
+        reason: ShedReason,
+    },
+    /// Whoever listens was too slow: so many events are missing here.
+    Missed {
+        /// How many.
+        events: u64,
+    },
     /// The state changed.
     State {
         /// Left.
@@ -122,6 +151,22 @@ pub enum EventKind {
     Summary(Summary),
 }
 
+/// See [`EventKind::Shed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShedReason {
+    /// As many wait as may, and it was the least of them.
+    Full,
+    /// As many bytes wait as may, and it was the least of them.
+    Bytes,
+    /// It waited, and something that matters more took its place.
+    Displaced,
+    /// A newer fact of the same kind took its place.
+    Superseded,
+    /// The loop ended before it was taken, or before it was read.
+    Shutdown,
+}
+
 /// See [`EventKind::Mode`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Mode {
@@ -197,7 +242,7 @@ impl LimitPeriod {
 pub struct Observed {
     /// Its number, in order of arrival; what comes of it names it.
     pub id: u64,
-    /// `text`, `question`, `alarm`, `sensor` or `feedback`.
+    /// `text`, `question`, `alarm`, `goal`, `sensor` or `feedback`.
     pub kind: &'static str,
     /// Where it came from.
     pub source: String,

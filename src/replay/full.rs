@@ -1,16 +1,85 @@
 //! Full replay: the inputs again, through the model; every line must come again, byte for byte.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use super::comparison::Comparison;
-use super::{ReplayError, Verdict, ticks};
+use super::recording::ledger_of;
+use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::engine::core_loop::{CoreLoop, Observation};
+use crate::engine::text::Text;
+use crate::engine::{EngineError, EngineOptions, open};
+use crate::store::{WeightSource, open_model};
 use crate::trace::{Reader, Record, Tape};
 
-/// Runs a recording's inputs through `core`, which must be fresh and opened as the header says (`logits`: whether the
-/// recording holds router logits). Stops at the first difference, or where the recording ends. `progress` hears of ticks.
+/// How to run what was recorded; no decision depends on it.
+pub struct Way<'a> {
+    /// Whether experts are read ahead.
+    pub read_ahead: bool,
+    /// Hears of loaded layers, and how many there are.
+    pub loading: &'a mut dyn FnMut(usize, usize),
+    /// Hears of ticks.
+    pub progress: &'a mut dyn FnMut(u64),
+}
+
+/// Repeats the recorded run `trace` with the model in `folder` and compares every line. Inside a tokio runtime; the calling
+/// thread computes.
 ///
 /// # Errors
-/// When the recording cannot be read, or the engine fails.
-pub async fn verify(
+/// When the recording cannot be read, is of another model, or the engine fails.
+pub async fn verify(trace: &Path, folder: &Path) -> Result<Verdict, ReplayError> {
+    let source = open_model(folder)?;
+    let way = Way {
+        read_ahead: true,
+        loading: &mut |_, _| (),
+        progress: &mut |_| (),
+    };
+    verify_with(trace, Arc::from(source), way).await
+}
+
+/// As [`verify`], in a way that is said, with a model that is open.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_with(
+    trace: &Path,
+    source: Arc<dyn WeightSource>,
+    way: Way<'_>,
+) -> Result<Verdict, ReplayError> {
+    let (reader, header) = Reader::open(trace)?;
+    let fingerprint = source.fingerprint()?;
+    if fingerprint != header.fingerprint {
+        return Err(ReplayError::Lacks(format!(
+            "the model is {fingerprint}, but the recording is of {}: name the model that was recorded",
+            header.fingerprint
+        )));
+    }
+    let ledger = ledger_of(trace, &header)?;
+    let (limit, sampling) = asked(&header)?;
+    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let options = EngineOptions {
+        limit,
+        context_tokens: header.context_tokens,
+        chunk_tokens: header.chunk_tokens,
+        mind: header.mind.clone(),
+        degrade: header.degrade,
+        base_bytes: Some(header.base_bytes),
+        read_ahead: way.read_ahead,
+    };
+    let mut engine = open(source, options, way.loading).await?;
+    if let Some((ledger, tick)) = ledger {
+        engine
+            .remember(ledger, Box::new(KeepsNothing), tick)
+            .await?;
+    }
+    let mut core = CoreLoop::new(engine, text, sampling, header.answer_tokens)?;
+    let verdict = compare(reader, header.logits, &mut core, way.progress).await;
+    core.shutdown().await;
+    verdict
+}
+
+/// Stops at the first difference, or where the recording ends.
+async fn compare(
     reader: Reader,
     logits: bool,
     core: &mut CoreLoop,
@@ -25,16 +94,20 @@ pub async fn verify(
                 whole = true;
                 core.end_recording()?;
             }
-            Record::Input { observation, .. } => {
+            // What was shed never reached the loop.
+            Record::Host { .. } => comparison.pass(),
+            Record::Input {
+                id, observation, ..
+            } => {
                 let observation: Observation =
                     serde_json::from_value(observation).map_err(|error| {
                         ReplayError::Lacks(format!("a recorded observation: {error}"))
                     })?;
-                core.submit(observation);
+                core.submit_as(id, observation);
             }
             _ => {
                 core.tick(&mut |_| {}).await?;
-                progress(ticks(core));
+                progress(core.engine().tick());
             }
         }
     }
@@ -42,7 +115,7 @@ pub async fn verify(
     Ok(Verdict {
         equal: difference.is_none(),
         lines,
-        ticks: ticks(core),
+        ticks: core.engine().tick(),
         whole,
         digest,
         difference,

@@ -4,6 +4,7 @@ mod comparison;
 mod difference;
 mod full;
 mod policy;
+mod recording;
 
 use sage_actors::MindError;
 use sage_actors::protocol::{ExpertKey, ExpertSource, Outcome, SlotId, Tick};
@@ -12,14 +13,16 @@ use sage_actors::trust::store::{LedgerStore, StoreFailure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
 use crate::engine::{Engine, EngineError, Limit};
+use crate::ledger::LedgerError;
+use crate::store::StoreError;
 use crate::trace::{Header, LedgerSnapshot, SCHEMA, SensorMode, TraceError};
 
 pub use difference::Difference;
-pub use full::verify;
+pub use full::{Way, verify, verify_with};
 pub use policy::ask_again;
+pub use recording::begin;
 
 /// Why a recording cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,12 @@ pub enum ReplayError {
     /// The mind.
     #[error(transparent)]
     Mind(#[from] MindError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger beside it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// It does not hold what is needed.
     #[error("{0}")]
     Lacks(String),
@@ -72,15 +81,17 @@ pub struct About {
     pub sensors: SensorMode,
     /// Whether router logits are recorded.
     pub logits: bool,
-    /// What the ledger believed at the start.
-    pub ledger: Option<LedgerSnapshot>,
 }
 
 /// The header of a recording of `engine`, before its first step.
 ///
 /// # Errors
 /// When the model's fingerprint cannot be read.
-pub fn header(engine: &Engine, about: About) -> Result<Header, EngineError> {
+fn header(
+    engine: &Engine,
+    about: About,
+    ledger: Option<LedgerSnapshot>,
+) -> Result<Header, EngineError> {
     let value = |of: serde_json::Result<Value>| of.unwrap_or_default();
     Ok(Header {
         schema: SCHEMA,
@@ -98,7 +109,7 @@ pub fn header(engine: &Engine, about: About) -> Result<Header, EngineError> {
         sampling: value(serde_json::to_value(about.sampling)),
         sensors: about.sensors,
         logits: about.logits,
-        ledger: about.ledger,
+        ledger,
         about: about.name,
     })
 }
@@ -107,7 +118,7 @@ pub fn header(engine: &Engine, about: About) -> Result<Header, EngineError> {
 ///
 /// # Errors
 /// When it says something else.
-pub fn asked(header: &Header) -> Result<(Limit, Sampling), ReplayError> {
+fn asked(header: &Header) -> Result<(Limit, Sampling), ReplayError> {
     let lacks = |what: &str, error: serde_json::Error| {
         ReplayError::Lacks(format!("the recording's header: {what}: {error}"))
     };
@@ -129,13 +140,8 @@ impl ExpertSource for NoWeights {
     fn settle(&self) {}
 }
 
-/// How far a replay has come, in ticks of the loop.
-fn ticks(core: &CoreLoop) -> Tick {
-    core.engine().tick()
-}
-
 /// A ledger's store for a run that repeats another: what it learns was learned before.
-pub struct KeepsNothing;
+struct KeepsNothing;
 
 impl LedgerStore for KeepsNothing {
     fn log(&mut self, _: &Outcome) -> Result<(), StoreFailure> {

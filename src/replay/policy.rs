@@ -1,26 +1,26 @@
 //! Policy-only replay: a fresh mind is asked what the recorded one was asked, and must answer the same. No weights.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use sage_actors::Mind;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{Directives, Tick};
-use sage_actors::trust::Ledger;
 
 use super::comparison::Comparison;
+use super::recording::ledger_of;
 use super::{NoWeights, ReplayError, Verdict};
-use crate::trace::{Header, Reader, Record, Tape};
+use crate::trace::{Reader, Record, Tape};
 
-/// Asks again. `ledger` is what was believed at the start, if the header names one. `progress` hears of ticks.
+/// Asks again what the recording `trace` says was asked. Inside a tokio runtime. `progress` hears of ticks.
 ///
 /// # Errors
 /// When the recording has no router logits or cannot be read, or the mind fails.
 pub async fn ask_again(
-    reader: Reader,
-    header: &Header,
-    ledger: Option<Ledger>,
+    trace: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verdict, ReplayError> {
+    let (reader, header) = Reader::open(trace)?;
     if !header.logits {
         return Err(ReplayError::Lacks(
             "the recording has no router logits, so that no mind can be asked again: record with --record-logits, or \
@@ -28,12 +28,13 @@ pub async fn ask_again(
                 .to_owned(),
         ));
     }
+    let ledger = ledger_of(trace, &header)?;
     let config = MindConfig {
-        absent: header.absent.clone(),
-        ..header.mind.clone()
+        absent: header.absent,
+        ..header.mind
     };
     let mut mind = Mind::spawn(config, Arc::new(NoWeights))?;
-    if let Some(ledger) = ledger {
+    if let Some((ledger, _)) = ledger {
         mind.resume_trust(ledger).await?;
     }
     let comparison = Comparison::new(reader)?;
@@ -47,7 +48,9 @@ pub async fn ask_again(
     let mut whole = false;
     while let Some(record) = comparison.next()? {
         match record {
-            Record::Input { .. } | Record::Event { .. } => comparison.pass(),
+            Record::Input { .. } | Record::Event { .. } | Record::Host { .. } => {
+                comparison.pass();
+            }
             Record::End { tick } => {
                 (whole, again.tick) = (true, tick);
                 comparison.pass();
@@ -121,7 +124,10 @@ impl Again {
             Record::Prune { .. } => {
                 mind.prune_episodes().await?;
             }
-            Record::Input { .. } | Record::Event { .. } | Record::End { .. } => {}
+            Record::Input { .. }
+            | Record::Event { .. }
+            | Record::Host { .. }
+            | Record::End { .. } => {}
         }
         Ok(())
     }

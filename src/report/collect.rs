@@ -125,8 +125,14 @@ impl Collector {
                 }
             }
             EventKind::Experts(experts) => self.experts = Some(experts.clone()),
-            // The answer says it all, and the summary; a conversation has no report.
-            EventKind::Token { .. } | EventKind::Dream(_) | EventKind::Forgotten { .. } => {}
+            // The answer says it all; a conversation has no report; and a script that is refused has none either, nor is
+            // anything of it shed.
+            EventKind::Token { .. }
+            | EventKind::Dream(_)
+            | EventKind::Forgotten { .. }
+            | EventKind::Refused { .. }
+            | EventKind::Shed { .. }
+            | EventKind::Missed { .. } => {}
             // The summary knows how long each limit was in force, and the peak under it.
             EventKind::Limit(_) => {}
             EventKind::Summary(summary) => {

@@ -76,6 +76,10 @@ pub async fn run(
                 answered.push((answer, expected));
             }
         }
+        // What a script says is meant: a run without it would be another one.
+        if let Some(refusal) = core.take_refused().into_iter().next() {
+            return Err(refusal.error.into());
+        }
         if entered.last() != Some(&core.state()) {
             entered.push(core.state());
         }

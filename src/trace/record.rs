@@ -102,6 +102,11 @@ pub enum Record {
         /// As in the output of `sage run --json`.
         event: Value,
     },
+    /// What a host did with an observation before it reached the loop: it was shed, or refused.
+    Host {
+        /// As in the host's telemetry.
+        event: Value,
+    },
     /// The run ended by itself.
     End {
         /// Ticks that it took.
@@ -339,6 +344,7 @@ impl Record {
             Record::Consolidate { .. } => "consolidate",
             Record::Prune { .. } => "prune",
             Record::Event { .. } => "event",
+            Record::Host { .. } => "host",
             Record::End { .. } => "end",
         }
     }

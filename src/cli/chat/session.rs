@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sage_actors::protocol::{State, Tick};
 
-use super::super::live::{forgotten, limit_line, name};
+use super::super::live::{forgotten, limit_line, lost, name};
 use super::super::{CliError, Printer, human_bytes};
 use super::command::{Asked, Command, parse};
 use super::input::{Input, Interrupts, Line};
@@ -314,7 +314,11 @@ impl Show<'_> {
             }
             EventKind::Limit(limit) => printer.line(limit_line(limit))?,
             EventKind::Forgotten { turns, left } => printer.note(forgotten(*turns, *left)),
-            _ => {}
+            kind => {
+                if let Some(text) = lost(kind) {
+                    printer.note(text);
+                }
+            }
         }
         Ok(())
     }

@@ -4,19 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use sage_actors::protocol::Tick;
-use sage_actors::trust::Ledger;
 use serde::Serialize;
 
 use crate::cli::opening::{self, RunningArgs};
 use crate::cli::{CliError, Outcome, Printer, home};
-use crate::engine::core_loop::CoreLoop;
-use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions};
 use crate::kernels::InstructionSet;
-use crate::ledger;
-use crate::replay::{self, ReplayError, Verdict};
-use crate::trace::{Header, LedgerSnapshot, Reader};
+use crate::replay::{self, Verdict, Way};
+use crate::trace::{Header, Reader};
 
 /// Arguments of `sage replay TRACE`.
 #[derive(Args)]
@@ -65,19 +59,14 @@ struct Report<'a> {
 
 /// Runs the command.
 pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let (reader, header) = Reader::open(trace)?;
-    let ledger = match &header.ledger {
-        Some(snapshot) => Some((remembered(trace, snapshot)?, snapshot.tick)),
-        None => None,
-    };
+    let (_, header) = Reader::open(trace)?;
     let started = Instant::now();
     let verdict = if args.verify {
-        verify(reader, &header, ledger, args, printer)?
+        verify(trace, args, printer)?
     } else {
         let bar = printer.counter("replaying", "ticks");
         let mut progress = |tick| bar.set_position(tick);
-        let ledger = ledger.map(|(ledger, _)| ledger);
-        let asked = replay::ask_again(reader, &header, ledger, &mut progress);
+        let asked = replay::ask_again(trace, &mut progress);
         let verdict = opening::runtime_of(args.actor_threads)?.block_on(asked)?;
         bar.finish_and_clear();
         verdict
@@ -100,13 +89,7 @@ pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Outcome,
     })
 }
 
-fn verify(
-    reader: Reader,
-    header: &Header,
-    ledger: Option<(Ledger, Tick)>,
-    args: &AgainArgs,
-    printer: &Printer,
-) -> Result<Verdict, CliError> {
+fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Verdict, CliError> {
     if let Some(kernels) = args.kernels {
         let set = match kernels {
             Kernels::Portable => InstructionSet::Portable,
@@ -129,61 +112,16 @@ fn verify(
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let fingerprint = source.fingerprint()?;
-    if fingerprint != header.fingerprint {
-        return Err(CliError::request(format!(
-            "{} is model {fingerprint}, but the recording is of {}: give --model the model that was recorded",
-            folder.display(),
-            header.fingerprint
-        )));
-    }
-    let (limit, sampling) = replay::asked(header)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
-    let options = EngineOptions {
-        limit,
-        context_tokens: header.context_tokens,
-        chunk_tokens: header.chunk_tokens,
-        mind: header.mind.clone(),
-        degrade: header.degrade,
-        base_bytes: Some(header.base_bytes),
+    let bar = printer.counter("replaying", "ticks");
+    let way = Way {
         read_ahead: !args.no_read_ahead,
+        loading: &mut |_, _| (),
+        progress: &mut |tick| bar.set_position(tick),
     };
-    opening::runtime_of(args.actor_threads)?.block_on(async {
-        let mut engine = opening::engine(source, options, printer).await?;
-        if let Some((ledger, tick)) = ledger {
-            engine
-                .remember(ledger, Box::new(replay::KeepsNothing), tick)
-                .await?;
-        }
-        let mut core = CoreLoop::new(engine, text, sampling, header.answer_tokens)?;
-        let bar = printer.counter("replaying", "ticks");
-        let mut progress = |tick| bar.set_position(tick);
-        let verdict = replay::verify(reader, header.logits, &mut core, &mut progress).await;
-        bar.finish_and_clear();
-        core.shutdown().await;
-        Ok(verdict?)
-    })
-}
-
-/// The ledger beside a recording.
-fn remembered(trace: &Path, snapshot: &LedgerSnapshot) -> Result<Ledger, CliError> {
-    let path = trace.with_file_name(&snapshot.file);
-    let refused = |problem: String| {
-        CliError::request(format!(
-            "{}: {problem}; the recording begins with this ledger, keep it beside it",
-            path.display()
-        ))
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
-    let hash = blake3::hash(text.as_bytes()).to_hex();
-    if hash.as_str() != snapshot.blake3 {
-        return Err(refused(format!(
-            "its BLAKE3 is {hash}, the recording expects {}",
-            snapshot.blake3
-        )));
-    }
-    let (_, state) = ledger::json::read(&path, &text)?;
-    Ledger::restore(state).map_err(|error| refused(error.to_string()))
+    let verified = replay::verify_with(trace, source, way);
+    let verdict = opening::runtime_of(args.actor_threads)?.block_on(verified)?;
+    bar.finish_and_clear();
+    Ok(verdict)
 }
 
 fn show(
@@ -224,15 +162,4 @@ fn show(
         "{equal}: {} lines, {} ticks in {seconds:.1} s; digest {}{end}",
         verdict.lines, verdict.ticks, verdict.digest
     ))
-}
-
-impl From<ReplayError> for CliError {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Trace(error) => error.into(),
-            ReplayError::Engine(error) => error.into(),
-            ReplayError::Mind(_) => CliError::Failed(error.into()),
-            ReplayError::Lacks(_) => CliError::Request(error.into()),
-        }
-    }
 }

@@ -8,10 +8,9 @@ use std::collections::VecDeque;
 
 use sage_actors::protocol::State;
 
+use super::CoreLoop;
 use super::job::{Job, Stage};
-use super::{Answer, CoreLoop};
 use crate::engine::EngineError;
-use crate::engine::reading::Ended;
 use crate::engine::text::Message;
 use crate::events::{Event, EventKind};
 
@@ -32,13 +31,15 @@ impl Conversation {
             .push_back((question.to_owned(), answer.to_owned()));
     }
 
-    /// The messages up to `text`; of the turns only those from `first` on.
-    fn messages(&self, first: usize, text: &str) -> Vec<Message> {
+    /// The messages up to `text`; of the turns only those from `first` on. A goal stands in place of the conversation's own
+    /// system message.
+    fn messages(&self, goal: Option<&str>, first: usize, text: &str) -> Vec<Message> {
         let message = |role, content: &str| Message {
             role,
             content: content.to_owned(),
         };
-        let system = self.system.iter().map(|text| message("system", text));
+        let system = goal.or(self.system.as_deref());
+        let system = system.into_iter().map(|text| message("system", text));
         let turns =
             self.turns.iter().skip(first).flat_map(|(asked, answered)| {
                 [message("user", asked), message("assistant", answered)]
@@ -97,7 +98,9 @@ impl CoreLoop {
     }
 
     fn rendered(&self, first: usize, text: &str) -> Result<Vec<u32>, EngineError> {
-        let messages = self.conversation.messages(first, text);
+        let messages = self
+            .conversation
+            .messages(self.goal.as_deref(), first, text);
         Ok(self.text.encode(&self.text.render(&messages)?)?)
     }
 
@@ -157,19 +160,5 @@ impl CoreLoop {
         let calm = matches!(self.state(), State::Wake | State::Rest | State::Dream);
         let rested = orientation.directives.energy.atp > mind.transitions.wake_focus_atp;
         mind.hold.is_some() || (calm && rested)
-    }
-
-    /// Breaks off the conversation's turns that are not answered. What was said of an answer stays said.
-    ///
-    /// # Errors
-    /// When the tokenizer refuses.
-    pub fn interrupt(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
-        let (broken, kept): (VecDeque<Job>, VecDeque<Job>) =
-            self.jobs.drain(..).partition(|job| job.turn);
-        self.jobs = kept;
-        let answers = broken.into_iter();
-        answers
-            .map(|job| self.finish(job, Ended::Interrupted, sink))
-            .collect()
     }
 }

@@ -62,6 +62,14 @@ impl Job {
         self.want != Want::Nothing
     }
 
+    /// Tokens that are to be read before it begins.
+    pub(super) fn waiting_tokens(&self) -> usize {
+        match &self.stage {
+            Stage::Waiting(tokens) => tokens.len(),
+            Stage::Reading(_) | Stage::Answering(..) => 0,
+        }
+    }
+
     pub(super) fn is_started(&self) -> bool {
         !matches!(self.stage, Stage::Waiting(_))
     }

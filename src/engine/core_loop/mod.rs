@@ -8,8 +8,11 @@ mod conversation;
 mod dream;
 mod job;
 mod limits;
+mod observation;
 mod periods;
+mod queue;
 pub mod recall;
+mod receive;
 mod record;
 mod step;
 mod usage;
@@ -25,9 +28,9 @@ use super::generate::SETTLE_TICKS;
 use super::orient::{Arrivals, Orientation};
 use super::reading::{Ended, SegmentBuilder, stop_tokens};
 use super::sampling::Sampling;
-use super::text::{Message, Text};
+use super::text::Text;
 use super::{Engine, EngineError};
-use crate::events::{Event, EventKind, ExpertsEvent, Observed, SalienceEvent, Summary};
+use crate::events::{Event, EventKind, ExpertsEvent, SalienceEvent, Summary};
 use crate::model::KvCache;
 use crate::trace::Tape;
 
@@ -35,7 +38,9 @@ use account::Account;
 use conversation::Conversation;
 use dream::Dreaming;
 use job::{Job, Want};
+pub use queue::{Abandoned, Waiting};
 use recall::Recall;
+pub use receive::Refusal;
 use usage::Usage;
 
 /// What the outside tells the loop.
@@ -89,6 +94,16 @@ pub enum Observation {
         /// How much.
         limit: Limit,
     },
+    /// A standing instruction: the system message of the requests that follow, until another takes its place. An empty
+    /// text clears it.
+    Goal {
+        /// Whose.
+        source: String,
+        /// The instruction.
+        text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
 }
 
 /// An answer that the loop gave.
@@ -96,6 +111,8 @@ pub enum Observation {
 pub struct Answer {
     /// Of [`CoreLoop::submit`].
     pub id: u64,
+    /// Who asked.
+    pub source: String,
     /// The question.
     pub question: String,
     /// The answer.
@@ -115,13 +132,19 @@ pub struct CoreLoop {
     /// Whose context the cache holds.
     context: Option<String>,
     conversation: Conversation,
+    /// The host's standing instruction.
+    goal: Option<String>,
     /// Tokens of the conversation's context, as far as the cache holds them.
     held: Vec<u32>,
     recall: Recall,
     inbox: VecDeque<(u64, Observation)>,
     jobs: VecDeque<Job>,
+    /// What the last tick could not take.
+    refused: Vec<Refusal>,
     own: SegmentBuilder,
     carried: Arrivals,
+    /// Whose words the carried segment is.
+    carried_source: String,
     before: Option<Orientation>,
     dreaming: Dreaming,
     /// Which domain the mind was told of last, and in which state.
@@ -160,12 +183,15 @@ impl CoreLoop {
             kv,
             context: None,
             conversation: Conversation::default(),
+            goal: None,
             held: Vec::new(),
             recall: Recall::default(),
             inbox: VecDeque::new(),
             jobs: VecDeque::new(),
+            refused: Vec::new(),
             own,
             carried: Arrivals::default(),
+            carried_source: String::new(),
             before: None,
             dreaming,
             domain: None,
@@ -199,24 +225,11 @@ impl CoreLoop {
         &self.recall
     }
 
-    /// Whether nothing waits and nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.jobs.is_empty()
-    }
-
-    /// Hands an observation to the next tick; returns its number.
-    pub fn submit(&mut self, observation: Observation) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.record_input(id, &observation);
-        self.inbox.push_back((id, observation));
-        id
-    }
-
-    /// One tick. `sink` hears of every event in order; the answers that were completed are returned.
+    /// One tick. `sink` hears of every event in order; the answers that were completed are returned. An observation that
+    /// cannot be taken is refused with an event, and the loop goes on: see [`CoreLoop::take_refused`].
     ///
     /// # Errors
-    /// When an observation does not fit into the context, an expert cannot be read, or an actor failed.
+    /// When an expert cannot be read, or an actor failed.
     pub async fn tick(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
         let Some(tape) = self.tape.clone() else {
             return self.turn(sink).await;
@@ -232,14 +245,15 @@ impl CoreLoop {
 
     async fn turn(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
         let mut arrivals = std::mem::take(&mut self.carried);
-        self.receive(&mut arrivals, sink)?;
+        let source = std::mem::take(&mut self.carried_source);
+        self.receive(&mut arrivals, sink);
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
         arrivals.reading = !self.jobs.is_empty();
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
         let feedback = arrivals.feedback;
         let sensed = recall::Sensed::of(&arrivals);
         let orientation = self.engine.orient(arrivals).await?;
-        self.recall.oriented(&orientation, sensed);
+        self.recall.oriented(&orientation, sensed, source);
         let (plan, tick) = (&self.engine.plan, self.engine.tick());
         self.account.periods.obeyed(plan, tick);
         self.report_orientation(&orientation, sink);
@@ -252,124 +266,6 @@ impl CoreLoop {
         self.account.periods.sample();
         self.before = Some(orientation);
         Ok(answers)
-    }
-
-    /// Takes everything out of the inbox.
-    fn receive(
-        &mut self,
-        arrivals: &mut Arrivals,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<(), EngineError> {
-        while let Some((id, observation)) = self.inbox.pop_front() {
-            let of_body = match &observation {
-                Observation::Sensor(reading) => reading.is_of_body(),
-                Observation::Limit { .. } => true,
-                _ => false,
-            };
-            arrivals.events_in += u32::from(!of_body);
-            let mut seen = Observed {
-                id,
-                kind: "text",
-                source: String::new(),
-                urgency: 0.0,
-                text: None,
-                value: None,
-                level: None,
-                tokens: 0,
-            };
-            let turn = matches!(observation, Observation::Turn { .. });
-            let (want, source, text, urgency) = match observation {
-                Observation::Text {
-                    source,
-                    text,
-                    urgency,
-                } => (Want::Nothing, source, text, urgency),
-                Observation::Question {
-                    source,
-                    text,
-                    urgency,
-                }
-                | Observation::Turn {
-                    source,
-                    text,
-                    urgency,
-                } => (Want::Answer, source, text, urgency),
-                Observation::Alarm {
-                    source,
-                    text,
-                    urgency,
-                } => (Want::AlarmAnswer, source, text, urgency),
-                Observation::Sensor(reading) => {
-                    (seen.kind, seen.value) = ("sensor", Some(reading.value));
-                    seen.level = reading.level;
-                    seen.source.clone_from(&reading.name);
-                    arrivals.sensors.push(reading);
-                    sink(Event {
-                        tick: self.engine.tick(),
-                        kind: EventKind::Observation(seen),
-                    });
-                    continue;
-                }
-                Observation::Limit { source, limit } => {
-                    let change = self.engine.impose_limit(limit);
-                    self.report_limit(source, change, sink);
-                    continue;
-                }
-                Observation::Feedback(value) => {
-                    (seen.kind, seen.value) = ("feedback", Some(f64::from(value)));
-                    arrivals.feedback = Some(value);
-                    sink(Event {
-                        tick: self.engine.tick(),
-                        kind: EventKind::Observation(seen),
-                    });
-                    continue;
-                }
-            };
-            let tokens = if turn {
-                self.turn_tokens(&text)?
-            } else {
-                self.tokens_of(want, &text)?
-            };
-            arrivals.tokens_in += tokens.len() as u32;
-            arrivals.urgency = arrivals.urgency.max(urgency);
-            seen.kind = want.name();
-            (seen.urgency, seen.tokens) = (urgency, tokens.len());
-            seen.source.clone_from(&source);
-            seen.text = Some(text.clone());
-            sink(Event {
-                tick: self.engine.tick(),
-                kind: EventKind::Observation(seen),
-            });
-            self.enqueue(Job {
-                turn,
-                ..Job::new(id, want, source, text, tokens)
-            });
-        }
-        Ok(())
-    }
-
-    fn tokens_of(&self, want: Want, text: &str) -> Result<Vec<u32>, EngineError> {
-        if want == Want::Nothing {
-            let tokens = self.text.encode(text)?;
-            return if tokens.is_empty() {
-                Err(EngineError::EmptyPrompt)
-            } else {
-                Ok(tokens)
-            };
-        }
-        let messages = [Message {
-            role: "user",
-            content: text.to_owned(),
-        }];
-        let tokens = self.text.encode(&self.text.render(&messages)?)?;
-        let needed = tokens.len() + self.answer_tokens;
-        if needed > self.kv.capacity() {
-            return Err(EngineError::ContextFull {
-                needed,
-                capacity: self.kv.capacity(),
-            });
-        }
-        Ok(tokens)
     }
 
     /// Behind everything of the same or greater urgency of kind; what is under way is not interrupted in an answer.

@@ -35,6 +35,8 @@ pub struct Assessed {
     pub tick: Tick,
     /// Read or generated.
     pub origin: Origin,
+    /// Of the observation that it was read or generated for.
+    pub source: String,
     /// Tokens whose prediction was measured.
     pub tokens: usize,
     /// The five numbers.
@@ -99,7 +101,7 @@ fn remember<T>(list: &mut VecDeque<T>, item: T) {
 }
 
 impl Recall {
-    pub(super) fn oriented(&mut self, orientation: &Orientation, sensed: Sensed) {
+    pub(super) fn oriented(&mut self, orientation: &Orientation, sensed: Sensed, source: String) {
         let (tick, directives) = (orientation.tick, &orientation.directives);
         if let Some(change) = directives.transition {
             let moved = Moved {
@@ -118,6 +120,7 @@ impl Recall {
             let assessed = Assessed {
                 tick,
                 origin,
+                source,
                 tokens,
                 report: orientation.report,
                 drive: directives.drive,

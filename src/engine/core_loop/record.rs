@@ -19,11 +19,15 @@ pub(super) fn event(tape: &Tape, event: &Event) {
         | EventKind::Forgotten { .. }
         | EventKind::Read { .. }
         | EventKind::Dream(_)
+        | EventKind::Refused { .. }
         | EventKind::Token { .. }
         | EventKind::Answer { .. } => tape.put(&Record::Event {
             event: value(event),
         }),
-        EventKind::Mode(_)
+        // What is shed never reaches the loop: its host records that.
+        EventKind::Shed { .. }
+        | EventKind::Missed { .. }
+        | EventKind::Mode(_)
         | EventKind::Observation(_)
         | EventKind::State { .. }
         | EventKind::Salience(_)
@@ -41,6 +45,15 @@ impl CoreLoop {
     pub fn record(&mut self, tape: Tape) {
         self.engine.mind.watch(Arc::new(tape.clone()));
         self.tape = Some(tape);
+    }
+
+    /// Records what a host did before anything reached the loop; a replay passes over it.
+    pub fn record_host(&self, event: &Event) {
+        if let Some(tape) = &self.tape {
+            tape.put(&Record::Host {
+                event: value(event),
+            });
+        }
     }
 
     /// Ends the recording: the run came to its end.

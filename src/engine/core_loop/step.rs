@@ -64,6 +64,7 @@ impl CoreLoop {
                 self.dreaming
                     .episodes
                     .record(&job.source, state, reading.tokens(), reading.uses());
+                self.carried_source.clone_from(&job.source);
                 let sampling = sampling_of(self.sampling, job.turn, job.id);
                 if job.want == Want::Nothing {
                     return Ok(Some(Ended::Stop));
@@ -100,6 +101,7 @@ impl CoreLoop {
                         let uses = std::mem::take(&mut self.own_uses);
                         let episodes = &mut self.dreaming.episodes;
                         episodes.record(&job.source, state, &[], &uses);
+                        self.carried_source.clone_from(&job.source);
                     }
                     self.usage.note(job.want, &job.source, forward, 1);
                     self.report_forward(orientation, forward, 1, sink).await?;
@@ -196,6 +198,7 @@ impl CoreLoop {
         }
         let answer = Answer {
             id: job.id,
+            source: job.source,
             question: job.text,
             text: job.answer.trim().to_owned(),
             ended,

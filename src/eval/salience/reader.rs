@@ -80,7 +80,10 @@ impl Reader {
             _ => {}
         };
         self.core.tick(&mut hear).await?;
-        Ok(())
+        match self.core.take_refused().into_iter().next() {
+            Some(refusal) => Err(refusal.error),
+            None => Ok(()),
+        }
     }
 
     /// What was made of every piece. A piece is assessed with the first step after it was read.

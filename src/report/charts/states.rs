@@ -99,6 +99,7 @@ pub fn glyph(kind: &str) -> &'static str {
         "alarm" => "!",
         "sensor" => "~",
         "feedback" => "±",
+        "goal" => "»",
         _ => "”",
     }
 }

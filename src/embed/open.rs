@@ -1,0 +1,80 @@
+//! Opening the model, the mind and the ledger of an embedded loop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::builder::CONTEXT_TOKENS;
+use super::driver::Plan;
+use super::error::BuildError;
+use crate::engine::core_loop::CoreLoop;
+use crate::engine::mode::mode;
+use crate::engine::text::Text;
+use crate::engine::{Engine, EngineError, EngineOptions, open};
+use crate::events::Mode;
+use crate::ledger::{About, LedgerFile};
+use crate::replay;
+use crate::store::open_model;
+use crate::trace::SensorMode;
+
+/// The loop that was planned, and the line that says which mode it runs in.
+pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildError> {
+    let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
+    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let longest = source.config().thinker.text.max_position_embeddings;
+    let context_tokens = match plan.options.context_tokens {
+        0 => CONTEXT_TOKENS.min(longest),
+        declared => declared,
+    };
+    let options = EngineOptions {
+        context_tokens,
+        ..plan.options.clone()
+    };
+    if plan.answer_tokens >= context_tokens {
+        return Err(BuildError::Value {
+            name: "answer_tokens",
+            value: format!("{} in a context of {context_tokens}", plan.answer_tokens),
+            expected: "fewer than .context_tokens, so that a question fits beside its answer",
+        });
+    }
+    let mut engine = open(source, options, |_, _| ()).await?;
+    let mut mode = mode(&engine, &plan.options.mind)?;
+    let ledger = match &plan.ledger {
+        Some(path) => Some(remember(&mut engine, &mut mode, path).await?),
+        None => None,
+    };
+    let tape = match &plan.record {
+        Some(path) => {
+            let about = replay::About {
+                name: "embedded".to_owned(),
+                limit: plan.options.limit,
+                sampling: plan.sampling,
+                answer_tokens: plan.answer_tokens,
+                degrade: plan.options.degrade,
+                sensors: SensorMode::Live,
+                logits: plan.record_logits,
+            };
+            Some(replay::begin(path, &engine, about, ledger.as_ref()).await?)
+        }
+        None => None,
+    };
+    let mut core = CoreLoop::new(engine, text, plan.sampling, plan.answer_tokens)?;
+    if let Some(tape) = tape {
+        core.record(tape);
+    }
+    Ok((core, mode))
+}
+
+async fn remember(engine: &mut Engine, mode: &mut Mode, path: &Path) -> Result<About, BuildError> {
+    let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
+    let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;
+    let about = file.about().clone();
+    engine.remember(ledger, Box::new(file), about.tick).await?;
+    mode.text += &format!(
+        "; ledger {} ({} outcomes over {} ticks)",
+        path.display(),
+        about.outcomes,
+        about.tick
+    );
+    mode.ledger = Some(path.to_owned());
+    Ok(about)
+}

@@ -1,0 +1,180 @@
+//! Observations by what they are.
+
+use sage_actors::protocol::SensorReading;
+
+use super::Observation;
+
+impl Observation {
+    /// A text to read; texts of one source continue one another.
+    pub fn text(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Text {
+            source: source.into(),
+            text: text.into(),
+            urgency: 0.0,
+        }
+    }
+
+    /// A question that stands for itself.
+    pub fn question(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Question {
+            source: source.into(),
+            text: text.into(),
+            urgency: 0.0,
+        }
+    }
+
+    /// A question that continues the conversation.
+    pub fn turn(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Turn {
+            source: source.into(),
+            text: text.into(),
+            urgency: 0.0,
+        }
+    }
+
+    /// A threat that has to be answered.
+    pub fn alarm(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Alarm {
+            source: source.into(),
+            text: text.into(),
+            urgency: 1.0,
+        }
+    }
+
+    /// A standing instruction; an empty text clears it.
+    pub fn goal(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Goal {
+            source: source.into(),
+            text: text.into(),
+            urgency: 0.0,
+        }
+    }
+
+    /// The same, declared to be this urgent; what has no urgency stays as it is.
+    #[must_use]
+    pub fn urgent(mut self, declared: f32) -> Self {
+        match &mut self {
+            Self::Text { urgency, .. }
+            | Self::Question { urgency, .. }
+            | Self::Turn { urgency, .. }
+            | Self::Alarm { urgency, .. }
+            | Self::Goal { urgency, .. } => *urgency = declared,
+            Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => {}
+        }
+        self
+    }
+
+    /// Its name in events.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Text { .. } => "text",
+            Self::Question { .. } | Self::Turn { .. } => "question",
+            Self::Alarm { .. } => "alarm",
+            Self::Sensor(_) => "sensor",
+            Self::Feedback(_) => "feedback",
+            Self::Limit { .. } => "limit",
+            Self::Goal { .. } => "goal",
+        }
+    }
+
+    /// Where it comes from; of a sensor's reading its name, of feedback nothing.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Text { source, .. }
+            | Self::Question { source, .. }
+            | Self::Turn { source, .. }
+            | Self::Alarm { source, .. }
+            | Self::Limit { source, .. }
+            | Self::Goal { source, .. } => source,
+            Self::Sensor(reading) => &reading.name,
+            Self::Feedback(_) => "",
+        }
+    }
+
+    /// Declared urgency, in [0, 1]; 0 where none can be declared.
+    pub fn urgency(&self) -> f32 {
+        match self {
+            Self::Text { urgency, .. }
+            | Self::Question { urgency, .. }
+            | Self::Turn { urgency, .. }
+            | Self::Alarm { urgency, .. }
+            | Self::Goal { urgency, .. } => *urgency,
+            Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => 0.0,
+        }
+    }
+
+    /// What it says in words, where it says something in words.
+    pub fn words(&self) -> Option<&str> {
+        match self {
+            Self::Text { text, .. }
+            | Self::Question { text, .. }
+            | Self::Turn { text, .. }
+            | Self::Alarm { text, .. }
+            | Self::Goal { text, .. } => Some(text),
+            Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => None,
+        }
+    }
+
+    /// Whether it asks for an answer.
+    pub fn is_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Question { .. } | Self::Turn { .. } | Self::Alarm { .. }
+        )
+    }
+
+    /// Whether it only says how the body is doing: nothing has happened outside.
+    pub(super) fn is_of_body(&self) -> bool {
+        match self {
+            Self::Sensor(reading) => reading.is_of_body(),
+            Self::Limit { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What is wrong with its numbers; none if they are as they should be.
+    pub fn unsound(&self) -> Option<String> {
+        match self {
+            Self::Feedback(value) => (!(-1.0..=1.0).contains(value))
+                .then(|| format!("feedback is {value}; expected a number from -1 to 1")),
+            Self::Sensor(reading) => unsound_reading(reading),
+            _ => {
+                let urgency = self.urgency();
+                (!(0.0..=1.0).contains(&urgency))
+                    .then(|| format!("urgency is {urgency}; expected a number from 0 to 1"))
+            }
+        }
+    }
+}
+
+fn unsound_reading(reading: &SensorReading) -> Option<String> {
+    let SensorReading {
+        name,
+        value,
+        range,
+        resolution,
+        level,
+    } = reading;
+    if !value.is_finite() {
+        return Some(format!(
+            "the reading of {name} is {value}; expected a finite number"
+        ));
+    }
+    if !(resolution.is_finite() && *resolution > 0.0) {
+        return Some(format!(
+            "the resolution of {name} is {resolution}; expected a number above 0"
+        ));
+    }
+    if let Some(level) = level.filter(|level| !(0.0..=1.0).contains(level)) {
+        return Some(format!(
+            "the level of {name} is {level}; expected a number from 0 to 1"
+        ));
+    }
+    let (low, high) = range.unwrap_or_default();
+    if low.is_nan() || high.is_nan() || low > high {
+        return Some(format!(
+            "the range of {name} is {low} to {high}; expected the lower end first"
+        ));
+    }
+    None
+}

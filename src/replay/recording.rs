@@ -1,0 +1,85 @@
+//! What a recording begins with: its header, and the ledger beside it.
+
+use std::path::Path;
+
+use sage_actors::protocol::Tick;
+use sage_actors::trust::Ledger;
+use sage_actors::trust::state::LedgerState;
+
+use super::{About, ReplayError, header};
+use crate::engine::{Engine, EngineError};
+use crate::ledger;
+use crate::store::write_file;
+use crate::trace::{Header, LedgerSnapshot, Tape, Writer};
+
+/// Begins the recording of an engine before its first step; what its ledger believes, if it has one, is kept beside it.
+/// A recording that stands there is not touched.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn begin(
+    path: &Path,
+    engine: &Engine,
+    about: About,
+    ledger: Option<&ledger::About>,
+) -> Result<Tape, ReplayError> {
+    let logits = about.logits;
+    let snapshot = match ledger {
+        None => None,
+        Some(ledger) => {
+            let state = engine.mind.trust_state().await;
+            Some(keep(path, ledger, &state.map_err(EngineError::from)?)?)
+        }
+    };
+    let header = header(engine, about, snapshot)?;
+    let writer = Writer::create(path, &header)?;
+    Ok(Tape::new(Box::new(writer), logits))
+}
+
+/// Writes the ledger beside the recording, named by its contents.
+fn keep(
+    trace: &Path,
+    about: &ledger::About,
+    state: &LedgerState,
+) -> Result<LedgerSnapshot, ReplayError> {
+    let mut text = Vec::new();
+    ledger::json::write(&mut text, about, state)
+        .map_err(|error| ReplayError::Lacks(format!("the ledger cannot be kept: {error}")))?;
+    let hash = blake3::hash(&text).to_hex();
+    let name = trace.file_name().unwrap_or_default().to_string_lossy();
+    let file = format!("{name}.ledger-{}.json", &hash[..16]);
+    write_file(&trace.with_file_name(&file), &text)?;
+    Ok(LedgerSnapshot {
+        file,
+        blake3: hash.to_string(),
+        tick: about.tick,
+    })
+}
+
+/// The ledger beside a recording, if its header names one, and the ticks that it had seen.
+pub(super) fn ledger_of(
+    trace: &Path,
+    header: &Header,
+) -> Result<Option<(Ledger, Tick)>, ReplayError> {
+    let Some(snapshot) = &header.ledger else {
+        return Ok(None);
+    };
+    let path = trace.with_file_name(&snapshot.file);
+    let refused = |problem: String| {
+        ReplayError::Lacks(format!(
+            "{}: {problem}; the recording begins with this ledger, keep it beside it",
+            path.display()
+        ))
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    if hash.as_str() != snapshot.blake3 {
+        return Err(refused(format!(
+            "its BLAKE3 is {hash}, the recording expects {}",
+            snapshot.blake3
+        )));
+    }
+    let (_, state) = ledger::json::read(&path, &text)?;
+    let ledger = Ledger::restore(state).map_err(|error| refused(error.to_string()))?;
+    Ok(Some((ledger, snapshot.tick)))
+}
