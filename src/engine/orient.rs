@@ -95,6 +95,8 @@ impl Engine {
             unreclaimable_bytes: self.plan.shortfall_bytes(),
             levels: self.levels.values().copied().collect(),
             unconsolidated_episodes,
+            // Nothing of this runtime speaks yet.
+            spoken_drive: None,
         };
         let directives = self.asked.time(1, self.mind.assess(assess)).await?;
         let snapshot = self.asked.time(1, self.mind.snapshot()).await?;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::MindConfig;
-use crate::metabolic::directives::directives;
+use crate::metabolic::directives::undriven;
 use crate::protocol::{Module, State};
 
 /// What one token's experts need of a pool. In experts.
@@ -70,7 +70,7 @@ pub fn state_cliffs(config: &MindConfig) -> Vec<StateCliff> {
     };
     let mut cliffs = Vec::new();
     for (state, budget) in budgets {
-        for directive in directives(config, state, budget, config.pool_bytes, 0) {
+        for directive in undriven(config, state, budget, config.pool_bytes) {
             let Some(shape) = config.shape(directive.module) else {
                 continue;
             };

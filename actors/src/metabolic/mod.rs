@@ -7,6 +7,7 @@
 //! of its ticks; until then the drive stands as it was, and only what arrives meanwhile can raise it.
 
 pub mod actor;
+pub mod arbiter;
 pub mod directives;
 pub mod energy;
 pub mod table;
@@ -16,7 +17,8 @@ mod transitions;
 
 use crate::config::{EnergyConfig, MindConfig, StateBudget};
 use crate::protocol::{Assess, Directives, Salience, State};
-use directives::{directives, k_of};
+use arbiter::Arbiter;
+use directives::{claims, directives, k_of};
 use energy::Reserves;
 use transitions::Situation;
 
@@ -29,6 +31,7 @@ pub struct Controller {
     drive_average: f32,
     /// Ticks since the drive's average last took what was measured.
     unweighed_ticks: u32,
+    arbiter: Arbiter,
     epoch: u64,
 }
 
@@ -45,6 +48,7 @@ impl Controller {
             situation: Situation::new(state),
             drive_average: 0.0,
             unweighed_ticks: 0,
+            arbiter: Arbiter::default(),
             epoch: 0,
         }
     }
@@ -86,6 +90,17 @@ impl Controller {
         };
         let held = self.config.hold.is_some();
         let state = self.situation.state;
+        let budget = *self.budget();
+        let claims = claims(&self.config, &budget, drive, assess.spoken_drive);
+        let shares = self.arbiter.divide(&claims, assess.pool_bytes);
+        let modules = directives(
+            &self.config,
+            state,
+            &budget,
+            assess.pool_bytes,
+            shares,
+            self.epoch,
+        );
         let entered = transition.is_some_and(|change| change.to == State::Depletion);
         let starving =
             state == State::Depletion && energy.atp < self.config.transitions.depletion_atp;
@@ -99,13 +114,7 @@ impl Controller {
             may_step: held || self.covered(),
             end_answer: !held && (entered || starving),
             tokens_max: self.tokens_max(state),
-            modules: directives(
-                &self.config,
-                state,
-                self.budget(),
-                assess.pool_bytes,
-                self.epoch,
-            ),
+            modules,
         }
     }
 

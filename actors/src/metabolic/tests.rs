@@ -235,16 +235,13 @@ fn budgets_of_the_real_modules() {
         10
     );
 
-    let one = directives::directives(&config(), State::Wake, &budgets.wake, POOL, 7);
+    let one = directives::undriven(&config(), State::Wake, &budgets.wake, POOL);
     assert_eq!(one.len(), 1);
     assert_eq!(one[0].expert_bytes, 8 * 1000 + 475_000);
     assert_eq!(one[0].speculation_bytes, 50_000);
     assert_eq!(one[0].miss_bytes_per_token, Some(8 * 48 * 1000 / 2));
-    assert_eq!(
-        (one[0].epoch, one[0].lookahead, one[0].lambda),
-        (7, 0, 0.10)
-    );
-    let focus = directives::directives(&config(), State::Focus, &budgets.focus, POOL, 7);
+    assert_eq!((one[0].lookahead, one[0].lambda), (0, 0.10));
+    let focus = directives::undriven(&config(), State::Focus, &budgets.focus, POOL);
     assert_eq!(
         (focus[0].miss_bytes_per_token, focus[0].lookahead),
         (None, 8)
@@ -254,12 +251,19 @@ fn budgets_of_the_real_modules() {
         modules: vec![thinker(), talker()],
         ..config()
     };
-    let rest = directives::directives(&both, State::Rest, &budgets.rest, POOL, 1);
+    let rest = directives::undriven(&both, State::Rest, &budgets.rest, POOL);
     assert_eq!(rest.len(), 1, "the talker sleeps");
-    let wake = directives::directives(&both, State::Wake, &budgets.wake, POOL, 1);
+    let wake = directives::undriven(&both, State::Wake, &budgets.wake, POOL);
     let shared: u64 = wake.iter().map(|d| d.expert_bytes - 8000).sum();
     assert!(wake.len() == 2 && (474_998..=475_000).contains(&shared));
-    let none = directives::directives(&config(), State::Threat, &budgets.threat, 0, 1);
+    let missed = wake.iter().filter_map(|d| d.miss_bytes_per_token);
+    let allowed = (thinker().exact_token_bytes() + talker().exact_token_bytes()) / 2;
+    let missed: u64 = missed.sum();
+    assert!(
+        (allowed - 1..=allowed).contains(&missed),
+        "{missed} of {allowed}"
+    );
+    let none = directives::undriven(&config(), State::Threat, &budgets.threat, 0);
     assert_eq!(
         (none[0].k, none[0].expert_bytes),
         (8, 8000),
@@ -458,4 +462,40 @@ fn a_step_that_is_not_covered_idles() {
         !world.controller.step(&reads).may_step,
         "and so must the bytes be"
     );
+}
+
+/// A turn that is spoken with more drive moves memory and reads to the talker; without one it sleeps.
+#[test]
+fn a_driven_turn_shifts_bytes_to_the_talker() {
+    let both = MindConfig {
+        modules: vec![thinker(), talker()],
+        ..config()
+    };
+    let given = |spoken_drive: Option<f32>| {
+        let mut controller = Controller::new(&both);
+        let input = Input {
+            request: true,
+            ..IDLE
+        };
+        let assess = Assess {
+            spoken_drive,
+            ..assess(&input, None, 0)
+        };
+        let modules = controller.step(&assess).modules;
+        let of = |module| modules.iter().find(|d| d.module == module).copied();
+        (
+            of(Module::Thinker).expect("never asleep"),
+            of(Module::Talker),
+        )
+    };
+    let (alone, asleep) = given(None);
+    assert_eq!(asleep, None);
+    let (calm, calm_talker) = given(Some(0.0));
+    let (stirred, stirred_talker) = given(Some(1.0));
+    let (calm_talker, stirred_talker) = (calm_talker.unwrap(), stirred_talker.unwrap());
+    assert!(calm.expert_bytes < alone.expert_bytes);
+    assert!(stirred_talker.expert_bytes > calm_talker.expert_bytes);
+    assert!(stirred.expert_bytes < calm.expert_bytes);
+    assert!(stirred_talker.miss_bytes_per_token > calm_talker.miss_bytes_per_token);
+    assert!(stirred.miss_bytes_per_token < calm.miss_bytes_per_token);
 }

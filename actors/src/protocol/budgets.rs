@@ -42,6 +42,9 @@ pub struct Assess {
     pub levels: Vec<f64>,
     /// Episodes that Dream has not consolidated yet.
     pub unconsolidated_episodes: u32,
+    /// Drive of the turn that is being spoken; none: nothing is, and the talker sleeps.
+    #[serde(default)]
+    pub spoken_drive: Option<f32>,
 }
 
 /// Why a state was left. A closed list: every row of the transition table has its own.

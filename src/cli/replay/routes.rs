@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use clap::Args;
+use rayon::prelude::*;
 use sage_actors::EvictionPolicy;
 use sage_actors::cache::whatif::{Chooser, Counts, Routes, replay};
 use serde::Serialize;
@@ -218,18 +219,17 @@ fn compare(
     ));
     let bar = printer.steps("replaying", args.policy.len() as u64);
     let started = Instant::now();
-    let mut slots = 0;
     let runs: Vec<(&Policy, Vec<Counts>)> = args
         .policy
-        .iter()
+        .par_iter()
         .map(|policy| {
             let counts = replay(routes, policy.chooser, capacity_bytes, args.with_prompt);
-            slots += total(&counts).routed;
             bar.inc(1);
             (policy, counts)
         })
         .collect();
     bar.finish_and_clear();
+    let slots: u64 = runs.iter().map(|(_, counts)| total(counts).routed).sum();
     let seconds = started.elapsed().as_secs_f64();
     printer.note(format_args!(
         "{} in {}: {:.1} million routed slots a second",

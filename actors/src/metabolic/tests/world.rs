@@ -104,6 +104,7 @@ pub fn assess(input: &Input, last: Option<&Directives>, tick: Tick) -> Assess {
         unreclaimable_bytes: 0,
         levels: vec![input.level],
         unconsolidated_episodes: input.episodes,
+        spoken_drive: None,
     }
 }
 
