@@ -282,6 +282,7 @@ impl Collector {
             states: states.collect(),
             changes: self.changes,
             timeline: self.entries,
+            dreamt: summary.dreamt,
             series: self.bins.series(),
             experts: self.experts,
             measured: Measured {

@@ -6,7 +6,7 @@ use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
 use crate::engine::reading::Ended;
-use crate::events::{ExpertsEvent, LimitPeriod, Mode};
+use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, Mode};
 
 /// Version of the keys of `report.json`.
 pub const VERSION: u32 = 1;
@@ -41,6 +41,8 @@ pub struct Report {
     pub totals: Totals,
     /// What each state that was entered did.
     pub states: BTreeMap<String, StateTotals>,
+    /// What Rest and Dream did in all, apart from all other figures.
+    pub dreamt: DreamEvent,
     /// Changes of state.
     pub changes: Vec<Change>,
     /// Observations and answers.
