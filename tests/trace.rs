@@ -68,24 +68,28 @@ fn changed(name: &str, change: impl FnOnce(String) -> String) -> PathBuf {
 fn forged(name: &str, from: &str, to: &str) -> PathBuf {
     changed(name, |text| {
         assert!(text.contains(from), "{from}");
-        let mut chain = [0u8; 16];
-        let mut lines = String::new();
-        for (number, line) in text.replacen(from, to, 1).lines().enumerate() {
-            let (event, _) = line
-                .strip_prefix("{\"event\":")
-                .unwrap()
-                .rsplit_once(",\"digest\":")
-                .unwrap();
-            let mut hasher = blake3::Hasher::new();
-            hasher
-                .update(if number < 2 { &[0; 16] } else { &chain })
-                .update(event.as_bytes());
-            chain.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-            let digest: String = chain.iter().map(|byte| format!("{byte:02x}")).collect();
-            lines += &format!("{{\"event\":{event},\"digest\":\"{digest}\"}}\n");
-        }
-        lines
+        vouched(&text.replacen(from, to, 1))
     })
+}
+
+/// Digests that fit the events.
+fn vouched(text: &str) -> String {
+    let mut chain = [0u8; 16];
+    let mut lines = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let (event, _) = line
+            .strip_prefix("{\"event\":")
+            .unwrap()
+            .rsplit_once(",\"digest\":")
+            .unwrap();
+        let mut hasher = blake3::Hasher::new();
+        let before = if number < 2 { [0; 16] } else { chain };
+        hasher.update(&before).update(event.as_bytes());
+        chain.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        let digest: String = chain.iter().map(|byte| format!("{byte:02x}")).collect();
+        lines += &format!("{{\"event\":{event},\"digest\":\"{digest}\"}}\n");
+    }
+    lines
 }
 
 #[test]
@@ -276,6 +280,66 @@ fn damage_is_found_and_named() {
         code == Some(2) && complaint.contains("Cargo.toml:1:"),
         "{complaint}"
     );
+}
+
+/// Whatever a recording says, with digests that vouch for it, is at worst an error.
+#[test]
+fn a_forged_recording_is_refused_or_differs_and_nothing_panics() {
+    let text = std::fs::read_to_string(recorded()).unwrap();
+    let lines: Vec<&str> = text.lines().take(60).collect();
+    let strange = [
+        "-1",
+        "0",
+        "65535",
+        "4294967296",
+        "1e300",
+        "null",
+        "[]",
+        "\"x\"",
+        "true",
+    ];
+    let mut state = 11u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let mut codes = std::collections::BTreeMap::<Option<i32>, usize>::new();
+    for _ in 0..150 {
+        // One value of one event, behind a colon or within a list.
+        let line = next(lines.len());
+        let event = lines[line];
+        let end = event.rfind(",\"digest\":").unwrap();
+        let starts: Vec<usize> = event[..end]
+            .char_indices()
+            .filter(|(at, c)| {
+                matches!(c, ':' | '[' | ',') && *at > 9 && !event[at + 1..].starts_with('"')
+            })
+            .map(|(at, _)| at + 1)
+            .collect();
+        if starts.is_empty() {
+            continue;
+        }
+        let start = starts[next(starts.len())];
+        let length = event[start..end].find([',', '}', ']']).unwrap_or(0);
+        let value = strange[next(strange.len())];
+        let forged = format!("{}{value}{}", &event[..start], &event[start + length..]);
+        let mut forged_lines = lines.clone();
+        forged_lines[line] = &forged;
+        let path = recorded().with_file_name("forged.trace");
+        std::fs::write(&path, vouched(&(forged_lines.join("\n") + "\n"))).unwrap();
+        let output = sage(&["replay", path.to_str().unwrap(), "--policy-only"]);
+        let told = complaint(&output);
+        let code = output.status.code();
+        assert!(
+            matches!(code, Some(0..=3)) && !told.contains("panicked"),
+            "{code:?} {told}\n{forged}"
+        );
+        *codes.entry(code).or_default() += 1;
+    }
+    // It found differences, and things that no recording says.
+    assert!(codes.len() >= 3, "{codes:?}");
 }
 
 #[test]

@@ -14,7 +14,15 @@ pub use memory::Mapped;
 
 /// Names the order of summation and the functions that every result depends on: equal inputs give equal bits wherever it
 /// is the same. To be changed with them.
-pub const SPEC: &str = "dot-lanes-16/1";
+pub const SPEC: &str = "dot-lanes-32/1";
 
 /// Where exponential and logarithm come from: results depend on its release.
 pub const LIBM: &str = "libm 0.2";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_name_of_the_order_is_the_orders() {
+        assert!(super::SPEC.starts_with(&format!("dot-lanes-{}/", super::lanes::LANES)));
+    }
+}

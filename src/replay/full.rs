@@ -9,6 +9,7 @@ use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::engine::core_loop::{CoreLoop, Observation};
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions, open};
+use crate::kernels::{LIBM, SPEC};
 use crate::store::{WeightSource, open_model};
 use crate::trace::{Reader, Record, Tape};
 
@@ -53,6 +54,17 @@ pub async fn verify_with(
             "the model is {fingerprint}, but the recording is of {}: name the model that was recorded",
             header.fingerprint
         )));
+    }
+    for (what, recorded, own) in [
+        ("kernels", &header.kernels, SPEC),
+        ("functions", &header.libm, LIBM),
+    ] {
+        if recorded != own {
+            return Err(ReplayError::Lacks(format!(
+                "the run was recorded with {what} {recorded}, this program has {own}: nothing would come again bit for bit; \
+                 take the program that recorded it"
+            )));
+        }
     }
     let ledger = ledger_of(trace, &header)?;
     let (limit, sampling) = asked(&header)?;
