@@ -94,12 +94,7 @@ impl LedgerArgs {
         say_torn(&file, printer);
         let about = file.about().clone();
         engine.remember(ledger, Box::new(file), about.tick).await?;
-        mode.text += &format!(
-            "; ledger {} ({} outcomes over {} ticks)",
-            path.display(),
-            about.outcomes,
-            about.tick
-        );
+        mode.text += &about.words(path);
         mode.ledger = Some(path.clone());
         Ok(Some(about))
     }

@@ -69,12 +69,7 @@ async fn remember(engine: &mut Engine, mode: &mut Mode, path: &Path) -> Result<A
     let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;
     let about = file.about().clone();
     engine.remember(ledger, Box::new(file), about.tick).await?;
-    mode.text += &format!(
-        "; ledger {} ({} outcomes over {} ticks)",
-        path.display(),
-        about.outcomes,
-        about.tick
-    );
+    mode.text += &about.words(path);
     mode.ledger = Some(path.to_owned());
     Ok(about)
 }

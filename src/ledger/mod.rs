@@ -47,6 +47,18 @@ pub struct About {
     pub tick: Tick,
 }
 
+impl About {
+    /// What the line that says which mode runs adds for a ledger at `path`.
+    pub fn words(&self, path: &Path) -> String {
+        format!(
+            "; ledger {} ({} outcomes over {} ticks)",
+            path.display(),
+            self.outcomes,
+            self.tick
+        )
+    }
+}
+
 /// An open ledger. No other process opens it meanwhile.
 pub struct LedgerFile {
     path: PathBuf,

@@ -48,6 +48,13 @@ pub(crate) struct Usage {
     scratch: Vec<(usize, u32)>,
 }
 
+/// The turns in which residents were last used: what `trust` normalises age by; nothing to the other policies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ages {
+    oldest: u64,
+    newest: u64,
+}
+
 /// What a policy remembers beyond counts and turns.
 #[derive(Clone, Debug)]
 enum Memory {
@@ -156,42 +163,50 @@ impl Usage {
         count: usize,
         victims: &mut Vec<(f64, u32)>,
     ) {
+        let ages = match self.counts_ages() {
+            true => self.ages(residents.iter().copied()),
+            false => Ages::default(),
+        };
+        let residents = residents.iter().copied().filter(|index| may_go(*index));
+        let scored = residents.map(|index| (self.score(index, ages), index));
+        eviction::farthest(scored, count, victims);
+    }
+
+    /// How gladly the policy parts with an expert, of whom `ages` is about everyone resident. Between two turns of a layer
+    /// its experts keep their order, as long as no habits are counted in.
+    #[inline]
+    pub fn score(&self, index: u32, ages: Ages) -> f64 {
         let layers = self.layers.len();
-        let used = |index: u32| &self.used[index as usize];
-        let all = residents;
-        let residents = all.iter().copied().filter(|index| may_go(*index));
-        match (self.policy, &self.memory) {
+        let at = &self.used[index as usize];
+        let p = match (self.policy, &self.memory) {
             (EvictionPolicy::Lfu, _) => {
-                let score = |at: &Used| eviction::lfu(self.to_layer(at), layers, at.uses);
-                eviction::farthest(residents.map(|i| (score(used(i)), i)), count, victims);
+                return eviction::lfu(self.to_layer(at), layers, at.uses);
             }
-            (EvictionPolicy::Trust, _) => {
-                let score = self.distrust(all);
-                eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
-            }
+            (EvictionPolicy::Trust, _) => return self.distrust(index, ages),
+            (_, Memory::None) => return -(at.last_turn as f64),
             (_, Memory::Frequency(decay)) => {
-                let score = |index: u32| {
-                    let at = used(index);
-                    let passed = self.layers[at.rank as usize].clock - at.clock;
-                    let p = self.expected(index, at.frequency * decay.of(passed));
-                    eviction::horizon(self.to_layer(at), layers, p)
-                };
-                eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
+                let passed = self.layers[at.rank as usize].clock - at.clock;
+                at.frequency * decay.of(passed)
             }
             (_, Memory::Chance(mixture)) => {
-                let score = |index: u32| {
-                    let at = used(index);
-                    let p = mixture.chance(at.rank as usize, self.expert(index, at));
-                    let p = self.expected(index, p);
-                    eviction::horizon(self.to_layer(at), layers, p)
-                };
-                eviction::farthest(residents.map(|i| (score(i), i)), count, victims);
+                mixture.chance(at.rank as usize, self.expert(index, at))
             }
-            (_, Memory::None) => {
-                let scored = residents.map(|i| (-(used(i).last_turn as f64), i));
-                eviction::farthest(scored, count, victims);
-            }
-        }
+        };
+        eviction::horizon(self.to_layer(at), layers, self.expected(index, p))
+    }
+
+    /// Whether the policy asks how old all residents are.
+    pub fn counts_ages(&self) -> bool {
+        matches!(self.policy, EvictionPolicy::Trust)
+    }
+
+    /// The turns in which the residents were last used.
+    pub fn ages(&self, residents: impl Iterator<Item = u32>) -> Ages {
+        let turns = residents.map(|index| self.used[index as usize].last_turn);
+        let (oldest, newest) = turns.fold((u64::MAX, 0), |(oldest, newest), turn| {
+            (oldest.min(turn), newest.max(turn))
+        });
+        Ages { oldest, newest }
     }
 
     #[inline]
@@ -199,20 +214,15 @@ impl Usage {
         (index - used.rank * self.experts) as usize
     }
 
-    /// Of `trust`: the score of each resident, age being normalised over all of them.
-    fn distrust(&self, residents: &[u32]) -> impl Fn(u32) -> f64 {
-        let turns = residents.iter().map(|i| self.used[*i as usize].last_turn);
-        let (oldest, newest) = turns.fold((u64::MAX, 0), |(oldest, newest), turn| {
-            (oldest.min(turn), newest.max(turn))
-        });
-        move |index| {
-            let used = &self.used[index as usize];
-            let trust = &self.layers[used.rank as usize].trust;
-            let expert = self.expert(index, used);
-            // Age counts turns since the last use. The experts of a module are all of one size: that term is 0.
-            let age = eviction::share(newest - used.last_turn, 0, newest - oldest);
-            eviction::trust(age, trust.convergence[expert], trust.stability[expert], 0.0)
-        }
+    /// Of `trust`: the score of a resident, age being normalised over all of them.
+    fn distrust(&self, index: u32, ages: Ages) -> f64 {
+        let used = &self.used[index as usize];
+        let trust = &self.layers[used.rank as usize].trust;
+        let expert = self.expert(index, used);
+        // Age counts turns since the last use. The experts of a module are all of one size: that term is 0.
+        let age = ages.newest - used.last_turn;
+        let age = eviction::share(age, 0, ages.newest - ages.oldest);
+        eviction::trust(age, trust.convergence[expert], trust.stability[expert], 0.0)
     }
 
     /// Layer steps to the next turn of an expert's layer, in 1..=N.

@@ -6,8 +6,9 @@
 //! enter as long as they fit, in the order recorded. Capacities are in bytes, experts of a layer are of one size. The
 //! cache starts empty. Counts of `lfu` survive eviction. `trust` has no ledger here and falls back on age alone.
 
-use super::eviction;
-use super::usage::Usage;
+use std::cmp::Ordering;
+
+use super::usage::{Ages, Usage};
 use crate::config::{EvictionPolicy, ModuleShape};
 use crate::protocol::{Module, Phase};
 
@@ -131,14 +132,15 @@ struct Run<'a> {
     /// Of Belady: the same by expert, as of now.
     next_use: Vec<u32>,
     resident: Vec<bool>,
-    residents: Vec<u32>,
+    /// Layer by layer, whom the policy parts with first. The order within a layer changes at the layer's own turns only,
+    /// so that nobody has to look at every resident at every miss.
+    residents: Vec<Vec<u32>>,
     resident_bytes: u64,
     /// Number of the batch that an expert was last part of.
     batch: Vec<u64>,
     turn: u64,
     indices: Vec<(u32, u32)>,
-    victims: Vec<(f64, u32)>,
-    bytes_least: u64,
+    heads: Vec<Option<(f64, u32)>>,
 }
 
 impl<'a> Run<'a> {
@@ -163,19 +165,12 @@ impl<'a> Run<'a> {
             next_uses,
             next_use: vec![u32::MAX; all],
             resident: vec![false; all],
-            residents: Vec::new(),
+            residents: vec![Vec::new(); routes.layers()],
             resident_bytes: 0,
             batch: vec![0; all],
             turn: 0,
             indices: Vec::new(),
-            victims: Vec::new(),
-            bytes_least: routes
-                .expert_bytes
-                .iter()
-                .copied()
-                .min()
-                .unwrap_or(1)
-                .max(1),
+            heads: Vec::new(),
         }
     }
 
@@ -193,6 +188,7 @@ impl<'a> Run<'a> {
         if let Some(usage) = &mut self.usage {
             usage.turn(self.turn, step as u64 + 1, layer, tokens, &self.indices);
         }
+        self.put_in_order(layer);
         let bytes = self.routes.expert_bytes[layer];
         let mut missing = 0;
         for (index, _) in &self.indices {
@@ -206,14 +202,41 @@ impl<'a> Run<'a> {
         let kept = (self.indices.len() as u64 - missing) * bytes;
         let can_enter = self.capacity_bytes.saturating_sub(kept) / bytes.max(1);
         self.make_room(missing.min(can_enter) * bytes);
+        let before = self.residents[layer].len();
         for (index, _) in &self.indices {
             let fits = self.resident_bytes + bytes <= self.capacity_bytes;
             if !self.resident[*index as usize] && fits {
                 self.resident[*index as usize] = true;
-                self.residents.push(*index);
+                self.residents[layer].push(*index);
                 self.resident_bytes += bytes;
             }
         }
+        if self.residents[layer].len() > before {
+            self.put_in_order(layer);
+        }
+    }
+
+    fn put_in_order(&mut self, layer: usize) {
+        // Of all residents: before these are taken out to be ordered.
+        let ages = self.ages();
+        let mut residents = std::mem::take(&mut self.residents[layer]);
+        residents.sort_by_cached_key(|index| Gladly(self.score(*index, ages), *index));
+        self.residents[layer] = residents;
+    }
+
+    /// How gladly an expert is parted with.
+    fn score(&self, index: u32, ages: Ages) -> f64 {
+        match &self.usage {
+            Some(usage) => usage.score(index, ages),
+            None => f64::from(self.next_use[index as usize]),
+        }
+    }
+
+    fn ages(&self) -> Ages {
+        let Some(usage) = self.usage.as_ref().filter(|usage| usage.counts_ages()) else {
+            return Ages::default();
+        };
+        usage.ages(self.residents.iter().flatten().copied())
     }
 
     /// Belady: when each expert of this batch is used next.
@@ -228,34 +251,58 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Parts with the gladliest parted with of all layers, one after the other; of equals with the lowest.
     fn make_room(&mut self, needed: u64) {
-        let over = (self.resident_bytes + needed).saturating_sub(self.capacity_bytes);
-        if over == 0 {
+        if self.resident_bytes + needed <= self.capacity_bytes {
             return;
         }
-        let count = usize::try_from(over.div_ceil(self.bytes_least)).unwrap_or(usize::MAX);
-        let mut victims = std::mem::take(&mut self.victims);
-        let (batch, turn) = (&self.batch, self.turn);
-        let may_go = |index: u32| batch[index as usize] != turn;
-        match &self.usage {
-            Some(usage) => usage.choose(&self.residents, may_go, count, &mut victims),
-            None => {
-                let residents = self.residents.iter().copied().filter(|i| may_go(*i));
-                let next = residents.map(|i| (f64::from(self.next_use[i as usize]), i));
-                eviction::farthest(next, count, &mut victims);
-            }
-        }
-        for (_, index) in &victims {
-            if self.resident_bytes + needed <= self.capacity_bytes {
+        let ages = self.ages();
+        let mut heads = std::mem::take(&mut self.heads);
+        heads.clear();
+        heads.extend((0..self.residents.len()).map(|layer| self.head(layer, ages)));
+        while self.resident_bytes + needed > self.capacity_bytes {
+            let first = heads.iter().flatten().copied();
+            let Some((_, index)) = first.reduce(|a, b| {
+                if Gladly(b.0, b.1) < Gladly(a.0, a.1) {
+                    b
+                } else {
+                    a
+                }
+            }) else {
                 break;
-            }
-            self.resident[*index as usize] = false;
-            let layer = *index / u32::from(self.routes.experts);
-            self.resident_bytes -= self.routes.expert_bytes[layer as usize];
+            };
+            let layer = (index / u32::from(self.routes.experts)) as usize;
+            self.resident[index as usize] = false;
+            self.resident_bytes -= self.routes.expert_bytes[layer];
+            self.residents[layer].retain(|other| *other != index);
+            heads[layer] = self.head(layer, ages);
         }
-        let resident = &self.resident;
-        self.residents.retain(|index| resident[*index as usize]);
-        self.victims = victims;
+        self.heads = heads;
+    }
+
+    /// The first of a layer that is not part of the present batch.
+    fn head(&self, layer: usize, ages: Ages) -> Option<(f64, u32)> {
+        let mut residents = self.residents[layer].iter().copied();
+        let index = residents.find(|index| self.batch[*index as usize] != self.turn)?;
+        Some((self.score(index, ages), index))
+    }
+}
+
+/// Orders by who is parted with first: the greatest score; of equals the lowest index.
+#[derive(PartialEq)]
+struct Gladly(f64, u32);
+
+impl Eq for Gladly {}
+
+impl Ord for Gladly {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.total_cmp(&self.0).then(self.1.cmp(&other.1))
+    }
+}
+
+impl PartialOrd for Gladly {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -335,6 +382,32 @@ mod tests {
         assert_eq!(hits(&routes, LRU, 40), 4);
         // Only the small one fits.
         assert_eq!(hits(&routes, LRU, 29), 2);
+    }
+
+    /// Without a ledger `trust` goes by age alone, which is what `lru` goes by.
+    #[test]
+    fn trust_without_a_ledger_is_lru() {
+        let mut state = 5u32;
+        let mut next = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        let mut routes = Routes::new(16, vec![10, 10, 10]);
+        for _ in 0..300 {
+            let layers: Vec<Vec<(u16, u32)>> = (0..3)
+                .map(|_| {
+                    let (a, b) = (next(16) as u16, next(16) as u16);
+                    let mut uses = vec![(a.min(b), 1), (a.max(b), 1)];
+                    uses.dedup();
+                    uses
+                })
+                .collect();
+            routes.push(Phase::Decode, 1, &layers);
+        }
+        for capacity in [40, 120, 250] {
+            let trust = hits(&routes, Chooser::Online(EvictionPolicy::Trust), capacity);
+            assert_eq!(trust, hits(&routes, LRU, capacity), "{capacity}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cli::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::eval::bootstrap::{Interval, intervals};
-use crate::trace::routes::{Declared, Recording, RoutesError, read};
+use crate::trace::routes::{Declared, Recording, read};
 
 /// Tokens of a block that intervals are drawn over: tokens close to one another are not independent.
 const BLOCK_TOKENS: usize = 16;
@@ -341,10 +341,4 @@ fn table(rows: &[Row]) -> Table {
         ]);
     }
     table
-}
-
-impl From<RoutesError> for CliError {
-    fn from(error: RoutesError) -> Self {
-        CliError::Request(error.into())
-    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sage_actors::protocol::Phase;
 
-use super::{Draft, Layers, MOST_EXPERTS, MOST_LAYERS, RoutesError, lines, number};
+use super::{Draft, Layers, MOST_EXPERTS, MOST_LAYERS, TraceError, lines, number};
 
 /// Positions of the columns that are looked at.
 struct Columns {
@@ -37,7 +37,7 @@ struct Reader {
     uses: BTreeMap<(u64, u16), u32>,
 }
 
-pub(super) fn read(path: &Path, text: &mut dyn BufRead) -> Result<Draft, RoutesError> {
+pub(super) fn read(path: &Path, text: &mut dyn BufRead) -> Result<Draft, TraceError> {
     let mut reader = Reader::default();
     lines(path, text, |_, line| match line.strip_prefix('#') {
         Some(words) => reader.remark(words),

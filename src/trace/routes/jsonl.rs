@@ -6,7 +6,7 @@ use std::path::Path;
 use sage_actors::protocol::Phase;
 use serde::Deserialize;
 
-use super::{Draft, MOST_EXPERTS, MOST_LAYERS, RoutesError, lines};
+use super::{Draft, MOST_EXPERTS, MOST_LAYERS, TraceError, lines};
 
 /// `{"tok": 1, "layers": [[6, 8], [7, 16]]}`; the token's number is not needed.
 #[derive(Deserialize)]
@@ -14,7 +14,7 @@ struct Token {
     layers: Vec<Vec<u64>>,
 }
 
-pub(super) fn read(path: &Path, text: &mut dyn BufRead) -> Result<Draft, RoutesError> {
+pub(super) fn read(path: &Path, text: &mut dyn BufRead) -> Result<Draft, TraceError> {
     let mut draft = Draft::default();
     lines(path, text, |_, line| {
         if line.is_empty() {

@@ -12,8 +12,8 @@ mod jsonl;
 mod own;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use sage_actors::cache::whatif::Routes;
@@ -25,40 +25,6 @@ const MOST_LINE_BYTES: u64 = 1 << 20;
 /// The most experts and layers that a recording may speak of.
 const MOST_EXPERTS: u64 = 1 << 14;
 const MOST_LAYERS: u64 = 1 << 10;
-
-/// Why recorded routing cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RoutesError {
-    /// The file.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A recorded run.
-    #[error(transparent)]
-    Run(#[from] Box<TraceError>),
-    /// A line.
-    #[error("{}:{line}: {problem}", path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: u64,
-        /// What is wrong, and what was expected.
-        problem: String,
-    },
-    /// The whole.
-    #[error("{}: {problem}", path.display())]
-    Whole {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
-}
 
 /// What the user says of a recording that does not say it itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,8 +50,8 @@ pub struct Recording {
 ///
 /// # Errors
 /// When the file cannot be read or says something that no recording can; the line is named.
-pub fn read(path: &Path, declared: Declared) -> Result<Recording, RoutesError> {
-    let io = |source| RoutesError::Io {
+pub fn read(path: &Path, declared: Declared) -> Result<Recording, TraceError> {
+    let io = |source| TraceError::Io {
         path: path.to_owned(),
         source,
     };
@@ -126,8 +92,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn finish(self, path: &Path, declared: Option<u64>) -> Result<Recording, RoutesError> {
-        let whole = |problem: String| RoutesError::Whole {
+    fn finish(self, path: &Path, declared: Option<u64>) -> Result<Recording, TraceError> {
+        let whole = |problem: String| TraceError::Whole {
             path: path.to_owned(),
             problem,
         };
@@ -176,12 +142,12 @@ fn lines(
     path: &Path,
     text: &mut dyn BufRead,
     mut each: impl FnMut(u64, &str) -> Result<(), String>,
-) -> Result<(), RoutesError> {
+) -> Result<(), TraceError> {
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
         let read = text.take(MOST_LINE_BYTES).read_until(b'\n', &mut bytes);
-        let read = read.map_err(|source| RoutesError::Io {
+        let read = read.map_err(|source| TraceError::Io {
             path: path.to_owned(),
             source,
         })?;
@@ -194,7 +160,7 @@ fn lines(
             let text = std::str::from_utf8(&bytes).map_err(|_| "is not UTF-8".to_owned());
             text.and_then(|text| each(line, text.trim_end()))
         };
-        done.map_err(|problem| RoutesError::Line {
+        done.map_err(|problem| TraceError::Line {
             path: path.to_owned(),
             line,
             problem,

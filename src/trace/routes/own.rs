@@ -5,15 +5,14 @@ use std::path::Path;
 
 use sage_actors::protocol::{LayerKey, Phase};
 
-use super::{Draft, Layers, RoutesError};
+use super::{Draft, Layers};
 use crate::trace::{Reader, Record, TraceError};
 
 /// How such a file begins.
 pub(super) const BEGINNING: &[u8] = b"{\"event\":{\"type\":\"header\"";
 
-pub(super) fn read(path: &Path) -> Result<Draft, RoutesError> {
-    let run = |error: TraceError| RoutesError::Run(Box::new(error));
-    let (mut reader, header) = Reader::open(path).map_err(run)?;
+pub(super) fn read(path: &Path) -> Result<Draft, TraceError> {
+    let (mut reader, header) = Reader::open(path)?;
     let mut places = BTreeMap::<LayerKey, usize>::new();
     let mut draft = Draft::default();
     let mut most = 0;
@@ -26,10 +25,10 @@ pub(super) fn read(path: &Path) -> Result<Draft, RoutesError> {
     }
     (draft.layers, draft.experts) = (Some(places.len() as u64), Some(most));
     let mut step: Option<Step> = None;
-    while let Some(line) = reader.next_line().map_err(run)? {
+    while let Some(line) = reader.next_line()? {
         let record = line
             .record()
-            .map_err(|error| run(reader.problem(format!("{error}; expected a recorded event"))))?;
+            .map_err(|error| reader.problem(format!("{error}; expected a recorded event")))?;
         let Record::Route {
             layer,
             asked,
@@ -40,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<Draft, RoutesError> {
         };
         let Some(place) = places.get(&layer).copied() else {
             let problem = format!("routing of {layer:?}, which the header does not name");
-            return Err(run(reader.problem(problem)));
+            return Err(reader.problem(problem));
         };
         // A layer at or before the one before it belongs to the next step.
         if step.as_ref().is_none_or(|step| place <= step.last) {
