@@ -20,7 +20,7 @@ Exit code 1 says that something came out otherwise; the first difference is name
 
 Policies: lru, lfu, trust (without a ledger: age alone), horizon (half-life 12 tokens; horizon:8 for another), learned,
 best (the best online policy: learned), and belady, which knows the future: no policy can do better.
-Conventions: a prompt enters as one batch of distinct experts a layer; the cache starts empty; all experts of a token's
+Conventions: a prompt (of a recorded run: each chunk) enters as one batch of distinct experts a layer; the cache starts empty; all experts of a token's
 layer are looked up before its misses make room; the counts of lfu survive eviction. Hits are counted over the
 decoded tokens, with --with-prompt over everything. Intervals: 95 %, bootstrap over blocks of 16 tokens.";
 

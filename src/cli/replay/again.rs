@@ -33,7 +33,7 @@ pub struct AgainArgs {
     /// Instruction set of the arithmetic [default: the widest]
     #[arg(long, value_enum, requires = "verify")]
     kernels: Option<Kernels>,
-    /// Threads that the actors have for themselves [default: 0, they share the loop's]
+    /// Threads that the actors have for themselves; with 0 they share the loop's
     #[arg(long, value_name = "N", default_value_t = 0, requires = "trace")]
     actor_threads: usize,
     /// Read no expert ahead
