@@ -56,7 +56,6 @@ async fn core(slots: u64) -> CoreLoop {
         context_tokens: 512,
         chunk_tokens: 32,
         mind: MindConfig::default(),
-        degrade: false,
         ..EngineOptions::default()
     };
     let engine = open(source, options, |_, _| ()).await.expect("an engine");

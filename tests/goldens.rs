@@ -61,7 +61,6 @@ fn verify_routed(
             context_tokens,
             chunk_tokens,
             mind,
-            degrade: false,
             ..EngineOptions::default()
         };
         let mut engine = open(source, options, |_, _| ()).await.expect("an engine");

@@ -3,26 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
+use std::path::PathBuf;
+
+use common::runs::{complaint, sage};
 use serde_json::Value;
-
-fn sage(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sage"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env(
-            "SAGE_CACHE",
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
-        )
-        .args(arguments)
-        .output()
-        .expect("sage runs")
-}
-
-fn complaint(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn log(name: &str) -> String {
     format!("tests/fixtures/logs/{name}")

@@ -39,7 +39,6 @@ fn exact_numbers_do_not_depend_on_a_limit_that_changes() {
                     hold: Some(EXACT),
                     ..MindConfig::default()
                 },
-                degrade: false,
                 ..EngineOptions::default()
             };
             let source = Arc::from(open_model(model()).expect("a model"));

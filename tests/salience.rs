@@ -2,28 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
+use std::path::{Path, PathBuf};
+
+use common::runs::{root, sage};
 use serde_json::Value;
 
 const SCENARIO: &str = "scenarios/change-of-domain.toml";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn sage(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sage"))
-        .current_dir(root())
-        .env(
-            "SAGE_CACHE",
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
-        )
-        .args(arguments)
-        .output()
-        .expect("sage runs")
-}
 
 /// The first characters of a held-out text, in a file of its own.
 fn beginning(folder: &Path, domain: &str) -> String {

@@ -2,25 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use common::runs::{complaint, sage};
 use serde_json::Value;
-
-fn sage(arguments: &[&str]) -> Output {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    Command::new(env!("CARGO_BIN_EXE_sage"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("SAGE_CACHE", cache)
-        .args(arguments)
-        .output()
-        .expect("sage runs")
-}
-
-fn complaint(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// A run of a scenario with a little of everything, recorded with logits; once for all tests.
 fn recorded() -> &'static Path {
@@ -348,12 +336,9 @@ fn without_logits_the_model_is_needed() {
     assert!(
         std::fs::metadata(&trace).unwrap().len() < std::fs::metadata(recorded()).unwrap().len()
     );
-    let (code, complaint) = replay(&trace, &["--policy-only"]);
+    let (code, told) = replay(&trace, &["--policy-only"]);
     assert_eq!(code, Some(2));
-    assert!(
-        complaint.as_str().unwrap().contains("--record-logits"),
-        "{complaint}"
-    );
+    assert!(told.as_str().unwrap().contains("--record-logits"), "{told}");
     let (code, report) = replay(&trace, &["--verify"]);
     assert_eq!(
         (code, &report["equal"]),
@@ -372,14 +357,10 @@ fn without_logits_the_model_is_needed() {
         "a recording is not written over"
     );
     assert!(
-        complaint_of(&again).contains("give another name"),
+        complaint(&again).contains("give another name"),
         "{}",
-        complaint_of(&again)
+        complaint(&again)
     );
-}
-
-fn complaint_of(output: &Output) -> String {
-    complaint(output)
 }
 
 /// Readings, limits that change, feedback, a ledger: whatever comes in is recorded, and what it began with lies beside it.

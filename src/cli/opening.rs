@@ -9,11 +9,13 @@ use sage_actors::cache::StateCliff;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 
 use super::{CliError, Printer, Size};
-use crate::engine::goldens::EXACT;
+use crate::embed::go_on_from;
+use crate::engine::goldens::hold_to_reference;
 pub use crate::engine::mode::mode;
 use crate::engine::{Engine, EngineError, EngineOptions, Limit, open};
 use crate::events::Mode;
-use crate::ledger::{About, LedgerFile};
+use crate::kernels::MOST_THREADS;
+use crate::ledger::About;
 use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
 
@@ -88,30 +90,20 @@ impl LedgerArgs {
         let Some(path) = &self.ledger else {
             return Ok(None);
         };
-        // The ledger of this run has not learned anything yet.
-        let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
-        let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;
-        say_torn(&file, printer);
-        let about = file.about().clone();
-        engine.remember(ledger, Box::new(file), about.tick).await?;
-        mode.text += &about.words(path);
-        mode.ledger = Some(path.clone());
+        let (about, torn_bytes) = go_on_from::<CliError>(engine, mode, path).await?;
+        say_torn(torn_bytes, printer);
         Ok(Some(about))
     }
 }
 
 /// Says that the last entry of a log was not whole.
-pub fn say_torn(file: &LedgerFile, printer: &Printer) {
-    let bytes = file.torn_bytes();
+pub fn say_torn(bytes: u64, printer: &Printer) {
     if bytes > 0 {
         printer.warn(format_args!(
             "the ledger's log ends in {bytes} bytes of an entry that was not finished; they are left out"
         ));
     }
 }
-
-/// More threads than this are a slip of the pen.
-const MOST_THREADS: usize = 1024;
 
 /// Routing policies by name.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -160,7 +152,8 @@ impl RunningArgs {
                     "--exact routes exactly: leave --routing out, or --exact",
                 ));
             }
-            (true, _) | (false, Some(Routing::Exact)) => mind.routing = RoutingPolicy::Exact,
+            (true, _) => hold_to_reference(&mut mind),
+            (false, Some(Routing::Exact)) => mind.routing = RoutingPolicy::Exact,
             (false, Some(Routing::Sage)) => mind.routing = RoutingPolicy::Sage,
             (false, Some(Routing::Salient)) => mind.routing = RoutingPolicy::Salient,
             (false, None) => {}
@@ -179,9 +172,6 @@ impl RunningArgs {
             Some(Eviction::Learned) => mind.eviction = EvictionPolicy::Learned,
             Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
             None => {}
-        }
-        if exact {
-            mind.hold = Some(EXACT);
         }
         Ok(mind)
     }

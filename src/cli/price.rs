@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sage_actors::config::RoutingPolicy;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
 use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
-use crate::engine::goldens::EXACT;
+use crate::engine::goldens::hold_to_reference;
 use crate::engine::shadow::{self, Shadow};
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions, Limit};
@@ -84,14 +83,12 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let text = Text::load(&*source).map_err(EngineError::from)?;
     let (texts, other) = material(args, &text, tokens)?;
     let mut mind = running.mind(false)?;
-    mind.routing = RoutingPolicy::Exact;
-    mind.hold = Some(EXACT);
+    hold_to_reference(&mut mind);
     let options = EngineOptions {
         limit: running.limit(None),
         context_tokens: tokens,
         chunk_tokens: tokens,
         mind,
-        degrade: false,
         ..EngineOptions::default()
     };
     let all = config.sparse_layers().count() * config.num_experts;

@@ -372,7 +372,7 @@ fn import(args: &ImportArgs, printer: &Printer) -> Result<Outcome, CliError> {
 /// Opens a ledger, and says where its log was not whole.
 fn open(path: &Path, printer: &Printer) -> Result<(LedgerFile, Ledger), CliError> {
     let (file, ledger) = LedgerFile::open(path)?;
-    opening::say_torn(&file, printer);
+    opening::say_torn(file.torn_bytes(), printer);
     Ok((file, ledger))
 }
 

@@ -11,15 +11,13 @@ use super::error::BuildError;
 use super::handle::Sage;
 use super::inbox::Bound;
 use super::ports::{Action, Effector, Listener, Sensor};
-use crate::engine::goldens::EXACT;
+use crate::engine::goldens::hold_to_reference;
 use crate::engine::sampling::Sampling;
 use crate::engine::{EngineOptions, Limit};
 use crate::input::Size;
+use crate::kernels::MOST_THREADS;
 use crate::sensors::Live;
 use crate::settings::{Origin, Sources};
-
-/// More threads than this are a slip of the pen.
-const MOST_THREADS: usize = 1024;
 
 /// With fewer places there would be no room for an alarm beside what is being read.
 const LEAST_INBOX: usize = 8;
@@ -328,8 +326,7 @@ impl Builder {
                     "an exact loop routes exactly: leave .set(\"mind.routing=…\") out, or .exact",
                 ));
             }
-            mind.routing = RoutingPolicy::Exact;
-            mind.hold = Some(EXACT);
+            hold_to_reference(&mut mind);
         }
         for change in self.configure {
             change(&mut mind);

@@ -35,6 +35,7 @@ pub use counts::{Counts, ShedCount};
 pub use driver::{Outcome, Ticked};
 pub use error::{BuildError, ObserveError, SageError};
 pub use handle::{Handle, Sage};
+pub(crate) use open::go_on_from;
 pub use ports::{Action, Effector, Reading, Sensor};
 pub use stream::{Actions, Gap, Stream, Telemetry};
 

@@ -11,7 +11,7 @@ use crate::engine::mode::mode;
 use crate::engine::text::Text;
 use crate::engine::{Engine, EngineError, EngineOptions, open};
 use crate::events::Mode;
-use crate::ledger::{About, LedgerFile};
+use crate::ledger::{About, LedgerError, LedgerFile};
 use crate::replay;
 use crate::store::open_model;
 use crate::trace::SensorMode;
@@ -39,7 +39,10 @@ pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildErro
     let mut engine = open(source, options, |_, _| ()).await?;
     let mut mode = mode(&engine, &plan.options.mind)?;
     let ledger = match &plan.ledger {
-        Some(path) => Some(remember(&mut engine, &mut mode, path).await?),
+        Some(path) => {
+            let (about, _) = go_on_from::<BuildError>(&mut engine, &mut mode, path).await?;
+            Some(about)
+        }
         None => None,
     };
     let tape = match &plan.record {
@@ -64,12 +67,22 @@ pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildErro
     Ok((core, mode))
 }
 
-async fn remember(engine: &mut Engine, mode: &mut Mode, path: &Path) -> Result<About, BuildError> {
+/// Puts the ledger at `path` in use, and into the line that says which mode runs; made if it is not there. Call before the
+/// first step. Answers what it is, and the bytes at its log's end that were no whole entry.
+pub(crate) async fn go_on_from<E>(
+    engine: &mut Engine,
+    mode: &mut Mode,
+    path: &Path,
+) -> Result<(About, u64), E>
+where
+    E: From<EngineError> + From<LedgerError>,
+{
+    // The ledger of this run has not learned anything yet.
     let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
     let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;
-    let about = file.about().clone();
+    let (about, torn_bytes) = (file.about().clone(), file.torn_bytes());
     engine.remember(ledger, Box::new(file), about.tick).await?;
     mode.text += &about.words(path);
     mode.ledger = Some(path.to_owned());
-    Ok(about)
+    Ok((about, torn_bytes))
 }

@@ -9,12 +9,11 @@ pub mod routes;
 mod tape;
 mod writer;
 
-pub use chain::Chain;
-pub use columns::Floats;
+use chain::Chain;
 pub use header::{Header, LedgerSnapshot, SCHEMA, SensorMode};
 pub use reader::{Line, Reader};
 pub use record::Record;
-pub use tape::{Sink, Tape, TrustDigests};
+pub use tape::{Sink, Tape};
 pub use writer::Writer;
 
 use std::path::PathBuf;

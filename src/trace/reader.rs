@@ -156,11 +156,6 @@ impl Reader {
         }))
     }
 
-    /// Whether the recording ends within a line.
-    pub fn is_cut(&self) -> bool {
-        self.cut
-    }
-
     /// The chain's digest so far.
     pub fn digest(&self) -> String {
         self.chain.hex()

@@ -108,13 +108,13 @@ impl Witness for Tape {
 
 /// Digests of trust; a layer that did not change is not gone over again.
 #[derive(Default)]
-pub struct TrustDigests {
+struct TrustDigests {
     layers: BTreeMap<LayerKey, (Arc<LayerTrust>, Chain)>,
 }
 
 impl TrustDigests {
     /// 32 hexadecimal digits: of every layer's digest, in order; a layer's is of its numbers, little-endian.
-    pub fn of(&mut self, trust: &TrustSnapshot) -> String {
+    fn of(&mut self, trust: &TrustSnapshot) -> String {
         let mut whole = Chain::default();
         for (key, layer) in &trust.layers {
             let known = self.layers.get(key);

@@ -22,16 +22,26 @@ pub fn scenarios() -> Vec<PathBuf> {
     paths
 }
 
-/// Runs a scenario with `--json`; the store is made in a folder of the tests.
-pub fn run(scenario: &Path, more: &[&str]) -> (Output, Vec<Value>) {
+/// Runs `sage` in the repository; the store of its model is made in a folder of the tests.
+pub fn sage(arguments: &[&str]) -> Output {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    let output = Command::new(env!("CARGO_BIN_EXE_sage"))
+    Command::new(env!("CARGO_BIN_EXE_sage"))
         .current_dir(root())
         .env("SAGE_CACHE", cache)
-        .args(["run", scenario.to_str().expect("a path"), "--json"])
-        .args(more)
+        .args(arguments)
         .output()
-        .expect("sage runs");
+        .expect("sage runs")
+}
+
+/// What it complained of.
+pub fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a scenario with `--json`.
+pub fn run(scenario: &Path, more: &[&str]) -> (Output, Vec<Value>) {
+    let run = ["run", scenario.to_str().expect("a path"), "--json"];
+    let output = sage(&[&run, more].concat());
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     let events = text
         .lines()

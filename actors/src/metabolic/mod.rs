@@ -10,6 +10,7 @@ pub mod actor;
 pub mod arbiter;
 pub mod directives;
 pub mod energy;
+pub mod pace;
 pub mod table;
 #[cfg(test)]
 mod tests;

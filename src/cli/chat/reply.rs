@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use sage_actors::protocol::{LayerTrust, Origin, State, Tick, TrustView};
+use sage_actors::protocol::{LayerTrust, Origin, Salience, State, Tick, TrustView};
 use serde::Serialize;
 
 use super::command::COMMANDS;
@@ -142,32 +142,20 @@ pub struct SegmentLine {
     pub origin: Origin,
     /// Measured tokens.
     pub tokens: usize,
-    /// Surprise.
-    pub surprise: f32,
-    /// Novelty.
-    pub novelty: f32,
-    /// Arousal.
-    pub arousal: f32,
-    /// Reward.
-    pub reward: f32,
-    /// Conflict.
-    pub conflict: f32,
+    /// The five numbers.
+    #[serde(flatten)]
+    pub salience: Salience,
     /// The drive that they came to.
     pub drive: f32,
 }
 
 impl From<&Assessed> for SegmentLine {
     fn from(of: &Assessed) -> Self {
-        let salience = of.report.salience;
         Self {
             tick: of.tick,
             origin: of.origin,
             tokens: of.tokens,
-            surprise: salience.surprise,
-            novelty: salience.novelty,
-            arousal: salience.arousal,
-            reward: salience.reward,
-            conflict: salience.conflict,
+            salience: of.report.salience,
             drive: of.drive,
         }
     }

@@ -116,11 +116,11 @@ fn salience(
             segment.tick,
             name(&segment.origin),
             segment.tokens,
-            segment.surprise,
-            segment.novelty,
-            segment.arousal,
-            segment.reward,
-            segment.conflict,
+            segment.salience.surprise,
+            segment.salience.novelty,
+            segment.salience.arousal,
+            segment.salience.reward,
+            segment.salience.conflict,
             segment.drive
         )?;
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use sage_actors::metabolic::energy::Bucket;
+use sage_actors::metabolic::pace::{BATCHES, CAPACITY_UNITS, pace};
 use sage_actors::protocol::{Module, Propose, State};
 
 use super::CoreLoop;
@@ -14,38 +15,6 @@ use crate::engine::episodes::Episodes;
 use crate::engine::shadow::{self, Segment, Shadow, Stride, VARIANTS};
 use crate::engine::{Engine, EngineError, Orientation};
 use crate::events::{DreamEvent, Event, EventKind};
-
-/// Capacity of the bucket, units.
-const CAPACITY_UNITS: f64 = 256.0;
-
-/// Batches of denied experts that a piece of an episode is scored with.
-const BATCHES: usize = 4;
-
-/// What a tick may do.
-#[derive(Clone, Copy)]
-struct Pace {
-    refill_units: f64,
-    strides: usize,
-    /// Whether episodes are consolidated as well.
-    consolidate: bool,
-}
-
-/// Rest only scores, and little; other states do not.
-fn pace(state: State) -> Option<Pace> {
-    match state {
-        State::Dream => Some(Pace {
-            refill_units: 192.0,
-            strides: 8,
-            consolidate: true,
-        }),
-        State::Rest => Some(Pace {
-            refill_units: 16.0,
-            strides: 1,
-            consolidate: false,
-        }),
-        State::Wake | State::Focus | State::Threat | State::Depletion => None,
-    }
-}
 
 /// A piece of an episode that is being scored.
 struct Piece {

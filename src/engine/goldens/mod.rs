@@ -8,7 +8,7 @@ mod compare;
 
 use std::path::Path;
 
-use sage_actors::config::StateBudget;
+use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget};
 use sage_actors::protocol::Phase;
 use serde::Serialize;
 
@@ -86,6 +86,12 @@ pub const EXACT: StateBudget = StateBudget {
     lookahead: true,
     talker: true,
 };
+
+/// Holds a mind to the reference: its experts for every token, in whatever memory there is.
+pub fn hold_to_reference(mind: &mut MindConfig) {
+    mind.routing = RoutingPolicy::Exact;
+    mind.hold = Some(EXACT);
+}
 
 /// The cases of a folder, in order of their names.
 ///

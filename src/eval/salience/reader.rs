@@ -42,7 +42,6 @@ impl Reader {
             context_tokens: settings.context_tokens,
             chunk_tokens: CHUNK_TOKENS,
             mind: settings.mind.clone(),
-            degrade: false,
             ..EngineOptions::default()
         };
         let text = Text::load(&**source)?;
