@@ -13,9 +13,8 @@ use super::inbox::Bound;
 use super::ports::{Action, Effector, Listener, Sensor};
 use crate::engine::goldens::hold_to_reference;
 use crate::engine::sampling::Sampling;
-use crate::engine::{EngineOptions, Limit};
+use crate::engine::{EngineOptions, Limit, MOST_THREADS};
 use crate::input::Size;
-use crate::kernels::MOST_THREADS;
 use crate::sensors::Live;
 use crate::settings::{Origin, Sources};
 

@@ -41,6 +41,9 @@ pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};
 
+/// More threads of arithmetic than this are a slip of the pen.
+pub const MOST_THREADS: usize = 1024;
+
 /// Why the engine stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {

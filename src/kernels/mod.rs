@@ -16,9 +16,6 @@ pub use memory::Mapped;
 /// is the same. To be changed with them.
 pub const SPEC: &str = "dot-lanes-32/1";
 
-/// More threads than this are a slip of the pen.
-pub const MOST_THREADS: usize = 1024;
-
 /// Where exponential and logarithm come from: results depend on its release.
 pub const LIBM: &str = "libm 0.2";
 
