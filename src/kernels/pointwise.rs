@@ -28,6 +28,32 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + libm::expf(-x))
 }
 
+/// `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`, biased variance; sums in f64.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = x.len() as f64;
+    let mean = x.iter().copied().map(f64::from).sum::<f64>() / n;
+    let squares = x
+        .iter()
+        .map(|x| (f64::from(*x) - mean) * (f64::from(*x) - mean));
+    let variance = squares.sum::<f64>() / n;
+    let scale = (1.0 / libm::sqrt(variance + f64::from(eps))) as f32;
+    let mean = mean as f32;
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = (*x - mean) * scale * weight + bias;
+    }
+}
+
+/// `x / 2 * (1 + erf(x / sqrt 2))`.
+pub fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// GELU with the hyperbolic tangent in place of erf (`gelu_pytorch_tanh`).
+pub fn gelu_tanh(x: f32) -> f32 {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    0.5 * x * (1.0 + libm::tanhf(SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)))
+}
+
 /// Turns scores into probabilities in place; an empty slice stays empty.
 pub fn softmax(scores: &mut [f32]) {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -96,6 +122,26 @@ mod tests {
         let mut head = [1.0, 2.0, 3.0, 4.0];
         rotate_half(&mut head, &[0.0, 1.0], &[1.0, 0.0]);
         assert_eq!(head, [-3.0, 2.0, 1.0, 4.0]);
+    }
+
+    #[test]
+    fn layer_norm_takes_the_mean_away() {
+        let mut out = [0.0; 2];
+        layer_norm(&[1.0, 5.0], &[1.0, 3.0], &[0.5, 0.0], 0.0, &mut out);
+        assert_eq!(out, [-0.5, 3.0]);
+    }
+
+    #[test]
+    fn both_forms_of_gelu_meet_their_tables() {
+        // Values to seven places of x · Φ(x), and of the approximation by tanh.
+        for (x, exact, tanh) in [
+            (-1.0, -0.158_655_25, -0.158_808_01),
+            (0.5, 0.345_731_23, 0.345_714),
+            (2.0, 1.954_499_7, 1.954_597_7),
+        ] {
+            assert!((gelu(x) - exact).abs() < 1e-6, "{x}");
+            assert!((gelu_tanh(x) - tanh).abs() < 1e-6, "{x}");
+        }
     }
 
     #[test]

@@ -58,8 +58,9 @@ pub fn numbers_of(dtype: DType) -> Option<Numbers> {
     }
 }
 
-struct Loader<'a> {
-    source: &'a dyn WeightSource,
+/// Reads tensors by name into memory of their own, and holds them to their shapes.
+pub(super) struct Loader<'a> {
+    pub(super) source: &'a dyn WeightSource,
 }
 
 impl Loader<'_> {
@@ -88,17 +89,24 @@ impl Loader<'_> {
         Ok((memory, numbers))
     }
 
-    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
-        let (memory, numbers) = self.raw(name, &[rows, cols])?;
+    pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+        self.flattened(name, &[rows, cols])
+    }
+
+    /// A tensor of any number of dimensions as a matrix of its outermost one: a convolution's kernels, a row each.
+    pub(super) fn flattened(&self, name: &str, shape: &[usize]) -> Result<Matrix, LoadError> {
+        let rows = shape.first().copied().unwrap_or(1);
+        let cols = shape.iter().skip(1).product();
+        let (memory, numbers) = self.raw(name, shape)?;
         Matrix::new(memory, numbers, rows, cols).ok_or_else(|| LoadError::Shape {
             name: name.into(),
             found: vec![],
-            expected: vec![rows, cols],
+            expected: shape.into(),
         })
     }
 
     /// A vector, widened: norms and biases are small and read at every token.
-    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let (memory, numbers) = self.raw(name, &[len])?;
         Ok(match numbers {
             Numbers::F32 => memory.numbers::<f32>()[..len].to_vec(),
@@ -109,7 +117,7 @@ impl Loader<'_> {
         })
     }
 
-    fn projection(
+    pub(super) fn projection(
         &self,
         name: &str,
         rows: usize,

@@ -4,9 +4,11 @@
 //! the engine; the model computes what it is given. Routed experts are never owned here.
 
 pub mod attention;
+pub mod encoder;
 pub mod experts;
 pub mod kv;
 pub mod load;
+pub mod pieces;
 pub mod rope;
 pub mod thinker;
 
