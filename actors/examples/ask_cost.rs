@@ -41,6 +41,7 @@ fn route(tick: Tick, layer: u16, residency: &Residency) -> Route {
         (x >> 40) as f32 / (1 << 22) as f32 + ((e * 7 + u64::from(layer)) % 32) as f32 * 0.1
     };
     Route {
+        spans: Vec::new(),
         tick,
         phase: Phase::Decode,
         logits: (0..u64::from(EXPERTS)).map(noise).collect(),

@@ -97,6 +97,7 @@ async fn token(mind: &Mind, tick: Tick) -> Result<String, MindError> {
             .map(|e| (((e * 7 + u64::from(layer) * 3 + tick * 5) % 31) as f32) * 0.1)
             .collect();
         let route = Route {
+            spans: Vec::new(),
             tick,
             phase: Phase::Decode,
             logits,
@@ -201,6 +202,7 @@ fn a_mind_decides_the_same_on_one_thread_and_on_several() {
 async fn a_router_that_fails_is_named_and_stays_stopped() {
     let mind = Mind::spawn(config(), Arc::new(Calls::default())).unwrap();
     let route = |bad: f32| Route {
+        spans: Vec::new(),
         tick: 0,
         phase: Phase::Decode,
         logits: (0..EXPERTS)

@@ -20,10 +20,14 @@ pub struct Found {
 }
 
 /// What nobody sets.
-pub const FOUND_AT_START: [Found; 2] = [
+pub const FOUND_AT_START: [Found; 3] = [
     Found {
         key: "mind.modules",
         from: "the checkpoint's sparse layers",
+    },
+    Found {
+        key: "mind.towers",
+        from: "the checkpoint's towers, where something is to be heard or seen",
     },
     Found {
         key: "mind.pool_bytes",

@@ -76,6 +76,7 @@ fn layer(rank: u16) -> LayerKey {
 
 fn directives(tick: Tick, demand: u64, speculation: u64, miss: Option<u64>) -> Directives {
     Directives {
+        towers: Vec::new(),
         epoch: tick,
         tick,
         state: State::Focus,

@@ -10,7 +10,7 @@ use std::ops::Index;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{ExpertKey, LayerKey, Module, State};
+use crate::protocol::{ExpertKey, LayerKey, Modality, Module, State};
 pub use numbers::{Bound, Gap, Number};
 pub use validate::ConfigError;
 
@@ -45,6 +45,31 @@ impl ModuleShape {
             layer: *layer,
         })
     }
+}
+
+/// An encoder of sounds or pictures: dense, and run piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TowerShape {
+    /// What it perceives.
+    pub modality: Modality,
+    /// Bytes of all of its weights.
+    pub bytes: u64,
+    /// Bytes of its largest piece: with less, keeping any of it is of no use.
+    pub piece_bytes: u64,
+}
+
+/// Which towers a state lets have a share of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Towers {
+    /// None.
+    #[default]
+    None,
+    /// Those of which something was perceived lately.
+    InUse,
+    /// All that there are.
+    All,
 }
 
 /// How routers choose experts.
@@ -113,6 +138,8 @@ pub struct StateBudget {
     pub lookahead: bool,
     /// Whether the talker is awake, where the model has one. The thinker always is.
     pub talker: bool,
+    /// Which towers are awake, where the model has them.
+    pub towers: Towers,
 }
 
 /// The budgets of the six states.
@@ -150,23 +177,27 @@ impl Index<State> for Budgets {
 
 impl Default for Budgets {
     fn default() -> Self {
-        let row = |f, expert_memory, miss, (lambda, beta, focus), lookahead, talker| StateBudget {
-            f,
-            expert_memory,
-            miss_bytes_per_token: miss,
-            residency_bias: lambda,
-            salience_bias: beta,
-            focus_weight: focus,
-            lookahead,
-            talker,
+        let row = |f, expert_memory, miss, (lambda, beta, focus), lookahead, (talker, towers)| {
+            StateBudget {
+                f,
+                expert_memory,
+                miss_bytes_per_token: miss,
+                residency_bias: lambda,
+                salience_bias: beta,
+                focus_weight: focus,
+                lookahead,
+                talker,
+                towers,
+            }
         };
+        use Towers::{All, InUse, None};
         Self {
-            wake: row(0.5, 0.5, 0.5, (0.10, 0.05, 0.5), false, true),
-            focus: row(1.0, 0.85, 0.0, (0.03, 0.02, 1.0), true, true),
-            rest: row(0.5, 0.3, 0.25, (0.15, 0.0, 0.0), false, false),
-            dream: row(1.0, 0.5, 0.0, (0.0, 0.0, 0.0), false, false),
-            threat: row(2.0, 1.0, 0.0, (0.0, 0.0, 1.0), true, true),
-            depletion: row(0.25, 0.2, 0.125, (0.15, 0.0, 0.0), false, true),
+            wake: row(0.5, 0.5, 0.5, (0.10, 0.05, 0.5), false, (true, None)),
+            focus: row(1.0, 0.85, 0.0, (0.03, 0.02, 1.0), true, (true, InUse)),
+            rest: row(0.5, 0.3, 0.25, (0.15, 0.0, 0.0), false, (false, None)),
+            dream: row(1.0, 0.5, 0.0, (0.0, 0.0, 0.0), false, (false, None)),
+            threat: row(2.0, 1.0, 0.0, (0.0, 0.0, 1.0), true, (true, All)),
+            depletion: row(0.25, 0.2, 0.125, (0.15, 0.0, 0.0), false, (true, None)),
         }
     }
 }
@@ -269,6 +300,8 @@ impl Default for EnergyConfig {
 pub struct MindConfig {
     /// Sparse modules of the model, the thinker first. From the checkpoint.
     pub modules: Vec<ModuleShape>,
+    /// Its towers, where something will be heard or seen. From the checkpoint.
+    pub towers: Vec<TowerShape>,
     /// The pool P at the start, bytes. From the limit and what is always resident.
     pub pool_bytes: u64,
     /// How routers choose.
@@ -301,6 +334,7 @@ impl Default for MindConfig {
     fn default() -> Self {
         Self {
             modules: Vec::new(),
+            towers: Vec::new(),
             pool_bytes: 0,
             routing: RoutingPolicy::default(),
             eviction: EvictionPolicy::default(),
@@ -342,6 +376,7 @@ mod tests {
         let defaults = toml::Table::try_from(MindConfig::default()).unwrap();
         let mut mind = written["mind"].as_table().unwrap().clone();
         mind.insert("modules".into(), defaults["modules"].clone());
+        mind.insert("towers".into(), defaults["towers"].clone());
         mind.insert("pool_bytes".into(), defaults["pool_bytes"].clone());
         assert_eq!(keys("", &mind), keys("", &defaults));
     }

@@ -1,7 +1,7 @@
 //! What a configuration must be for the actors to rely on it.
 
 use super::{MindConfig, ModuleShape};
-use crate::protocol::Module;
+use crate::protocol::{Modality, Module};
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,14 @@ pub enum ConfigError {
     Shape {
         /// Whose shape.
         module: Module,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A tower that no model can have.
+    #[error("the tower of {modality:?}: {reason}")]
+    Tower {
+        /// Whose tower.
+        modality: Modality,
         /// What is wrong.
         reason: &'static str,
     },
@@ -55,6 +63,18 @@ impl MindConfig {
                 return Err(ConfigError::DuplicateModule(shape.module));
             }
             self.validate_shape(shape)?;
+        }
+        for (i, tower) in self.towers.iter().enumerate() {
+            let modality = tower.modality;
+            let twice = self.towers[..i].iter().any(|t| t.modality == modality);
+            let reason = match modality {
+                Modality::Text => "words have none",
+                _ if twice => "appears twice",
+                _ if tower.piece_bytes == 0 => "a piece of no bytes",
+                _ if tower.piece_bytes > tower.bytes => "a piece larger than the whole",
+                _ => continue,
+            };
+            return Err(ConfigError::Tower { modality, reason });
         }
         if self.hold.is_none() && self.hold_state.is_some() {
             return Err(ConfigError::Range {

@@ -1,49 +1,69 @@
 //! Who gets how much: bytes of the pool and of the I/O budget are shared over the modules awake.
 //!
-//! A module's share is in proportion to base · (0.25 + drive): what it takes in the state, and how much it is driven now. One
-//! whose share is below its floor sleeps, the least driven first, and leaves its share to the others; the first module never
-//! sleeps. Shares stand until one of them would change by half: every change moves experts out of memory and in again.
+//! A module's share is in proportion to base · (0.25 + drive): what it takes in the state, and how much it is driven now. None
+//! gets more than it can use: what is beyond goes to the others. One whose share is below its floor sleeps, the least
+//! driven first, and leaves its share to the others; the first module never sleeps. Shares stand until one of them would
+//! change by half: every change moves experts out of memory and in again.
 
-use crate::protocol::Module;
+use crate::protocol::{Modality, Module};
 
 /// Of the drive, what even a module that nothing drives has.
 const REST_DRIVE: f64 = 0.25;
 /// A share changes, and a module that sleeps wakes, by this factor at least.
 const HYSTERESIS: f64 = 1.5;
 
+/// Who shares in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharer {
+    /// A decoder with experts.
+    Module(Module),
+    /// An encoder of a sense.
+    Tower(Modality),
+}
+
+/// Who has which share of the pool.
+pub type Share = (Sharer, f64);
+
 /// What a module asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Claim {
-    /// Which.
-    pub module: Module,
+    /// Who.
+    pub sharer: Sharer,
     /// What it takes in the state, in any unit that all share; above 0.
     pub base: f64,
     /// Drive of its modality, in [0, 1].
     pub drive: f32,
     /// With less of the pool it is of no use, bytes.
     pub floor_bytes: u64,
+    /// It can use no more of the pool than this, bytes; none: all of it.
+    pub most_bytes: Option<u64>,
 }
 
 /// Shares that are in force.
 #[derive(Clone, Debug, Default)]
 pub struct Arbiter {
-    shares: Vec<(Module, f64)>,
+    shares: Vec<Share>,
 }
 
 impl Arbiter {
     /// Divides the pool over the claims, the one that never sleeps first. Shares sum to 1; who has none sleeps.
-    pub fn divide(&mut self, claims: &[Claim], pool_bytes: u64) -> &[(Module, f64)] {
+    pub fn divide(&mut self, claims: &[Claim], pool_bytes: u64) -> &[Share] {
         let mut awake: Vec<Claim> = claims.to_vec();
         let fresh = loop {
-            let fresh = shares(&awake);
+            let fresh = shares(&awake, pool_bytes);
             let needed = |claim: &Claim| {
-                let asleep = self.share(claim.module).is_none();
+                let asleep = self.share(claim.sharer).is_none();
                 let margin = if asleep { HYSTERESIS } else { 1.0 };
-                margin * claim.floor_bytes as f64
+                // What it can use at most is always enough to wake for.
+                let most = claim.most_bytes.unwrap_or(u64::MAX) as f64;
+                (margin * claim.floor_bytes as f64).min(most)
             };
             let starved = awake.iter().zip(&fresh).enumerate().skip(1);
             let starved = starved
-                .filter(|(_, (claim, (_, share)))| share * (pool_bytes as f64) < needed(claim));
+                // Half a byte: a share is a quotient, and is rounded.
+                .filter(|(_, (claim, (_, share)))| {
+                    share * (pool_bytes as f64) + 0.5 < needed(claim)
+                });
             // Of equals the later.
             let least = starved
                 .min_by(|(i, (a, _)), (j, (b, _))| a.drive.total_cmp(&b.drive).then(j.cmp(i)));
@@ -53,8 +73,8 @@ impl Arbiter {
             }
         };
         let stands = fresh.len() == self.shares.len()
-            && fresh.iter().all(|(module, share)| {
-                self.share(*module).is_some_and(|before| {
+            && fresh.iter().all(|(sharer, share)| {
+                self.share(*sharer).is_some_and(|before| {
                     share / before < HYSTERESIS && before / share < HYSTERESIS
                 })
             });
@@ -64,17 +84,49 @@ impl Arbiter {
         &self.shares
     }
 
-    fn share(&self, module: Module) -> Option<f64> {
-        let found = self.shares.iter().find(|(known, _)| *known == module);
+    fn share(&self, sharer: Sharer) -> Option<f64> {
+        let found = self.shares.iter().find(|(known, _)| *known == sharer);
         found.map(|(_, share)| *share)
     }
 }
 
-fn shares(claims: &[Claim]) -> Vec<(Module, f64)> {
+/// In proportion to the weights, nobody above what it can use; the first takes all that nobody else can.
+fn shares(claims: &[Claim], pool_bytes: u64) -> Vec<Share> {
     let weight = |claim: &Claim| claim.base * (REST_DRIVE + f64::from(claim.drive));
-    let all: f64 = claims.iter().map(weight).sum();
-    let share = |claim: &Claim| (claim.module, weight(claim) / all);
-    claims.iter().map(share).collect()
+    let most = |claim: &Claim| match claim.most_bytes {
+        Some(bytes) if pool_bytes > 0 => bytes as f64 / pool_bytes as f64,
+        _ => f64::INFINITY,
+    };
+    let mut capped = vec![false; claims.len()];
+    loop {
+        let free = |at: usize| !capped[at] || at == 0;
+        let taken: f64 = (0..claims.len())
+            .filter(|at| !free(*at))
+            .map(|at| most(&claims[at]))
+            .sum();
+        let all: f64 = (0..claims.len())
+            .filter(|at| free(*at))
+            .map(|at| weight(&claims[at]))
+            .sum();
+        let share = |at: usize| {
+            if free(at) {
+                (1.0 - taken).max(0.0) * weight(&claims[at]) / all
+            } else {
+                most(&claims[at])
+            }
+        };
+        let over = (1..claims.len()).find(|at| free(*at) && share(*at) > most(&claims[*at]));
+        match over {
+            Some(at) => capped[at] = true,
+            None => {
+                return claims
+                    .iter()
+                    .enumerate()
+                    .map(|(at, claim)| (claim.sharer, share(at)))
+                    .collect();
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -84,16 +136,18 @@ mod tests {
     fn claims(speech: f32) -> [Claim; 2] {
         [
             Claim {
-                module: Module::Thinker,
+                sharer: Sharer::Module(Module::Thinker),
                 base: 3.0,
                 drive: 0.25,
                 floor_bytes: 0,
+                most_bytes: None,
             },
             Claim {
-                module: Module::Talker,
+                sharer: Sharer::Module(Module::Talker),
                 base: 1.0,
                 drive: speech,
                 floor_bytes: 100,
+                most_bytes: None,
             },
         ]
     }
@@ -102,7 +156,11 @@ mod tests {
         let shares = arbiter.divide(&claims(speech), pool_bytes);
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
         assert!((sum - 1.0).abs() < 1e-12, "{shares:?}");
-        assert_eq!(shares[0].0, Module::Thinker, "it never sleeps");
+        assert_eq!(
+            shares[0].0,
+            Sharer::Module(Module::Thinker),
+            "it never sleeps"
+        );
         shares.get(1).map(|(_, share)| *share)
     }
 
@@ -142,7 +200,31 @@ mod tests {
         let alone = &claims(1.0)[..1];
         assert_eq!(
             Arbiter::default().divide(alone, 0),
-            [(Module::Thinker, 1.0)]
+            [(Sharer::Module(Module::Thinker), 1.0)]
         );
+    }
+
+    #[test]
+    fn nobody_gets_more_than_it_can_use() {
+        let tower = |drive| Claim {
+            sharer: Sharer::Tower(Modality::Audio),
+            base: 1.0,
+            drive,
+            floor_bytes: 10,
+            most_bytes: Some(100),
+        };
+        let share = |drive, pool_bytes| {
+            let both = [claims(0.0)[0], tower(drive)];
+            let mut arbiter = Arbiter::default();
+            let shares = arbiter.divide(&both, pool_bytes).to_vec();
+            let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{shares:?}");
+            shares.get(1).map(|(_, share)| share * pool_bytes as f64)
+        };
+        // 1 · 0.5 beside 3 · 0.5.
+        assert_eq!(share(0.25, 200), Some(50.0));
+        assert_eq!(share(0.25, 4000), Some(100.0));
+        // A quarter of 50 bytes is below one and a half floors.
+        assert_eq!(share(0.25, 50), None);
     }
 }

@@ -1,8 +1,20 @@
 //! From a state's budget to what each module may use.
 
-use super::arbiter::{Arbiter, Claim};
-use crate::config::{MindConfig, ModuleShape, StateBudget};
-use crate::protocol::{Module, ModuleDirective, State};
+use super::arbiter::{Arbiter, Claim, Share, Sharer};
+use super::attention::Attended;
+use crate::config::{MindConfig, ModuleShape, StateBudget, TowerShape, Towers};
+use crate::protocol::{Module, ModuleDirective, State, TowerDirective};
+
+/// How much each that may share in the pool is driven.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Drives {
+    /// Of the words that are read and written.
+    pub thinker: f32,
+    /// Of the turn that is being spoken; none: nothing is.
+    pub spoken: Option<f32>,
+    /// By modality.
+    pub senses: [Attended; 3],
+}
 
 /// Experts a token under a budget: round(f · k trained), in 1..=E. The talker takes at most its trained k.
 pub fn k_of(shape: &ModuleShape, budget: &StateBudget) -> u16 {
@@ -13,29 +25,43 @@ pub fn k_of(shape: &ModuleShape, budget: &StateBudget) -> u16 {
     libm::round(f * f64::from(shape.k_trained)).clamp(1.0, f64::from(shape.experts)) as u16
 }
 
-/// What each module that may be awake asks of the arbiter: experts in proportion to the work that the state gives it.
-/// Without a turn that is spoken the talker asks for nothing.
-pub fn claims(
-    config: &MindConfig,
-    budget: &StateBudget,
-    drive: f32,
-    spoken_drive: Option<f32>,
-) -> Vec<Claim> {
-    let claim = |shape: &ModuleShape| {
+/// What each that may be awake asks of the arbiter. A module asks for its experts in proportion to the work that the state gives
+/// it, a tower for its weights; without a turn that is spoken the talker asks for nothing.
+pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives) -> Vec<Claim> {
+    let of_module = |shape: &ModuleShape| {
         let drive = match shape.module {
-            Module::Thinker => drive,
-            Module::Talker => spoken_drive.filter(|_| budget.talker)?,
+            Module::Thinker => drives.thinker,
+            Module::Talker => drives.spoken.filter(|_| budget.talker)?,
         };
         let experts = shape.layers.len() as f64 * f64::from(shape.experts);
         let work = f64::from(k_of(shape, budget)) / f64::from(shape.k_trained);
         Some(Claim {
-            module: shape.module,
+            sharer: Sharer::Module(shape.module),
             base: experts * shape.expert_bytes as f64 * work,
             drive,
             floor_bytes: window_bytes(config, shape),
+            most_bytes: None,
         })
     };
-    config.modules.iter().filter_map(claim).collect()
+    let of_tower = |tower: &TowerShape| {
+        let attended = drives.senses[tower.modality as usize];
+        let awake = match budget.towers {
+            Towers::None => false,
+            Towers::InUse => attended.in_use,
+            Towers::All => true,
+        };
+        awake.then(|| Claim {
+            sharer: Sharer::Tower(tower.modality),
+            base: tower.bytes as f64,
+            drive: attended.drive,
+            floor_bytes: tower.piece_bytes,
+            most_bytes: Some(tower.bytes),
+        })
+    };
+    let modules = config.modules.iter().filter_map(of_module);
+    modules
+        .chain(config.towers.iter().filter_map(of_tower))
+        .collect()
 }
 
 /// What a state gives by itself: every module that it lets be awake is, and none is driven.
@@ -45,10 +71,33 @@ pub fn undriven(
     budget: &StateBudget,
     pool_bytes: u64,
 ) -> Vec<ModuleDirective> {
-    let claims = claims(config, budget, 0.0, Some(0.0));
+    let drives = Drives {
+        spoken: Some(0.0),
+        ..Drives::default()
+    };
+    let claims = claims(config, budget, &drives);
     let mut arbiter = Arbiter::default();
     let shares = arbiter.divide(&claims, pool_bytes);
     directives(config, state, budget, pool_bytes, shares, 0)
+}
+
+/// One directive for each tower that has a share.
+pub(super) fn tower_directives(
+    config: &MindConfig,
+    pool_bytes: u64,
+    shares: &[Share],
+    drives: &Drives,
+) -> Vec<TowerDirective> {
+    let one = |tower: &TowerShape| {
+        let sharer = Sharer::Tower(tower.modality);
+        let (_, share) = shares.iter().find(|(known, _)| *known == sharer)?;
+        Some(TowerDirective {
+            modality: tower.modality,
+            weight_bytes: tower.bytes.min((pool_bytes as f64 * share) as u64),
+            drive: drives.senses[tower.modality as usize].drive,
+        })
+    };
+    config.towers.iter().filter_map(one).collect()
 }
 
 fn window_bytes(config: &MindConfig, shape: &ModuleShape) -> u64 {
@@ -64,12 +113,12 @@ pub fn directives(
     state: State,
     budget: &StateBudget,
     pool_bytes: u64,
-    shares: &[(Module, f64)],
+    shares: &[Share],
     epoch: u64,
 ) -> Vec<ModuleDirective> {
-    let awake = shares.iter().filter_map(|(module, share)| {
-        let shape = config.modules.iter().find(|shape| shape.module == *module);
-        shape.map(|shape| (shape, *share))
+    let awake = shares.iter().filter_map(|(sharer, share)| match sharer {
+        Sharer::Module(module) => config.shape(*module).map(|shape| (shape, *share)),
+        Sharer::Tower(_) => None,
     });
     let exact_bytes = awake.clone().map(|(shape, _)| shape.exact_token_bytes());
     let miss_bytes = budget.miss_bytes_per_token * exact_bytes.sum::<u64>() as f64;

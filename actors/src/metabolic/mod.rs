@@ -8,6 +8,7 @@
 
 pub mod actor;
 pub mod arbiter;
+mod attention;
 pub mod directives;
 pub mod energy;
 pub mod pace;
@@ -19,7 +20,8 @@ mod transitions;
 use crate::config::{EnergyConfig, MindConfig, StateBudget};
 use crate::protocol::{Assess, Directives, Salience, State};
 use arbiter::Arbiter;
-use directives::{claims, directives, k_of};
+use attention::{Attention, DriveAverage};
+use directives::{Drives, claims, directives, k_of, tower_directives};
 use energy::Reserves;
 use transitions::Situation;
 
@@ -29,9 +31,8 @@ pub struct Controller {
     config: MindConfig,
     reserves: Reserves,
     situation: Situation,
-    drive_average: f32,
-    /// Ticks since the drive's average last took what was measured.
-    unweighed_ticks: u32,
+    drive_average: DriveAverage,
+    attention: Attention,
     arbiter: Arbiter,
     epoch: u64,
 }
@@ -47,8 +48,8 @@ impl Controller {
             config: config.clone(),
             reserves: Reserves::full(&config.energy),
             situation: Situation::new(state),
-            drive_average: 0.0,
-            unweighed_ticks: 0,
+            drive_average: DriveAverage::default(),
+            attention: Attention::default(),
             arbiter: Arbiter::default(),
             epoch: 0,
         }
@@ -92,8 +93,15 @@ impl Controller {
         let held = self.config.hold.is_some();
         let state = self.situation.state;
         let budget = *self.budget();
-        let claims = claims(&self.config, &budget, drive, assess.spoken_drive);
+        let attended = self.attention.step(assess, &self.config.energy);
+        let drives = Drives {
+            thinker: attended.map_or(drive, |[text, ..]| text.drive),
+            spoken: assess.spoken_drive,
+            senses: attended.unwrap_or_default(),
+        };
+        let claims = claims(&self.config, &budget, &drives);
         let shares = self.arbiter.divide(&claims, assess.pool_bytes);
+        let towers = tower_directives(&self.config, assess.pool_bytes, shares, &drives);
         let modules = directives(
             &self.config,
             state,
@@ -116,6 +124,7 @@ impl Controller {
             end_answer: !held && (entered || starving),
             tokens_max: self.tokens_max(state),
             modules,
+            towers,
         }
     }
 
@@ -147,17 +156,11 @@ impl Controller {
 
     fn drive(&mut self, assess: &Assess) -> f32 {
         let urge = urge(&assess.report.salience, &self.config.energy);
-        self.unweighed_ticks = self.unweighed_ticks.saturating_add(assess.ticks);
-        let ticks = self.unweighed_ticks as f32;
-        let kept = libm::powf(1.0 - self.config.energy.drive_rate, ticks);
-        let average = (kept * self.drive_average + (1.0 - kept) * urge).clamp(0.0, 1.0);
-        if assess.unfinished {
-            self.drive_average = self.drive_average.max(average);
-        } else {
-            self.drive_average = average;
-            self.unweighed_ticks = 0;
-        }
-        self.drive_average.max(unit(assess.report.urgency))
+        let rate = self.config.energy.drive_rate;
+        let average = self
+            .drive_average
+            .step(urge, assess.ticks, assess.unfinished, rate);
+        average.max(unit(assess.report.urgency))
     }
 }
 

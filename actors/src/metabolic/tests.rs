@@ -360,7 +360,7 @@ fn the_drive_weighs_ticks_and_takes_urgency_at_once() {
                 ..IDLE
             })
             .drive,
-        world.controller.drive_average
+        world.controller.drive_average.average
     );
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Module, State, Tick};
+use super::ids::{Modality, Module, State, Tick};
 use super::salience::SalienceReport;
 
 /// What the body used since the step before; feeds the energy buckets.
@@ -45,6 +45,9 @@ pub struct Assess {
     /// Drive of the turn that is being spoken; none: nothing is, and the talker sleeps.
     #[serde(default)]
     pub spoken_drive: Option<f32>,
+    /// Modalities of what waits, is being read or answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perceiving: Vec<Modality>,
 }
 
 /// Why a state was left. A closed list: every row of the transition table has its own.
@@ -155,4 +158,18 @@ pub struct Directives {
     pub tokens_max: Option<u32>,
     /// One for each module awake.
     pub modules: Vec<ModuleDirective>,
+    /// One for each tower awake.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub towers: Vec<TowerDirective>,
+}
+
+/// What a tower may keep in memory until the next epoch. One that sleeps has none: what it perceives is read from disk.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TowerDirective {
+    /// Whose tower.
+    pub modality: Modality,
+    /// Bytes of its weights.
+    pub weight_bytes: u64,
+    /// Drive of its modality, in [0, 1].
+    pub drive: f32,
 }

@@ -15,6 +15,26 @@ pub enum Module {
     Talker,
 }
 
+/// What a part of the input is made of.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Modality {
+    /// Words, read or generated.
+    #[default]
+    Text,
+    /// Sound.
+    Audio,
+    /// Pictures, still or moving.
+    Vision,
+}
+
+impl Modality {
+    /// Those that a tower perceives, in the order of their reports.
+    pub const SENSES: [Modality; 2] = [Modality::Audio, Modality::Vision];
+}
+
 /// One sparse layer: the module and the decoder layer's index in the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LayerKey {

@@ -23,6 +23,22 @@ pub struct Route {
     pub surprise_t: f32,
     /// Reward that the token carries.
     pub reward: f32,
+    /// Rows that carry another modality's salience instead; ascending, apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<SalienceSpan>,
+}
+
+/// Salience of some rows that follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SalienceSpan {
+    /// The first of them.
+    pub first_row: u32,
+    /// How many.
+    pub rows: u32,
+    /// As [`Route::salience_t`].
+    pub salience_t: f32,
+    /// As [`Route::surprise_t`].
+    pub surprise_t: f32,
 }
 
 /// One chosen expert and its mixing weight: the router's own, whoever was admitted.
@@ -51,6 +67,9 @@ pub struct Selection {
     pub overrun_bytes: u64,
     /// Sum over rows of the router's entropy, normalised by ln E.
     pub entropy_sum: f32,
+    /// The same over the rows of each of the request's spans.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub span_entropy_sums: Vec<f32>,
 }
 
 impl Selection {

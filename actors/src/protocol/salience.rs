@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Origin, Tick};
+use super::ids::{Modality, Origin, Tick};
 
 /// What the running model measured on one token, given the tokens before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,48 @@ pub struct Segment {
     pub mean_hidden: Vec<f32>,
     /// Mean over tokens and sparse layers of the router's entropy, normalised by ln E, in [0, 1].
     pub router_entropy: f32,
+    /// What was heard or seen in it, a part a modality. The fields above are then of its words alone, and empty where
+    /// there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perceived: Vec<Perceived>,
+    /// Where something was perceived: how often each expert was chosen for the words, over all sparse layers, as shares
+    /// that sum to 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub experts: Vec<f32>,
+}
+
+/// The part of a segment that was heard or seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Perceived {
+    /// By which sense.
+    pub modality: Modality,
+    /// Mean of the final hidden state over its tokens, `[hidden]`.
+    pub mean_hidden: Vec<f32>,
+    /// Mean over its tokens and the sparse layers of the router's entropy, normalised by ln E, in [0, 1].
+    pub router_entropy: f32,
+    /// How often each expert was chosen for it, as [`Segment::experts`].
+    pub experts: Vec<f32>,
+    /// Surprise that its stimulus was as it arrived.
+    pub surprise: f32,
+    /// Arousal likewise.
+    pub arousal: f32,
+}
+
+/// What a sound or a picture is like as it arrives: known before the model has perceived it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stimulus {
+    /// By which sense.
+    pub modality: Modality,
+    /// How strong it is, in the sense's own unit: loudness in dB, mean brightness.
+    pub level: f64,
+    /// Differences of level below this mean nothing.
+    pub resolution: f64,
+    /// What it is like apart from its strength: a mean spectrum, a histogram of colours. Of one length a modality.
+    pub character: Vec<f32>,
+    /// Mean absolute differences of character below this mean nothing.
+    pub character_resolution: f64,
+    /// Declared urgency of the observation that it came with, in [0, 1].
+    pub urgency: f32,
 }
 
 /// One reading of a sensor.
@@ -73,6 +115,9 @@ pub struct Observe {
     pub sensors: Vec<SensorReading>,
     /// Outside feedback on the last turn, in [-1, 1].
     pub feedback: Option<f32>,
+    /// Sounds and pictures that arrived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stimuli: Vec<Stimulus>,
 }
 
 /// The five numbers of SNARC, each in [0, 1].
@@ -90,6 +135,41 @@ pub struct Salience {
     pub conflict: f32,
 }
 
+/// Salience of one modality.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModalSalience {
+    /// The five numbers of this step: 0 (reward: neutral) where nothing of the modality arrived or was finished.
+    pub salience: Salience,
+    /// Mean of the five of its last segment, or of what is known of the one that has just arrived.
+    pub salience_t: f32,
+    /// Surprise likewise.
+    pub surprise_t: f32,
+}
+
+/// Salience by modality.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Senses {
+    /// Of words.
+    pub text: ModalSalience,
+    /// Of sounds, once there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<ModalSalience>,
+    /// Of pictures, once there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<ModalSalience>,
+}
+
+impl Senses {
+    /// Of one modality; none where nothing of it was ever perceived.
+    pub fn of(&self, modality: Modality) -> Option<ModalSalience> {
+        match modality {
+            Modality::Text => Some(self.text),
+            Modality::Audio => self.audio,
+            Modality::Vision => self.vision,
+        }
+    }
+}
+
 /// Answer of the salience assessor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SalienceReport {
@@ -103,4 +183,7 @@ pub struct SalienceReport {
     pub urgency: f32,
     /// 1 where an alarm stands or a sensor left its declared range, else 0.
     pub threat: f32,
+    /// By modality; none while only words were ever perceived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub senses: Option<Senses>,
 }

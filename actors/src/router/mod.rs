@@ -97,6 +97,36 @@ struct Cap {
     paid: ExpertSet,
 }
 
+/// Salience of one row.
+#[derive(Clone, Copy)]
+struct Carried {
+    salience_t: f32,
+    surprise_t: f32,
+}
+
+impl Carried {
+    fn of(route: &Route, span: Option<usize>) -> Self {
+        match span.and_then(|at| route.spans.get(at)) {
+            Some(own) => Self {
+                salience_t: own.salience_t,
+                surprise_t: own.surprise_t,
+            },
+            None => Self {
+                salience_t: route.salience_t,
+                surprise_t: route.surprise_t,
+            },
+        }
+    }
+}
+
+/// The span that a row is in.
+fn span_of(route: &Route, row: usize) -> Option<usize> {
+    route.spans.iter().position(|span| {
+        let first = span.first_row as usize;
+        (first..first + span.rows as usize).contains(&row)
+    })
+}
+
 impl Router {
     /// A router of a layer of `shape`, at the trained k, without bias and with the prior's trust.
     pub fn new(shape: &ModuleShape, policy: RoutingPolicy) -> Self {
@@ -178,7 +208,10 @@ impl Router {
                 experts: self.experts,
             });
         }
-        if route.salience_t.is_nan() || route.surprise_t.is_nan() || route.reward.is_nan() {
+        let spans = route.spans.iter();
+        let spans_nan = spans.map(|span| span.salience_t + span.surprise_t);
+        let numbers = [route.salience_t, route.surprise_t, route.reward].into_iter();
+        if numbers.chain(spans_nan).any(f32::is_nan) {
             return Err(RouteError::NotANumber);
         }
         if let Some(at) = route.logits.iter().position(|z| !z.is_finite()) {
@@ -201,14 +234,21 @@ impl Router {
         let mut selection = Selection {
             chosen: Vec::with_capacity(rows * self.k),
             row_starts: Vec::with_capacity(rows + 1),
+            span_entropy_sums: vec![0.0; route.spans.len()],
             ..Selection::default()
         };
         selection.row_starts.push(0);
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.denied.clear();
         scratch.denied.resize(experts, 0.0);
-        for z in route.logits.chunks_exact(experts) {
-            self.row(z, route, &mut cap, &mut scratch, &mut selection);
+        for (row, z) in route.logits.chunks_exact(experts).enumerate() {
+            let span = span_of(route, row);
+            let carried = Carried::of(route, span);
+            let before = selection.entropy_sum;
+            self.row(z, route, carried, &mut cap, &mut scratch, &mut selection);
+            if let Some(span) = span {
+                selection.span_entropy_sums[span] += selection.entropy_sum - before;
+            }
         }
         for (expert, mass) in scratch.denied.iter().enumerate() {
             if *mass > 0.0 {
@@ -225,6 +265,7 @@ impl Router {
         &self,
         z: &[f32],
         route: &Route,
+        carried: Carried,
         cap: &mut Option<Cap>,
         scratch: &mut Scratch,
         out: &mut Selection,
@@ -235,7 +276,7 @@ impl Router {
         if self.policy == RoutingPolicy::Exact {
             scratch.admitted.extend_from_slice(&scratch.exact);
         } else {
-            self.score(z, route, &mut scratch.scores);
+            self.score(z, route, carried, &mut scratch.scores);
             self.leave_out_absent(z, scratch);
             self.admit(z.len(), &route.resident, cap, scratch);
         }
@@ -244,7 +285,7 @@ impl Router {
     }
 
     /// Scores by which the policy ranks experts, before any cap.
-    fn score(&self, z: &[f32], route: &Route, scores: &mut Vec<f32>) {
+    fn score(&self, z: &[f32], route: &Route, carried: Carried, scores: &mut Vec<f32>) {
         scores.clear();
         let affinity = self
             .trust
@@ -259,7 +300,7 @@ impl Router {
         if self.policy == RoutingPolicy::Sage {
             scores.extend(experts.map(|(((z, novelty), trust), affinity)| {
                 0.5 * z
-                    + 0.2 * route.surprise_t * novelty
+                    + 0.2 * carried.surprise_t * novelty
                     + 0.2 * route.reward * trust
                     + 0.1 * self.focus_weight * affinity
             }));
@@ -271,7 +312,7 @@ impl Router {
         let range = high - low;
         let lambda_t = match route.phase {
             Phase::Prefill => 0.0,
-            Phase::Decode => self.lambda * (1.0 - route.salience_t.clamp(0.0, 1.0)),
+            Phase::Decode => self.lambda * (1.0 - carried.salience_t.clamp(0.0, 1.0)),
         };
         scores.extend(
             experts
@@ -282,7 +323,7 @@ impl Router {
                     } else {
                         0.0
                     };
-                    let salient = route.surprise_t * novelty
+                    let salient = carried.surprise_t * novelty
                         + route.reward * (2.0 * trust - 1.0)
                         + self.focus_weight * (2.0 * affinity - 1.0);
                     let bias = resident + self.beta * salient / 3.0;

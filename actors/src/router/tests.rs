@@ -6,6 +6,7 @@ use super::*;
 use crate::protocol::Module;
 
 mod absent;
+mod spans;
 
 fn shape(experts: u16, k_trained: u16, norm_topk_prob: bool) -> ModuleShape {
     ModuleShape {
@@ -36,6 +37,7 @@ fn directive(k: u16, lambda: f32, beta: f32, focus_weight: f32) -> ModuleDirecti
 
 fn route(logits: &[f32]) -> Route {
     Route {
+        spans: Vec::new(),
         tick: 0,
         phase: Phase::Decode,
         logits: logits.to_vec(),

@@ -12,6 +12,7 @@
 pub mod actor;
 mod course;
 mod episodes;
+mod senses;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::protocol::{
 };
 use course::Course;
 use episodes::Episodes;
+use senses::Perception;
 
 /// Fewer segments of an origin than this say nothing of the next one: its surprise, novelty and conflict are 0.
 pub const WARM_UP_SEGMENTS: usize = Baseline::WARM_UP;
@@ -67,6 +69,8 @@ pub struct Assessor {
     episodes: Episodes,
     /// Episodes that were consolidated since the start.
     consolidated: u32,
+    /// Sounds and pictures.
+    perception: Perception,
     /// Kept until feedback or the next segment.
     reward: f32,
     /// The five numbers of the step that brought the last segment.
@@ -90,6 +94,7 @@ impl Assessor {
             sensors: BTreeMap::new(),
             episodes: Episodes::default(),
             consolidated: 0,
+            perception: Perception::default(),
             reward: 0.5,
             segment: Salience {
                 reward: 0.5,
@@ -106,20 +111,29 @@ impl Assessor {
             .feedback
             .filter(|r| r.is_finite())
             .map(|r| (1.0 + r.clamp(-1.0, 1.0)) / 2.0);
-        if let Some(segment) = &observe.segment {
+        let felt = self
+            .perception
+            .step(&observe.stimuli, observe.segment.as_ref());
+        if let Some(segment) = observe.segment.as_ref().filter(|s| has_words(s)) {
             self.assess(segment, &mut salience);
         }
         if let Some(outcome) = feedback {
             // After the segment was remembered: it belongs to the turn that the feedback is about.
             self.episodes.mark(outcome);
+            self.perception.mark(outcome);
             self.reward = outcome;
         }
         for reading in &observe.sensors {
             salience.surprise = salience.surprise.max(self.sense(reading));
         }
-        let urgency = share(observe.urgency);
+        let urgency = unit(observe.urgency);
         salience.arousal = self.arousal(observe).max(urgency);
         salience.reward = self.reward;
+        let words = salience;
+        felt.raise(&mut salience);
+        if observe.segment.as_ref().is_some_and(has_words) {
+            self.perception.heard_words(words);
+        }
         if observe.segment.is_some() {
             self.segment = salience;
         }
@@ -141,6 +155,7 @@ impl Assessor {
             } else {
                 0.0
             },
+            senses: self.perception.report(&felt, words, token),
         }
     }
 
@@ -157,7 +172,9 @@ impl Assessor {
 
     /// Merges episodes that are nearly alike.
     pub fn prune(&mut self) -> Pruned {
-        self.episodes.prune()
+        let mut pruned = self.episodes.prune();
+        self.perception.prune(&mut pruned);
+        pruned
     }
 
     /// Surprise, novelty, conflict and expected reward of a segment; then remembers it.
@@ -234,6 +251,11 @@ impl Assessor {
     }
 }
 
+/// Whether there is anything in it but what was heard or seen.
+fn has_words(segment: &Segment) -> bool {
+    segment.perceived.is_empty() || !segment.mean_hidden.is_empty()
+}
+
 /// Mean loss of the tokens, nats. None without tokens.
 fn mean_nats(tokens: &[TokenMeasure]) -> Option<f64> {
     let losses = tokens.iter().map(|token| f64::from(token.nll));
@@ -260,6 +282,6 @@ fn mean(s: &Salience) -> f32 {
 }
 
 /// In [0, 1]; what is not a number counts 0.
-fn share(x: f32) -> f32 {
+fn unit(x: f32) -> f32 {
     if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
 }

@@ -1,5 +1,7 @@
 use super::*;
 
+mod senses;
+
 /// One token with this excess of nll over entropy.
 fn token(excess: f32) -> TokenMeasure {
     TokenMeasure {
@@ -10,6 +12,8 @@ fn token(excess: f32) -> TokenMeasure {
 
 fn segment(excess: f32) -> Segment {
     Segment {
+        perceived: Vec::new(),
+        experts: Vec::new(),
         origin: Origin::Observed,
         tokens: vec![token(excess)],
         mean_hidden: vec![1.0, 0.0, 0.0],

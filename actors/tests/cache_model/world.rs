@@ -223,6 +223,7 @@ pub fn directives(tick: Tick, thinker: Option<Budget>, talker: Option<Budget>) -
     };
     let modules = shapes().into_iter().zip([thinker, talker]);
     Directives {
+        towers: Vec::new(),
         epoch: 0,
         tick,
         state: State::Focus,

@@ -87,6 +87,7 @@ pub fn assess(input: &Input, last: Option<&Directives>, tick: Tick) -> Assess {
         reward: 0.5,
     };
     Assess {
+        perceiving: Vec::new(),
         tick,
         ticks: input.ticks,
         report: SalienceReport {
