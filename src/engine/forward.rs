@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use sage_actors::protocol::{
     Chosen, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Module, Phase, Residency, Route,
-    Selection, Use, Used, Worked,
+    SalienceSpan, Selection, Use, Used, Worked,
 };
 
 use super::orient::Orientation;
+use super::scene::Scene;
 use super::{Engine, EngineError};
 use crate::kernels::Mapped;
 use crate::kernels::pointwise::add_scaled;
@@ -30,6 +31,8 @@ pub struct Forward {
     pub normed: Vec<f32>,
     /// Mean over tokens and sparse layers of the router's entropy, normalised by ln E.
     pub router_entropy: f32,
+    /// Sum over the tokens of each run of another modality, and the mean over sparse layers, of the router's entropy.
+    pub span_entropies: Vec<f32>,
     /// Who worked on each token.
     pub worked: Vec<Vec<Worked>>,
     /// How many of the step's tokens each expert worked on, layer by layer.
@@ -48,6 +51,30 @@ pub struct Forward {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
+}
+
+/// New tokens of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Fed<'a> {
+    /// Their ids.
+    pub tokens: &'a [u32],
+    /// The scene that they are a part of, and the number of their first in it; none for words alone.
+    pub scene: Option<(&'a Scene, usize)>,
+}
+
+impl<'a> Fed<'a> {
+    /// Words.
+    pub fn words(tokens: &'a [u32]) -> Self {
+        Self {
+            tokens,
+            scene: None,
+        }
+    }
+
+    fn in_scene(&self) -> Option<(&'a Scene, std::ops::Range<usize>)> {
+        let (scene, first) = self.scene?;
+        Some((scene, first..first + self.tokens.len()))
+    }
 }
 
 /// A sparse layer whose experts are chosen.
@@ -80,14 +107,40 @@ impl Engine {
         tokens: &[u32],
         phase: Phase,
         orientation: &Orientation,
+        probe: Option<&mut dyn Probe>,
+    ) -> Result<Forward, EngineError> {
+        let fed = Fed::words(tokens);
+        self.forward_fed(kv, fed, phase, orientation, probe).await
+    }
+
+    /// As [`Engine::forward`], for tokens that may be a part of a scene.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn forward_fed(
+        &mut self,
+        kv: &mut KvCache,
+        fed: Fed<'_>,
+        phase: Phase,
+        orientation: &Orientation,
         mut probe: Option<&mut dyn Probe>,
     ) -> Result<Forward, EngineError> {
+        let Fed { tokens, .. } = fed;
         self.check(kv, tokens)?;
+        let hidden = self.thinker.config.hidden_size;
+        let scene = fed.in_scene();
         let mut x = self.thinker.embed(tokens);
+        let mut spans = Vec::new();
+        if let Some((scene, of)) = &scene {
+            scene.embed(of.clone(), &mut x, hidden);
+            spans = scene.spans(of.clone());
+        }
         report(&mut probe, "thinker.inputs_embeds", &x);
-        let angles = self
-            .thinker
-            .angles(&Positions::text(kv.len(), tokens.len()));
+        let positions = match &scene {
+            Some((scene, of)) => scene.positions.of(of.clone()),
+            None => Positions::text_from(kv.next_position(), tokens.len()),
+        };
+        let angles = self.thinker.angles(&positions);
         let mut out = Forward {
             worked: vec![Vec::new(); tokens.len()],
             ..Forward::default()
@@ -107,7 +160,7 @@ impl Engine {
                 if let Some(probe) = probe.as_deref_mut() {
                     probe.tensor(&format!("thinker.router_logits.{layer}"), &logits);
                 }
-                let route = route_request(orientation, phase, logits, &residency);
+                let route = route_request(orientation, phase, logits, &residency, &spans);
                 let key = LayerKey {
                     module: Module::Thinker,
                     layer: layer as u16,
@@ -117,6 +170,12 @@ impl Engine {
                     probe.selection(layer, &selection);
                 }
                 entropy_sum += selection.entropy_sum;
+                out.span_entropies.resize(spans.len(), 0.0);
+                let sums = selection.span_entropy_sums.iter();
+                let shares = sums.map(|sum| sum / self.sparse_layers.len().max(1) as f32);
+                for (entropy, share) in out.span_entropies.iter_mut().zip(shares) {
+                    *entropy += share;
+                }
                 note_selection(&mut out, layer as u16, &selection);
                 if phase == Phase::Decode && self.read_ahead {
                     self.look_ahead(key, &normed, orientation).await?;
@@ -132,8 +191,18 @@ impl Engine {
                     .await?;
             }
             report(&mut probe, &format!("thinker.layer_out.{layer}"), &x);
+            if let Some((scene, of)) = &scene
+                && scene.deepen(layer, of.clone(), &mut x, hidden)
+            {
+                report(&mut probe, &format!("thinker.layer_in.{}", layer + 1), &x);
+            }
         }
         kv.advance(tokens.len());
+        if let Some((scene, of)) = &scene
+            && of.end == scene.modalities.len()
+        {
+            kv.set_position_delta(scene.position_delta);
+        }
         out.normed = self.thinker.final_norm(&x);
         report(&mut probe, "thinker.final_norm", &out.normed);
         out.router_entropy = entropy_sum / (tokens.len() * self.sparse_layers.len().max(1)) as f32;
@@ -304,7 +373,14 @@ fn route_request(
     phase: Phase,
     logits: Vec<f32>,
     residency: &Residency,
+    spans: &[SalienceSpan],
 ) -> Route {
+    let report = &orientation.report;
+    // Words that are read carry the words' own salience; those that are said carry that of the whole segment before them.
+    let words = report.senses.filter(|_| phase == Phase::Prefill);
+    let (salience_t, surprise_t) = words.map_or((report.salience_t, report.surprise_t), |senses| {
+        (senses.text.salience_t, senses.text.surprise_t)
+    });
     Route {
         tick: orientation.tick,
         phase,
@@ -315,9 +391,10 @@ fn route_request(
         } else {
             None
         },
-        salience_t: orientation.report.salience_t,
-        surprise_t: orientation.report.surprise_t,
-        reward: orientation.report.salience.reward,
+        salience_t,
+        surprise_t,
+        reward: report.salience.reward,
+        spans: spans.to_vec(),
     }
 }
 

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::asked::Asked;
 use super::orient::{Arrivals, Orientation};
-use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading, SegmentBuilder};
+use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading};
 use super::sampling::Sampling;
+use super::segment::SegmentBuilder;
 use super::{Engine, EngineError};
 
 /// What to answer, and how.
@@ -122,7 +123,7 @@ pub async fn generate(
         if orientation.directives.may_step {
             let step = answering.step(engine, &mut kv, &orientation).await?;
             if let Some(forward) = &step.forward {
-                own.add(forward, &[step.measure]);
+                own.add(forward, &[step.measure], None);
             }
             arrivals.last_token = Some(step.measure);
             arrivals.segment = (own.rows() >= GENERATED_SEGMENT_TOKENS).then(|| own.take());

@@ -18,6 +18,8 @@ pub mod orient;
 pub mod reading;
 pub mod remember;
 pub mod sampling;
+pub mod scene;
+pub mod segment;
 pub mod shadow;
 pub mod stepwise;
 pub mod text;

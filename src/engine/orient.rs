@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use sage_actors::protocol::{
-    Assess, Directives, Module, ModuleDirective, Observe, Outcome, Residency, SalienceReport,
-    Scored, Segment, SensorReading, Tick, TokenMeasure, TokenOutcome, Worked,
+    Assess, Directives, Modality, Module, ModuleDirective, Observe, Outcome, Residency,
+    SalienceReport, Scored, Segment, SensorReading, Stimulus, Tick, TokenMeasure, TokenOutcome,
+    Worked,
 };
 
 use super::{Engine, EngineError};
@@ -28,6 +29,10 @@ pub struct Arrivals {
     pub sensors: Vec<SensorReading>,
     /// Outside feedback on the last turn, in [-1, 1].
     pub feedback: Option<f32>,
+    /// Sounds and pictures that arrived.
+    pub stimuli: Vec<Stimulus>,
+    /// Modalities of what waits, is being read or answered.
+    pub perceiving: Vec<Modality>,
     /// Observations that wait for an answer.
     pub open_requests: u32,
     /// Something is being read, or waits for it.
@@ -76,6 +81,7 @@ impl Engine {
             last_token: arrivals.last_token,
             sensors: arrivals.sensors,
             feedback: arrivals.feedback,
+            stimuli: arrivals.stimuli,
         };
         let report = self.asked.time(1, self.mind.observe(observe)).await?;
         let count = self.mind.unconsolidated_episodes();
@@ -97,6 +103,7 @@ impl Engine {
             unconsolidated_episodes,
             // Nothing of this runtime speaks yet.
             spoken_drive: None,
+            perceiving: arrivals.perceiving,
         };
         let directives = self.asked.time(1, self.mind.assess(assess)).await?;
         let snapshot = self.asked.time(1, self.mind.snapshot()).await?;

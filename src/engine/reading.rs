@@ -1,11 +1,16 @@
 //! Reading given tokens, and answering: one step at a time, measured.
 
-use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome};
+use std::sync::Arc;
+
+use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome, Worked};
 
 use super::episodes::Uses;
+use super::forward::Fed;
 use super::memory::LOGIT_ROWS;
 use super::orient::Orientation;
 use super::sampling::Sampling;
+use super::scene::Scene;
+use super::segment::SegmentBuilder;
 use super::text::TextError;
 use super::{Engine, EngineError, Forward};
 use crate::kernels::pointwise::nll_and_entropy;
@@ -15,78 +20,11 @@ use crate::store::WeightSource;
 /// Tokens of a segment of the model's own words.
 pub const GENERATED_SEGMENT_TOKENS: usize = 32;
 
-/// Collects what salience needs of a segment.
-#[derive(Debug)]
-pub struct SegmentBuilder {
-    origin: Origin,
-    tokens: Vec<TokenMeasure>,
-    hidden_sum: Vec<f64>,
-    entropy_sum: f64,
-    rows: usize,
-}
-
-impl SegmentBuilder {
-    /// An empty segment.
-    pub fn new(origin: Origin, hidden: usize) -> Self {
-        Self {
-            origin,
-            tokens: Vec::new(),
-            hidden_sum: vec![0.0; hidden],
-            entropy_sum: 0.0,
-            rows: 0,
-        }
-    }
-
-    /// Adds the rows of a step and the measures of their tokens.
-    pub fn add(&mut self, forward: &Forward, measures: &[TokenMeasure]) {
-        let hidden = self.hidden_sum.len();
-        for row in forward.normed.chunks_exact(hidden) {
-            self.hidden_sum
-                .iter_mut()
-                .zip(row)
-                .for_each(|(sum, value)| *sum += f64::from(*value));
-        }
-        let rows = forward.normed.len() / hidden;
-        self.rows += rows;
-        self.entropy_sum += f64::from(forward.router_entropy) * rows as f64;
-        self.tokens.extend_from_slice(measures);
-    }
-
-    /// Tokens so far.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Mean loss of the measured tokens, nats; none when none was.
-    pub fn mean_loss(&self) -> Option<f64> {
-        let sum: f64 = self.tokens.iter().map(|token| f64::from(token.nll)).sum();
-        (!self.tokens.is_empty()).then(|| sum / self.tokens.len() as f64)
-    }
-
-    /// The segment; the builder is empty again.
-    pub fn take(&mut self) -> Segment {
-        let rows = self.rows.max(1) as f64;
-        let segment = Segment {
-            origin: self.origin,
-            tokens: std::mem::take(&mut self.tokens),
-            mean_hidden: self
-                .hidden_sum
-                .iter()
-                .map(|sum| (sum / rows) as f32)
-                .collect(),
-            router_entropy: (self.entropy_sum / rows) as f32,
-        };
-        self.hidden_sum.fill(0.0);
-        self.entropy_sum = 0.0;
-        self.rows = 0;
-        segment
-    }
-}
-
 /// Given tokens on their way into a sequence.
 #[derive(Debug)]
 pub struct Reading {
     tokens: Vec<u32>,
+    scene: Option<Arc<Scene>>,
     done: usize,
     segment: SegmentBuilder,
     measure: bool,
@@ -108,9 +46,20 @@ pub struct ReadStep {
 impl Reading {
     /// `tokens` to be read; `measure` asks for the loss of each, which costs the vocabulary head on every row.
     pub fn new(tokens: Vec<u32>, hidden: usize, measure: bool) -> Self {
+        Self::of_scene(tokens, None, hidden, measure)
+    }
+
+    /// As [`Reading::new`], with what was perceived among the tokens.
+    pub fn of_scene(
+        tokens: Vec<u32>,
+        scene: Option<Arc<Scene>>,
+        hidden: usize,
+        measure: bool,
+    ) -> Self {
         let segment = SegmentBuilder::new(Origin::Observed, hidden);
         Self {
             tokens,
+            scene,
             done: 0,
             segment,
             measure,
@@ -160,20 +109,32 @@ impl Reading {
             .tokens
             .len()
             .min(self.done + engine.step_tokens(orientation));
-        let chunk = &self.tokens[self.done..end];
+        let scene = self.scene.as_deref().map(|scene| (scene, self.done));
+        let fed = Fed {
+            tokens: &self.tokens[self.done..end],
+            scene,
+        };
         let mut forward = engine
-            .forward(kv, chunk, Phase::Prefill, orientation, None)
+            .forward_fed(kv, fed, Phase::Prefill, orientation, None)
             .await?;
         let hidden = engine.thinker.config.hidden_size;
-        let mut measures = Vec::new();
+        let rows = self.measured_rows(end);
+        let targets: Vec<u32> = rows
+            .iter()
+            .map(|row| self.tokens[self.done + row + 1])
+            .collect();
+        let measures = if rows.iter().enumerate().all(|(at, row)| at == *row) {
+            engine.measure(&forward.normed[..rows.len() * hidden], &targets)
+        } else {
+            engine.measure(&gathered(&forward.normed, &rows, hidden), &targets)
+        };
+        self.segment.add(&forward, &measures, scene);
         if self.measure {
-            let targets = &self.tokens[self.done + 1..self.tokens.len().min(end + 1)];
-            measures = engine.measure(&forward.normed[..targets.len() * hidden], targets);
-            let outcomes = outcomes(Origin::Observed, &mut forward, &measures);
+            let worked = std::mem::take(&mut forward.worked);
+            let outcomes = outcomes(Origin::Observed, worked, &rows, &measures);
             let denied = forward.denied.clone();
             engine.learn(orientation, outcomes, denied, None).await?;
         }
-        self.segment.add(&forward, &measures);
         self.last_row = forward.normed[forward.normed.len() - hidden..].to_vec();
         let tokens = end - self.done;
         self.uses.add(&forward, tokens);
@@ -183,6 +144,24 @@ impl Reading {
             tokens,
             measures,
         })
+    }
+
+    /// Rows of the chunk up to `end` whose successor is known and is a word: only words are predicted.
+    fn measured_rows(&self, end: usize) -> Vec<usize> {
+        if !self.measure {
+            return Vec::new();
+        }
+        let known = self.tokens.len().min(end + 1) - self.done - 1;
+        let is_word = |row: &usize| {
+            let next = self.done + row + 1;
+            self.scene.as_ref().is_none_or(|scene| scene.is_word(next))
+        };
+        (0..known).filter(is_word).collect()
+    }
+
+    /// The scene among its tokens, if there is one.
+    pub fn scene(&self) -> Option<&Scene> {
+        self.scene.as_deref()
     }
 
     /// The finished segment.
@@ -201,15 +180,16 @@ impl Reading {
     }
 }
 
+/// What came of the tokens of `rows`.
 pub(super) fn outcomes(
     origin: Origin,
-    forward: &mut Forward,
+    mut worked: Vec<Vec<Worked>>,
+    rows: &[usize],
     measures: &[TokenMeasure],
 ) -> Vec<TokenOutcome> {
-    measures
-        .iter()
-        .zip(std::mem::take(&mut forward.worked))
-        .map(|(measure, worked)| TokenOutcome {
+    rows.iter()
+        .zip(measures)
+        .map(|(row, measure)| TokenOutcome {
             origin,
             error: if origin == Origin::Observed {
                 measure.nll
@@ -217,9 +197,15 @@ pub(super) fn outcomes(
                 measure.entropy
             },
             entropy: measure.entropy,
-            worked,
+            worked: std::mem::take(&mut worked[*row]),
         })
         .collect()
+}
+
+/// Some rows of `x` `[rows, width]`, one after the other.
+fn gathered(x: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
+    let row = |row: &usize| x[row * width..(row + 1) * width].iter().copied();
+    rows.iter().flat_map(row).collect()
 }
 
 /// Why an answer ended.
@@ -350,7 +336,8 @@ impl Answering {
             nll: entropy,
             entropy,
         };
-        let outcomes = outcomes(Origin::Generated, &mut forward, &[after]);
+        let worked = std::mem::take(&mut forward.worked);
+        let outcomes = outcomes(Origin::Generated, worked, &[0], &[after]);
         let denied = forward.denied.clone();
         engine.learn(orientation, outcomes, denied, None).await?;
         Ok(AnswerStep {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use sage_actors::protocol::{Origin, Phase, TokenMeasure};
 
 use super::orient::{Arrivals, Orientation};
-use super::reading::{GENERATED_SEGMENT_TOKENS, SegmentBuilder, outcomes};
+use super::reading::{GENERATED_SEGMENT_TOKENS, outcomes};
+use super::segment::SegmentBuilder;
 use super::{Engine, EngineError, Forward};
 use crate::kernels::pointwise::nll_and_entropy;
 use crate::model::KvCache;
@@ -77,8 +78,9 @@ impl Stepwise {
             let logits = engine.logits(&forward.normed);
             let (nll, entropy) = nll_and_entropy(&logits, Some(next));
             let measure = TokenMeasure { nll, entropy };
-            self.segment.add(&forward, &[measure]);
-            let learned = outcomes(Origin::Observed, &mut forward, &[measure]);
+            self.segment.add(&forward, &[measure], None);
+            let worked = std::mem::take(&mut forward.worked);
+            let learned = outcomes(Origin::Observed, worked, &[0], &[measure]);
             let denied = std::mem::take(&mut forward.denied);
             engine
                 .learn(&orientation, learned, denied, None)

@@ -10,11 +10,22 @@ pub struct Positions {
 impl Positions {
     /// Text positions `first, first + 1, …`.
     pub fn text(first: usize, tokens: usize) -> Self {
-        let axis: Vec<f32> = (first..first + tokens)
-            .map(|position| position as f32)
-            .collect();
+        Self::text_from(first as f32, tokens)
+    }
+
+    /// The same from a position that may be fractional.
+    pub fn text_from(first: f32, tokens: usize) -> Self {
+        let axis: Vec<f32> = (0..tokens).map(|token| first + token as f32).collect();
         Self {
             axes: [axis.clone(), axis.clone(), axis],
+        }
+    }
+
+    /// Of some of the tokens.
+    #[must_use]
+    pub fn of(&self, tokens: std::ops::Range<usize>) -> Self {
+        Self {
+            axes: [0, 1, 2].map(|axis: usize| self.axes[axis][tokens.clone()].to_vec()),
         }
     }
 

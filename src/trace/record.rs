@@ -2,8 +2,8 @@
 
 use sage_actors::protocol::{
     Assess, Chosen, Directives, ExpertSet, Habit, LayerKey, Lease, LeaseRequest, Module, Observe,
-    Origin, Outcome, Phase, Propose, Pruned, Residency, Route, SalienceReport, Scored, Selection,
-    State, Tick, TokenOutcome, Used, Worked,
+    Origin, Outcome, Phase, Propose, Pruned, Residency, Route, SalienceReport, SalienceSpan,
+    Scored, Selection, State, Tick, TokenOutcome, Used, Worked,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -134,6 +134,9 @@ pub struct Asked {
     pub surprise_t: f32,
     /// Reward.
     pub reward: f32,
+    /// Rows that carry another modality's salience.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub spans: Vec<SalienceSpan>,
 }
 
 impl Asked {
@@ -148,6 +151,7 @@ impl Asked {
             salience_t: route.salience_t,
             surprise_t: route.surprise_t,
             reward: route.reward,
+            spans: route.spans.clone(),
         }
     }
 
@@ -162,6 +166,7 @@ impl Asked {
             salience_t: self.salience_t,
             surprise_t: self.surprise_t,
             reward: self.reward,
+            spans: self.spans,
         })
     }
 }
@@ -183,6 +188,9 @@ pub struct Choice {
     pub overrun_bytes: u64,
     /// Sum of the rows' router entropies, normalised.
     pub entropy_sum: f32,
+    /// The same over each span.
+    #[serde(skip_serializing_if = "Floats::is_empty", default)]
+    pub span_entropy_sums: Floats,
 }
 
 impl Choice {
@@ -198,6 +206,7 @@ impl Choice {
             denied_each: Floats(selection.denied_each.clone()),
             overrun_bytes: selection.overrun_bytes,
             entropy_sum: selection.entropy_sum,
+            span_entropy_sums: Floats(selection.span_entropy_sums.clone()),
         }
     }
 }

@@ -94,7 +94,7 @@ impl CoreLoop {
                 if let Some(forward) = &step.forward {
                     self.held.extend(step.token);
                     self.recall.work(job.id, forward, 1);
-                    self.own.add(forward, &[step.measure]);
+                    self.own.add(forward, &[step.measure], None);
                     self.own_uses.add(forward, 1);
                     if self.own.rows() >= GENERATED_SEGMENT_TOKENS {
                         self.carried.segment = Some(self.own.take());

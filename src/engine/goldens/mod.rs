@@ -8,7 +8,7 @@ mod compare;
 
 use std::path::Path;
 
-use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget};
+use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget, Towers};
 use sage_actors::protocol::Phase;
 use serde::Serialize;
 
@@ -85,6 +85,7 @@ pub const EXACT: StateBudget = StateBudget {
     focus_weight: 0.0,
     lookahead: true,
     talker: true,
+    towers: Towers::All,
 };
 
 /// Holds a mind to the reference: its experts for every token, in whatever memory there is.

@@ -124,6 +124,7 @@ impl Shadow {
             salience_t: 0.0,
             surprise_t: 0.0,
             reward: 0.0,
+            spans: Vec::new(),
         };
         let selection = self.router.route(&route).map_err(|source| {
             EngineError::Mind(sage_actors::MindError::Route {
