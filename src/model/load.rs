@@ -4,10 +4,11 @@ use super::attention::{Attention, Heads, Projection};
 use super::experts::ExpertShape;
 use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
-use crate::checkpoint::config::TextConfig;
+use crate::checkpoint::config::{ConfigError, TextConfig};
 use crate::checkpoint::{Component, DType, Role, expected_tensors};
+use crate::kernels::memory::round_up_to_page;
 use crate::kernels::{Mapped, Matrix, Numbers};
-use crate::store::WeightSource;
+use crate::store::{TensorMeta, WeightSource};
 
 /// Why a module cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum LoadError {
         /// By the configuration.
         expected: Vec<usize>,
     },
+    /// The configuration asks for what is not implemented.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A number format that has no kernels.
     #[error(
         "tensor {name} is stored as {found}, expected F32 or BF16: convert the checkpoint to one of these"
@@ -64,8 +68,8 @@ pub(super) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The tensor's bytes in memory of their own, and how they are stored.
-    fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, Numbers), LoadError> {
+    /// What the source says of the tensor, held to its shape, and how its numbers are stored.
+    fn checked(&self, name: &str, expected: &[usize]) -> Result<(TensorMeta, Numbers), LoadError> {
         let info = self.source.tensor(name)?;
         if info.shape != expected {
             return Err(LoadError::Shape {
@@ -78,6 +82,21 @@ impl Loader<'_> {
             name: name.into(),
             found: format!("{:?}", info.dtype),
         })?;
+        Ok((info, numbers))
+    }
+
+    /// Bytes that the tensor will have in memory, of which nothing is read: a vector is widened, a matrix has pages of its own.
+    pub(super) fn memory_bytes(&self, name: &str, shape: &[usize]) -> Result<u64, LoadError> {
+        let (info, _) = self.checked(name, shape)?;
+        Ok(match shape {
+            [len] => (len * size_of::<f32>()) as u64,
+            _ => round_up_to_page(info.bytes as usize) as u64,
+        })
+    }
+
+    /// The tensor's bytes in memory of their own, and how they are stored.
+    fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, Numbers), LoadError> {
+        let (info, numbers) = self.checked(name, expected)?;
         let bytes = info.bytes as usize;
         let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
             name: name.into(),

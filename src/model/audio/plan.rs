@@ -1,0 +1,104 @@
+//! How the clips of a call are cut: into chunks for the convolutions, into windows for attention.
+
+use std::ops::Range;
+
+use crate::checkpoint::config::AudioConfig;
+use crate::media::sound::Mel;
+
+use super::memory::scratch_numbers;
+
+/// What three convolutions of stride 2 leave of `steps`.
+pub(super) fn halved_thrice(steps: usize) -> usize {
+    (0..3).fold(steps, |steps, _| steps.div_ceil(2))
+}
+
+/// Tokens of a clip of `frames` mel frames: of each chunk of `2 * n_window` frames, and of what remains, what three halvings
+/// leave, rounding up. 13 for a second.
+pub fn token_count(config: &AudioConfig, frames: usize) -> usize {
+    let chunk = 2 * config.n_window;
+    frames / chunk * halved_thrice(chunk) + halved_thrice(frames % chunk)
+}
+
+/// Part of a clip that is convolved alone.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) clip: usize,
+    /// First mel frame.
+    pub(super) start: usize,
+    pub(super) frames: usize,
+}
+
+/// One call's work.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Of all clips, in order.
+    pub(super) chunks: Vec<Chunk>,
+    /// Frames that every chunk is padded to: the longest of the call, not of the configuration.
+    pub(super) padded_frames: usize,
+    /// Tokens that see each other; they follow one another and cover all.
+    pub(super) windows: Vec<Range<usize>>,
+    /// Tokens of each clip.
+    clips: Vec<usize>,
+}
+
+impl Plan {
+    pub(super) fn of(config: &AudioConfig, clips: &[&Mel]) -> Self {
+        let chunk = 2 * config.n_window;
+        let mut chunks = Vec::new();
+        for (clip, mel) in clips.iter().enumerate() {
+            chunks.extend((0..mel.frames).step_by(chunk).map(|start| Chunk {
+                clip,
+                start,
+                frames: chunk.min(mel.frames - start),
+            }));
+        }
+        let padded_frames = chunks.iter().map(|chunk| chunk.frames).max().unwrap_or(0);
+        let clips: Vec<usize> = clips
+            .iter()
+            .map(|mel| token_count(config, mel.frames))
+            .collect();
+        let window = window_tokens(config, padded_frames);
+        let (mut windows, mut start) = (Vec::new(), 0);
+        for tokens in &clips {
+            let end = start + tokens;
+            while start < end {
+                let next = end.min(start + window);
+                windows.push(start..next);
+                start = next;
+            }
+        }
+        Self {
+            chunks,
+            padded_frames,
+            windows,
+            clips,
+        }
+    }
+
+    /// Tokens of all clips.
+    pub(super) fn tokens(&self) -> usize {
+        self.clips.iter().sum()
+    }
+
+    /// Numbers of the largest product that is in the making at any time.
+    pub(super) fn scratch(&self, config: &AudioConfig) -> usize {
+        let window = self.windows.iter().map(Range::len).max().unwrap_or(0);
+        scratch_numbers(config, self.padded_frames, window)
+    }
+
+    /// Rows of all clips `[tokens, width]`, a vector each.
+    pub(super) fn by_clip(&self, rows: &[f32], width: usize) -> Vec<Vec<f32>> {
+        let mut rest = rows;
+        let clips = self.clips.iter().map(|tokens| {
+            let (clip, after) = rest.split_at(tokens * width);
+            rest = after;
+            clip.to_vec()
+        });
+        clips.collect()
+    }
+}
+
+/// Tokens of an attention window, in a call whose chunks are padded to `padded_frames`; at least one.
+pub(super) fn window_tokens(config: &AudioConfig, padded_frames: usize) -> usize {
+    (halved_thrice(padded_frames) * (config.n_window_infer / (2 * config.n_window))).max(1)
+}
