@@ -4,11 +4,13 @@
 //! the engine; the model computes what it is given. Routed experts are never owned here.
 
 pub mod attention;
+pub mod audio_tokens;
 pub mod encoder;
 pub mod experts;
 pub mod kv;
 pub mod load;
 pub mod pieces;
+pub mod positions;
 pub mod rope;
 pub mod thinker;
 
