@@ -44,6 +44,7 @@ pub mod events;
 pub mod input;
 pub mod kernels;
 pub mod ledger;
+pub mod media;
 pub mod model;
 pub mod replay;
 pub mod report;

@@ -13,6 +13,7 @@ pub mod pieces;
 pub mod positions;
 pub mod rope;
 pub mod thinker;
+pub mod vision;
 
 pub use kv::KvCache;
 pub use rope::{Positions, RotaryTable};
