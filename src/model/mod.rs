@@ -10,8 +10,10 @@ pub mod experts;
 pub mod kv;
 pub mod load;
 pub mod pieces;
+pub mod positions;
 pub mod rope;
 pub mod thinker;
+pub mod vision;
 
 pub use kv::KvCache;
 pub use rope::{Positions, RotaryTable};

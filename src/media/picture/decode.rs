@@ -1,0 +1,159 @@
+//! PNG and JPEG to RGB.
+
+use std::io::Cursor;
+
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use super::{Picture, PictureError, orientation};
+
+/// What a file may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// Pixels of the picture; decoding takes up to 8 bytes for each.
+    pub pixels: u64,
+}
+
+impl Default for DecodeLimits {
+    /// 64 MiB, and 48 Mi pixels: what cameras take, and no more.
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            pixels: 48 << 20,
+        }
+    }
+}
+
+const PNG: [u8; 4] = [0x89, b'P', b'N', b'G'];
+const JPEG: [u8; 3] = [0xff, 0xd8, 0xff];
+
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
+    if bytes.is_empty() {
+        return Err(PictureError::Empty);
+    }
+    if bytes.len() > limits.bytes {
+        return Err(PictureError::FileTooLarge {
+            bytes: bytes.len(),
+            limit: limits.bytes,
+        });
+    }
+    if bytes.starts_with(&PNG) {
+        return png(bytes, limits);
+    }
+    if bytes.starts_with(&JPEG) {
+        return jpeg(bytes, limits);
+    }
+    let first = bytes.iter().take(8).map(|byte| format!("{byte:02x}"));
+    Err(PictureError::Format {
+        found: first.collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn check_pixels(width: usize, height: usize, limits: &DecodeLimits) -> Result<(), PictureError> {
+    let pixels = (width as u64).saturating_mul(height as u64);
+    if pixels > limits.pixels {
+        return Err(PictureError::TooLarge {
+            width,
+            height,
+            limit: limits.pixels,
+        });
+    }
+    Ok(())
+}
+
+fn malformed(format: &'static str, reason: impl ToString) -> PictureError {
+    PictureError::Malformed {
+        format,
+        reason: reason.to_string(),
+    }
+}
+
+fn png(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
+    let wrong = |error: png::DecodingError| malformed("PNG", error);
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let (width, height) = decoder.read_header_info().map_err(wrong)?.size();
+    let (width, height) = (width as usize, height as usize);
+    check_pixels(width, height, limits)?;
+    let mut reader = decoder.read_info().map_err(wrong)?;
+    let size = reader.output_buffer_size();
+    let size = size.ok_or_else(|| malformed("PNG", "its size cannot be represented"))?;
+    let mut pixels = vec![0; size];
+    let frame = reader.next_frame(&mut pixels).map_err(wrong)?;
+    pixels.truncate(frame.buffer_size());
+    let rgb = match frame.color_type {
+        png::ColorType::Rgb => pixels,
+        png::ColorType::Rgba => each_pixel::<4>(&pixels, |[r, g, b, a]| [r, g, b].map(on_white(a))),
+        png::ColorType::Grayscale => each_pixel::<1>(&pixels, |[grey]| [grey; 3]),
+        png::ColorType::GrayscaleAlpha => {
+            each_pixel::<2>(&pixels, |[grey, a]| [grey; 3].map(on_white(a)))
+        }
+        other => {
+            return Err(malformed(
+                "PNG",
+                format!("its pixels came out as {other:?}"),
+            ));
+        }
+    };
+    let picture = Picture::from_rgb(width, height, rgb)?;
+    let exif = reader.info().exif_metadata.as_deref();
+    Ok(orientation::upright(picture, exif))
+}
+
+fn each_pixel<const N: usize>(pixels: &[u8], to_rgb: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
+    let (pixels, _) = pixels.as_chunks::<N>();
+    pixels.iter().flat_map(|pixel| to_rgb(*pixel)).collect()
+}
+
+/// A value laid on white with this opacity, rounded.
+fn on_white(alpha: u8) -> impl Fn(u8) -> u8 {
+    let alpha = u32::from(alpha);
+    move |value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+}
+
+fn jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
+    let wrong = |error: zune_jpeg::errors::DecodeErrors| malformed("JPEG", format!("{error:?}"));
+    // A lenient decoder would paint grey over what is missing.
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(wrong)?;
+    let info = decoder.info();
+    let info = info.ok_or_else(|| malformed("JPEG", "it states no size"))?;
+    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    check_pixels(width, height, limits)?;
+    if !has_end(bytes) {
+        return Err(malformed("JPEG", "it has no end: the file was cut short"));
+    }
+    let rgb = decoder.decode().map_err(wrong)?;
+    let picture = Picture::from_rgb(width, height, rgb)?;
+    let exif = decoder.exif().map(Vec::as_slice);
+    Ok(orientation::upright(picture, exif))
+}
+
+/// Whether a JPEG's last scan is followed by the marker of the end. Neither occurs within a scan, whose bytes ff are escaped;
+/// the decoder alone would not miss the last rows.
+fn has_end(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
+    let (scan, end) = (last(0xda), last(0xd9));
+    scan.is_some_and(|scan| end.is_some_and(|end| end > scan))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transparency_shows_white() {
+        assert_eq!(on_white(255)(7), 7);
+        assert_eq!(on_white(0)(7), 255);
+        assert_eq!(on_white(128)(0), 127);
+    }
+}

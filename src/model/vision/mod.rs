@@ -1,0 +1,225 @@
+//! The vision tower (`thinker.visual`): patches of pictures and video to rows of the thinker's width.
+//!
+//! It runs piece by piece, so that of its weights only a share needs to be in memory: the patch embedding with the table of
+//! positions, every block, every deepstack merger behind the block that it listens to, and the merger at the end.
+
+mod grid;
+mod piece;
+
+use crate::checkpoint::config::VisionConfig;
+use crate::kernels::pointwise::{add_scaled, gelu};
+use crate::store::WeightSource;
+
+use super::attention::Projection;
+use super::load::LoadError;
+use super::pieces::Pieces;
+use grid::Layout;
+use piece::{Merger, Step};
+
+pub use piece::VisionPiece;
+
+/// Rows that go through a product together: few enough for a core's cache, and all that is ever as wide as the inner layers.
+const ROWS: usize = 64;
+
+/// What the tower looks at, all pictures (or all videos) of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Patches<'a> {
+    /// `[patches, channels * temporal_patch_size * patch_size^2]`, values by channel, frame, row, column; the patches of a
+    /// frame by block of `spatial_merge_size` squared: block row, block column, row within, column within.
+    pub values: &'a [f32],
+    /// Of every picture or video: temporal patches, rows and columns of patches.
+    pub grids: &'a [[usize; 3]],
+}
+
+/// What the tower says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Encoded {
+    /// `[tokens, out_hidden_size]`, a token for every block of patches, by picture, frame, row and column.
+    pub merged: Vec<f32>,
+    /// Of every deepstack level the same shape: what is added after the thinker's layer of that number.
+    pub deepstack: Vec<Vec<f32>>,
+}
+
+/// Why pictures cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum VisionError {
+    /// The weights are missing, damaged or of another model.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A grid that cannot be cut into tokens.
+    #[error(
+        "picture {index} has a grid of {grid:?} patches (time, height, width); expected at least one patch each way, height and width multiples of {merge}, and fewer than 2^32 in all"
+    )]
+    Grid {
+        /// Which, from 0.
+        index: usize,
+        /// Its grid.
+        grid: [usize; 3],
+        /// `spatial_merge_size`.
+        merge: usize,
+    },
+    /// Values and grids disagree.
+    #[error(
+        "the pictures' patches hold {found} numbers; expected {expected}, {numbers} for each patch of their grids"
+    )]
+    Values {
+        /// Numbers given.
+        found: usize,
+        /// Numbers that the grids ask for.
+        expected: usize,
+        /// Numbers of one patch.
+        numbers: usize,
+    },
+}
+
+/// The vision tower, with as many of its weights in memory as its budget allows.
+#[derive(Debug)]
+pub struct VisionTower {
+    config: VisionConfig,
+    steps: Vec<Step>,
+    pieces: Pieces<VisionPiece>,
+}
+
+impl VisionTower {
+    /// Learns the sizes of the pieces, and reads no weight. None where the model has no vision tower: its configuration
+    /// states none, or (of a store that left it out) no tensor of it is there.
+    ///
+    /// # Errors
+    /// When only some of its tensors are there.
+    pub fn new(source: &dyn WeightSource) -> Result<Option<Self>, LoadError> {
+        let Some(config) = source.config().thinker.vision.clone() else {
+            return Ok(None);
+        };
+        let mut names = source.tensor_names().into_iter();
+        if !names.any(|name| name.starts_with(piece::PREFIX)) {
+            return Ok(None);
+        }
+        let steps = piece::steps(&config);
+        let sizes = piece::sizes(source, &steps)?;
+        Ok(Some(Self {
+            config,
+            steps,
+            pieces: Pieces::new(sizes),
+        }))
+    }
+
+    /// The pieces: their sizes, and what was read of them.
+    pub fn pieces(&self) -> &Pieces<VisionPiece> {
+        &self.pieces
+    }
+
+    /// As [`Self::pieces`], to set a budget or take the counts.
+    pub fn pieces_mut(&mut self) -> &mut Pieces<VisionPiece> {
+        &mut self.pieces
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &VisionConfig {
+        &self.config
+    }
+
+    /// Encodes the patches of one call. `probe` hears of every intermediate result: `patch_embed` (before positions),
+    /// `layer_in.0`, `layer_out.{block}`, `deepstack.{level}` and `merged`.
+    ///
+    /// # Errors
+    /// When the patches do not fit the grids or the tower, or a weight cannot be read.
+    pub fn encode(
+        &mut self,
+        source: &dyn WeightSource,
+        patches: &Patches<'_>,
+        probe: &mut dyn FnMut(&str, &[f32]),
+    ) -> Result<Encoded, VisionError> {
+        let layout = Layout::new(&self.config, patches)?;
+        let (config, pieces) = (&self.config, &mut self.pieces);
+        let mut encoded = Encoded::default();
+        if layout.patches() == 0 {
+            encoded.deepstack = vec![vec![]; config.deepstack_visual_indexes.len()];
+            return Ok(encoded);
+        }
+        let mut scratch = Vec::new();
+        let mut x = Vec::new();
+        for (at, step) in self.steps.iter().enumerate() {
+            let piece = pieces.get(at, || piece::load(source, config, *step))?;
+            match &*piece {
+                VisionPiece::Embed { proj, pos_embed } => {
+                    x = rows_through(proj, patches.values, &mut scratch);
+                    probe("patch_embed", &x);
+                    layout.add_positions(pos_embed.view(), &mut x);
+                    probe("layer_in.0", &x);
+                }
+                VisionPiece::Block(block) => {
+                    block.apply(&mut x, config.num_heads, &layout, &mut scratch);
+                    probe(&step.name(), &x);
+                }
+                VisionPiece::Merger(merger) => {
+                    let rows = merger.apply(&x, &mut scratch);
+                    probe(&step.name(), &rows);
+                    match step {
+                        Step::Deepstack { .. } => encoded.deepstack.push(rows),
+                        _ => encoded.merged = rows,
+                    }
+                }
+            }
+        }
+        Ok(encoded)
+    }
+}
+
+/// `W x + b` of all rows, [`ROWS`] at a time.
+fn rows_through(projection: &Projection, x: &[f32], scratch: &mut Vec<f32>) -> Vec<f32> {
+    let width = projection.weight.cols();
+    let mut y = Vec::with_capacity(x.len() / width * projection.weight.rows());
+    for x in x.chunks(ROWS * width) {
+        y.extend(projection.apply(x, x.len() / width, scratch));
+    }
+    y
+}
+
+/// `x += W y + b` of all rows, [`ROWS`] at a time.
+fn add_through(projection: &Projection, y: &[f32], x: &mut [f32], scratch: &mut Vec<f32>) {
+    let (inner, width) = (projection.weight.cols(), projection.weight.rows());
+    for (x, y) in x.chunks_mut(ROWS * width).zip(y.chunks(ROWS * inner)) {
+        add_scaled(x, &projection.apply(y, y.len() / inner, scratch), 1.0);
+    }
+}
+
+impl Merger {
+    /// Rows of patches `x`, consecutive ones merged by the block, to rows of the thinker's width.
+    ///
+    /// The norm is as wide as its weights: a patch, or a whole block.
+    fn apply(&self, x: &[f32], scratch: &mut Vec<f32>) -> Vec<f32> {
+        let width = self.fc1.weight.cols();
+        let mut merged = Vec::with_capacity(x.len() / width * self.fc2.weight.rows());
+        for x in x.chunks(ROWS * width) {
+            let rows = x.len() / width;
+            let mut inner = self.fc1.apply(&self.norm.apply(x), rows, scratch);
+            piece::each(&mut inner, gelu);
+            merged.extend(self.fc2.apply(&inner, rows, scratch));
+        }
+        merged
+    }
+}
+
+/// Bytes of what [`VisionTower::encode`] computes with, at most, for `most_patches` patches in one call: activations,
+/// angles and results, not the patches themselves and not the weights.
+pub fn workspace_bytes(config: &VisionConfig, most_patches: usize) -> u64 {
+    let n = most_patches as u64;
+    let wide = |numbers: usize| numbers as u64;
+    let (hidden, inner) = (wide(config.hidden_size), wide(config.intermediate_size));
+    let (out, rows) = (wide(config.out_hidden_size), ROWS as u64);
+    let block = wide(config.spatial_merge_size * config.spatial_merge_size);
+    let merged = block * hidden;
+    // The residual stream; cosine and sine of half a head; what is handed back; a row and a column of every patch.
+    let results = (1 + wide(config.deepstack_visual_indexes.len())) * n.div_ceil(block) * out;
+    let standing = n * (hidden + hidden / wide(config.num_heads) + 4) + results;
+    // Queries, keys, values and their mixture, and a row of scores for every thread.
+    let threads = rayon::current_num_threads() as u64;
+    let attention = n * (4 * hidden + threads);
+    // Some rows on their way through a layer: normed, its product, and the product's scratch, which may have grown twofold.
+    let through = |from: u64, to: u64| rows * (from + 3 * to);
+    let projection = through(hidden, 3 * hidden);
+    let feed_forward = through(hidden, inner) + through(0, hidden);
+    let merger = through(merged, merged) + through(0, out);
+    let widest = projection.max(feed_forward).max(merger);
+    (standing + attention + widest) * size_of::<f32>() as u64
+}
