@@ -20,24 +20,23 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Tensors of one golden file.
-struct Tensors(Box<dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>>);
+struct Tensors(goldens::Case);
 
 impl Tensors {
     fn of(folder: &str, name: &str) -> Self {
         let cases = goldens::cases(&fixture(folder)).unwrap();
-        let case = cases.into_iter().find(|case| case.name == name).unwrap();
-        let golden = case.open().unwrap();
-        Self(Box::new(move |tensor| {
-            if tensor.ends_with("_mask") {
-                let (shape, values) = golden.integers(tensor).unwrap()?;
-                return Some((shape, values.into_iter().map(|v| v as f32).collect()));
-            }
-            golden.floats(tensor).unwrap()
-        }))
+        Self(cases.into_iter().find(|case| case.name == name).unwrap())
     }
 
+    /// Shape and numbers; masks as numbers too.
     fn get(&self, tensor: &str) -> (Vec<usize>, Vec<f32>) {
-        (self.0)(tensor).unwrap_or_else(|| panic!("no {tensor}"))
+        let golden = self.0.open().unwrap();
+        if tensor.ends_with("_mask") {
+            let (shape, values) = golden.integers(tensor).unwrap().unwrap();
+            return (shape, values.into_iter().map(|v| v as f32).collect());
+        }
+        let found = golden.floats(tensor).unwrap();
+        found.unwrap_or_else(|| panic!("no {tensor}"))
     }
 }
 
@@ -105,8 +104,8 @@ fn wav_of(format: u16, bits: u16, data: &[u8], channels: u16, rate_hz: u32) -> V
 fn crc(bytes: &[u8], bits: u32, polynomial: u32) -> u32 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u32::from(*byte) << (bits - 8)), |crc, _| {
-            let carry = crc >> (bits - 1) & 1;
-            (crc << 1 ^ carry * polynomial) & ((1 << bits) - 1)
+            let carry = (crc >> (bits - 1)) & 1;
+            ((crc << 1) ^ (carry * polynomial)) & ((1 << bits) - 1)
         })
     })
 }
@@ -117,7 +116,7 @@ fn flac(samples: &[i16], rate_hz: u32) -> Vec<u8> {
     let mut bytes = b"fLaC\x80\x00\x00\x22".to_vec();
     bytes.extend([count.to_be_bytes(), count.to_be_bytes()].concat());
     bytes.extend([0; 6]); // sizes of frames: unknown
-    bytes.extend((rate_hz << 12 | 15 << 4).to_be_bytes()); // and one channel of 16 bits
+    bytes.extend(((rate_hz << 12) | (15 << 4)).to_be_bytes()); // and one channel of 16 bits
     bytes.extend(u32::from(count).to_be_bytes());
     bytes.extend([0; 16]); // no digest
     let mut frame = vec![0xff, 0xf8, 0x70, 0x08, 0x00];
@@ -187,7 +186,7 @@ fn refused(bytes: &[u8]) -> String {
 #[test]
 fn what_is_no_sound_is_refused_by_name() {
     assert!(refused(&[]).contains("0 bytes"));
-    let garbage: Vec<u8> = (0..5_000u32).map(|n| (n * n >> 3) as u8).collect();
+    let garbage: Vec<u8> = (0..5_000u32).map(|n| ((n * n) >> 3) as u8).collect();
     assert!(refused(&garbage).starts_with("5000 bytes are not a sound file"));
     assert!(refused(&wav(&[], 1, 16_000)).contains("0 frames"));
     assert!(refused(&wav(&[0; 10], 1, 500)).contains("500 samples a second"));

@@ -72,7 +72,7 @@ mod tests {
         for tone in [0, 1, 37, 200] {
             let mut window = [0.0; WINDOW];
             for (n, sample) in window.iter_mut().enumerate() {
-                *sample = libm::cos(2.0 * PI * (n * tone) as f64 / 400.0 + 0.0);
+                *sample = libm::cos(2.0 * PI * (n * tone) as f64 / 400.0);
             }
             for (k, power) in fourier.power(&window).into_iter().enumerate() {
                 let amplitude: f64 = match (k == tone, tone) {

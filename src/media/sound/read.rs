@@ -66,7 +66,9 @@ fn decode(
     stated: &Stated,
     rate_hz: u32,
 ) -> Result<Vec<f32>, SoundError> {
-    let (mut mono, mut interleaved) = (Vec::new(), Vec::<f32>::new());
+    // What the header states is within bounds, and what is never written takes no memory.
+    let mut mono = Vec::with_capacity(stated.frames.unwrap_or(0) as usize);
+    let mut interleaved = Vec::<f32>::new();
     loop {
         let damaged = |reason: String| SoundError::Damaged {
             read_frames: mono.len() as u64,

@@ -26,6 +26,7 @@ const PREFIX: &str = "thinker.audio_tower";
 
 /// What is read at once.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one of each at a time, and never moved: they are held behind an Arc
 pub enum AudioPiece {
     /// Convolutions over a chunk of the spectrum.
     Stem(Stem),
