@@ -114,6 +114,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     };
     let request = Request {
         tokens,
+        sensed: None,
         sampling,
         max_tokens: args.max_tokens,
         stop,

@@ -7,7 +7,7 @@ use sage_actors::protocol::{State, Tick};
 
 use super::{CliError, Printer, human_bytes};
 use crate::events::{
-    CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Observed, SalienceEvent,
+    CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Observed, ObservedMedium, SalienceEvent,
 };
 use indicatif::ProgressBar;
 
@@ -86,6 +86,11 @@ impl<'a> View<'a> {
             }
             EventKind::Salience(salience) => self.salience = Some(*salience),
             EventKind::Directive { k, .. } => self.k = *k,
+            EventKind::Tower { .. } | EventKind::Perceived(_) => {
+                if let Some(text) = perceived(&event.kind) {
+                    self.line(&text)?;
+                }
+            }
             EventKind::Cache(cache) => (self.worked, self.last) = (Some(*cache), Some(*cache)),
             EventKind::Denied { mass, experts } => {
                 self.heard.push_str(&format!(
@@ -246,8 +251,10 @@ fn observation(observed: &Observed) -> String {
                 short.push('…');
             }
             format!(
-                "{}{source}: {short:?} ({} tokens{urgency})",
-                observed.kind, observed.tokens
+                "{}{source}{}: {short:?} ({} tokens{urgency})",
+                observed.kind,
+                media(observed),
+                observed.tokens
             )
         }
         (None, Some(value)) => {
@@ -258,8 +265,47 @@ fn observation(observed: &Observed) -> String {
             let value = (value * 1000.0).round() / 1000.0;
             format!("{}{source}: {value}{left}{urgency}", observed.kind)
         }
-        (None, None) => format!("{}{source}{urgency}", observed.kind),
+        (None, None) => format!("{}{source}{}{urgency}", observed.kind, media(observed)),
     }
+}
+
+/// What a tower may keep, and what it read, in words.
+fn perceived(kind: &EventKind) -> Option<String> {
+    match kind {
+        EventKind::Tower {
+            modality,
+            weight_bytes: 0,
+            ..
+        } => Some(format!("{} tower sleeps", name(modality))),
+        EventKind::Tower {
+            modality,
+            weight_bytes,
+            drive,
+        } => Some(format!(
+            "{} tower may keep {} (drive {drive:.2})",
+            name(modality),
+            human_bytes(*weight_bytes)
+        )),
+        EventKind::Perceived(one) => Some(format!(
+            "perceived {} of {} ({} tokens): {} of the tower's {} pieces were in memory, {} read",
+            name(&one.modality),
+            one.source,
+            one.tokens,
+            one.pieces_kept,
+            one.pieces_kept + one.pieces_read,
+            human_bytes(one.bytes_read)
+        )),
+        _ => None,
+    }
+}
+
+/// Sounds and pictures of an observation, in words.
+fn media(observed: &Observed) -> String {
+    let one = |medium: &ObservedMedium| match medium.kind {
+        "sound" => format!(" [sound, {:.0} dB]", medium.level),
+        kind => format!(" [{kind}, brightness {:.2}]", medium.level),
+    };
+    observed.perceived.iter().map(one).collect()
 }
 
 /// Another limit, in words.

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sage_actors::protocol::Modality;
 use serde::Serialize;
 
 use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer};
 use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
+use crate::engine::perception::Towers;
 use crate::engine::{EngineError, EngineOptions};
+use crate::store::WeightSource;
 
 const EXAMPLES: &str = "Examples:
   sage verify CHECKPOINT --goldens CHECKPOINT/goldens
@@ -62,6 +65,8 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         chunk_tokens: usize::from(args.chunk),
         mind: mind.clone(),
         degrade: args.running.degrade,
+        senses: perceivable(&*source, &cases),
+        media_tokens: usize::MAX,
         ..EngineOptions::default()
     };
     let report = opening::runtime()?.block_on(async {
@@ -113,6 +118,14 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         Outcome::Done
     })
+}
+
+/// What has to be perceived for the cases, as far as the model has towers; a case that needs one that is missing says so.
+fn perceivable(source: &dyn WeightSource, cases: &[goldens::Case]) -> Vec<Modality> {
+    let runnable = cases.iter().filter(|case| case.cannot_run().is_none());
+    let mut senses = goldens::senses(runnable);
+    senses.retain(|sense| Towers::new(source, &[*sense]).is_ok());
+    senses
 }
 
 fn show(printer: &Printer, case: &CaseReport) -> Result<(), CliError> {

@@ -42,7 +42,9 @@ pub(super) struct Waiter {
 impl Waiter {
     fn bytes(&self) -> usize {
         let words = self.observation.words().map_or(0, str::len);
-        words + self.observation.source().len() + BYTES_BESIDE_WORDS
+        let media = self.observation.media().iter();
+        let files: usize = media.map(|medium| medium.bytes().len()).sum();
+        words + files + self.observation.source().len() + BYTES_BESIDE_WORDS
     }
 
     /// Class and rank of its kind.
@@ -53,7 +55,9 @@ impl Waiter {
             Observation::Question { .. } | Observation::Turn { .. } => (0, 2),
             Observation::Feedback(_) => (1, 0),
             Observation::Goal { .. } => (1, 1),
-            Observation::Alarm { .. } => (1, 2),
+            Observation::Alarm { .. } | Observation::Sensed { alarm: true, .. } => (1, 2),
+            Observation::Sensed { text, .. } if text.is_empty() => (0, 0),
+            Observation::Sensed { .. } => (0, 2),
             Observation::Limit { .. } => (2, 0),
         }
     }

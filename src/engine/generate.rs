@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use sage_actors::protocol::{CacheStats, Origin, State};
+use sage_actors::protocol::{CacheStats, Origin, Senses, State};
 use serde::Serialize;
 
 use super::asked::Asked;
 use super::orient::{Arrivals, Orientation};
+use super::perception::Sensed;
 use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading};
 use super::sampling::Sampling;
 use super::segment::SegmentBuilder;
@@ -16,8 +17,10 @@ use super::{Engine, EngineError};
 /// What to answer, and how.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The prompt.
+    /// The prompt; placeholders repeated.
     pub tokens: Vec<u32>,
+    /// What is heard and seen in it.
+    pub sensed: Option<Sensed>,
     /// Choice of tokens.
     pub sampling: Sampling,
     /// At most this many.
@@ -83,9 +86,16 @@ pub async fn generate(
     }
     let mut kv = engine.new_sequence()?;
     let hidden = engine.thinker.config.hidden_size;
-    let mut orientation = attend_to_request(engine, request.tokens.len()).await?;
+    let (mut orientation, felt) = attend_to_request(engine, request).await?;
     let started = Instant::now();
-    let mut reading = Reading::new(request.tokens.clone(), hidden, request.measure);
+    let scene = match &request.sensed {
+        Some(sensed) => {
+            let features = &sensed.features;
+            Some(engine.perceive(&request.tokens, features, felt, &mut |_, _| {})?)
+        }
+        None => None,
+    };
+    let mut reading = Reading::of_scene(request.tokens.clone(), scene, hidden, request.measure);
     let mut prompt_loss = None;
     while !reading.is_done() {
         reading.step(engine, &mut kv, &orientation).await?;
@@ -152,14 +162,23 @@ pub async fn generate(
 }
 
 /// Tells the mind of the request, and lets time pass until it attends to it.
-async fn attend_to_request(engine: &mut Engine, tokens: usize) -> Result<Orientation, EngineError> {
+/// Also returns how the request's sounds and pictures felt as they arrived.
+async fn attend_to_request(
+    engine: &mut Engine,
+    request: &Request,
+) -> Result<(Orientation, Option<Senses>), EngineError> {
+    let sensed = request.sensed.as_ref();
+    let perceiving = sensed.map(Sensed::senses).unwrap_or_default();
     let arrivals = Arrivals {
-        tokens_in: tokens as u32,
+        tokens_in: request.tokens.len() as u32,
         events_in: 1,
         open_requests: 1,
+        stimuli: sensed.map_or(Vec::new(), |sensed| sensed.stimuli.clone()),
+        perceiving: perceiving.clone(),
         ..Arrivals::default()
     };
     let mut orientation = engine.orient(arrivals).await?;
+    let felt = orientation.report.senses;
     for _ in 0..SETTLE_TICKS {
         if matches!(orientation.directives.state, State::Focus | State::Threat) {
             break;
@@ -168,11 +187,12 @@ async fn attend_to_request(engine: &mut Engine, tokens: usize) -> Result<Orienta
         orientation = engine
             .orient(Arrivals {
                 open_requests: 1,
+                perceiving: perceiving.clone(),
                 ..Arrivals::default()
             })
             .await?;
     }
-    Ok(orientation)
+    Ok((orientation, felt))
 }
 
 /// What has been counted up to a moment.

@@ -53,6 +53,8 @@ pub struct Floor {
     pub window_bytes: u64,
     /// Shadow runs and the episodes that they score; nothing where the mind is held in one state.
     pub dream_bytes: u64,
+    /// What hearing and seeing take beside a share of the pool; nothing where nothing is to be perceived.
+    pub perception_bytes: u64,
 }
 
 impl Floor {
@@ -66,10 +68,11 @@ impl Floor {
             + self.read_buffer_bytes
             + self.window_bytes
             + self.dream_bytes
+            + self.perception_bytes
     }
 
     fn breakdown(&self) -> String {
-        format!(
+        let words = format!(
             "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}, dreams {}",
             mib(self.base_bytes),
             mib(self.resident_weights_bytes),
@@ -79,7 +82,11 @@ impl Floor {
             mib(self.read_buffer_bytes),
             mib(self.window_bytes),
             mib(self.dream_bytes)
-        )
+        );
+        match self.perception_bytes {
+            0 => words,
+            bytes => format!("{words}, hearing and seeing {}", mib(bytes)),
+        }
     }
 }
 
@@ -94,6 +101,8 @@ pub struct MemoryPlan {
     pub pool_bytes: u64,
     /// All routed experts of the model.
     pub all_experts_bytes: u64,
+    /// All weights of the towers that share in the pool.
+    pub towers_bytes: u64,
     /// What one expert takes in memory.
     pub slot_bytes: u64,
     /// Tokens of context that the floor has room for.
@@ -145,6 +154,12 @@ pub struct Demand<'a> {
     pub base_bytes: u64,
     /// Whether the mind may rest and dream.
     pub dreams: bool,
+    /// What hearing and seeing take.
+    pub perception_bytes: u64,
+    /// Senses that the mind remembers by.
+    pub senses: usize,
+    /// All weights of the towers.
+    pub towers_bytes: u64,
 }
 
 impl MemoryPlan {
@@ -169,7 +184,7 @@ impl MemoryPlan {
             }),
             resident_weights_bytes: demand.resident_weights_bytes,
             kv_bytes: KvCache::bytes(config.num_hidden_layers, kv_row, demand.context_tokens),
-            mind_bytes: mind_bytes(config, sparse),
+            mind_bytes: mind_bytes(config, sparse, demand.senses),
             workspace_bytes: workspace_bytes(config, demand.chunk_tokens, demand.context_tokens),
             // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
             read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
@@ -179,12 +194,14 @@ impl MemoryPlan {
             } else {
                 0
             },
+            perception_bytes: demand.perception_bytes,
         };
         let plan = Self {
             limit_bytes: None,
             floor,
             pool_bytes: 0,
             all_experts_bytes,
+            towers_bytes: demand.towers_bytes,
             slot_bytes: demand.slot_bytes,
             context_tokens: demand.context_tokens,
         };
@@ -215,16 +232,17 @@ impl MemoryPlan {
         let limit_bytes = match limit {
             Limit::None => None,
             Limit::Bytes(bytes) => Some(bytes),
-            Limit::Percent(percent) => {
-                Some(((floor + self.all_experts_bytes) as f64 * percent / 100.0) as u64)
-            }
+            Limit::Percent(percent) => Some(
+                ((floor + self.all_experts_bytes + self.towers_bytes) as f64 * percent / 100.0)
+                    as u64,
+            ),
             Limit::Slots(slots) => {
                 Some(floor.saturating_add(slots.saturating_mul(self.slot_bytes)))
             }
         };
         // Without a limit every state's share, however small, must have room for every expert.
         let pool_bytes = match limit_bytes {
-            None => self.all_experts_bytes * 8,
+            None => self.all_experts_bytes * 8 + self.towers_bytes,
             Some(limit_bytes) => limit_bytes.saturating_sub(floor),
         };
         Self {
@@ -241,13 +259,15 @@ impl MemoryPlan {
     }
 }
 
-/// The mind's ring of 512 episodes (a hidden state each), and its records of every expert with their views.
-fn mind_bytes(config: &TextConfig, sparse_layers: usize) -> u64 {
+/// The mind's rings of 512 episodes (a hidden state each; one of words, one a sense), and its records of every expert with their
+/// views.
+fn mind_bytes(config: &TextConfig, sparse_layers: usize, senses: usize) -> u64 {
     const EPISODES: usize = 512;
     const RECORD_BYTES: usize = 296;
     let experts = sparse_layers * config.num_experts;
     let records = experts * RECORD_BYTES;
-    (EPISODES * config.hidden_size * size_of::<f32>() + records) as u64 + ledger_bytes(experts)
+    ((1 + senses) * EPISODES * config.hidden_size * size_of::<f32>() + records) as u64
+        + ledger_bytes(experts)
 }
 
 /// What keeping the trust ledger takes: the state that an epoch is made of, the database with its cache. It is reserved

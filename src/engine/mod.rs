@@ -15,6 +15,7 @@ pub mod memory;
 pub mod mode;
 pub mod open;
 pub mod orient;
+pub mod perception;
 pub mod reading;
 pub mod remember;
 pub mod sampling;
@@ -61,6 +62,9 @@ pub enum EngineError {
     /// The limit is below the floor.
     #[error(transparent)]
     BelowFloor(#[from] memory::BelowFloor),
+    /// A sound or a picture.
+    #[error(transparent)]
+    Perception(#[from] perception::PerceptionError),
     /// An actor failed.
     #[error(transparent)]
     Mind(#[from] sage_actors::MindError),
@@ -162,6 +166,10 @@ pub struct Engine {
     pub thinker: Thinker,
     /// Memory of the experts.
     pub arena: Arc<SlotArena>,
+    /// What hears and sees.
+    pub towers: perception::Towers,
+    /// Tokens that one sound or picture may take.
+    pub media_tokens: usize,
     /// The actors.
     pub mind: Mind,
     /// What they were spawned with.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use sage_actors::Mind;
 use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
-use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, State};
+use sage_actors::protocol::{ExpertKey, LayerKey, Modality, Module, Spent, State};
 
 use super::asked::Asked;
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
+use super::perception::Towers;
 use super::{Engine, EngineError};
 use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
@@ -38,7 +39,14 @@ pub struct EngineOptions {
     pub base_bytes: Option<u64>,
     /// Whether experts are read ahead where a state says so. No decision depends on it.
     pub read_ahead: bool,
+    /// What is to be perceived beside words: memory is planned for it.
+    pub senses: Vec<Modality>,
+    /// Tokens that one sound or picture may take at most; never more than the context.
+    pub media_tokens: usize,
 }
+
+/// Tokens of one sound (40 seconds) or picture (half a million pixels) that memory is planned for, where nothing else is said.
+pub const MEDIA_TOKENS: usize = 512;
 
 impl Default for EngineOptions {
     fn default() -> Self {
@@ -50,6 +58,8 @@ impl Default for EngineOptions {
             degrade: false,
             base_bytes: None,
             read_ahead: true,
+            senses: Vec::new(),
+            media_tokens: MEDIA_TOKENS,
         }
     }
 }
@@ -65,6 +75,8 @@ pub fn plan(source: &dyn WeightSource, options: &EngineOptions) -> Result<Memory
 /// What is known of a model before its weights are read.
 struct Sizes {
     plan: MemoryPlan,
+    towers: Towers,
+    media_tokens: usize,
     slot_bytes: u64,
     window_experts: usize,
 }
@@ -81,6 +93,8 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     let (expert, resident_weights_bytes) = Thinker::sizes(source)?;
     let slot_bytes = round_up_to_page(expert.bytes()) as u64;
     let window_experts = window_experts(config, &options.mind);
+    let towers = Towers::new(source, &options.senses)?;
+    let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
     let plan = MemoryPlan::new(
         options.limit,
         &Demand {
@@ -93,11 +107,16 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             resident_weights_bytes,
             base_bytes,
             dreams: options.mind.hold.is_none(),
+            perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
+            senses: towers.senses().len(),
+            towers_bytes: towers.total_bytes(),
         },
         options.base_bytes,
     )?;
     Ok(Sizes {
         plan,
+        towers,
+        media_tokens,
         slot_bytes,
         window_experts,
     })
@@ -114,6 +133,8 @@ pub async fn open(
 ) -> Result<Engine, EngineError> {
     let Sizes {
         plan,
+        towers,
+        media_tokens,
         slot_bytes,
         window_experts,
     } = sizes(&*source, &options)?;
@@ -133,6 +154,7 @@ pub async fn open(
     };
     let mind = MindConfig {
         modules: vec![shape],
+        towers: towers.shapes(),
         pool_bytes: plan.pool_bytes,
         window_experts: window_experts as u16,
         absent: absent.clone(),
@@ -145,6 +167,8 @@ pub async fn open(
         source,
         thinker,
         arena,
+        towers,
+        media_tokens,
         mind,
         mind_config,
         plan,

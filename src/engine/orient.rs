@@ -111,6 +111,7 @@ impl Engine {
         let asks = 1 + self.sparse_layers.len() as u64;
         let apply = self.mind.apply(&directives, &snapshot);
         let residency = self.asked.time(asks, apply).await?;
+        self.towers.obey(&directives.towers);
         let directive = directives
             .modules
             .iter()

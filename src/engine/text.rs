@@ -112,6 +112,18 @@ impl Text {
             .map_err(|error| TextError::Tokenizer(error.to_string()))
     }
 
+    /// Token ids in words, special tokens written out: what [`Text::encode`] makes the same ids of.
+    ///
+    /// # Errors
+    /// When the tokenizer has no word for one.
+    pub fn spelled(&self, ids: &[u32]) -> Result<String, TextError> {
+        let word = |id: &u32| {
+            let unknown = || TextError::Tokenizer(format!("it has no word for token {id}"));
+            self.tokenizer.id_to_token(*id).ok_or_else(unknown)
+        };
+        ids.iter().map(word).collect()
+    }
+
     /// The conversation as the model was trained to see it, ready for the assistant to speak.
     ///
     /// # Errors

@@ -66,6 +66,7 @@ pub(super) async fn tasks(
     for item in 0..scratch.items() {
         let request = Request {
             tokens: scratch.item(item)?,
+            sensed: None,
             sampling: Sampling::GREEDY,
             max_tokens: answer_tokens,
             stop: stop.to_vec(),

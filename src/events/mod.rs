@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sage_actors::cache::StateCliff;
-use sage_actors::protocol::{Cause, Module, State, Tick};
+use sage_actors::protocol::{Cause, Modality, Module, Salience, State, Tick};
 use serde::Serialize;
 
 use crate::engine::Orientation;
@@ -86,6 +86,17 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         miss_bytes_per_token: Option<u64>,
     },
+    /// A tower's share of memory changed.
+    Tower {
+        /// Whose.
+        modality: Modality,
+        /// Bytes of its weights that it may keep; 0: it sleeps.
+        weight_bytes: u64,
+        /// Drive of its modality.
+        drive: f32,
+    },
+    /// A tower ran.
+    Perceived(PerceivedEvent),
     /// What a step asked of the expert cache.
     Cache(CacheEvent),
     /// Experts that the router wanted and the budget did not admit.
@@ -242,7 +253,7 @@ impl LimitPeriod {
 pub struct Observed {
     /// Its number, in order of arrival; what comes of it names it.
     pub id: u64,
-    /// `text`, `question`, `alarm`, `goal`, `sensor` or `feedback`.
+    /// `text`, `question`, `alarm`, `sound`, `picture`, `goal`, `sensor` or `feedback`.
     pub kind: &'static str,
     /// Where it came from.
     pub source: String,
@@ -259,6 +270,45 @@ pub struct Observed {
     pub level: Option<f64>,
     /// Tokens that it is read as.
     pub tokens: usize,
+    /// Sounds and pictures of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub perceived: Vec<ObservedMedium>,
+}
+
+/// A sound or a picture of an observation.
+#[derive(Clone, Debug, Serialize)]
+pub struct ObservedMedium {
+    /// `sound` or `picture`.
+    pub kind: &'static str,
+    /// BLAKE3 of the file.
+    pub blake3: String,
+    /// Tokens that stand for it.
+    pub tokens: usize,
+    /// Loudness in dB of full scale, or mean brightness in [0, 1].
+    pub level: f64,
+}
+
+/// See [`EventKind::Perceived`].
+#[derive(Clone, Debug, Serialize)]
+pub struct PerceivedEvent {
+    /// Of its observation.
+    pub id: u64,
+    /// Where it came from.
+    pub source: String,
+    /// By which sense.
+    pub modality: Modality,
+    /// Tokens of it, markers included.
+    pub tokens: usize,
+    /// Pieces of the tower that were in memory.
+    pub pieces_kept: u64,
+    /// Pieces that were read.
+    pub pieces_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Bytes of the tower's weights that are in memory now.
+    pub resident_bytes: u64,
+    /// Bytes that it may keep.
+    pub weight_bytes: u64,
 }
 
 /// See [`EventKind::Salience`].
@@ -278,6 +328,22 @@ pub struct SalienceEvent {
     pub drive: f32,
     /// Energy, 0 to 100.
     pub atp: f64,
+    /// By modality; absent while only words were ever perceived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub senses: Option<SensesEvent>,
+}
+
+/// Salience of one modality in a step.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SensesEvent {
+    /// Of words.
+    pub text: Salience,
+    /// Of sounds, once there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<Salience>,
+    /// Of pictures, once there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vision: Option<Salience>,
 }
 
 impl SalienceEvent {
@@ -292,6 +358,11 @@ impl SalienceEvent {
             conflict: salience.conflict,
             drive: orientation.directives.drive,
             atp: orientation.directives.energy.atp,
+            senses: orientation.report.senses.map(|senses| SensesEvent {
+                text: senses.text.salience,
+                audio: senses.audio.map(|audio| audio.salience),
+                vision: senses.vision.map(|vision| vision.salience),
+            }),
         }
     }
 }

@@ -16,6 +16,18 @@ pub struct PieceCounts {
     pub bytes_read: u64,
 }
 
+impl PieceCounts {
+    /// What came to them after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            hits: self.hits - before.hits,
+            misses: self.misses - before.misses,
+            bytes_read: self.bytes_read - before.bytes_read,
+        }
+    }
+}
+
 /// Pieces of one tower, in the order that they run in.
 #[derive(Debug)]
 pub struct Pieces<P> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::comparison::Comparison;
-use super::recording::ledger_of;
+use super::recording::{fill, ledger_of};
 use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::engine::core_loop::{CoreLoop, Observation};
 use crate::engine::text::Text;
@@ -77,6 +77,8 @@ pub async fn verify_with(
         degrade: header.degrade,
         base_bytes: Some(header.base_bytes),
         read_ahead: way.read_ahead,
+        senses: header.senses.clone(),
+        media_tokens: header.media_tokens,
     };
     let mut engine = open(source, options, way.loading).await?;
     if let Some((ledger, tick)) = ledger {
@@ -85,13 +87,14 @@ pub async fn verify_with(
             .await?;
     }
     let mut core = CoreLoop::new(engine, text, sampling, header.answer_tokens)?;
-    let verdict = compare(reader, header.logits, &mut core, way.progress).await;
+    let verdict = compare(trace, reader, header.logits, &mut core, way.progress).await;
     core.shutdown().await;
     verdict
 }
 
 /// Stops at the first difference, or where the recording ends.
 async fn compare(
+    trace: &Path,
     reader: Reader,
     logits: bool,
     core: &mut CoreLoop,
@@ -111,10 +114,13 @@ async fn compare(
             Record::Input {
                 id, observation, ..
             } => {
-                let observation: Observation =
+                let mut observation: Observation =
                     serde_json::from_value(observation).map_err(|error| {
                         ReplayError::Lacks(format!("a recorded observation: {error}"))
                     })?;
+                for medium in observation.media_mut() {
+                    fill(trace, medium)?;
+                }
                 core.submit_as(id, observation);
             }
             _ => {

@@ -105,6 +105,8 @@ fn header(
         base_bytes: engine.plan.floor.base_bytes,
         context_tokens: engine.context_tokens,
         chunk_tokens: engine.chunk_tokens,
+        senses: engine.towers.senses(),
+        media_tokens: engine.media_tokens,
         answer_tokens: about.answer_tokens,
         sampling: value(serde_json::to_value(about.sampling)),
         sensors: about.sensors,

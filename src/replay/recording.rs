@@ -9,8 +9,9 @@ use sage_actors::trust::state::LedgerState;
 use super::{About, ReplayError, header};
 use crate::engine::{Engine, EngineError};
 use crate::ledger;
+use crate::media::medium::Medium;
 use crate::store::write_file;
-use crate::trace::{Header, LedgerSnapshot, Tape, Writer};
+use crate::trace::{Header, LedgerSnapshot, Tape, Writer, media_path};
 
 /// Begins the recording of an engine before its first step; what its ledger believes, if it has one, is kept beside it.
 /// A recording that stands there is not touched.
@@ -54,6 +55,27 @@ fn keep(
         blake3: hash.to_string(),
         tick: about.tick,
     })
+}
+
+/// Finds the contents of a sound or a picture beside the recording.
+pub(super) fn fill(trace: &Path, medium: &mut Medium) -> Result<(), ReplayError> {
+    let path = media_path(trace, &medium.blake3);
+    let refused = |problem: String| {
+        ReplayError::Lacks(format!(
+            "{}: {problem}; the recording holds this {}, keep it beside it",
+            path.display(),
+            medium.kind.name()
+        ))
+    };
+    let bytes = std::fs::read(&path).map_err(|error| refused(error.to_string()))?;
+    let expected = medium.blake3.clone();
+    if medium.fill(bytes) {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(ReplayError::Lacks(format!(
+        "{path}: its BLAKE3 is not {expected}, as the recording expects: it was changed"
+    )))
 }
 
 /// The ledger beside a recording, if its header names one, and the ticks that it had seen.

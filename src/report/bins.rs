@@ -187,6 +187,11 @@ impl Bins {
         bin.may_hold(cache.capacity_bytes);
     }
 
+    /// What a tower read.
+    pub fn perceived(&mut self, tick: Tick, bytes_read: u64) {
+        self.at(tick).bytes_read += bytes_read;
+    }
+
     /// What a step did without.
     pub fn denied(&mut self, tick: Tick, mass: f32, experts: usize) {
         let bin = self.at(tick);

@@ -91,6 +91,10 @@ impl Collector {
             }),
             EventKind::Salience(salience) => self.bins.feel(tick, salience),
             EventKind::Directive { expert_bytes, .. } => self.bins.capacity(tick, *expert_bytes),
+            EventKind::Perceived(perceived) => {
+                self.totals.bytes_read += perceived.bytes_read;
+                self.bins.perceived(tick, perceived.bytes_read);
+            }
             EventKind::Cache(cache) => {
                 self.totals.hits += cache.hits;
                 self.totals.misses += cache.misses;
@@ -128,6 +132,7 @@ impl Collector {
             // The answer says it all; a conversation has no report; and a script that is refused has none either, nor is
             // anything of it shed.
             EventKind::Token { .. }
+            | EventKind::Tower { .. }
             | EventKind::Dream(_)
             | EventKind::Forgotten { .. }
             | EventKind::Refused { .. }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sage_actors::config::{Bound, EvictionPolicy, MindConfig, RoutingPolicy};
-use sage_actors::protocol::{Module, State};
+use sage_actors::config::{Bound, EvictionPolicy, MindConfig, RoutingPolicy, Towers};
+use sage_actors::protocol::{Modality, Module, State};
 use serde_reflection::{
     ContainerFormat, Format, Named, Registry, Tracer, TracerConfig, VariantFormat,
 };
@@ -147,6 +147,8 @@ fn registry() -> serde_reflection::Result<Registry> {
     tracer.trace_simple_type::<EvictionPolicy>()?;
     tracer.trace_simple_type::<State>()?;
     tracer.trace_simple_type::<Module>()?;
+    tracer.trace_simple_type::<Modality>()?;
+    tracer.trace_simple_type::<Towers>()?;
     tracer.trace_simple_type::<MindConfig>()?;
     tracer.trace_simple_type::<SensorSettings>()?;
     tracer.registry()

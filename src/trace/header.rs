@@ -1,12 +1,12 @@
 //! The first line: what must be the same for the run to be the same.
 
 use sage_actors::config::MindConfig;
-use sage_actors::protocol::{ExpertKey, Tick};
+use sage_actors::protocol::{ExpertKey, Modality, Tick};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Version of the format.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub struct Header {
     pub context_tokens: usize,
     /// Tokens of a prefill chunk.
     pub chunk_tokens: usize,
+    /// What could be perceived beside words.
+    pub senses: Vec<Modality>,
+    /// Tokens of one sound or picture at most.
+    pub media_tokens: usize,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
     /// How tokens are chosen; temperature 0 is argmax.

@@ -14,7 +14,7 @@ pub use header::{Header, LedgerSnapshot, SCHEMA, SensorMode};
 pub use reader::{Line, Reader};
 pub use record::Record;
 pub use tape::{Sink, Tape};
-pub use writer::Writer;
+pub use writer::{Writer, media_path};
 
 use std::path::PathBuf;
 

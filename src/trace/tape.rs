@@ -8,11 +8,15 @@ use sage_actors::witness::{Exchange, Witness};
 
 use super::record::{Asked, Choice, Learned, Record};
 use super::{Chain, TraceError};
+use crate::media::medium::Medium;
 
 /// Where records go.
 pub trait Sink: Send {
     /// One more. What fails is kept for [`Sink::check`].
     fn put(&mut self, record: &Record);
+
+    /// A file that an observation came with; it is kept beside the recording.
+    fn keep(&mut self, _medium: &Medium) {}
 
     /// Called between two ticks: what was put is safe, as far as it should be.
     ///
@@ -48,6 +52,11 @@ impl Tape {
     /// One more record.
     pub fn put(&self, record: &Record) {
         self.lock().sink.put(record);
+    }
+
+    /// A file that an observation came with.
+    pub fn keep(&self, medium: &Medium) {
+        self.lock().sink.keep(medium);
     }
 
     /// See [`Sink::check`].

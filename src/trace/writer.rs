@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::record::Record;
 use super::tape::Sink;
 use super::{Chain, Header, TraceError};
+use crate::media::medium::Medium;
 
 /// A recording that is being written. What was put before the last [`Sink::check`] has been handed to the system.
 pub struct Writer {
@@ -70,10 +71,35 @@ impl Writer {
     }
 }
 
+/// Where a recording's file of these contents lies.
+pub fn media_path(trace: &Path, blake3: &str) -> PathBuf {
+    let name = trace.file_name().unwrap_or_default().to_string_lossy();
+    let short = blake3.get(..16).unwrap_or(blake3);
+    trace.with_file_name(format!("{name}.media-{short}"))
+}
+
+/// A whole file or none.
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
 impl Sink for Writer {
     fn put(&mut self, record: &Record) {
         // Once a tick is often enough to know when.
         self.line(record, matches!(record, Record::Salience { .. }));
+    }
+
+    fn keep(&mut self, medium: &Medium) {
+        let path = media_path(&self.path, &medium.blake3);
+        if self.failed.is_none() && !path.exists() {
+            self.failed = write_beside(&path, medium.bytes()).err();
+        }
     }
 
     fn check(&mut self) -> Result<(), TraceError> {

@@ -70,6 +70,11 @@ impl Account {
         sums.losses += measures.len() as u64;
     }
 
+    /// Towers read so much.
+    pub(super) fn perceived(&mut self, bytes_read: u64) {
+        self.now().miss_bytes += bytes_read;
+    }
+
     pub(super) fn step(&mut self, forward: &Forward, tokens: usize) {
         let sums = self.now();
         sums.tokens += tokens as u64;

@@ -1,5 +1,6 @@
 //! Work that the loop has accepted.
 
+use super::perceive::Percept;
 use crate::engine::reading::{Answering, Reading};
 use crate::engine::text::Stream;
 
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) waited: u32,
     /// It continues the conversation: what is to be read is found when it begins.
     pub(super) turn: bool,
+    /// What it perceives beside words.
+    pub(super) percept: Option<Percept>,
 }
 
 impl Job {
@@ -55,6 +58,7 @@ impl Job {
             stage: Stage::Waiting(tokens),
             waited: 0,
             turn: false,
+            percept: None,
         }
     }
 
@@ -87,12 +91,13 @@ impl Job {
         }
     }
 
-    /// Texts of one source share a context, and so do the turns of the conversation; every other request has its own.
+    /// Texts of one source share a context, and so do the turns of the conversation; every other request has its own, and so
+    /// has what is only heard or seen.
     pub(super) fn context_name(&self) -> String {
         match self.want {
             Want::Answer if self.turn => "conversation".to_owned(),
-            Want::Nothing => format!("text {}", self.source),
-            Want::Answer | Want::AlarmAnswer => format!("request {}", self.id),
+            Want::Nothing if self.percept.is_none() => format!("text {}", self.source),
+            _ => format!("request {}", self.id),
         }
     }
 

@@ -9,6 +9,7 @@ mod dream;
 mod job;
 mod limits;
 mod observation;
+mod perceive;
 mod periods;
 mod queue;
 pub mod recall;
@@ -32,6 +33,7 @@ use super::segment::SegmentBuilder;
 use super::text::Text;
 use super::{Engine, EngineError};
 use crate::events::{Event, EventKind, ExpertsEvent, SalienceEvent, Summary};
+use crate::media::medium::Medium;
 use crate::model::KvCache;
 use crate::trace::Tape;
 
@@ -81,6 +83,19 @@ pub enum Observation {
         source: String,
         /// What is asked.
         text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
+    /// Something heard or seen, and what is asked about it.
+    Sensed {
+        /// Where it comes from.
+        source: String,
+        /// Sounds and pictures, in the order that they are perceived in.
+        media: Vec<Medium>,
+        /// The question; empty: it is only perceived.
+        text: String,
+        /// A threat that has to be answered.
+        alarm: bool,
         /// Declared urgency.
         urgency: f32,
     },
@@ -251,9 +266,11 @@ impl CoreLoop {
         arrivals.open_requests = self.jobs.iter().filter(|job| job.is_request()).count() as u32;
         arrivals.reading = !self.jobs.is_empty();
         arrivals.alarm = self.jobs.iter().any(|job| job.want == Want::AlarmAnswer);
+        arrivals.perceiving = self.perceiving();
         let feedback = arrivals.feedback;
         let sensed = recall::Sensed::of(&arrivals);
         let orientation = self.engine.orient(arrivals).await?;
+        self.feel(&orientation);
         self.recall.oriented(&orientation, sensed, source);
         let (plan, tick) = (&self.engine.plan, self.engine.tick());
         self.account.periods.obeyed(plan, tick);
@@ -304,6 +321,9 @@ impl CoreLoop {
                 beta: directive.beta,
                 miss_bytes_per_token: directive.miss_bytes_per_token,
             });
+        }
+        for tower in self.tower_changes(orientation) {
+            sink(Event { tick, kind: tower });
         }
         self.account.enter(orientation, self.engine.tick());
     }

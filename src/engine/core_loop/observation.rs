@@ -3,6 +3,7 @@
 use sage_actors::protocol::SensorReading;
 
 use super::Observation;
+use crate::media::medium::Medium;
 
 impl Observation {
     /// A text to read; texts of one source continue one another.
@@ -50,6 +51,61 @@ impl Observation {
         }
     }
 
+    /// A sound that is only heard, unless something is asked about it: [`Observation::asking`].
+    pub fn heard(source: impl Into<String>, sound: Medium) -> Self {
+        Self::sensed(source, vec![sound])
+    }
+
+    /// A picture that is only seen, unless something is asked about it: [`Observation::asking`].
+    pub fn seen(source: impl Into<String>, picture: Medium) -> Self {
+        Self::sensed(source, vec![picture])
+    }
+
+    /// Several sounds and pictures, perceived in this order.
+    pub fn sensed(source: impl Into<String>, media: Vec<Medium>) -> Self {
+        Self::Sensed {
+            source: source.into(),
+            media,
+            text: String::new(),
+            alarm: false,
+            urgency: 0.0,
+        }
+    }
+
+    /// The same with a question about it; what is not heard or seen stays as it is.
+    #[must_use]
+    pub fn asking(mut self, question: impl Into<String>) -> Self {
+        if let Self::Sensed { text, .. } = &mut self {
+            *text = question.into();
+        }
+        self
+    }
+
+    /// The same as a threat that has to be answered; what is not heard or seen stays as it is.
+    #[must_use]
+    pub fn alarming(mut self) -> Self {
+        if let Self::Sensed { alarm, urgency, .. } = &mut self {
+            (*alarm, *urgency) = (true, 1.0);
+        }
+        self
+    }
+
+    /// Sounds and pictures of it.
+    pub fn media(&self) -> &[Medium] {
+        match self {
+            Self::Sensed { media, .. } => media,
+            _ => &[],
+        }
+    }
+
+    /// As [`Observation::media`], to put contents in their place.
+    pub fn media_mut(&mut self) -> &mut [Medium] {
+        match self {
+            Self::Sensed { media, .. } => media,
+            _ => &mut [],
+        }
+    }
+
     /// The same, declared to be this urgent; what has no urgency stays as it is.
     #[must_use]
     pub fn urgent(mut self, declared: f32) -> Self {
@@ -58,6 +114,7 @@ impl Observation {
             | Self::Question { urgency, .. }
             | Self::Turn { urgency, .. }
             | Self::Alarm { urgency, .. }
+            | Self::Sensed { urgency, .. }
             | Self::Goal { urgency, .. } => *urgency = declared,
             Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => {}
         }
@@ -70,6 +127,9 @@ impl Observation {
             Self::Text { .. } => "text",
             Self::Question { .. } | Self::Turn { .. } => "question",
             Self::Alarm { .. } => "alarm",
+            Self::Sensed { alarm: true, .. } => "alarm",
+            Self::Sensed { text, .. } if !text.is_empty() => "question",
+            Self::Sensed { media, .. } => media.first().map_or("sound", |m| m.kind.name()),
             Self::Sensor(_) => "sensor",
             Self::Feedback(_) => "feedback",
             Self::Limit { .. } => "limit",
@@ -84,6 +144,7 @@ impl Observation {
             | Self::Question { source, .. }
             | Self::Turn { source, .. }
             | Self::Alarm { source, .. }
+            | Self::Sensed { source, .. }
             | Self::Limit { source, .. }
             | Self::Goal { source, .. } => source,
             Self::Sensor(reading) => &reading.name,
@@ -98,6 +159,7 @@ impl Observation {
             | Self::Question { urgency, .. }
             | Self::Turn { urgency, .. }
             | Self::Alarm { urgency, .. }
+            | Self::Sensed { urgency, .. }
             | Self::Goal { urgency, .. } => *urgency,
             Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => 0.0,
         }
@@ -111,6 +173,7 @@ impl Observation {
             | Self::Turn { text, .. }
             | Self::Alarm { text, .. }
             | Self::Goal { text, .. } => Some(text),
+            Self::Sensed { text, .. } => (!text.is_empty()).then_some(text.as_str()),
             Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => None,
         }
     }
@@ -120,7 +183,11 @@ impl Observation {
         matches!(
             self,
             Self::Question { .. } | Self::Turn { .. } | Self::Alarm { .. }
-        )
+        ) || self.asks_about_media()
+    }
+
+    fn asks_about_media(&self) -> bool {
+        matches!(self, Self::Sensed { text, .. } if !text.is_empty())
     }
 
     /// Whether it only says how the body is doing: nothing has happened outside.
@@ -138,6 +205,14 @@ impl Observation {
             Self::Feedback(value) => (!(-1.0..=1.0).contains(value))
                 .then(|| format!("feedback is {value}; expected a number from -1 to 1")),
             Self::Sensor(reading) => unsound_reading(reading),
+            Self::Sensed { media, .. } if media.is_empty() => {
+                Some("it has neither a sound nor a picture; expected one at least".to_owned())
+            }
+            Self::Sensed {
+                alarm: true, text, ..
+            } if text.trim().is_empty() => {
+                Some("an alarm asks nothing; expected a question that is to be answered".to_owned())
+            }
             _ => {
                 let urgency = self.urgency();
                 (!(0.0..=1.0).contains(&urgency))

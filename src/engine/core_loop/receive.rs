@@ -1,6 +1,7 @@
 //! The beginning of a tick: what waits in the inbox is taken, or refused.
 
 use super::job::{Job, Want};
+use super::perceive::Percept;
 use super::{CoreLoop, Observation};
 use crate::engine::text::Message;
 use crate::engine::{Arrivals, EngineError};
@@ -59,6 +60,7 @@ impl CoreLoop {
             value: None,
             level: None,
             tokens: 0,
+            perceived: Vec::new(),
         };
         let mut job = None;
         match &observation {
@@ -98,6 +100,28 @@ impl CoreLoop {
                     text.clone(),
                     tokens,
                 ));
+            }
+            Observation::Sensed {
+                source,
+                media,
+                text,
+                alarm,
+                urgency,
+            } => {
+                let sensed = self.engine.sense(media, *urgency)?;
+                let tokens = self.sensed_tokens(media, &sensed, text.trim())?;
+                let want = match (alarm, text.trim()) {
+                    (true, _) => Want::AlarmAnswer,
+                    (false, "") => Want::Nothing,
+                    (false, _) => Want::Answer,
+                };
+                seen.perceived = sensed.observed(media);
+                arrivals.stimuli.extend(sensed.stimuli.iter().cloned());
+                let plain = Job::new(id, want, source.clone(), text.clone(), tokens);
+                job = Some(Job {
+                    percept: Some(Percept::new(sensed)),
+                    ..plain
+                });
             }
             Observation::Turn { source, text, .. } => {
                 let tokens = self.turn_tokens(text)?;
@@ -148,20 +172,32 @@ impl CoreLoop {
         if text.trim().is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
+        let tokens = self.prompt(goal, text)?;
+        self.fits(tokens.len() + self.answer_tokens)?;
+        Ok(tokens)
+    }
+
+    /// A prompt of one message, under a goal or none.
+    pub(super) fn prompt(
+        &self,
+        goal: Option<&str>,
+        content: &str,
+    ) -> Result<Vec<u32>, EngineError> {
         let message = |role, text: &str| Message {
             role,
             content: text.to_owned(),
         };
         let system = goal.into_iter().map(|goal| message("system", goal));
-        let messages: Vec<Message> = system.chain([message("user", text)]).collect();
-        let tokens = self.text.encode(&self.text.render(&messages)?)?;
-        let needed = tokens.len() + self.answer_tokens;
-        if needed > self.kv.capacity() {
-            return Err(EngineError::ContextFull {
-                needed,
-                capacity: self.kv.capacity(),
-            });
+        let messages: Vec<Message> = system.chain([message("user", content)]).collect();
+        Ok(self.text.encode(&self.text.render(&messages)?)?)
+    }
+
+    /// Whether so many tokens have room in the context.
+    pub(super) fn fits(&self, needed: usize) -> Result<(), EngineError> {
+        let capacity = self.kv.capacity();
+        if needed > capacity {
+            return Err(EngineError::ContextFull { needed, capacity });
         }
-        Ok(tokens)
+        Ok(())
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn event(tape: &Tape, event: &Event) {
         EventKind::Limit(_)
         | EventKind::Forgotten { .. }
         | EventKind::Read { .. }
+        | EventKind::Perceived(_)
         | EventKind::Dream(_)
         | EventKind::Refused { .. }
         | EventKind::Token { .. }
@@ -32,6 +33,7 @@ pub(super) fn event(tape: &Tape, event: &Event) {
         | EventKind::State { .. }
         | EventKind::Salience(_)
         | EventKind::Directive { .. }
+        | EventKind::Tower { .. }
         | EventKind::Cache(_)
         | EventKind::Denied { .. }
         | EventKind::Expectation { .. }
@@ -72,6 +74,9 @@ impl CoreLoop {
 
     pub(super) fn record_input(&self, id: u64, observation: &Observation) {
         let Some(tape) = &self.tape else { return };
+        for medium in observation.media() {
+            tape.keep(medium);
+        }
         tape.put(&Record::Input {
             tick: self.engine.tick(),
             id,

@@ -28,7 +28,9 @@ impl CoreLoop {
         let hidden = self.engine.thinker.config.hidden_size;
         match &mut job.stage {
             Stage::Waiting(tokens) => {
-                job.stage = Stage::Reading(Reading::new(std::mem::take(tokens), hidden, true));
+                let tokens = std::mem::take(tokens);
+                let scene = self.perceive(job, &tokens, orientation, sink)?;
+                job.stage = Stage::Reading(Reading::of_scene(tokens, scene, hidden, true));
                 Box::pin(self.step(job, orientation, sink)).await
             }
             Stage::Reading(reading) => {
@@ -60,10 +62,18 @@ impl CoreLoop {
                     self.carried.unfinished = true;
                     return Ok(None);
                 }
-                self.carried.segment = Some(reading.segment());
-                self.dreaming
-                    .episodes
-                    .record(&job.source, state, reading.tokens(), reading.uses());
+                let segment = reading.segment();
+                // What has no words is no episode of theirs; what was heard or seen among words cannot be read again
+                // without it, so that its experts are counted and not scored.
+                let words = match reading.scene() {
+                    None => reading.tokens(),
+                    Some(_) => &[],
+                };
+                if reading.scene().is_none() || !segment.mean_hidden.is_empty() {
+                    let episodes = &mut self.dreaming.episodes;
+                    episodes.record(&job.source, state, words, reading.uses());
+                }
+                self.carried.segment = Some(segment);
                 self.carried_source.clone_from(&job.source);
                 let sampling = sampling_of(self.sampling, job.turn, job.id);
                 if job.want == Want::Nothing {

@@ -1,5 +1,6 @@
 //! One golden file and what it asks for.
 
+use sage_actors::protocol::Modality;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -42,6 +43,8 @@ pub struct Case {
     pub name: String,
     path: PathBuf,
     tensors: Vec<String>,
+    /// Videos carry their sounds within.
+    pub(super) audio_in_video: bool,
     /// The case says of itself that it is no target.
     pub orientation_only: bool,
     /// Tokens of the longest row, greedy continuation included.
@@ -90,6 +93,12 @@ impl Golden {
     fn parsed(&self) -> Result<SafeTensors<'_>, CaseError> {
         SafeTensors::deserialize(&self.bytes)
             .map_err(|error| self.error("(header)", error.to_string()))
+    }
+
+    /// Names of its tensors.
+    pub(super) fn names(&self) -> Result<Vec<String>, CaseError> {
+        let parsed = self.parsed()?;
+        Ok(parsed.names().into_iter().map(str::to_owned).collect())
     }
 
     pub(super) fn error(&self, tensor: &str, reason: String) -> CaseError {
@@ -143,13 +152,7 @@ impl Case {
     /// Why the engine cannot run it; none when it can.
     pub fn cannot_run(&self) -> Option<String> {
         let has = |prefix: &str| self.tensors.iter().any(|name| name.starts_with(prefix));
-        let needs = [
-            ("in.pixel_values", "the vision tower"),
-            ("in.input_features", "the audio tower"),
-            ("talker.", "the talker"),
-            ("code2wav.", "the vocoder"),
-            ("n.", "positions of images, audio and video"),
-        ];
+        let needs = [("talker.", "the talker"), ("code2wav.", "the vocoder")];
         let missing: Vec<&str> = needs
             .iter()
             .filter(|(prefix, _)| has(prefix))
@@ -161,7 +164,23 @@ impl Case {
                 missing.join(" and ")
             ));
         }
+        if has("n.") {
+            return Some("holds positions alone: there is nothing to run".to_owned());
+        }
         (!has("in.input_ids")).then(|| "has no in.input_ids: nothing to run".to_owned())
+    }
+
+    /// What has to be perceived for it.
+    pub fn senses(&self) -> Vec<Modality> {
+        let has = |prefix: &str| self.tensors.iter().any(|name| name.starts_with(prefix));
+        let mut senses = Vec::new();
+        if has("in.input_features") {
+            senses.push(Modality::Audio);
+        }
+        if has("in.pixel_values") {
+            senses.push(Modality::Vision);
+        }
+        senses
     }
 
     /// Reads the file.
@@ -287,6 +306,7 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
         path: path.into(),
         context_tokens: width("in.input_ids") + width("greedy.tokens"),
         tensors: parsed.names().into_iter().map(str::to_owned).collect(),
+        audio_in_video: description["flags"]["use_audio_in_video"] == true,
         orientation_only: description
             .get("orientation_only")
             .and_then(|flag| flag.as_bool())

@@ -8,6 +8,7 @@ use super::case::{CaseError, Golden, Inputs};
 use super::{Generated, TensorReport};
 use crate::checkpoint::config::TextConfig;
 use crate::engine::Probe;
+use crate::engine::scene::Scene;
 use crate::model::Positions;
 
 /// Relative to max(1, largest golden): for what one module computes.
@@ -74,12 +75,16 @@ impl<'a> Comparison<'a> {
     pub(super) fn prefill(
         &mut self,
         row: usize,
+        scene: Option<&Scene>,
         found: &Recorder,
         mut logits: impl FnMut(&[f32]) -> Vec<f32>,
     ) -> Result<(), CaseError> {
-        self.positions(row)?;
+        self.positions(row, scene)?;
         self.rows("thinker.inputs_embeds", row, found)?;
         for layer in 0..self.config.num_hidden_layers {
+            if layer > 0 {
+                self.rows(&format!("thinker.layer_in.{layer}"), row, found)?;
+            }
             self.rows(&format!("thinker.router_logits.{layer}"), row, found)?;
             self.choices(layer, row, found)?;
             self.rows(&format!("thinker.layer_out.{layer}"), row, found)?;
@@ -123,6 +128,27 @@ impl<'a> Comparison<'a> {
                 self.unpadded(name, row, &values, LOGITS_TOLERANCE)
             }
         }
+    }
+
+    /// Everything that the towers gave.
+    pub(super) fn perceived(&mut self, found: &Recorder) -> Result<(), CaseError> {
+        let of_towers = |name: &&String| {
+            ["audio.", "vision_image.", "vision_video."]
+                .iter()
+                .any(|tower| name.starts_with(tower))
+        };
+        for name in self.golden.names()?.iter().filter(of_towers) {
+            let Some((shape, expected)) = self.golden.floats(name)? else {
+                continue;
+            };
+            let Some(values) = found.tensors.get(name) else {
+                self.note_integers(name, 1, || format!("{name}: the model has no such result"));
+                continue;
+            };
+            let cols = shape.last().copied().unwrap_or(1);
+            self.floats(name, 0, cols, values, &expected, MODULE_TOLERANCE)?;
+        }
+        Ok(())
     }
 
     /// The greedy continuation of a row.
@@ -171,10 +197,13 @@ impl<'a> Comparison<'a> {
             .map(|(_, at)| at.into_iter().map(|at| at as usize).collect()))
     }
 
-    fn positions(&mut self, row: usize) -> Result<(), CaseError> {
+    fn positions(&mut self, row: usize, scene: Option<&Scene>) -> Result<(), CaseError> {
         if let Some((_, expected)) = self.golden.floats("thinker.position_ids")? {
             let columns: Vec<usize> = self.inputs.positions(row).collect();
-            let found = Positions::text(0, columns.len());
+            let found = match scene {
+                Some(scene) => scene.positions.clone(),
+                None => Positions::text(0, columns.len()),
+            };
             let rows = self.inputs.rows();
             let mut differing = 0;
             for (axis, found) in found.axes.iter().enumerate() {
@@ -187,8 +216,8 @@ impl<'a> Comparison<'a> {
             }
             if let Some((_, deltas)) = self.golden.floats("thinker.rope_delta")? {
                 // What decoding adds to the length of the cache.
-                let next = Positions::text(columns.len(), 1).axes[0][0];
-                let (found, expected) = (next - columns.len() as f32, deltas.get(row));
+                let found = scene.map_or(0.0, |scene| scene.position_delta);
+                let expected = deltas.get(row);
                 self.note_integers(
                     "thinker.rope_delta",
                     usize::from(expected != Some(&found)),

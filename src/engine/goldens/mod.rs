@@ -5,15 +5,17 @@
 
 mod case;
 mod compare;
+mod features;
 
 use std::path::Path;
 
 use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget, Towers};
-use sage_actors::protocol::Phase;
+use sage_actors::protocol::{Modality, Phase};
 use serde::Serialize;
 
 pub use case::{Case, CaseError, Golden};
 
+use super::forward::Fed;
 use super::orient::Arrivals;
 use super::sampling::argmax;
 use super::{Engine, EngineError, Forward, Probe};
@@ -102,6 +104,14 @@ pub fn cases(folder: &Path) -> Result<Vec<Case>, CaseError> {
     case::list(folder)
 }
 
+/// What has to be perceived to run them.
+pub fn senses<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Vec<Modality> {
+    let mut senses: Vec<Modality> = cases.into_iter().flat_map(Case::senses).collect();
+    senses.sort_unstable();
+    senses.dedup();
+    senses
+}
+
 /// Runs one case and compares everything that the golden file holds.
 ///
 /// # Errors
@@ -120,20 +130,43 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
     let golden = case.open()?;
     let inputs = case.inputs(&golden)?;
     let config = engine.thinker.config.clone();
+    let features = features::features(case, &golden)?;
+    if features.is_some() && inputs.rows() != 1 {
+        report.reason = Some(format!(
+            "has sounds or pictures in {} rows; one row can be run",
+            inputs.rows()
+        ));
+        return Ok(report);
+    }
     let mut comparison = compare::Comparison::new(&golden, &inputs, &config);
     for row in 0..inputs.rows() {
         let tokens = inputs.tokens(row);
         let mut kv = engine.new_sequence()?;
         let mut recorder = Recorder::default();
         let mut last = Forward::default();
+        let scene = match &features {
+            Some(features) => {
+                let mut heard = |name: &str, values: &[f32]| recorder.tensor(name, values);
+                Some(engine.perceive(&tokens, features, None, &mut heard)?)
+            }
+            None => None,
+        };
+        let mut first = 0;
         for chunk in tokens.chunks(engine.chunk_tokens) {
             let orientation = engine.orient(Arrivals::default()).await?;
+            let fed = Fed {
+                tokens: chunk,
+                scene: scene.as_deref().map(|scene| (scene, first)),
+            };
             let probe: &mut dyn Probe = &mut recorder;
             last = engine
-                .forward(&mut kv, chunk, Phase::Prefill, &orientation, Some(probe))
+                .forward_fed(&mut kv, fed, Phase::Prefill, &orientation, Some(probe))
                 .await?;
+            first += chunk.len();
         }
-        comparison.prefill(row, &recorder, |normed| engine.logits(normed))?;
+        comparison.perceived(&recorder)?;
+        let scene = scene.as_deref();
+        comparison.prefill(row, scene, &recorder, |normed| engine.logits(normed))?;
         let steps = inputs.greedy_steps;
         if steps > 0 {
             let generated = greedy(engine, &mut kv, &last, steps).await?;

@@ -80,13 +80,13 @@ pub enum SoundError {
         /// The file's.
         rate_hz: u32,
     },
-    /// Longer than [`MAX_SECONDS`].
-    #[error(
-        "the sound lasts {seconds} s or more, expected at most {MAX_SECONDS} s: cut it into parts"
-    )]
+    /// Longer than is allowed.
+    #[error("the sound lasts {seconds} s or more, expected at most {most} s: cut it into parts")]
     TooLong {
         /// Whole seconds that are known of.
         seconds: u64,
+        /// Allowed.
+        most: u32,
     },
     /// A sample that is no number.
     #[error("sample {at} of the sound is {value}, expected a finite number: export the file again")]
@@ -115,7 +115,15 @@ impl Sound {
     /// # Errors
     /// When the bytes are no such file, damaged or cut short, hold nothing, or last longer than [`MAX_SECONDS`].
     pub fn read(bytes: &[u8]) -> Result<Self, SoundError> {
-        let (samples, rate_hz) = read::mono(bytes)?;
+        Self::read_within(bytes, MAX_SECONDS)
+    }
+
+    /// As [`Sound::read`], for at most so many seconds: a longer one is refused before more of it is in memory.
+    ///
+    /// # Errors
+    /// As [`Sound::read`].
+    pub fn read_within(bytes: &[u8], most_seconds: u32) -> Result<Self, SoundError> {
+        let (samples, rate_hz) = read::mono(bytes, most_seconds.min(MAX_SECONDS))?;
         Self::from_samples(samples, rate_hz)
     }
 
@@ -125,7 +133,7 @@ impl Sound {
     /// When there are none, more than [`MAX_SECONDS`], one that is no number, or when the rate is out of bounds.
     pub fn from_samples(samples: Vec<f32>, rate_hz: u32) -> Result<Self, SoundError> {
         check_rate(rate_hz)?;
-        check_length(samples.len() as u64, rate_hz)?;
+        check_length(samples.len() as u64, rate_hz, MAX_SECONDS)?;
         if samples.is_empty() {
             return Err(SoundError::NoFrames);
         }
@@ -161,12 +169,13 @@ fn check_rate(rate_hz: u32) -> Result<(), SoundError> {
     Err(SoundError::Rate { rate_hz })
 }
 
-fn check_length(frames: u64, rate_hz: u32) -> Result<(), SoundError> {
-    if frames <= u64::from(MAX_SECONDS) * u64::from(rate_hz) {
+fn check_length(frames: u64, rate_hz: u32, most: u32) -> Result<(), SoundError> {
+    if frames <= u64::from(most) * u64::from(rate_hz) {
         return Ok(());
     }
     Err(SoundError::TooLong {
         seconds: frames / u64::from(rate_hz),
+        most,
     })
 }
 

@@ -19,10 +19,12 @@ struct Stated {
     track: u32,
     /// Samples of a channel; none where the file was written without knowing.
     frames: Option<u64>,
+    /// Seconds that may be read.
+    most_seconds: u32,
 }
 
 /// The average of a file's channels, and its samples a second.
-pub(super) fn mono(bytes: &[u8]) -> Result<(Vec<f32>, u32), SoundError> {
+pub(super) fn mono(bytes: &[u8], most_seconds: u32) -> Result<(Vec<f32>, u32), SoundError> {
     if bytes.is_empty() {
         return Err(SoundError::NoBytes);
     }
@@ -48,8 +50,9 @@ pub(super) fn mono(bytes: &[u8]) -> Result<(Vec<f32>, u32), SoundError> {
     let stated = Stated {
         track: track.id,
         frames: track.num_frames,
+        most_seconds,
     };
-    check_length(stated.frames.unwrap_or(0), rate_hz)?;
+    check_length(stated.frames.unwrap_or(0), rate_hz, most_seconds)?;
     let mut decoder = symphonia::default::get_codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|error| unreadable(error.to_string()))?;
@@ -96,7 +99,7 @@ fn decode(
         decoded.copy_to_vec_interleaved(&mut interleaved);
         let frames = interleaved.chunks_exact(channels);
         mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / channels as f32));
-        check_length(mono.len() as u64, rate_hz)?;
+        check_length(mono.len() as u64, rate_hz, stated.most_seconds)?;
     }
     match stated.frames {
         Some(stated_frames) if stated_frames > mono.len() as u64 => Err(SoundError::CutShort {

@@ -1,0 +1,159 @@
+//! Sounds and pictures in the loop: what of them waits, how they felt as they arrived, and when they are perceived.
+
+use std::sync::Arc;
+
+use sage_actors::protocol::{Modality, Senses};
+
+use super::CoreLoop;
+use super::job::Job;
+use crate::engine::perception::{Sensed, expand, placeholder};
+use crate::engine::scene::Scene;
+use crate::engine::{EngineError, Orientation};
+use crate::events::{Event, EventKind, PerceivedEvent};
+use crate::media::medium::Medium;
+
+/// What a job is to perceive, until it has.
+pub(super) struct Percept {
+    pub(super) sensed: Sensed,
+    /// Salience by modality in the tick of its arrival: known from then on, so that how the prompt is cut into steps changes nothing.
+    felt: Option<Senses>,
+    scene: Option<Arc<Scene>>,
+}
+
+impl Percept {
+    pub(super) fn new(sensed: Sensed) -> Self {
+        Self {
+            sensed,
+            felt: None,
+            scene: None,
+        }
+    }
+}
+
+impl CoreLoop {
+    /// Modalities of what waits, is being read or answered.
+    pub(super) fn perceiving(&self) -> Vec<Modality> {
+        if self.engine.towers.senses().is_empty() {
+            return Vec::new();
+        }
+        let mut all: Vec<Modality> = self
+            .jobs
+            .iter()
+            .filter_map(|job| job.percept.as_ref())
+            .flat_map(|percept| percept.sensed.senses())
+            .collect();
+        if !self.jobs.is_empty() {
+            all.push(Modality::Text);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// What arrived in this tick keeps how it felt.
+    pub(super) fn feel(&mut self, orientation: &Orientation) {
+        let percepts = self.jobs.iter_mut().filter_map(|job| job.percept.as_mut());
+        for percept in percepts.filter(|percept| percept.felt.is_none()) {
+            percept.felt = orientation.report.senses;
+        }
+    }
+
+    /// The prompt of an observation with sounds and pictures, placeholders repeated.
+    pub(super) fn sensed_tokens(
+        &self,
+        media: &[Medium],
+        sensed: &Sensed,
+        text: &str,
+    ) -> Result<Vec<u32>, EngineError> {
+        let config = &self.engine.source.config().thinker;
+        let mut places = Vec::new();
+        for medium in media {
+            places.extend(placeholder(config, medium.kind)?);
+        }
+        let tokens = if text.is_empty() {
+            places
+        } else {
+            let content = format!("{}{text}", self.text.spelled(&places)?);
+            self.prompt(self.goal.as_deref(), &content)?
+        };
+        let tokens = expand(config, &tokens, sensed);
+        // A question may have written out places that nothing is given for.
+        self.engine.media_positions(&tokens, &sensed.features)?;
+        let answer_tokens = if text.is_empty() {
+            0
+        } else {
+            self.answer_tokens
+        };
+        self.fits(tokens.len() + answer_tokens)?;
+        Ok(tokens)
+    }
+
+    /// Perceives what a job is about to read, once.
+    pub(super) fn perceive(
+        &mut self,
+        job: &mut Job,
+        tokens: &[u32],
+        orientation: &Orientation,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Option<Arc<Scene>>, EngineError> {
+        let Some(percept) = &mut job.percept else {
+            return Ok(None);
+        };
+        if let Some(scene) = &percept.scene {
+            return Ok(Some(Arc::clone(scene)));
+        }
+        let before = Modality::SENSES.map(|sense| self.engine.towers.usage(sense));
+        let features = &percept.sensed.features;
+        let scene = self
+            .engine
+            .perceive(tokens, features, percept.felt, &mut |_, _| {})?;
+        for (modality, before) in Modality::SENSES.into_iter().zip(before) {
+            let after = self.engine.towers.usage(modality);
+            let of = |m: &&Modality| **m == modality;
+            let tokens = scene.modalities.iter().filter(of).count();
+            if tokens == 0 {
+                continue;
+            }
+            let read = after.counts.since(before.counts);
+            sink(Event {
+                tick: orientation.tick,
+                kind: EventKind::Perceived(PerceivedEvent {
+                    id: job.id,
+                    source: job.source.clone(),
+                    modality,
+                    tokens,
+                    pieces_kept: read.hits,
+                    pieces_read: read.misses,
+                    bytes_read: read.bytes_read,
+                    resident_bytes: after.resident_bytes,
+                    weight_bytes: after.weight_bytes,
+                }),
+            });
+            self.account.perceived(read.bytes_read);
+        }
+        percept.scene = Some(Arc::clone(&scene));
+        Ok(Some(scene))
+    }
+
+    /// Towers whose share is another than in the tick before.
+    pub(super) fn tower_changes(&self, orientation: &Orientation) -> Vec<EventKind> {
+        let share = |orientation: &Orientation, modality| {
+            let towers = &orientation.directives.towers;
+            let found = towers.iter().find(|tower| tower.modality == modality);
+            found.map_or((0, 0.0), |tower| (tower.weight_bytes, tower.drive))
+        };
+        let mut changes = Vec::new();
+        for modality in self.engine.towers.senses() {
+            let (weight_bytes, drive) = share(orientation, modality);
+            let before = self.before.as_ref().map(|before| share(before, modality).0);
+            if before.unwrap_or(0) != weight_bytes {
+                changes.push(EventKind::Tower {
+                    modality,
+                    weight_bytes,
+                    drive,
+                });
+            }
+        }
+        changes
+    }
+}

@@ -1,0 +1,243 @@
+//! Files to what the towers take in, and to what a stimulus is like before anything is perceived.
+
+use sage_actors::protocol::{Modality, Stimulus};
+use serde::Deserialize;
+
+use super::PerceptionError;
+use crate::checkpoint::config::{AudioConfig, VisionConfig};
+use crate::engine::Engine;
+use crate::events::ObservedMedium;
+use crate::media::medium::{Medium, MediumKind};
+use crate::media::picture::{
+    DecodeLimits, PatchOptions, Patches, Picture, brightness, image_patches, palette,
+};
+use crate::media::sound::{
+    MAX_FILE_RATE_HZ, MEL_BINS, Mel, RATE_HZ, Sound, level_db, log_mel, spectrum,
+};
+use crate::model::audio::token_count;
+use crate::store::WeightSource;
+
+/// Differences of loudness that mean nothing, dB.
+const LEVEL_RESOLUTION_DB: f64 = 3.0;
+/// Mean differences of a spectrum that mean nothing: 2 dB, a unit being 40.
+const SPECTRUM_RESOLUTION: f64 = 0.05;
+/// Differences of brightness that mean nothing.
+const BRIGHTNESS_RESOLUTION: f64 = 0.05;
+/// Mean differences of 64 shares of colour that mean nothing: a tenth of the picture in other colours.
+const PALETTE_RESOLUTION: f64 = 0.2 / 64.0;
+
+/// What the towers take in.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    /// Sounds, in the order of their placeholders.
+    pub clips: Vec<Mel>,
+    /// Pictures.
+    pub images: Patches,
+    /// Videos.
+    pub videos: Patches,
+    /// Of every video, the time from one temporal patch to the next, seconds.
+    pub video_seconds: Vec<f32>,
+    /// Whether videos carry their sounds within.
+    pub audio_in_video: bool,
+}
+
+/// An observation's sounds and pictures, decoded.
+#[derive(Clone, Debug, Default)]
+pub struct Sensed {
+    /// For the towers.
+    pub features: Features,
+    /// For the mind, before anything is perceived.
+    pub stimuli: Vec<Stimulus>,
+    /// Tokens of every sound.
+    pub sound_tokens: Vec<usize>,
+    /// Tokens of every picture.
+    pub picture_tokens: Vec<usize>,
+}
+
+impl Sensed {
+    /// What is said of it as it arrives, medium by medium.
+    pub fn observed(&self, media: &[Medium]) -> Vec<ObservedMedium> {
+        let mut sounds = self.sound_tokens.iter();
+        let mut pictures = self.picture_tokens.iter();
+        let one = |(medium, stimulus): (&Medium, &Stimulus)| {
+            let tokens = match medium.kind {
+                MediumKind::Sound => sounds.next(),
+                MediumKind::Picture => pictures.next(),
+            };
+            ObservedMedium {
+                kind: medium.kind.name(),
+                blake3: medium.blake3.clone(),
+                tokens: tokens.copied().unwrap_or(0),
+                level: stimulus.level,
+            }
+        };
+        media.iter().zip(&self.stimuli).map(one).collect()
+    }
+
+    /// Modalities of it.
+    pub fn senses(&self) -> Vec<Modality> {
+        let mut senses = Vec::new();
+        if !self.features.clips.is_empty() {
+            senses.push(Modality::Audio);
+        }
+        if !self.features.images.is_empty() || !self.features.videos.is_empty() {
+            senses.push(Modality::Vision);
+        }
+        senses
+    }
+
+    fn add_sound(
+        &mut self,
+        bytes: &[u8],
+        config: &AudioConfig,
+        most: usize,
+    ) -> Result<(), PerceptionError> {
+        let sound = Sound::read_within(bytes, most_seconds(most))?;
+        let mel = log_mel(&sound)?;
+        let tokens = token_count(config, mel.frames);
+        within("sound", tokens, most)?;
+        self.stimuli.push(Stimulus {
+            modality: Modality::Audio,
+            level: f64::from(level_db(&sound)),
+            resolution: LEVEL_RESOLUTION_DB,
+            character: spectrum(&mel),
+            character_resolution: SPECTRUM_RESOLUTION,
+            urgency: 0.0,
+        });
+        self.sound_tokens.push(tokens);
+        self.features.clips.push(mel);
+        Ok(())
+    }
+
+    fn add_picture(&mut self, bytes: &[u8], options: &PatchOptions) -> Result<(), PerceptionError> {
+        let limits = DecodeLimits {
+            pixels: most_pixels(options.max_pixels),
+            ..DecodeLimits::default()
+        };
+        let picture = Picture::decode(bytes, &limits)?;
+        let patches = image_patches(&picture, options)?;
+        let block = options.merge_size * options.merge_size;
+        self.stimuli.push(Stimulus {
+            modality: Modality::Vision,
+            level: f64::from(brightness(&picture)),
+            resolution: BRIGHTNESS_RESOLUTION,
+            character: palette(&picture),
+            character_resolution: PALETTE_RESOLUTION,
+            urgency: 0.0,
+        });
+        self.picture_tokens.push(patches.len() / block);
+        self.features.images.append(patches);
+        Ok(())
+    }
+}
+
+/// Seconds of sound that memory is planned for: 13 tokens are one.
+fn most_seconds(most_tokens: usize) -> u32 {
+    u32::try_from(most_tokens.div_ceil(13)).unwrap_or(u32::MAX)
+}
+
+fn within(what: &'static str, tokens: usize, most: usize) -> Result<(), PerceptionError> {
+    if tokens > most {
+        return Err(PerceptionError::TooMany { what, tokens, most });
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Decodes what arrived. A picture is shrunk to what memory is planned for, as the reference shrinks one to its own maximum; a
+    /// sound that is too long is refused.
+    ///
+    /// # Errors
+    /// When the model was opened without the sense, a file is no sound or picture, or a sound is too long.
+    pub fn sense(&self, media: &[Medium], urgency: f32) -> Result<Sensed, PerceptionError> {
+        let mut sensed = Sensed::default();
+        for medium in media {
+            if !medium.is_whole() {
+                return Err(PerceptionError::Hollow {
+                    what: medium.kind.name(),
+                    blake3: medium.blake3.clone(),
+                });
+            }
+            match medium.kind {
+                MediumKind::Sound => {
+                    let config = self.towers.ears()?.config();
+                    sensed.add_sound(medium.bytes(), config, self.media_tokens)?;
+                }
+                MediumKind::Picture => {
+                    let config = self.towers.eyes()?.config();
+                    let options = patch_options(&*self.source, config, self.media_tokens)?;
+                    sensed.add_picture(medium.bytes(), &options)?;
+                }
+            }
+        }
+        for stimulus in &mut sensed.stimuli {
+            stimulus.urgency = urgency;
+        }
+        Ok(sensed)
+    }
+}
+
+/// What of preprocessor_config.json is about pictures; what it leaves out is as released.
+#[derive(Debug, Default, Deserialize)]
+struct Preprocessor {
+    image_mean: Option<[f32; 3]>,
+    image_std: Option<[f32; 3]>,
+    min_pixels: Option<usize>,
+    max_pixels: Option<usize>,
+}
+
+/// How pictures are cut for the model: sizes of patches as config.json says, the rest as preprocessor_config.json does, and
+/// no more pixels than `most_tokens` have room for.
+fn patch_options(
+    source: &dyn WeightSource,
+    config: &VisionConfig,
+    most_tokens: usize,
+) -> Result<PatchOptions, PerceptionError> {
+    let found = match source.file("preprocessor_config.json") {
+        Some(path) => {
+            let read = std::fs::read(&path).map_err(|error| error.to_string());
+            let parsed =
+                read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()));
+            parsed.map_err(PerceptionError::Preprocessor)?
+        }
+        None => Preprocessor::default(),
+    };
+    let side = config.patch_size * config.spatial_merge_size;
+    let released = PatchOptions::IMAGE;
+    let room = most_tokens.saturating_mul(side * side);
+    let max_pixels = found.max_pixels.unwrap_or(released.max_pixels).min(room);
+    let min_pixels = found.min_pixels.unwrap_or(released.min_pixels);
+    Ok(PatchOptions {
+        patch_size: config.patch_size,
+        temporal_patch_size: config.temporal_patch_size,
+        merge_size: config.spatial_merge_size,
+        min_pixels: min_pixels.min(max_pixels),
+        max_pixels,
+        mean: found.image_mean.unwrap_or(released.mean),
+        std: found.image_std.unwrap_or(released.std),
+    })
+}
+
+/// Pixels of a file that may be shrunk to `max_pixels`: a quarter of each side is left.
+fn most_pixels(max_pixels: usize) -> u64 {
+    16 * max_pixels as u64
+}
+
+/// Bytes that decoding one sound and one picture takes at most, beside what is handed on.
+pub(super) fn decoding_bytes(
+    audio: bool,
+    vision: Option<&VisionConfig>,
+    most_tokens: usize,
+) -> u64 {
+    // A second: samples at the highest rate and at the tower's, and the spectrum. Files themselves belong to whoever sent them.
+    let numbers = u64::from(MAX_FILE_RATE_HZ + RATE_HZ) + 100 * MEL_BINS as u64;
+    let sound = u64::from(most_seconds(most_tokens)) * numbers * size_of::<f32>() as u64;
+    let picture = vision.map_or(0, |config| {
+        let side = config.patch_size * config.spatial_merge_size;
+        let pixels = (most_tokens * side * side) as u64;
+        let numbers = config.in_channels * config.temporal_patch_size;
+        // The patches, the picture as it was shrunk, and the one that came: 8 bytes a pixel while it is decoded.
+        pixels * (numbers as u64 * 4 + 3) + 8 * most_pixels(pixels as usize)
+    });
+    if audio { sound + picture } else { picture }
+}
