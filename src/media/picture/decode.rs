@@ -14,7 +14,7 @@ use super::{Picture, PictureError, orientation};
 pub struct DecodeLimits {
     /// Bytes of the file.
     pub bytes: usize,
-    /// Pixels of the picture; decoding takes up to 8 bytes for each.
+    /// Pixels of the picture; decoding takes about 10 bytes for each.
     pub pixels: u64,
 }
 

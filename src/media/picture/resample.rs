@@ -1,7 +1,9 @@
 //! The size that the model sees, and pixels of that size.
 //!
-//! Resampling is our own because its exact order is what the reference's numbers depend on: rows before columns, rounded to
-//! whole grey levels in between. It is done in whole numbers, so it gives the same pixels on every processor.
+//! Resampling is our own because the reference's pixels depend on its exact order (rows before columns, rounded to whole grey
+//! levels in between) and on how weights are rounded. It is done in whole numbers, so every processor gives the same pixels.
+
+use std::borrow::Cow;
 
 use rayon::prelude::*;
 
@@ -77,33 +79,39 @@ pub fn resize(picture: &Picture, width: usize, height: usize) -> Result<Picture,
             bytes: 0,
         });
     }
-    let mut rgb = picture.rgb.clone();
+    let mut rgb = Cow::Borrowed(&picture.rgb);
     if width != picture.width {
-        rgb = narrow(&rgb, picture.width, &taps(picture.width, width));
+        rgb = Cow::Owned(narrow(&rgb, picture.width, &line(picture.width, width)));
     }
     if height != picture.height {
-        rgb = flatten(&rgb, 3 * width, &taps(picture.height, height));
+        rgb = Cow::Owned(flatten(&rgb, 3 * width, &line(picture.height, height)));
     }
-    Picture::from_rgb(width, height, rgb)
+    Picture::from_rgb(width, height, rgb.into_owned())
 }
 
-/// Bits behind the point of a weight: a sum of weights of 1, overshoot and rounding included, times 255 fits an i32.
-const FRACTION_BITS: u32 = 22;
+/// Weights are whole numbers below this, as the reference's are: sums of 255 times as much fit an i32.
+const WEIGHTS_BELOW: f64 = 32768.0;
+
+/// The pixels that every new pixel of a line is made of.
+struct Line {
+    /// Weights are in units of `2^-fraction_bits`.
+    fraction_bits: u32,
+    taps: Vec<Taps>,
+}
 
 /// The pixels that one new pixel is made of.
 struct Taps {
     /// The first of them.
     first: usize,
-    /// Weight of that one and the following, in units of `2^-FRACTION_BITS`.
+    /// Weight of that one and the following.
     weights: Vec<i32>,
 }
 
-/// Of every new pixel of a line of `to`, made of a line of `from`.
-fn taps(from: usize, to: usize) -> Vec<Taps> {
+/// A line of `to` pixels made of a line of `from`.
+fn line(from: usize, to: usize) -> Line {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let reach = 2.0 * stretch;
-    let one = f64::from(1 << FRACTION_BITS);
     let of = |at: usize| {
         let centre = (at as f64 + 0.5) * scale;
         // Pixels whose centres lie within reach, the border ones to the nearest whole pixel.
@@ -112,13 +120,25 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
         let weight = |pixel: usize| cubic((pixel as f64 + 0.5 - centre) / stretch);
         let weights: Vec<f64> = (first..end).map(weight).collect();
         let sum: f64 = weights.iter().sum();
-        let whole = |weight: &f64| (weight / sum * one).round() as i32;
-        Taps {
-            first,
-            weights: weights.iter().map(whole).collect(),
-        }
+        let share = weights.iter().map(|weight| weight / sum);
+        (first, share.collect::<Vec<f64>>())
     };
-    (0..to).map(of).collect()
+    let pixels: Vec<_> = (0..to).map(of).collect();
+    let largest = pixels.iter().flat_map(|(_, weights)| weights);
+    let largest = largest.copied().fold(0.0, f64::max);
+    // As many bits as the largest weight has room for.
+    let units = |bits: u32| f64::from(1_u32 << bits);
+    let fits = |bits: &u32| (largest * units(*bits)).round() < WEIGHTS_BELOW;
+    let fraction_bits = (1..22).rev().find(fits).unwrap_or(1);
+    let whole = |weight: &f64| (weight * units(fraction_bits)).round() as i32;
+    let taps = pixels.iter().map(|(first, weights)| Taps {
+        first: *first,
+        weights: weights.iter().map(whole).collect(),
+    });
+    Line {
+        fraction_bits,
+        taps: taps.collect(),
+    }
 }
 
 /// The cubic convolution kernel of Keys (1981) with a = -1/2.
@@ -133,19 +153,19 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-fn to_level(sum: i32) -> u8 {
-    let rounded = (sum + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS;
+fn to_level(sum: i32, fraction_bits: u32) -> u8 {
+    let rounded = (sum + (1 << (fraction_bits - 1))) >> fraction_bits;
     rounded.clamp(0, 255) as u8
 }
 
 /// Every row of RGB pixels made anew.
-fn narrow(rgb: &[u8], width: usize, taps: &[Taps]) -> Vec<u8> {
+fn narrow(rgb: &[u8], width: usize, line: &Line) -> Vec<u8> {
     let height = rgb.len() / (3 * width);
-    let mut out = vec![0; 3 * taps.len() * height];
-    let rows = out.par_chunks_exact_mut(3 * taps.len());
+    let mut out = vec![0; 3 * line.taps.len() * height];
+    let rows = out.par_chunks_exact_mut(3 * line.taps.len());
     rows.zip(rgb.par_chunks_exact(3 * width))
         .for_each(|(out, row)| {
-            for (out, taps) in out.chunks_exact_mut(3).zip(taps) {
+            for (out, taps) in out.chunks_exact_mut(3).zip(&line.taps) {
                 let mut sums = [0; 3];
                 let pixels = row[3 * taps.first..].chunks_exact(3);
                 for (pixel, weight) in pixels.zip(&taps.weights) {
@@ -154,7 +174,7 @@ fn narrow(rgb: &[u8], width: usize, taps: &[Taps]) -> Vec<u8> {
                     }
                 }
                 for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = to_level(sum);
+                    *out = to_level(sum, line.fraction_bits);
                 }
             }
         });
@@ -162,9 +182,11 @@ fn narrow(rgb: &[u8], width: usize, taps: &[Taps]) -> Vec<u8> {
 }
 
 /// Every column made anew, a row of `row_bytes` at a time.
-fn flatten(rgb: &[u8], row_bytes: usize, taps: &[Taps]) -> Vec<u8> {
-    let mut out = vec![0; row_bytes * taps.len()];
-    let rows = out.par_chunks_exact_mut(row_bytes).zip(taps.par_iter());
+fn flatten(rgb: &[u8], row_bytes: usize, line: &Line) -> Vec<u8> {
+    let mut out = vec![0; row_bytes * line.taps.len()];
+    let rows = out
+        .par_chunks_exact_mut(row_bytes)
+        .zip(line.taps.par_iter());
     rows.for_each(|(out, taps)| {
         let mut sums = vec![0; row_bytes];
         let rows = rgb[taps.first * row_bytes..].chunks_exact(row_bytes);
@@ -174,7 +196,7 @@ fn flatten(rgb: &[u8], row_bytes: usize, taps: &[Taps]) -> Vec<u8> {
             }
         }
         for (out, sum) in out.iter_mut().zip(sums) {
-            *out = to_level(sum);
+            *out = to_level(sum, line.fraction_bits);
         }
     });
     out
