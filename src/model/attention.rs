@@ -119,8 +119,8 @@ impl Attention {
     }
 }
 
-/// One query head over `visible` tokens of its key-value head.
-fn attend_head(
+/// One query head over the first `visible` tokens of its key-value head; `out` `[dim]` starts at zero.
+pub(super) fn attend_head(
     q: &[f32],
     keys: &[f32],
     values: &[f32],

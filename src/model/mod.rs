@@ -4,6 +4,7 @@
 //! the engine; the model computes what it is given. Routed experts are never owned here.
 
 pub mod attention;
+pub mod code2wav;
 pub mod encoder;
 pub mod experts;
 pub mod kv;

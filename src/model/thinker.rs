@@ -5,7 +5,7 @@ use super::experts::{ExpertShape, Gated, Scratch};
 use super::kv::KvCache;
 use super::rope::{Angles, Positions, RotaryTable};
 use crate::checkpoint::config::TextConfig;
-use crate::kernels::pointwise::rms_norm;
+use crate::kernels::pointwise::rms_norm_rows;
 use crate::kernels::{Matrix, matmul};
 
 /// What follows attention in a layer.
@@ -175,11 +175,6 @@ impl Thinker {
     }
 
     fn normed(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        let mut out = vec![0.0; x.len()];
-        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
-            rms_norm(x, weight, self.config.rms_norm_eps, out);
-        }
-        out
+        rms_norm_rows(x, weight, self.config.rms_norm_eps)
     }
 }

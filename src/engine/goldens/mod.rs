@@ -12,7 +12,7 @@ use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget};
 use sage_actors::protocol::Phase;
 use serde::Serialize;
 
-pub use case::{Case, CaseError};
+pub use case::{Case, CaseError, Golden};
 
 use super::orient::Arrivals;
 use super::sampling::argmax;
