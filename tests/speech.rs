@@ -4,5 +4,11 @@
 
 #[path = "speech/golden.rs"]
 mod golden;
+#[path = "speech/prompt.rs"]
+mod prompt;
+#[path = "speech/talker.rs"]
+mod talker;
 #[path = "speech/vocoder.rs"]
 mod vocoder;
+#[path = "speech/voice.rs"]
+mod voice;

@@ -5,7 +5,7 @@ use super::experts::{ExpertShape, GatedBlock};
 use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
 use crate::checkpoint::config::TextConfig;
-use crate::checkpoint::{Component, DType, Role, expected_tensors};
+use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
 use crate::kernels::{Element, Mapped, Matrix, Numbers};
 use crate::store::WeightSource;
 
@@ -269,7 +269,7 @@ impl Thinker {
     /// When a tensor that the configuration asks for is missing.
     pub fn sizes(source: &dyn WeightSource) -> Result<(ExpertShape, u64), LoadError> {
         let config = &source.config().thinker.text;
-        let bytes = resident_bytes(source, Component::Thinker)?;
+        let bytes = resident_bytes(source, |tensor| tensor.component == Component::Thinker)?;
         Ok((expert_shape(source, Component::Thinker, config)?, bytes))
     }
 
@@ -330,17 +330,17 @@ fn reorder<E: Element>(
     }
 }
 
-/// Bytes of everything that a component stores, its routed experts apart.
+/// Bytes of the tensors that the configuration asks for and `wanted` names, routed experts apart.
 ///
 /// # Errors
-/// When a tensor that the configuration asks for is missing.
+/// When one of them is missing.
 pub(super) fn resident_bytes(
     source: &dyn WeightSource,
-    component: Component,
+    wanted: impl Fn(&ExpectedTensor) -> bool,
 ) -> Result<u64, LoadError> {
     let mut bytes = 0;
     for tensor in expected_tensors(source.config()) {
-        if tensor.component == component && !matches!(tensor.role, Role::Expert { .. }) {
+        if !matches!(tensor.role, Role::Expert { .. }) && wanted(&tensor) {
             bytes += source.tensor(&tensor.name)?.bytes;
         }
     }

@@ -93,13 +93,14 @@ impl Thinker {
         scratch: &mut Scratch,
     ) {
         let block = &self.layers[layer];
-        let hidden = self.config.hidden_size;
-        let normed = self.normed(x, &block.input_norm);
-        let rows = x.len() / hidden;
-        let added = block
-            .attention
-            .apply(&normed, rows, at, kv, angles, &mut scratch.transposed);
-        x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
+        block.attention.add_to(
+            x,
+            &block.input_norm,
+            at,
+            kv,
+            angles,
+            &mut scratch.transposed,
+        );
     }
 
     /// Input of layer `layer`'s feed-forward block: `post_attention_layernorm(x)`.

@@ -41,9 +41,9 @@ impl Golden {
         }
     }
 
-    /// A value of the description by its path.
-    pub fn said(&self, pointer: &str) -> &serde_json::Value {
-        self.json.pointer(pointer).expect(pointer)
+    pub fn text(&self, pointer: &str) -> String {
+        let value = self.json.pointer(pointer).and_then(|value| value.as_str());
+        value.expect(pointer).to_owned()
     }
 
     pub fn number(&self, pointer: &str) -> Option<usize> {
@@ -71,27 +71,45 @@ impl Golden {
 
     /// Holds `found` to `golden`, a part of tensor `name`.
     pub fn compare_with(&mut self, name: &str, found: &[f32], golden: &[f32], tolerance: f64) {
-        assert_eq!(found.len(), golden.len(), "{}: size of {name}", self.case);
-        assert!(!golden.is_empty(), "{}: {name} is empty", self.case);
-        let largest = golden
-            .iter()
-            .fold(1.0f64, |most, x| most.max(f64::from(x.abs())));
-        for (at, (found, golden)) in found.iter().zip(golden).enumerate() {
-            let error = f64::from(*found - *golden).abs() / largest;
-            assert!(
-                error <= tolerance,
-                "{}: {name}[{at}] is {found}, golden {golden}: off by {error:e}, allowed {tolerance:e}",
-                self.case
-            );
-            let worst = self.errors.entry(name.into()).or_default();
-            *worst = worst.max(error);
-        }
+        let error = largest_error(found, golden);
+        assert!(
+            error <= tolerance,
+            "{}: {name} is off by {error:e}, allowed {tolerance:e}",
+            self.case
+        );
+        let worst = self.errors.entry(name.into()).or_default();
+        *worst = worst.max(error);
     }
 
-    /// What was compared.
-    pub fn compared(&self) -> Vec<&str> {
-        self.errors.keys().map(String::as_str).collect()
+    /// Holds whole numbers to the golden tensor `name`.
+    pub fn compare_ids(&mut self, name: &str, found: &[u32]) {
+        assert_eq!(found, self.ids(name), "{}: {name}", self.case);
+        self.errors.insert(name.into(), 0.0);
     }
+
+    /// How many tensors were compared.
+    pub fn compared(&self) -> usize {
+        self.errors.len()
+    }
+}
+
+/// Largest absolute difference, relative to the largest golden number where that exceeds 1; infinite where a number is
+/// none.
+pub fn largest_error(found: &[f32], golden: &[f32]) -> f64 {
+    assert_eq!(found.len(), golden.len(), "of different sizes");
+    assert!(!golden.is_empty(), "nothing to compare with");
+    let largest = golden
+        .iter()
+        .fold(1.0f64, |most, x| most.max(f64::from(x.abs())));
+    let error = |(found, golden): (&f32, &f32)| {
+        let error = (f64::from(*found) - f64::from(*golden)).abs() / largest;
+        if error.is_finite() {
+            error
+        } else {
+            f64::INFINITY
+        }
+    };
+    found.iter().zip(golden).map(error).fold(0.0, f64::max)
 }
 
 impl Drop for Golden {

@@ -163,7 +163,7 @@ impl Code2Wav {
     /// When the model has no vocoder, or a tensor that the configuration asks for is missing.
     pub fn weights_bytes(source: &dyn WeightSource) -> Result<u64, LoadError> {
         config_of(source)?;
-        resident_bytes(source, Component::Code2Wav)
+        resident_bytes(source, |tensor| tensor.component == Component::Code2Wav)
     }
 
     /// Samples that one frame stretches to, before the ends are trimmed (released: 1920).
