@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use super::super::load::{LoadError, Loader};
 use crate::kernels::Matrix;
 
-/// Windows of one tile stay in a core's cache while all weights pass by.
-const TILE_BYTES: usize = 512 << 10;
+/// Windows of one tile stay in a core's cache while all weights pass by. From 4 rows on, more make nothing faster.
+const TILE_BYTES: usize = 128 << 10;
 
 /// A stretch of time is split into at most so many tasks, each with buffers of its own.
-pub(super) const TASKS: usize = 16;
+const TASKS: usize = 16;
 
 /// Rows of a tile of windows of `cols` numbers.
 pub(super) fn tile_rows(cols: usize) -> usize {
@@ -23,9 +23,11 @@ pub(super) fn tile_rows(cols: usize) -> usize {
     (TILE_BYTES / (cols * size_of::<f32>()) / 4 * 4).clamp(4, 1024)
 }
 
-/// Bytes of a task's buffers: windows of `cols` numbers and `out` results for every row of a tile.
-pub(super) fn tile_bytes(cols: usize, out: usize) -> usize {
-    tile_rows(cols) * (cols + out) * size_of::<f32>()
+/// Bytes at most of all tasks' buffers over `rows` windows of `cols` numbers, `out` results each.
+pub(super) fn tasks_bytes(rows: usize, cols: usize, out: usize) -> usize {
+    let tile_rows = tile_rows(cols);
+    let tasks = rows.div_ceil(tile_rows).min(TASKS);
+    tasks * tile_rows.min(rows) * (cols + out) * size_of::<f32>()
 }
 
 /// Buffers of one task.
@@ -163,6 +165,7 @@ impl Conv {
 
     fn gather(&self, x: &[f32], ends: Range<usize>, windows: &mut Vec<f32>) {
         windows.clear();
+        windows.reserve(ends.len() * self.cols());
         for end in ends {
             for tap in (0..self.taps).rev() {
                 match end.checked_sub(tap * self.dilation) {

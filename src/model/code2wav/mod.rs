@@ -15,7 +15,7 @@ use crate::checkpoint::config::Code2WavConfig;
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::add_scaled;
 use crate::store::WeightSource;
-use conv::{Conv, Snake, TASKS, tile_bytes};
+use conv::{Conv, Snake, tasks_bytes};
 use stages::{Block, TAPS, Upsample};
 use transformer::Transformer;
 
@@ -195,7 +195,7 @@ impl Code2Wav {
         }
         let mut channels = config.decoder_dim;
         let conv_bytes = |rows: usize, channels: usize, out: usize| {
-            rows * (channels + out) * number + TASKS * tile_bytes(TAPS * channels, out)
+            rows * (channels + out) * number + tasks_bytes(rows, TAPS * channels, out)
         };
         most = most.max(conv_bytes(rows, config.hidden_size, channels));
         for rate in &config.upsample_rates {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::super::attention::Projection;
 use super::super::encoder::LayerNorm;
 use super::super::load::{LoadError, Loader};
-use super::conv::{Conv, Snake, TASKS, in_tasks, tile_bytes, tile_rows};
+use super::conv::{Conv, Snake, in_tasks, tasks_bytes, tile_rows};
 use crate::kernels::pointwise::{add_scaled, gelu};
 
 /// Taps of every convolution that is not transposed or pointwise.
@@ -68,12 +68,10 @@ impl Upsample {
         })
     }
 
-    /// x `[time, hidden]`, returns `[time * ratio, hidden]`.
-    pub(super) fn apply(&self, x: Vec<f32>) -> Vec<f32> {
-        let mut x = {
-            let x = x;
-            self.conv.apply(&x)
-        };
+    /// Frames `[time, hidden]`, returns `[time * ratio, hidden]`.
+    pub(super) fn apply(&self, frames: Vec<f32>) -> Vec<f32> {
+        let mut x = self.conv.apply(&frames);
+        drop(frames);
         let width = self.gamma.len();
         let rows = x.len() / width;
         let normed = self.norm.apply(&self.depthwise(&x));
@@ -115,7 +113,7 @@ impl Upsample {
     pub(super) fn workspace_bytes(rows: usize, hidden: usize, ratio: usize) -> usize {
         let out_rows = rows * ratio;
         let stretched = (rows + out_rows) * hidden * size_of::<f32>()
-            + TASKS * tile_bytes(hidden, ratio * hidden);
+            + tasks_bytes(rows, hidden, ratio * hidden);
         // x, its depthwise form, normed, what is added; the wide rows and their transposed product.
         let block = out_rows * 12 * hidden * size_of::<f32>();
         stretched.max(block)
@@ -236,12 +234,12 @@ impl Block {
         let out = out_rows * width * size_of::<f32>();
         let stretched = rows * channels * size_of::<f32>()
             + out
-            + TASKS * tile_bytes(OVERLAP * channels, rate * width);
+            + tasks_bytes(rows, OVERLAP * channels, rate * width);
         let wave = wave_rows(width).min(out_rows);
         let reach = DILATIONS.iter().max().map_or(0, |most| most * (TAPS - 1));
         // The activated piece with what it looks back at, and what is added; in each task also the rows between.
         let piece = (2 * wave + reach.min(out_rows)) * width * size_of::<f32>()
-            + TASKS * tile_bytes(TAPS * width, 2 * width);
+            + tasks_bytes(wave, TAPS * width, 2 * width);
         stretched.max(out + piece)
     }
 }
