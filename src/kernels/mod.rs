@@ -8,7 +8,7 @@ pub mod matrix;
 pub mod memory;
 pub mod pointwise;
 
-pub use lanes::{InstructionSet, multiply};
+pub use lanes::{Element, InstructionSet, multiply};
 pub use matrix::{Matrix, MatrixView, Numbers, matmul};
 pub use memory::Mapped;
 

@@ -8,6 +8,16 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
+/// [`rms_norm`] of every row of `x` `[rows, weight.len()]`.
+pub fn rms_norm_rows(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let width = weight.len();
+    let mut out = vec![0.0; x.len()];
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        rms_norm(x, weight, eps, out);
+    }
+    out
+}
+
 /// As [`rms_norm`], in place.
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     let scale = rms_scale(x, eps);
@@ -21,6 +31,11 @@ fn rms_scale(x: &[f32], eps: f32) -> f32 {
     let mut sum = [0.0];
     super::multiply(super::InstructionSet::best(), x, x.len(), x, 1, &mut sum);
     1.0 / libm::sqrtf(sum[0] / x.len() as f32 + eps)
+}
+
+/// `1 / (1 + e^-x)`.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + libm::expf(-x))
 }
 
 /// `x * sigmoid(x)`.

@@ -4,7 +4,9 @@ use rayon::prelude::*;
 
 use super::kv::KvCache;
 use super::rope::Angles;
-use crate::kernels::pointwise::{add_scaled, rms_norm_in_place, rotate_half, softmax};
+use crate::kernels::pointwise::{
+    add_scaled, rms_norm_in_place, rms_norm_rows, rotate_half, softmax,
+};
 use crate::kernels::{InstructionSet, Matrix, matmul, multiply};
 
 /// Heads of an attention block.
@@ -110,6 +112,21 @@ impl Attention {
         self.o_proj.apply(&mixed, rows, scratch)
     }
 
+    /// Adds [`Self::apply`] of the normed `x` `[rows, norm.len()]` to it: the first half of a pre-norm layer.
+    pub fn add_to(
+        &self,
+        x: &mut [f32],
+        norm: &[f32],
+        layer: usize,
+        kv: &mut KvCache,
+        angles: &Angles,
+        scratch: &mut Vec<f32>,
+    ) {
+        let normed = rms_norm_rows(x, norm, self.eps);
+        let added = self.apply(&normed, x.len() / norm.len(), layer, kv, angles, scratch);
+        add_scaled(x, &added, 1.0);
+    }
+
     fn norm_and_rotate(&self, x: &mut [f32], heads: usize, norm: &[f32], angles: &Angles) {
         for (at, head) in x.chunks_exact_mut(self.heads.dim).enumerate() {
             let turn = at / heads * angles.half..(at / heads + 1) * angles.half;
@@ -119,8 +136,8 @@ impl Attention {
     }
 }
 
-/// One query head over `visible` tokens of its key-value head.
-fn attend_head(
+/// One query head over the first `visible` tokens of its key-value head; `out` `[dim]` starts at zero.
+pub(super) fn attend_head(
     q: &[f32],
     keys: &[f32],
     values: &[f32],

@@ -1,7 +1,7 @@
 //! Arithmetic of gated feed-forward blocks: routed experts and dense layers.
 
 use crate::kernels::pointwise::silu;
-use crate::kernels::{Mapped, MatrixView, Numbers, matmul};
+use crate::kernels::{Mapped, Matrix, MatrixView, Numbers, matmul};
 
 /// Shape and storage of one expert's record: gate, up and down, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,31 @@ impl<'a> Gated<'a> {
             *gate = silu(*gate) * up;
         }
         matmul(self.down, &scratch.gate, rows, out, &mut scratch.transposed);
+    }
+}
+
+/// An always-resident gated block.
+#[derive(Debug)]
+pub struct GatedBlock {
+    /// `gate_proj`, `[intermediate, hidden]`.
+    pub gate: Matrix,
+    /// `up_proj`, `[intermediate, hidden]`.
+    pub up: Matrix,
+    /// `down_proj`, `[hidden, intermediate]`.
+    pub down: Matrix,
+}
+
+impl GatedBlock {
+    /// The block's output: x `[rows, hidden]`, returns the same shape.
+    pub fn apply(&self, x: &[f32], rows: usize, scratch: &mut Scratch) -> Vec<f32> {
+        let block = Gated {
+            gate: self.gate.view(),
+            up: self.up.view(),
+            down: self.down.view(),
+        };
+        let mut out = vec![0.0; rows * self.down.rows()];
+        block.apply(x, rows, &mut out, scratch);
+        out
     }
 }
 

@@ -1,13 +1,13 @@
 //! Loading the always-resident weights of a module.
 
 use super::attention::{Attention, Heads, Projection};
-use super::experts::ExpertShape;
+use super::experts::{ExpertShape, GatedBlock};
 use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
 use crate::checkpoint::config::{ConfigError, TextConfig};
-use crate::checkpoint::{Component, DType, Role, expected_tensors};
+use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
 use crate::kernels::memory::round_up_to_page;
-use crate::kernels::{Mapped, Matrix, Numbers};
+use crate::kernels::{Element, Mapped, Matrix, Numbers};
 use crate::store::{TensorMeta, WeightSource};
 
 /// Why a module cannot be loaded.
@@ -40,6 +40,16 @@ pub enum LoadError {
         name: String,
         /// In the file.
         found: String,
+    },
+    /// The checkpoint has no such part.
+    #[error(
+        "this model has no {component}: its config.json has no {key} (or states enable_audio_output false); use a checkpoint that speaks"
+    )]
+    Absent {
+        /// What was to be loaded.
+        component: Component,
+        /// Its section of config.json.
+        key: &'static str,
     },
     /// The system has no memory for it.
     #[error("no memory for tensor {name} ({bytes} bytes): {source}")]
@@ -124,6 +134,33 @@ impl Loader<'_> {
         })
     }
 
+    /// A tensor of `shape` as a matrix `[rows, cols]` in another order: the number at (row, column) is the tensor's
+    /// number `at(row, column)`, counted row-major. Panics when `at` points outside of the tensor.
+    pub(super) fn reordered(
+        &self,
+        name: &str,
+        shape: &[usize],
+        [rows, cols]: [usize; 2],
+        at: impl Fn(usize, usize) -> usize,
+    ) -> Result<Matrix, LoadError> {
+        let (stored, numbers) = self.raw(name, shape)?;
+        let bytes = rows * cols * numbers.bytes();
+        let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
+            name: name.into(),
+            bytes,
+            source,
+        })?;
+        match numbers {
+            Numbers::F32 => reorder::<f32>(&stored, &mut memory, cols, at),
+            Numbers::Bf16 => reorder::<half::bf16>(&stored, &mut memory, cols, at),
+        }
+        Matrix::new(memory, numbers, rows, cols).ok_or_else(|| LoadError::Shape {
+            name: name.into(),
+            found: vec![],
+            expected: shape.into(),
+        })
+    }
+
     /// A vector, widened: norms and biases are small and read at every token.
     pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let (memory, numbers) = self.raw(name, &[len])?;
@@ -153,18 +190,16 @@ impl Loader<'_> {
         })
     }
 
-    fn attention(&self, prefix: &str, config: &TextConfig) -> Result<Attention, LoadError> {
-        let heads = Heads {
-            query: config.num_attention_heads,
-            kv: config.num_key_value_heads,
-            dim: config.head_dim,
-        };
-        let (hidden, q, kv) = (
-            config.hidden_size,
-            heads.query * heads.dim,
-            heads.kv * heads.dim,
-        );
-        let bias = config.attention_bias;
+    /// `self_attn` of a decoder layer: projections `{prefix}.{q,k,v,o}_proj`, norms `{prefix}.{q,k}_norm`.
+    pub(super) fn attention(
+        &self,
+        prefix: &str,
+        hidden: usize,
+        heads: Heads,
+        bias: bool,
+        eps: f32,
+    ) -> Result<Attention, LoadError> {
+        let (q, kv) = (heads.query * heads.dim, heads.kv * heads.dim);
         Ok(Attention {
             heads,
             q_proj: self.projection(&format!("{prefix}.q_proj"), q, hidden, bias)?,
@@ -173,7 +208,41 @@ impl Loader<'_> {
             o_proj: self.projection(&format!("{prefix}.o_proj"), hidden, q, bias)?,
             q_norm: self.vector(&format!("{prefix}.q_norm.weight"), heads.dim)?,
             k_norm: self.vector(&format!("{prefix}.k_norm.weight"), heads.dim)?,
-            eps: config.rms_norm_eps,
+            eps,
+        })
+    }
+
+    /// [`Self::attention`] with the dimensions of a decoder's configuration.
+    pub(super) fn decoder_attention(
+        &self,
+        prefix: &str,
+        config: &TextConfig,
+    ) -> Result<Attention, LoadError> {
+        let heads = Heads {
+            query: config.num_attention_heads,
+            kv: config.num_key_value_heads,
+            dim: config.head_dim,
+        };
+        self.attention(
+            prefix,
+            config.hidden_size,
+            heads,
+            config.attention_bias,
+            config.rms_norm_eps,
+        )
+    }
+
+    /// The gated block `{prefix}.{gate,up,down}_proj` of `inner` features.
+    pub(super) fn gated(
+        &self,
+        prefix: &str,
+        hidden: usize,
+        inner: usize,
+    ) -> Result<GatedBlock, LoadError> {
+        Ok(GatedBlock {
+            gate: self.matrix(&format!("{prefix}.gate_proj.weight"), inner, hidden)?,
+            up: self.matrix(&format!("{prefix}.up_proj.weight"), inner, hidden)?,
+            down: self.matrix(&format!("{prefix}.down_proj.weight"), hidden, inner)?,
         })
     }
 
@@ -205,7 +274,7 @@ impl Loader<'_> {
         let hidden = config.hidden_size;
         Ok(Layer {
             input_norm: self.vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
-            attention: self.attention(&format!("{prefix}.self_attn"), config)?,
+            attention: self.decoder_attention(&format!("{prefix}.self_attn"), config)?,
             post_norm: self.vector(&format!("{prefix}.post_attention_layernorm.weight"), hidden)?,
             feed_forward: self.feed_forward(&format!("{prefix}.mlp"), layer, config)?,
         })
@@ -219,14 +288,8 @@ impl Thinker {
     /// When a tensor that the configuration asks for is missing.
     pub fn sizes(source: &dyn WeightSource) -> Result<(ExpertShape, u64), LoadError> {
         let config = &source.config().thinker.text;
-        let mut bytes = 0;
-        for tensor in expected_tensors(source.config()) {
-            if tensor.component == Component::Thinker && !matches!(tensor.role, Role::Expert { .. })
-            {
-                bytes += source.tensor(&tensor.name)?.bytes;
-            }
-        }
-        Ok((expert_shape(source, config)?, bytes))
+        let bytes = resident_bytes(source, |tensor| tensor.component == Component::Thinker)?;
+        Ok((expert_shape(source, Component::Thinker, config)?, bytes))
     }
 
     /// Loads everything of the thinker but its routed experts; `progress` hears of every finished layer.
@@ -261,7 +324,7 @@ impl Thinker {
         Ok(Self {
             norm: loader.vector("thinker.model.norm.weight", config.hidden_size)?,
             rotary: RotaryTable::new(config.head_dim, config.rope_theta, config.mrope_section),
-            expert: expert_shape(source, &config)?,
+            expert: expert_shape(source, Component::Thinker, &config)?,
             embed_tokens,
             layers,
             lm_head,
@@ -270,14 +333,51 @@ impl Thinker {
     }
 }
 
-/// Shape and storage of the thinker's experts, from the first one the source has.
-fn expert_shape(source: &dyn WeightSource, config: &TextConfig) -> Result<ExpertShape, LoadError> {
+/// Fills `memory` `[rows, cols]` with the numbers of `stored` at the places that `at` names.
+fn reorder<E: Element>(
+    stored: &Mapped,
+    memory: &mut Mapped,
+    cols: usize,
+    at: impl Fn(usize, usize) -> usize,
+) {
+    let from = stored.numbers::<E>();
+    let rows = memory.numbers_mut::<E>().chunks_exact_mut(cols);
+    for (row, numbers) in rows.enumerate() {
+        for (col, number) in numbers.iter_mut().enumerate() {
+            *number = from[at(row, col)];
+        }
+    }
+}
+
+/// Bytes of the tensors that the configuration asks for and `wanted` names, routed experts apart.
+///
+/// # Errors
+/// When one of them is missing.
+pub(super) fn resident_bytes(
+    source: &dyn WeightSource,
+    wanted: impl Fn(&ExpectedTensor) -> bool,
+) -> Result<u64, LoadError> {
+    let mut bytes = 0;
+    for tensor in expected_tensors(source.config()) {
+        if !matches!(tensor.role, Role::Expert { .. }) && wanted(&tensor) {
+            bytes += source.tensor(&tensor.name)?.bytes;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Shape and storage of a component's experts, from the first one the source has.
+pub(super) fn expert_shape(
+    source: &dyn WeightSource,
+    component: Component,
+    config: &TextConfig,
+) -> Result<ExpertShape, LoadError> {
     let shape = |numbers| ExpertShape {
         hidden: config.hidden_size,
         intermediate: config.moe_intermediate_size,
         numbers,
     };
-    let Some((record, name)) = first_expert(source, config) else {
+    let Some((record, name)) = first_expert(source, component, config) else {
         // A model without sparse layers, or a store without any expert: routing will name what is missing.
         return Ok(shape(Numbers::F32));
     };
@@ -288,15 +388,19 @@ fn expert_shape(source: &dyn WeightSource, config: &TextConfig) -> Result<Expert
     Ok(shape(numbers))
 }
 
-fn first_expert(source: &dyn WeightSource, config: &TextConfig) -> Option<(DType, String)> {
-    let sparse = (0..config.num_hidden_layers).filter(|layer| config.is_sparse(*layer));
-    sparse
+fn first_expert(
+    source: &dyn WeightSource,
+    component: Component,
+    config: &TextConfig,
+) -> Option<(DType, String)> {
+    (0..config.num_hidden_layers)
+        .filter(|layer| component.is_sparse(source.config(), *layer))
         .flat_map(|layer| (0..config.num_experts).map(move |expert| (layer, expert)))
         .find_map(|(layer, expert)| {
-            let record = source.expert(Component::Thinker, layer, expert).ok()?;
+            let record = source.expert(component, layer, expert).ok()?;
             Some((
                 record.dtype,
-                format!("thinker expert {expert} of layer {layer}"),
+                format!("{component} expert {expert} of layer {layer}"),
             ))
         })
 }

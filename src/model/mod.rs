@@ -5,6 +5,8 @@
 
 pub mod attention;
 pub mod audio;
+pub mod code2wav;
+pub mod code_predictor;
 pub mod encoder;
 pub mod experts;
 pub mod kv;
@@ -12,9 +14,13 @@ pub mod load;
 pub mod pieces;
 pub mod positions;
 pub mod rope;
+pub mod talker;
 pub mod thinker;
 pub mod vision;
 
+pub use code_predictor::CodePredictor;
+pub use code2wav::Code2Wav;
 pub use kv::KvCache;
 pub use rope::{Positions, RotaryTable};
+pub use talker::Talker;
 pub use thinker::{FeedForward, Layer, Thinker};

@@ -5,7 +5,7 @@ use super::experts::{ExpertShape, Gated, Scratch};
 use super::kv::KvCache;
 use super::rope::{Angles, Positions, RotaryTable};
 use crate::checkpoint::config::TextConfig;
-use crate::kernels::pointwise::rms_norm;
+use crate::kernels::pointwise::rms_norm_rows;
 use crate::kernels::{Matrix, matmul};
 
 /// What follows attention in a layer.
@@ -93,13 +93,14 @@ impl Thinker {
         scratch: &mut Scratch,
     ) {
         let block = &self.layers[layer];
-        let hidden = self.config.hidden_size;
-        let normed = self.normed(x, &block.input_norm);
-        let rows = x.len() / hidden;
-        let added = block
-            .attention
-            .apply(&normed, rows, at, kv, angles, &mut scratch.transposed);
-        x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
+        block.attention.add_to(
+            x,
+            &block.input_norm,
+            at,
+            kv,
+            angles,
+            &mut scratch.transposed,
+        );
     }
 
     /// Input of layer `layer`'s feed-forward block: `post_attention_layernorm(x)`.
@@ -175,11 +176,6 @@ impl Thinker {
     }
 
     fn normed(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        let mut out = vec![0.0; x.len()];
-        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
-            rms_norm(x, weight, self.config.rms_norm_eps, out);
-        }
-        out
+        rms_norm_rows(x, weight, self.config.rms_norm_eps)
     }
 }

@@ -1,0 +1,292 @@
+//! What the talker hears before it speaks: the conversation's user turns, and the beginning of the answer.
+
+use std::ops::Range;
+
+use super::{PromptTokens, Talker};
+use crate::kernels::pointwise::add_scaled;
+use crate::model::experts::Scratch;
+
+/// Tokens before the answer's text in the last segment: `<|im_start|>`, the assistant's role, a line break.
+const OPENING_TOKENS: usize = 3;
+
+/// Rows of the answer's beginning: the opening, six codec tokens that say how to speak.
+const ANSWER_ROWS: usize = 9;
+
+/// What the thinker read and wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// The thinker's prompt, `[tokens]`: segments that begin with `<|im_start|>` and a role. What is before the first one
+    /// is not heard.
+    pub ids: &'a [u32],
+    /// Input embeddings of the prompt, `[tokens, thinker hidden]`; rows of placeholders are not used.
+    pub embeddings: &'a [f32],
+    /// Hidden states of the prompt at `accept_hidden_layer`, that is the output of decoder layer
+    /// `accept_hidden_layer - 1`, not normed, `[tokens, thinker hidden]`. Only rows of placeholders are used; may be
+    /// empty where a user's segments hold none.
+    pub hidden: &'a [f32],
+    /// Input embeddings of the generated tokens but the last, which no one was fed: `[generated - 1, thinker hidden]`.
+    pub generated: &'a [f32],
+    /// Thinker embeddings of [`PromptTokens::tts`]: padding, begin, end, `[3, thinker hidden]`.
+    pub tts: &'a [f32],
+    /// Whose voice; upper and lower case are the same.
+    pub speaker: &'a str,
+}
+
+/// The talker's prompt, and the text that is added to it step by step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// Rows to feed, `[tokens, hidden]`.
+    pub rows: Vec<f32>,
+    /// Their ids, `[tokens]`, which count for positions only.
+    pub ids: Vec<u32>,
+    /// Text of the steps that follow, `[generated - 1, hidden]`; its end included.
+    pub trailing: Vec<f32>,
+    /// Text of every later step, `[hidden]`.
+    pub tts_pad: Vec<f32>,
+}
+
+impl Prompt {
+    /// Text to be added to the frame of step `step` (from 0) before it is fed back, `[hidden]`.
+    pub fn text_row(&self, step: usize) -> &[f32] {
+        let hidden = self.tts_pad.len();
+        let row = self.trailing.chunks_exact(hidden).nth(step);
+        row.unwrap_or(&self.tts_pad)
+    }
+}
+
+/// Why there is nothing to speak.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PromptError {
+    /// The answer is too short.
+    #[error(
+        "the answer has fewer than 2 tokens, and its last one is never spoken: there is nothing to say; let the thinker write more, or answer in text"
+    )]
+    TooShort,
+    /// No such voice.
+    #[error("speaker {name:?} is not in talker_config.speaker_id: give one of {}", known.join(", "))]
+    Speaker {
+        /// The name asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The prompt does not end where an answer begins.
+    #[error(
+        "the prompt ends with {found:?}, expected [{im_start}, {assistant}, a line break] and nothing behind it: render it with the generation prompt and without an empty thinking block"
+    )]
+    Ending {
+        /// The last segment, or what there is of it.
+        found: Vec<u32>,
+        /// `<|im_start|>`.
+        im_start: u32,
+        /// The assistant's role.
+        assistant: u32,
+    },
+    /// A segment of nobody's.
+    #[error(
+        "token {id} after <|im_start|> at {at} is no role, expected {system} (system), {user} (user) or {assistant} (assistant)"
+    )]
+    Role {
+        /// The token.
+        id: u32,
+        /// Where the segment begins.
+        at: usize,
+        /// Role of the system.
+        system: u32,
+        /// Role of the user.
+        user: u32,
+        /// Role of the assistant.
+        assistant: u32,
+    },
+    /// Rows that do not belong to the tokens.
+    #[error(
+        "{found} numbers of {what} were given, expected {expected}: rows of {width} for {rows} tokens"
+    )]
+    Rows {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+        /// Tokens.
+        rows: usize,
+        /// The thinker's hidden size.
+        width: usize,
+    },
+}
+
+impl Talker {
+    /// The talker's prompt: every token of the user's segments, as text or, where a placeholder stands for media, as the
+    /// thinker's hidden state; then the answer's beginning, text and codec tokens summed; the rest of the answer is left
+    /// for the steps. Order and sums are those of the reference implementation's `generate`.
+    ///
+    /// # Errors
+    /// When fewer than two tokens were generated, the speaker is unknown, the prompt does not end with the three tokens
+    /// that open an answer, a segment has no role, or rows are missing.
+    pub fn prompt(&self, heard: &Heard<'_>) -> Result<Prompt, PromptError> {
+        let speaker = self.speaker(heard.speaker)?;
+        let (users, answer) = segments(&self.tokens, heard.ids)?;
+        let user: Vec<usize> = users.into_iter().flatten().collect();
+        self.check(heard, &user)?;
+        let is_media = |at: &usize| self.tokens.media.contains(&heard.ids[*at]);
+        let (media, text): (Vec<usize>, Vec<usize>) = user.iter().copied().partition(is_media);
+
+        let mut scratch = Scratch::default();
+        let width = self.config.thinker_hidden_size;
+        let spoken = [
+            self.rows_of(heard.embeddings, &text),
+            heard.embeddings[answer.start * width..].to_vec(),
+        ];
+        let mut spoken = spoken.concat();
+        spoken.extend_from_slice(heard.generated);
+        spoken.extend_from_slice(heard.tts);
+        let spoken = self.text_projection.apply(&spoken, &mut scratch);
+        let hidden = self.config.text.hidden_size;
+        let (text_rows, answer_rows) = spoken.split_at(text.len() * hidden);
+        let seen = self.rows_of(heard.hidden, &media);
+        let media_rows = self.hidden_projection.apply(&seen, &mut scratch);
+
+        let (mut text_rows, mut media_rows) = (
+            text_rows.chunks_exact(hidden),
+            media_rows.chunks_exact(hidden),
+        );
+        let mut prompt = self.begin(answer_rows, speaker);
+        let mut rows = Vec::with_capacity((user.len() + ANSWER_ROWS) * hidden);
+        for at in &user {
+            let of = if is_media(at) {
+                &mut media_rows
+            } else {
+                &mut text_rows
+            };
+            rows.extend(of.next().into_iter().flatten());
+        }
+        rows.append(&mut prompt.rows);
+        prompt.rows = rows;
+        prompt.ids = user.iter().map(|at| heard.ids[*at]).collect();
+        prompt.ids.extend([self.tokens.tts_pad; ANSWER_ROWS]);
+        Ok(prompt)
+    }
+
+    /// The answer's part of a prompt from its projected text, `[opening + spoken + 3, hidden]`.
+    fn begin(&self, text: &[f32], speaker: u32) -> Prompt {
+        let hidden = self.config.text.hidden_size;
+        let (text, tts) = text.split_at(text.len() - 3 * hidden);
+        let row = |rows: &[f32], at: usize| rows[at * hidden..(at + 1) * hidden].to_vec();
+        let (pad, bos, eos) = (row(tts, 0), row(tts, 1), row(tts, 2));
+        let config = &self.config;
+        let mut rows = text[..OPENING_TOKENS * hidden].to_vec();
+        for (text, code) in [
+            (&pad, config.codec_nothink_id),
+            (&pad, config.codec_think_bos_id),
+            (&pad, config.codec_think_eos_id),
+            (&pad, speaker),
+            (&bos, config.codec_pad_id),
+            (&row(text, OPENING_TOKENS), config.codec_bos_id),
+        ] {
+            let mut row = text.clone();
+            add_scaled(&mut row, &self.embed_code(code), 1.0);
+            rows.extend(row);
+        }
+        let mut trailing = text[(OPENING_TOKENS + 1) * hidden..].to_vec();
+        trailing.extend(eos);
+        Prompt {
+            rows,
+            ids: Vec::new(),
+            trailing,
+            tts_pad: pad,
+        }
+    }
+
+    fn speaker(&self, name: &str) -> Result<u32, PromptError> {
+        let speakers = &self.config.speaker_id;
+        let found = speakers.get(&name.to_lowercase()).copied();
+        found.ok_or_else(|| PromptError::Speaker {
+            name: name.into(),
+            known: speakers.keys().cloned().collect(),
+        })
+    }
+
+    fn check(&self, heard: &Heard<'_>, user: &[usize]) -> Result<(), PromptError> {
+        let width = self.config.thinker_hidden_size;
+        let rows = |what, found: usize, rows: usize| {
+            let expected = rows * width;
+            if found == expected {
+                return Ok(());
+            }
+            Err(PromptError::Rows {
+                what,
+                found,
+                expected,
+                rows,
+                width,
+            })
+        };
+        rows("input embeddings", heard.embeddings.len(), heard.ids.len())?;
+        rows(
+            "embeddings of tts_pad, tts_bos and tts_eos",
+            heard.tts.len(),
+            3,
+        )?;
+        let spoken = heard.generated.len() / width;
+        rows("the answer's embeddings", heard.generated.len(), spoken)?;
+        if spoken == 0 {
+            return Err(PromptError::TooShort);
+        }
+        let media = user
+            .iter()
+            .any(|at| self.tokens.media.contains(&heard.ids[*at]));
+        if media || !heard.hidden.is_empty() {
+            rows("hidden states", heard.hidden.len(), heard.ids.len())?;
+        }
+        Ok(())
+    }
+
+    /// The thinker's rows of the tokens `which`.
+    fn rows_of(&self, rows: &[f32], which: &[usize]) -> Vec<f32> {
+        let width = self.config.thinker_hidden_size;
+        let row = |at: &usize| rows[at * width..(at + 1) * width].iter().copied();
+        which.iter().flat_map(row).collect()
+    }
+}
+
+/// The user's segments, and the last one, which opens the answer.
+fn segments(
+    tokens: &PromptTokens,
+    ids: &[u32],
+) -> Result<(Vec<Range<usize>>, Range<usize>), PromptError> {
+    let mut starts: Vec<usize> = (0..ids.len())
+        .filter(|at| ids[*at] == tokens.im_start)
+        .collect();
+    starts.push(ids.len());
+    let all: Vec<Range<usize>> = starts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+    let ending = |found: &[u32]| PromptError::Ending {
+        found: found[found.len().saturating_sub(8)..].to_vec(),
+        im_start: tokens.im_start,
+        assistant: tokens.assistant,
+    };
+    let Some((answer, earlier)) = all.split_last() else {
+        return Err(ending(ids));
+    };
+    let opening = &ids[answer.clone()];
+    if opening.len() != OPENING_TOKENS || opening[1] != tokens.assistant {
+        return Err(ending(opening));
+    }
+    let mut users = Vec::new();
+    for segment in earlier {
+        // Two `<|im_start|>` in a row: the second one is what stands for a role.
+        let id = ids[segment.start + 1];
+        if id == tokens.user {
+            users.push(segment.clone());
+        } else if id != tokens.system && id != tokens.assistant {
+            return Err(PromptError::Role {
+                id,
+                at: segment.start,
+                system: tokens.system,
+                user: tokens.user,
+                assistant: tokens.assistant,
+            });
+        }
+    }
+    Ok((users, answer.clone()))
+}
