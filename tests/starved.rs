@@ -105,6 +105,7 @@ async fn right(folder: &Path, items: &[(String, String)], degrade: bool) -> usiz
     let mut right = 0;
     for (prompt, answer) in items {
         let request = Request {
+            sensed: None,
             tokens: tokens(&text, prompt),
             sampling: Sampling::GREEDY,
             max_tokens: 24,

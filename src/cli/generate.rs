@@ -7,11 +7,13 @@ use clap::Args;
 use sage_actors::protocol::State;
 use serde::Serialize;
 
+use super::media::{self, MediaArgs};
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
+use crate::engine::perception::{expand, sense};
 use crate::engine::reading::stop_tokens;
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{EngineError, EngineOptions};
@@ -21,6 +23,8 @@ const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'
   sage generate MODEL --prompt 'Tell me a story.' --temperature 0.8 --seed 7 --limit 6GiB
   sage generate MODEL --prompt 'What is 21 + 3?' --exact      the reference's experts, whatever the limit
+  sage generate MODEL --audio word.wav --prompt 'What is said?'
+  sage generate MODEL --image photo.jpg --prompt 'What is this?' --limit 6GiB
   sage generate MODEL --prompt-tokens '17 4 250' --max-tokens 8   a model without tokenizer";
 
 /// Arguments of `sage generate`.
@@ -50,6 +54,8 @@ pub struct GenerateArgs {
     /// Do not end at the model's stop token
     #[arg(long)]
     ignore_stop: bool,
+    #[command(flatten)]
+    media: MediaArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Tokens of context to reserve memory for [default: prompt and answer]
@@ -86,7 +92,16 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     } else {
         None
     };
-    let tokens = args.tokens(text.as_ref())?;
+    let media = args.media.read()?;
+    let config = &source.config().thinker;
+    let mut tokens = args.tokens(text.as_ref(), &media::places(config, &media)?)?;
+    let mut sensed = None;
+    if !media.is_empty() {
+        let found = sense(&*source, &media, 0.0, args.media.media_tokens);
+        let found = found.map_err(EngineError::from)?;
+        tokens = expand(config, &tokens, &found);
+        sensed = Some(found);
+    }
     let mut mind = args.running.mind(args.exact)?;
     // One answer and then the process ends: nothing else will want the rest of the pool.
     mind.budgets.focus.expert_memory = 1.0;
@@ -105,6 +120,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         chunk_tokens: 128,
         mind: mind.clone(),
         degrade: args.running.degrade,
+        senses: media::senses(&media),
+        media_tokens: args.media.media_tokens,
         ..EngineOptions::default()
     };
     let stop = if args.ignore_stop {
@@ -114,7 +131,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     };
     let request = Request {
         tokens,
-        sensed: None,
+        sensed,
         sampling,
         max_tokens: args.max_tokens,
         stop,
@@ -158,7 +175,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
 }
 
 impl GenerateArgs {
-    fn tokens(&self, text: Option<&Text>) -> Result<Vec<u32>, CliError> {
+    /// The prompt, with `places` before its words.
+    fn tokens(&self, text: Option<&Text>, places: &[u32]) -> Result<Vec<u32>, CliError> {
         let (Some(text), Some(prompt)) = (text, &self.prompt) else {
             let ids = self.prompt_tokens.as_deref().unwrap_or_default();
             let ids = ids
@@ -172,8 +190,10 @@ impl GenerateArgs {
                 })
                 .collect();
         };
+        let places = text.spelled(places).map_err(EngineError::from)?;
+        let content = format!("{places}{prompt}");
         let prompt = if self.raw {
-            prompt.clone()
+            content
         } else {
             let system = self.system.iter().map(|content| Message {
                 role: "system",
@@ -181,7 +201,7 @@ impl GenerateArgs {
             });
             let user = Message {
                 role: "user",
-                content: prompt.clone(),
+                content,
             };
             let messages: Vec<Message> = system.chain([user]).collect();
             text.render(&messages).map_err(EngineError::from)?

@@ -9,6 +9,7 @@ mod generate;
 mod home;
 mod inspect;
 mod live;
+mod media;
 mod opening;
 mod price;
 mod printer;

@@ -91,6 +91,8 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),
         degrade: args.running.degrade,
+        senses: script.senses(),
+        media_tokens: script.media_tokens,
         ..EngineOptions::default()
     };
     let mut collector = destination.as_ref().map(|_| {

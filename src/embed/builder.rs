@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sage_actors::config::{MindConfig, RoutingPolicy};
+use sage_actors::protocol::Modality;
 
 use super::driver::{Plan, Polled};
 use super::error::BuildError;
@@ -12,6 +13,7 @@ use super::handle::Sage;
 use super::inbox::Bound;
 use super::ports::{Action, Effector, Listener, Sensor};
 use crate::engine::goldens::hold_to_reference;
+use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::sampling::Sampling;
 use crate::engine::{EngineOptions, Limit, MOST_THREADS};
 use crate::input::Size;
@@ -39,6 +41,8 @@ pub struct Builder {
     sampling: Sampling,
     exact: bool,
     degrade: bool,
+    senses: Vec<Modality>,
+    media_tokens: usize,
     settings: Sources,
     configure: Vec<Change>,
     ledger: Option<PathBuf>,
@@ -67,6 +71,8 @@ impl Default for Builder {
             sampling: Sampling::GREEDY,
             exact: false,
             degrade: false,
+            senses: Vec::new(),
+            media_tokens: MEDIA_TOKENS,
             settings: Sources::default(),
             configure: Vec::new(),
             ledger: None,
@@ -140,6 +146,24 @@ impl Builder {
     /// Runs a store that lacks experts; what the routers lose is counted as denied.
     pub fn degrade(mut self) -> Self {
         self.degrade = true;
+        self
+    }
+
+    /// Hears: memory is planned for the model's audio tower, and [`crate::embed::Observation::heard`] can be observed.
+    pub fn hears(mut self) -> Self {
+        self.senses.push(Modality::Audio);
+        self
+    }
+
+    /// Sees: memory is planned for the model's vision tower, and [`crate::embed::Observation::seen`] can be observed.
+    pub fn sees(mut self) -> Self {
+        self.senses.push(Modality::Vision);
+        self
+    }
+
+    /// Tokens that one sound (13 a second) or picture (1,024 pixels each) may take. The default is 512.
+    pub fn media_tokens(mut self, tokens: usize) -> Self {
+        self.media_tokens = tokens;
         self
     }
 
@@ -345,6 +369,8 @@ impl Builder {
                 chunk_tokens: self.chunk_tokens,
                 mind,
                 degrade: self.degrade,
+                senses: self.senses,
+                media_tokens: self.media_tokens,
                 ..EngineOptions::default()
             },
             answer_tokens: self.answer_tokens,

@@ -46,4 +46,5 @@ pub use crate::engine::Limit;
 pub use crate::engine::core_loop::Observation;
 pub use crate::engine::reading::Ended;
 pub use crate::events::{Event, EventKind, ShedReason};
+pub use crate::media::medium::{Medium, MediumError, MediumKind};
 pub use crate::settings::Sources;

@@ -262,6 +262,7 @@ mod tests {
             conflict: 0.0,
             drive,
             atp,
+            senses: None,
         }
     }
 

@@ -335,6 +335,7 @@ mod tests {
             value: None,
             level: None,
             tokens: 1,
+            perceived: Vec::new(),
         })
     }
 

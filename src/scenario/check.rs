@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use sage_actors::protocol::State;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{At, Fields, Report, number, pair, text, whole};
-use super::language::{EXPECT, KINDS, MOST_TICKS, MOST_TOKENS, OBSERVE, SCENARIO, SENSOR, STATES};
-use super::script::{
-    Expectation, Scenario, Scripted, ScriptedKind, SensorDeclaration, state_named,
-};
-use crate::input::{Problem, Size, Source, known, read_text, short};
+use super::language::{EXPECT, MOST_TICKS, MOST_TOKENS, SCENARIO, SENSOR, STATES};
+use super::observations::Observations;
+use super::script::{Expectation, Scenario, SensorDeclaration, state_named};
+use crate::input::{Problem, Size, Source, known, short};
 
 /// Longest answer, context and chunk unless the scenario says otherwise, tokens.
 const ANSWER_TOKENS: usize = 32;
 const CONTEXT_TOKENS: usize = 512;
 const CHUNK_TOKENS: usize = 32;
+/// Longest sound or picture: ten seconds, or a square of 362 pixels.
+const MEDIA_TOKENS: usize = 128;
 
 /// The scenario that stands in `source`.
 ///
@@ -53,6 +53,7 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
     let context_tokens = tokens("context_tokens", 2, CONTEXT_TOKENS);
     let chunk_tokens = tokens("chunk_tokens", 1, CHUNK_TOKENS);
     let answer_tokens = tokens("answer_tokens", 1, ANSWER_TOKENS);
+    let media_tokens = tokens("media_tokens", 1, MEDIA_TOKENS);
     let sensors = sensors(&fields, report);
     let last = ticks.as_ref().map(|ticks| ticks.value);
     let observe = Observations::read(&fields, &sensors, last, report);
@@ -68,18 +69,19 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
         context_tokens,
         chunk_tokens,
         answer_tokens,
+        media_tokens,
         sensors: sensors.collect(),
         observe,
         expect,
     })
 }
 
-fn size(value: &DeValue<'_>) -> Option<Size> {
+pub(super) fn size(value: &DeValue<'_>) -> Option<Size> {
     value.as_str().and_then(|size| size.parse().ok())
 }
 
 /// The tables of an array, each with its place.
-fn tables<'t, 'i>(
+pub(super) fn tables<'t, 'i>(
     fields: &Fields<'t, 'i>,
     name: &str,
     report: &mut Report<'_>,
@@ -154,250 +156,6 @@ fn sensor(
         range: range.map(|range| range.value),
         reserve: reserve.map(|reserve| reserve.value),
     })
-}
-
-/// What reading the observations needs to know.
-struct Observations<'a> {
-    sensors: &'a BTreeMap<String, Option<SensorDeclaration>>,
-    ticks: Option<u64>,
-    folder: PathBuf,
-}
-
-impl Observations<'_> {
-    fn read(
-        fields: &Fields<'_, '_>,
-        sensors: &BTreeMap<String, Option<SensorDeclaration>>,
-        ticks: Option<u64>,
-        report: &mut Report<'_>,
-    ) -> Vec<Scripted> {
-        let folder = report.source.path.parent().unwrap_or(Path::new(""));
-        let observations = Observations {
-            sensors,
-            ticks,
-            folder: folder.to_owned(),
-        };
-        let mut before = None;
-        let mut read = Vec::new();
-        for (index, (table, span)) in tables(fields, "observe", report).into_iter().enumerate() {
-            read.extend(observations.entry(index, table, span, &mut before, report));
-        }
-        read
-    }
-
-    fn entry(
-        &self,
-        index: usize,
-        table: &DeTable<'_>,
-        span: Range<usize>,
-        before: &mut Option<u64>,
-        report: &mut Report<'_>,
-    ) -> Option<Scripted> {
-        let entry = entry_name(index, table);
-        let fields = Fields::new(table, &OBSERVE, span, entry, report);
-        let at = fields.required("at", report, whole(0, MOST_TICKS));
-        if let Some(at) = &at {
-            self.time(&fields, at, before, report);
-        }
-        let kind = kind(&fields, report);
-        let source = fields.optional("source", report, text);
-        let urgency = fields.optional("urgency", report, |value| {
-            number(value).filter(|urgency| (0.0..=1.0).contains(urgency))
-        });
-        let value = fields.optional("value", report, number);
-        let sensor = fields.optional("sensor", report, text);
-        let limit = fields.optional("limit", report, size);
-        let expect = fields.optional("expect", report, text);
-        let text = self.text(&fields, report);
-        let kind = kind?;
-        // What is missing or does not belong depends on the kind.
-        unused(&fields, kind, report);
-        match kind {
-            ScriptedKind::Text | ScriptedKind::Question | ScriptedKind::Alarm => {
-                if !fields.has("text") && !fields.has("file") {
-                    report.note(
-                        &fields.span,
-                        &fields.entry,
-                        "needs a `text` or a `file`",
-                        None,
-                    );
-                }
-            }
-            ScriptedKind::Sensor => {
-                self.sensor(&fields, sensor.as_ref(), report);
-                if !fields.has("value") {
-                    report.note(
-                        &fields.span,
-                        &fields.entry,
-                        "needs a `value`: a number",
-                        None,
-                    );
-                }
-            }
-            ScriptedKind::Feedback => feedback(&fields, value.as_ref(), report),
-            ScriptedKind::Limit => {
-                if !fields.has("limit") {
-                    let message = "needs a `limit`: a size such as \"96slots\"";
-                    report.note(&fields.span, &fields.entry, message, None);
-                }
-            }
-        }
-        Some(Scripted {
-            at: at?.value,
-            kind,
-            source: source.map_or(String::new(), |source| source.value),
-            urgency: urgency.map_or(0.0, |urgency| urgency.value as f32),
-            text,
-            sensor: sensor.map(|sensor| sensor.value),
-            value: value.map(|value| value.value),
-            limit: limit.map(|limit| limit.value),
-            expect: expect.map(|expect| expect.value),
-        })
-    }
-
-    fn time(
-        &self,
-        fields: &Fields<'_, '_>,
-        at: &At<u64>,
-        before: &mut Option<u64>,
-        report: &mut Report<'_>,
-    ) {
-        if let Some(before) = before.filter(|before| at.value < *before) {
-            let message = format!(
-                "`at` is {}, earlier than the entry before it (at = {before})",
-                at.value
-            );
-            let hint = "keep the entries in order of time".to_owned();
-            report.note(&at.span, &fields.entry, message, Some(hint));
-        }
-        *before = Some(at.value.max(before.unwrap_or(0)));
-        if let Some(ticks) = self.ticks.filter(|ticks| at.value > *ticks) {
-            let message = format!(
-                "`at` is {}, later than the scenario's `ticks` = {ticks}",
-                at.value
-            );
-            report.note(&at.span, &fields.entry, message, None);
-        }
-    }
-
-    /// The text of an entry, from itself or its file.
-    fn text(&self, fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<String> {
-        let written = fields.optional("text", report, |value| {
-            text(value).filter(|text| !text.trim().is_empty())
-        });
-        let Some(file) = fields.optional("file", report, text) else {
-            return written.map(|text| text.value);
-        };
-        if fields.has("text") {
-            let message = "has both `text` and `file`: keep one";
-            report.note(&fields.key_span("file"), &fields.entry, message, None);
-            return None;
-        }
-        match read_text(&self.folder.join(&file.value)) {
-            Ok(text) if text.trim().is_empty() => {
-                let message = format!("the file {} is empty", file.value);
-                report.note(&file.span, &fields.entry, message, None);
-            }
-            Ok(text) => return Some(text),
-            Err(error) => {
-                let hint = "a path is relative to the scenario's folder".to_owned();
-                let message = format!("`file` cannot be read: {error}");
-                report.note(&file.span, &fields.entry, message, Some(hint));
-            }
-        }
-        None
-    }
-
-    fn sensor(
-        &self,
-        fields: &Fields<'_, '_>,
-        sensor: Option<&At<String>>,
-        report: &mut Report<'_>,
-    ) {
-        let Some(sensor) = sensor else {
-            if !fields.has("sensor") {
-                let message = "needs a `sensor` that is declared under [sensors]";
-                report.note(&fields.span, &fields.entry, message, None);
-            }
-            return;
-        };
-        if !self.sensors.contains_key(&sensor.value) {
-            let name = &sensor.value;
-            let declared: Vec<&str> = self.sensors.keys().map(String::as_str).collect();
-            let hint = match declared.is_empty() {
-                true => format!("declare it: [sensors.{}] with a resolution", short(name)),
-                false => known(name, &declared),
-            };
-            let message = format!("the sensor `{}` is not declared", short(name));
-            report.note(&sensor.span, &fields.entry, message, Some(hint));
-        }
-    }
-}
-
-/// How messages call an entry: its number, and what it says of itself.
-fn entry_name(index: usize, table: &DeTable<'_>) -> String {
-    let said = |key: &str| table.get(key).map(|value| value.get_ref());
-    let number = index + 1;
-    let kind = said("kind").and_then(DeValue::as_str).map(short);
-    match (said("at").and_then(DeValue::as_integer), kind) {
-        (Some(at), Some(kind)) => format!("observe number {number} (at = {at}, {kind})"),
-        (Some(at), None) => format!("observe number {number} (at = {at})"),
-        (None, Some(kind)) => format!("observe number {number} ({kind})"),
-        (None, None) => format!("observe number {number}"),
-    }
-}
-
-fn kind(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<ScriptedKind> {
-    let name = fields.required("kind", report, text)?;
-    let kind = ScriptedKind::named(&name.value);
-    if kind.is_none() {
-        let names = KINDS.map(|(name, _)| name);
-        let message = format!(
-            "`kind` is \"{}\"; there is no such kind",
-            short(&name.value)
-        );
-        let hint = known(&name.value, &names);
-        report.note(&name.span, &fields.entry, message, Some(hint));
-    }
-    kind
-}
-
-/// Notes keys that mean nothing to this kind: what is written is meant.
-fn unused(fields: &Fields<'_, '_>, kind: ScriptedKind, report: &mut Report<'_>) {
-    let (name, used) = KINDS[kind as usize];
-    let general = ["at", "kind", "source"];
-    let written = OBSERVE.iter().map(|key| key.name);
-    for key in written.filter(|key| fields.has(key) && !general.contains(key)) {
-        if used.contains(&key) {
-            continue;
-        }
-        let message = match (key, kind) {
-            ("expect", ScriptedKind::Text) => {
-                "a text is not answered: `expect` belongs to a question or alarm".to_owned()
-            }
-            _ => format!("`{key}` means nothing to the kind {name}"),
-        };
-        let users = KINDS.iter().filter(|(_, used)| used.contains(&key));
-        let users: Vec<&str> = users.map(|(name, _)| *name).collect();
-        let hint = format!("`{key}` belongs to: {}", users.join(", "));
-        report.note(&fields.key_span(key), &fields.entry, message, Some(hint));
-    }
-}
-
-fn feedback(fields: &Fields<'_, '_>, value: Option<&At<f64>>, report: &mut Report<'_>) {
-    match value {
-        Some(value) if !(-1.0..=1.0).contains(&value.value) => {
-            let message = format!(
-                "`value` is {}; feedback is a number from -1 to 1",
-                value.value
-            );
-            report.note(&value.span, &fields.entry, message, None);
-        }
-        None if !fields.has("value") => {
-            let message = "needs a `value`: a number from -1 to 1";
-            report.note(&fields.span, &fields.entry, message, None);
-        }
-        _ => {}
-    }
 }
 
 fn expectations(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Vec<Expectation> {

@@ -34,7 +34,7 @@ pub const MOST_TICKS: u64 = 1_000_000_000;
 pub const MOST_TOKENS: u64 = 1 << 20;
 
 /// Keys of a scenario.
-pub const SCENARIO: [Key; 10] = [
+pub const SCENARIO: [Key; 11] = [
     required("name", "a text"),
     key("description", "a text", "empty"),
     key(
@@ -46,6 +46,7 @@ pub const SCENARIO: [Key; 10] = [
     key("context_tokens", "a whole number from 2 to 1048576", "512"),
     key("chunk_tokens", "a whole number from 1 to 1048576", "32"),
     key("answer_tokens", "a whole number from 1 to 1048576", "32"),
+    key("media_tokens", "a whole number from 1 to 1048576", "128"),
     key("sensors", "tables [sensors.NAME]", "none"),
     key("observe", "tables [[observe]]", "none"),
     key("expect", "tables [[expect]]", "none"),
@@ -63,13 +64,18 @@ pub const SENSOR: [Key; 3] = [
 ];
 
 /// Keys of `[[observe]]`.
-pub const OBSERVE: [Key; 10] = [
+pub const OBSERVE: [Key; 12] = [
     required("at", "a whole number from 0 to 1000000000"),
-    required("kind", "text, question, alarm, sensor, feedback or limit"),
+    required(
+        "kind",
+        "text, question, alarm, sound, picture, sensor, feedback or limit",
+    ),
     key("source", "a text", "empty"),
     key("urgency", "a number from 0 to 1", "0"),
     key("text", "a text that is not empty", "none"),
     key("file", "a path", "none"),
+    key("sound", "a path of a WAV or FLAC file", "none"),
+    key("picture", "a path of a PNG or JPEG file", "none"),
     key("expect", "a text", "none"),
     key("sensor", "the name of a declared sensor", "none"),
     key("value", "a number", "none"),
@@ -100,10 +106,18 @@ pub const STATES: [&str; 7] = [
 ];
 
 /// Kinds of observations by name, with the keys that mean something to each besides `at`, `kind` and `source`.
-pub const KINDS: [(&str, &[&str]); 6] = [
+pub const KINDS: [(&str, &[&str]); 8] = [
     ("text", &["urgency", "text", "file"]),
-    ("question", &["urgency", "text", "file", "expect"]),
-    ("alarm", &["urgency", "text", "file", "expect"]),
+    (
+        "question",
+        &["urgency", "text", "file", "sound", "picture", "expect"],
+    ),
+    (
+        "alarm",
+        &["urgency", "text", "file", "sound", "picture", "expect"],
+    ),
+    ("sound", &["urgency", "sound"]),
+    ("picture", &["urgency", "picture"]),
     ("sensor", &["sensor", "value"]),
     ("feedback", &["value"]),
     ("limit", &["limit"]),

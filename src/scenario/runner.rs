@@ -96,6 +96,15 @@ pub async fn run(
 fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
     let text = entry.text.clone().unwrap_or_default();
     let (source, urgency) = (entry.source.clone(), entry.urgency);
+    if !entry.media.is_empty() {
+        return Some(Observation::Sensed {
+            source,
+            media: entry.media.clone(),
+            text,
+            alarm: entry.kind == ScriptedKind::Alarm,
+            urgency,
+        });
+    }
     Some(match entry.kind {
         ScriptedKind::Text => Observation::Text {
             source,
@@ -112,6 +121,8 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
             text,
             urgency,
         },
+        // Without a file the check has refused them.
+        ScriptedKind::Sound | ScriptedKind::Picture => return None,
         ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),
         ScriptedKind::Limit => Observation::Limit {
             source,

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sage_actors::protocol::{State, Tick};
+use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
 use crate::input::{Problem, ReadError, Size, Source, read_text};
+use crate::media::medium::{Medium, MediumKind};
 use crate::sensors::reserve_level;
 
 /// Why a scenario cannot be run.
@@ -42,6 +43,8 @@ pub struct Scenario {
     pub chunk_tokens: usize,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
+    /// Tokens of one sound or picture at most.
+    pub media_tokens: usize,
     /// Declared sensors.
     pub sensors: BTreeMap<String, SensorDeclaration>,
     /// What happens when, in order of time.
@@ -87,6 +90,8 @@ pub struct Scripted {
     pub value: Option<f64>,
     /// Of a limit: the limit.
     pub limit: Option<Size>,
+    /// What is seen and heard, the picture first.
+    pub media: Vec<Medium>,
     /// Of question and alarm: the expected answer, word for word.
     pub expect: Option<String>,
 }
@@ -106,6 +111,10 @@ pub enum ScriptedKind {
     Feedback,
     /// Another memory limit.
     Limit,
+    /// Only heard.
+    Sound,
+    /// Only seen.
+    Picture,
 }
 
 impl ScriptedKind {
@@ -118,6 +127,8 @@ impl ScriptedKind {
             "sensor" => Self::Sensor,
             "feedback" => Self::Feedback,
             "limit" => Self::Limit,
+            "sound" => Self::Sound,
+            "picture" => Self::Picture,
             _ => return None,
         })
     }
@@ -157,6 +168,20 @@ impl Scenario {
     /// When the file cannot be read; else every mistake in it, with line and column.
     pub fn read(path: &Path) -> Result<Self, ScenarioError> {
         Self::parse(path, &read_text(path)?)
+    }
+
+    /// What has to be perceived beside words.
+    pub fn senses(&self) -> Vec<Modality> {
+        let media = || self.observe.iter().flat_map(|entry| &entry.media);
+        let has = |kind| media().any(|medium| medium.kind == kind);
+        let mut senses = Vec::new();
+        if has(MediumKind::Sound) {
+            senses.push(Modality::Audio);
+        }
+        if has(MediumKind::Picture) {
+            senses.push(Modality::Vision);
+        }
+        senses
     }
 
     /// As [`Self::read`], from text; `path` is for messages and for files named in it.

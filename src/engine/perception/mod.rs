@@ -3,7 +3,7 @@
 mod sense;
 mod towers;
 
-pub use sense::{Features, Sensed};
+pub use sense::{Features, Sensed, sense};
 pub use towers::{TowerUse, Towers};
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use sage_actors::protocol::{Modality, Stimulus};
 use serde::Deserialize;
 
 use super::PerceptionError;
+use super::towers::{NO_EARS, NO_EYES};
 use crate::checkpoint::config::{AudioConfig, VisionConfig};
 use crate::engine::Engine;
 use crate::events::ObservedMedium;
@@ -143,37 +144,57 @@ fn within(what: &'static str, tokens: usize, most: usize) -> Result<(), Percepti
     Ok(())
 }
 
+/// Decodes what arrived, for a model whose sounds and pictures take at most `most_tokens` each. A picture is shrunk to that, as the
+/// reference shrinks one to its own maximum; a sound that is too long is refused.
+///
+/// # Errors
+/// When the model has no such tower, a file is no sound or picture, or a sound is too long.
+pub fn sense(
+    source: &dyn WeightSource,
+    media: &[Medium],
+    urgency: f32,
+    most_tokens: usize,
+) -> Result<Sensed, PerceptionError> {
+    let config = &source.config().thinker;
+    let mut sensed = Sensed::default();
+    for medium in media {
+        if !medium.is_whole() {
+            return Err(PerceptionError::Hollow {
+                what: medium.kind.name(),
+                blake3: medium.blake3.clone(),
+            });
+        }
+        match medium.kind {
+            MediumKind::Sound => {
+                let tower = config.audio.as_ref().ok_or(NO_EARS)?;
+                sensed.add_sound(medium.bytes(), tower, most_tokens)?;
+            }
+            MediumKind::Picture => {
+                let tower = config.vision.as_ref().ok_or(NO_EYES)?;
+                let options = patch_options(source, tower, most_tokens)?;
+                sensed.add_picture(medium.bytes(), &options)?;
+            }
+        }
+    }
+    for stimulus in &mut sensed.stimuli {
+        stimulus.urgency = urgency;
+    }
+    Ok(sensed)
+}
+
 impl Engine {
-    /// Decodes what arrived. A picture is shrunk to what memory is planned for, as the reference shrinks one to its own maximum; a
-    /// sound that is too long is refused.
+    /// As [`sense`], for what this engine can perceive.
     ///
     /// # Errors
-    /// When the model was opened without the sense, a file is no sound or picture, or a sound is too long.
+    /// As [`sense`], and when the model was opened without the sense.
     pub fn sense(&self, media: &[Medium], urgency: f32) -> Result<Sensed, PerceptionError> {
-        let mut sensed = Sensed::default();
         for medium in media {
-            if !medium.is_whole() {
-                return Err(PerceptionError::Hollow {
-                    what: medium.kind.name(),
-                    blake3: medium.blake3.clone(),
-                });
-            }
             match medium.kind {
-                MediumKind::Sound => {
-                    let config = self.towers.ears()?.config();
-                    sensed.add_sound(medium.bytes(), config, self.media_tokens)?;
-                }
-                MediumKind::Picture => {
-                    let config = self.towers.eyes()?.config();
-                    let options = patch_options(&*self.source, config, self.media_tokens)?;
-                    sensed.add_picture(medium.bytes(), &options)?;
-                }
+                MediumKind::Sound => self.towers.ears().map(|_| ())?,
+                MediumKind::Picture => self.towers.eyes().map(|_| ())?,
             }
         }
-        for stimulus in &mut sensed.stimuli {
-            stimulus.urgency = urgency;
-        }
-        Ok(sensed)
+        sense(&*self.source, media, urgency, self.media_tokens)
     }
 }
 

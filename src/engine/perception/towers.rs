@@ -8,7 +8,6 @@ use super::sense::decoding_bytes;
 use crate::media::picture::Patches;
 use crate::media::sound::{MEL_BINS, Mel};
 use crate::model::audio::{self, AudioTower};
-use crate::model::load::LoadError;
 use crate::model::pieces::PieceCounts;
 use crate::model::vision::{self, Encoded, VisionTower};
 use crate::store::WeightSource;
@@ -200,12 +199,12 @@ impl Towers {
     }
 }
 
-const NO_EARS: PerceptionError = PerceptionError::NoTower {
+pub(super) const NO_EARS: PerceptionError = PerceptionError::NoTower {
     tower: "audio tower (of 128 mel bins)",
     what: "sound",
 };
 
-const NO_EYES: PerceptionError = PerceptionError::NoTower {
+pub(super) const NO_EYES: PerceptionError = PerceptionError::NoTower {
     tower: "vision tower",
     what: "picture",
 };
@@ -221,10 +220,3 @@ const BLIND: PerceptionError = PerceptionError::Asleep {
     tower: "its vision tower",
     hint: "memory has to be planned for it (in a program: `.sees()`; in chat: --see)",
 };
-
-// Only to be turned into an error of the engine where it is asked for.
-impl From<LoadError> for Box<PerceptionError> {
-    fn from(error: LoadError) -> Self {
-        Box::new(error.into())
-    }
-}

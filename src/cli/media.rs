@@ -1,0 +1,67 @@
+//! Sounds and pictures on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sage_actors::protocol::Modality;
+
+use super::CliError;
+use crate::checkpoint::config::ThinkerConfig;
+use crate::engine::EngineError;
+use crate::engine::open::MEDIA_TOKENS;
+use crate::engine::perception::{PerceptionError, placeholder};
+use crate::media::medium::{Medium, MediumKind};
+
+/// What is seen and heard, and how much of it memory is planned for.
+#[derive(Args, Debug, Default)]
+pub struct MediaArgs {
+    /// A picture before the prompt: PNG or JPEG; several are seen in this order
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// A sound before the prompt, behind the pictures: WAV or FLAC; several are heard in this order
+    #[arg(long, value_name = "FILE")]
+    audio: Vec<PathBuf>,
+    /// Tokens that one sound (13 a second) or picture (1,024 pixels each) may take; memory is planned for it
+    #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
+    pub media_tokens: usize,
+}
+
+impl MediaArgs {
+    /// Reads the files, pictures first.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn read(&self) -> Result<Vec<Medium>, CliError> {
+        let pictures = self.image.iter().map(|path| (MediumKind::Picture, path));
+        let sounds = self.audio.iter().map(|path| (MediumKind::Sound, path));
+        pictures
+            .chain(sounds)
+            .map(|(kind, path)| {
+                Medium::read(kind, path).map_err(|error| CliError::request(error.to_string()))
+            })
+            .collect()
+    }
+}
+
+/// What has to be perceived for them.
+pub fn senses(media: &[Medium]) -> Vec<Modality> {
+    let has = |kind| media.iter().any(|medium| medium.kind == kind);
+    let mut senses = Vec::new();
+    if has(MediumKind::Sound) {
+        senses.push(Modality::Audio);
+    }
+    if has(MediumKind::Picture) {
+        senses.push(Modality::Vision);
+    }
+    senses
+}
+
+/// Their places in a prompt, one placeholder each.
+///
+/// # Errors
+/// When the model has no such tower.
+pub fn places(config: &ThinkerConfig, media: &[Medium]) -> Result<Vec<u32>, CliError> {
+    let place = |medium: &Medium| placeholder(config, medium.kind);
+    let places: Result<Vec<[u32; 3]>, PerceptionError> = media.iter().map(place).collect();
+    Ok(places.map_err(EngineError::from)?.concat())
+}
