@@ -94,6 +94,9 @@ impl Collector {
             EventKind::Perceived(perceived) => {
                 self.totals.bytes_read += perceived.bytes_read;
                 self.bins.perceived(tick, perceived.bytes_read);
+                if let Some(at) = self.observed.get(&perceived.id) {
+                    self.entries[*at].tower_bytes_read += perceived.bytes_read;
+                }
             }
             EventKind::Cache(cache) => {
                 self.totals.hits += cache.hits;
@@ -174,6 +177,8 @@ impl Collector {
             level: observed.level,
             urgency: observed.urgency,
             tokens: observed.tokens,
+            perceived: observed.perceived.clone(),
+            tower_bytes_read: 0,
             mean_loss: None,
             asked: None,
             ended: None,
@@ -211,6 +216,8 @@ impl Collector {
             level: None,
             urgency: 0.0,
             tokens: *tokens,
+            perceived: Vec::new(),
+            tower_bytes_read: 0,
             mean_loss: None,
             asked: asked.map(|asked| asked.tick),
             ended: Some(*ended),

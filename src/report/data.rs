@@ -6,7 +6,7 @@ use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
 use crate::engine::reading::Ended;
-use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, Mode};
+use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, Mode, ObservedMedium};
 
 /// Version of the keys of `report.json`.
 pub const VERSION: u32 = 1;
@@ -153,7 +153,7 @@ pub struct Entry {
     pub event: u64,
     /// When.
     pub tick: Tick,
-    /// `text`, `question`, `alarm`, `sensor`, `feedback`, or `answer`.
+    /// `text`, `question`, `alarm`, `sound`, `picture`, `sensor`, `feedback`, or `answer`.
     pub kind: &'static str,
     /// Number of the observation; of an answer, of what it answers.
     pub id: u64,
@@ -171,6 +171,10 @@ pub struct Entry {
     pub urgency: f32,
     /// Tokens.
     pub tokens: usize,
+    /// Sounds and pictures of it.
+    pub perceived: Vec<ObservedMedium>,
+    /// Bytes that towers read to perceive them.
+    pub tower_bytes_read: u64,
     /// Of a text that was read: its mean loss, nats a token.
     pub mean_loss: Option<f64>,
     /// Of an answer: when its question came.
