@@ -50,6 +50,7 @@ class Stage:
     large: float        # weight of rows being larger than embeddings
     answers: float      # weight of the thinker's answers
     top_k: int = 8      # experts of the thinker; half of them are half the work
+    cut: int = 0        # steps that the rate was laid out for and that were not made
 
 
 # first the words, near enough to those of the thinker; then what it makes of them
@@ -62,8 +63,8 @@ LONG = (12, {"question": 0.6, "fact": 0.4})
 STAGES = (Stage(600, (WORDS,), 2.5e-3, 20, 1.0, 0.3, 1.0, 0.0, 0.0),
           Stage(1800, (SAID,), 2.5e-3, 1, 0.4, 1.0, 0.3, 0.01, 0.0),
           Stage(54, (ALL,), 1.5e-3, 20, 1.0, 0.3, 0.0, 0.01, 1.0, 4),
-          Stage(800, (SHORT, LONG), 1.5e-3, 1, 0.4, 0.3, 0.0, 0.01, 1.0, 4),
-          Stage(500, (SOUNDS, LONG), 0.6e-3, 1, 0.01, 0.2, 0.0, 0.01, 1.0))
+          Stage(602, (SHORT, LONG), 1.5e-3, 1, 0.4, 0.3, 0.0, 0.01, 1.0, 4, cut=198),
+          Stage(260, (SOUNDS, LONG), 1.2e-3, 1, 0.01, 0.2, 0.0, 0.01, 1.0, 4))
 BLANK = ears_batches.PAD         # the row of a moment in which no word ends looks like <|audio_pad|>
 SHARP, SIZE = 4.0, 9.0      # distances that make a difference; a row is not to be larger than this
 CASES = ("sounds/word-pump.wav", "sounds/question-1.wav", "sounds/siren-loud.wav")
@@ -80,7 +81,7 @@ def stage_of(step):
 
 def rate_at(stage, done):
     """Rise, plateau, fall."""
-    fall = 0.5 * (1 + math.cos(math.pi * max(0, done / stage.steps - 0.4) / 0.6))
+    fall = 0.5 * (1 + math.cos(math.pi * max(0, done / (stage.steps + stage.cut) - 0.4) / 0.6))
     return stage.rate * min(1, (done + 1) / stage.warm) * (stage.last + (1 - stage.last) * fall)
 
 
