@@ -213,12 +213,16 @@ class Model(torch.nn.Module):
         Returns hidden [rows, time, hidden], balance (mean of the layers) and the
         chosen experts, a list of [rows * time, k] for each layer.
         """
+        return self.from_rows(F.embedding(ids, self.embed), pos, mask, top_k, resident)
+
+    def from_rows(self, x, pos, mask, top_k=None, resident=None):
+        """The same for rows [rows, time, hidden] that stand where embeddings would."""
         s, top_k = self.shape, top_k or self.shape.top_k
-        freq = s.theta ** -(torch.arange(0, s.head_dim, 2, dtype=torch.float32, device=ids.device) / s.head_dim)
+        freq = s.theta ** -(torch.arange(0, s.head_dim, 2, dtype=torch.float32, device=x.device) / s.head_dim)
         angle = pos.unsqueeze(1).unsqueeze(-1).float() * freq
         angle = torch.cat((angle, angle), -1)
         cos, sin = angle.cos(), angle.sin()
-        x, balance, chosen = F.embedding(ids, self.embed), 0.0, []
+        balance, chosen = 0.0, []
         for n, layer in enumerate(self.layers):
             here = None if resident is None else resident[n]
             x, b, c = layer(x, cos, sin, mask, top_k, here, self.compute)
