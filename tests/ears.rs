@@ -1,0 +1,78 @@
+//! The model in the repository hears: equal to the implementation that trained its ears, and with answers that can be checked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use common::fixture;
+use common::runs::{complaint, events, root, sage};
+use serde_json::Value;
+
+#[test]
+fn its_ears_are_those_that_were_trained() {
+    let goldens = fixture("ears");
+    let output = sage(&[
+        "verify",
+        "models/tiny",
+        "--goldens",
+        goldens.to_str().unwrap(),
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["passed"], &report["skipped"]),
+        (&3.into(), &0.into())
+    );
+    let tensors = report["cases"][0]["tensors"].as_array().unwrap();
+    let names: Vec<&str> = tensors.iter().filter_map(|t| t["name"].as_str()).collect();
+    assert!(
+        names.contains(&"audio.output") && names.contains(&"greedy.tokens"),
+        "{names:?}"
+    );
+}
+
+/// Voices that no training heard, each asked about in a context of its own.
+#[test]
+fn most_words_of_unheard_voices_are_understood() {
+    let tasks = fs::read_to_string(root().join("models/tiny/tasks/heard.jsonl")).unwrap();
+    let mut script =
+        "name = \"ears\"\nticks = 1\ncontext_tokens = 128\nmedia_tokens = 64\n".to_owned();
+    let mut asked = Vec::new();
+    for line in tasks.lines() {
+        let task: Value = serde_json::from_str(line).unwrap();
+        let field = |name: &str| task[name].as_str().unwrap().to_owned();
+        // A scenario's sound stands before its question.
+        let Some(question) = field("prompt").strip_prefix("<sound>").map(str::to_owned) else {
+            continue;
+        };
+        let sound = root().join("models/tiny").join(field("sound"));
+        let (question, answer) = (question.trim(), field("answer"));
+        script.push_str(&format!(
+            "[[observe]]\nat = 0\nkind = \"question\"\nsource = \"{}\"\nsound = {sound:?}\ntext = {question:?}\nexpect = {answer:?}\n",
+            field("task")
+        ));
+        asked.push(field("task"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("ears.toml");
+    fs::write(&scenario, script).unwrap();
+    let events = events(&scenario, &[]);
+    let mut right = BTreeMap::<&str, (usize, usize)>::new();
+    for event in events.iter().filter(|event| event["type"] == "expectation") {
+        let id = event["answer"]["id"].as_u64().unwrap() as usize;
+        let (met, all) = right.entry(&asked[id]).or_default();
+        *met += usize::from(event["met"] == true);
+        *all += 1;
+    }
+    println!("right of asked: {right:?}");
+    assert_eq!(
+        right.values().map(|(_, all)| all).sum::<usize>(),
+        asked.len()
+    );
+    let (words, all) = right["word"];
+    assert!(all >= 10 && 10 * words >= 7 * all, "{words} of {all} words");
+}
