@@ -59,7 +59,8 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
-    slots: Vec<Slot>,
+    /// By number: those of a second module begin far behind the first's.
+    slots: BTreeMap<u32, Slot>,
     demand: VecDeque<(SlotId, u64)>,
     speculative: VecDeque<(SlotId, u64)>,
     /// Memory of evicted slots by record length, until `settle`.
@@ -123,7 +124,7 @@ impl SlotArena {
     pub fn is_ready(&self, slot: SlotId) -> bool {
         let state = lock(&self.shared);
         matches!(
-            state.slots.get(slot.0 as usize).map(|slot| &slot.contents),
+            state.slots.get(&slot.0).map(|slot| &slot.contents),
             Some(Contents::Ready(_))
         )
     }
@@ -136,7 +137,7 @@ impl SlotArena {
         let mut blocked: Option<Instant> = None;
         let mut state = lock(&self.shared);
         loop {
-            let reason = match state.slots.get(slot.0 as usize) {
+            let reason = match state.slots.get(&slot.0) {
                 Some(found) if found.key == Some(key) => match &found.contents {
                     Contents::Ready(memory) => {
                         let memory = Arc::clone(memory);
@@ -176,7 +177,7 @@ impl SlotArena {
         let state = lock(&self.shared);
         let held: usize = state
             .slots
-            .iter()
+            .values()
             .map(|slot| match &slot.contents {
                 Contents::Ready(memory) => memory.mapped_bytes(),
                 _ => 0,
@@ -223,15 +224,11 @@ impl Drop for SlotArena {
 impl ExpertSource for SlotArena {
     fn admit(&self, key: ExpertKey, slot: SlotId, speculative: bool) {
         let mut state = lock(&self.shared);
-        let index = slot.0 as usize;
-        while state.slots.len() <= index {
-            state.slots.push(Slot {
-                contents: Contents::Empty,
-                key: None,
-                generation: 0,
-            });
-        }
-        let entry = &mut state.slots[index];
+        let entry = state.slots.entry(slot.0).or_insert(Slot {
+            contents: Contents::Empty,
+            key: None,
+            generation: 0,
+        });
         entry.contents = Contents::Pending;
         entry.key = Some(key);
         entry.generation += 1;
@@ -259,7 +256,7 @@ impl ExpertSource for SlotArena {
 
     fn evict(&self, slot: SlotId) {
         let mut state = lock(&self.shared);
-        let Some(entry) = state.slots.get_mut(slot.0 as usize) else {
+        let Some(entry) = state.slots.get_mut(&slot.0) else {
             return;
         };
         entry.key = None;
@@ -324,8 +321,10 @@ fn read_until_closed(shared: &Shared) {
             })
         });
         state = lock(shared);
-        if current_key(&state, slot, generation).is_some() {
-            state.slots[slot.0 as usize].contents = match outcome {
+        if current_key(&state, slot, generation).is_some()
+            && let Some(entry) = state.slots.get_mut(&slot.0)
+        {
+            entry.contents = match outcome {
                 Ok(memory) => Contents::Ready(Arc::new(memory)),
                 Err(error) => Contents::Failed(error),
             };
@@ -338,7 +337,7 @@ fn read_until_closed(shared: &Shared) {
 fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey> {
     state
         .slots
-        .get(slot.0 as usize)
+        .get(&slot.0)
         .filter(|slot| slot.generation == generation)
         .and_then(|slot| slot.key)
 }
