@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
+use sage_actors::protocol::{ExpertKey, ExpertSource, Module, SlotId};
 
 use crate::kernels::Mapped;
 
@@ -197,11 +197,16 @@ impl SlotArena {
     }
 }
 
-/// The module's name in file names and messages.
+/// The name of an expert's module in file names and messages.
 pub fn component_name(key: ExpertKey) -> &'static str {
-    match key.layer.module {
-        sage_actors::protocol::Module::Thinker => "thinker",
-        sage_actors::protocol::Module::Talker => "talker",
+    module_name(key.layer.module)
+}
+
+/// A module's name in file names and messages.
+pub fn module_name(module: Module) -> &'static str {
+    match module {
+        Module::Thinker => "thinker",
+        Module::Talker => "talker",
     }
 }
 
@@ -366,7 +371,7 @@ fn read_with_retry(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sage_actors::protocol::{LayerKey, Module};
+    use sage_actors::protocol::LayerKey;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     struct Counting {
