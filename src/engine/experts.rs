@@ -88,7 +88,10 @@ impl Engine {
         };
         if let Some(probe) = probe.as_deref_mut() {
             let name = module_name(step.module);
-            probe.tensor(&format!("{name}.router_logits.{}", layer.number), &layer.logits);
+            probe.tensor(
+                &format!("{name}.router_logits.{}", layer.number),
+                &layer.logits,
+            );
         }
         let route = Route {
             tick: step.tick,

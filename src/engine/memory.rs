@@ -192,10 +192,15 @@ impl MemoryPlan {
         let sparse = (0..config.num_hidden_layers)
             .filter(|layer| config.is_sparse(*layer))
             .count();
-        let of_talker = demand.speech.map_or(0, |speech| speech.experts as u64 * speech.slot_bytes);
+        let of_talker = demand
+            .speech
+            .map_or(0, |speech| speech.experts as u64 * speech.slot_bytes);
         let all_experts_bytes =
             (sparse * config.num_experts) as u64 * demand.slot_bytes + of_talker;
-        let largest_slot = demand.speech.map_or(0, |speech| speech.slot_bytes).max(demand.slot_bytes);
+        let largest_slot = demand
+            .speech
+            .map_or(0, |speech| speech.slot_bytes)
+            .max(demand.slot_bytes);
         let kv_row = config.num_key_value_heads * config.head_dim;
         let floor = Floor {
             base_bytes: recorded_base_bytes.unwrap_or_else(|| {
@@ -303,7 +308,11 @@ fn records_bytes(experts: usize) -> u64 {
 }
 
 /// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.
-pub(super) fn workspace_bytes(config: &TextConfig, chunk_tokens: usize, context_tokens: usize) -> u64 {
+pub(super) fn workspace_bytes(
+    config: &TextConfig,
+    chunk_tokens: usize,
+    context_tokens: usize,
+) -> u64 {
     let (hidden, heads) = (
         config.hidden_size,
         config.num_attention_heads * config.head_dim,

@@ -130,7 +130,9 @@ pub enum EngineError {
     )]
     NoDirective,
     /// A partial store that lacks a whole layer of experts.
-    #[error("the store has no expert of {component} layer {layer}: extract at least one of each layer")]
+    #[error(
+        "the store has no expert of {component} layer {layer}: extract at least one of each layer"
+    )]
     NoExpert {
         /// Component.
         component: &'static str,

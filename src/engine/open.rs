@@ -109,7 +109,9 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     };
     // One window for both modules: every one of a token's experts has room in it.
     let window_experts = window_experts(config, &options.mind);
-    let window_experts = speech.map_or(window_experts, |speech| window_experts.max(speech.k_trained));
+    let window_experts = speech.map_or(window_experts, |speech| {
+        window_experts.max(speech.k_trained)
+    });
     let towers = Towers::new(source, &options.senses)?;
     let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
     let plan = MemoryPlan::new(
@@ -236,7 +238,10 @@ fn absent_experts(
     modules: &[ModuleShape],
 ) -> Result<Vec<ExpertKey>, EngineError> {
     let mut absent = Vec::new();
-    for (shape, key) in modules.iter().flat_map(|s| s.keys().map(move |key| (s, key))) {
+    for (shape, key) in modules
+        .iter()
+        .flat_map(|s| s.keys().map(move |key| (s, key)))
+    {
         let component = component_of(key.module);
         let layer = usize::from(key.layer);
         let before = absent.len();

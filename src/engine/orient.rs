@@ -109,7 +109,10 @@ impl Engine {
         let directives = self.asked.time(1, self.mind.assess(assess)).await?;
         let snapshot = self.asked.time(1, self.mind.snapshot()).await?;
         // The cache, then every router of a module awake.
-        let awake = directives.modules.iter().map(|d| self.layers_of(d.module).len());
+        let awake = directives
+            .modules
+            .iter()
+            .map(|d| self.layers_of(d.module).len());
         let asks = 1 + awake.sum::<usize>() as u64;
         let apply = self.mind.apply(&directives, &snapshot);
         let residency = self.asked.time(asks, apply).await?;

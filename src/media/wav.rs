@@ -46,7 +46,9 @@ impl WavWriter {
             source,
         };
         if path.is_dir() {
-            return Err(error(std::io::Error::other("it is a folder; name a file in it")));
+            return Err(error(std::io::Error::other(
+                "it is a folder; name a file in it",
+            )));
         }
         let mut builder = Builder::new();
         // What the system leaves of it is for the user to say.
@@ -94,7 +96,8 @@ impl WavWriter {
         };
         let file = self.file.into_inner();
         let file = file.map_err(|failed| error(failed.into_error()))?;
-        file.persist(&self.path).map_err(|failed| error(failed.error))?;
+        file.persist(&self.path)
+            .map_err(|failed| error(failed.error))?;
         // The name is on disk with its folder.
         let folder = File::open(folder(&self.path)).and_then(|folder| folder.sync_all());
         folder.map_err(error)
@@ -182,6 +185,11 @@ mod tests {
         drop(WavWriter::create(&path, 24_000).expect("a file"));
         assert_eq!(std::fs::read_dir(folder.path()).expect("files").count(), 0);
         let error = WavWriter::create(&folder.path().join("no/sound.wav"), 24_000);
-        assert!(error.expect_err("no folder").to_string().contains("sound.wav"));
+        assert!(
+            error
+                .expect_err("no folder")
+                .to_string()
+                .contains("sound.wav")
+        );
     }
 }

@@ -35,9 +35,8 @@ pub(in crate::engine) fn demand(
     codes: usize,
 ) -> Result<SpeechDemand, EngineError> {
     let (expert, talker_bytes) = Talker::sizes(source)?;
-    let weights = talker_bytes
-        + CodePredictor::weights_bytes(source)?
-        + Code2Wav::weights_bytes(source)?;
+    let weights =
+        talker_bytes + CodePredictor::weights_bytes(source)? + Code2Wav::weights_bytes(source)?;
     let absent = || crate::model::load::LoadError::Absent {
         component: crate::checkpoint::Component::Talker,
         key: "talker_config",
@@ -78,7 +77,8 @@ fn kept_bytes(config: &TalkerConfig, context_tokens: usize, chunk_tokens: usize)
 
 /// Making the prompt: rows gathered and joined, between the projections' layers, turned for the product.
 fn prompt_bytes(config: &TalkerConfig, context_tokens: usize) -> u64 {
-    let a_row =
-        4 * config.thinker_hidden_size + 2 * config.text.intermediate_size + config.text.hidden_size;
+    let a_row = 4 * config.thinker_hidden_size
+        + 2 * config.text.intermediate_size
+        + config.text.hidden_size;
     ((context_tokens + EXTRA_ROWS) * a_row * size_of::<f32>()) as u64
 }

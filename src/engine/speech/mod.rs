@@ -114,6 +114,13 @@ impl Voice {
     }
 }
 
+/// Whether the source has everything that speaks.
+pub fn can_speak(source: &dyn WeightSource) -> bool {
+    Talker::sizes(source).is_ok()
+        && CodePredictor::weights_bytes(source).is_ok()
+        && Code2Wav::weights_bytes(source).is_ok()
+}
+
 /// Every layer of the talker is sparse.
 fn layers(config: &TalkerConfig) -> impl Iterator<Item = LayerKey> {
     (0..config.text.num_hidden_layers).map(|layer| LayerKey {
@@ -149,11 +156,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those, and that the model was opened without a voice.
-    pub fn check_speech(
-        &self,
-        prompt: &[u32],
-        request: &SpeechRequest,
-    ) -> Result<(), EngineError> {
+    pub fn check_speech(&self, prompt: &[u32], request: &SpeechRequest) -> Result<(), EngineError> {
         let voice = self.voice()?;
         if !(2..=voice.codes).contains(&request.max_codes) {
             return Err(SpeechError::CodeCount {

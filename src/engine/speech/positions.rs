@@ -44,7 +44,9 @@ fn plain(ids: &[u32], config: &ModelConfig, grids: &MediaGrids) -> (Vec<u32>, Me
         let next = ids.get(at + 1).copied();
         if id == thinker.vision_start_token_id && next == thinker.audio_start_token_id {
             let rest = ids[at..].iter();
-            let mut ends = rest.enumerate().filter(|(_, id)| Some(**id) == thinker.vision_end_token_id);
+            let mut ends = rest
+                .enumerate()
+                .filter(|(_, id)| Some(**id) == thinker.vision_end_token_id);
             let end = ends.next().map_or(ids.len(), |(len, _)| at + len + 1);
             ids[at..end].fill(config.tts_pad_token_id);
             (videos.next(), sounds.next());

@@ -241,8 +241,8 @@ impl Speaking {
         probe: &mut Option<&mut dyn Probe>,
     ) -> Result<Option<SpeechEnded>, EngineError> {
         let config = engine.source.config();
-        let (positions, delta) = talker_positions(&self.prompt.ids, config, &said.grids)
-            .map_err(SpeechError::from)?;
+        let (positions, delta) =
+            talker_positions(&self.prompt.ids, config, &said.grids).map_err(SpeechError::from)?;
         if let Some(probe) = probe {
             probe.tensor("talker.prefill_position_ids", &positions.axes.concat());
         }
@@ -255,7 +255,10 @@ impl Speaking {
             let end = positions.len().min(done + engine.step_tokens(&orientation));
             let rows = self.prompt.rows[done * hidden..end * hidden].to_vec();
             let step = self.step_of(rows, positions.of(done..end), directive, &orientation);
-            let step = TalkerStep { phase: Phase::Prefill, ..step };
+            let step = TalkerStep {
+                phase: Phase::Prefill,
+                ..step
+            };
             let probe = probe.as_deref_mut().map(|probe| probe as &mut dyn Probe);
             let forward = engine.run_talker(&mut self.kv, step, probe).await?;
             self.miss_bytes += forward.miss_bytes;

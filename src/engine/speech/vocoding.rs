@@ -38,7 +38,10 @@ impl Vocoding {
     ///
     /// # Errors
     /// When a code is no sound.
-    pub fn add(&mut self, codes: impl Iterator<Item = u32>) -> Result<Option<Vec<f32>>, SpeechError> {
+    pub fn add(
+        &mut self,
+        codes: impl Iterator<Item = u32>,
+    ) -> Result<Option<Vec<f32>>, SpeechError> {
         self.codes.extend(codes);
         if self.frames() - self.done < CHUNK_FRAMES {
             return Ok(None);
