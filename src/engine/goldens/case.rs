@@ -123,10 +123,12 @@ impl Golden {
             .map_err(|error| self.error("(header)", error.to_string()))
     }
 
-    /// Names of its tensors.
+    /// Names of its tensors, in order: a file may list them in any.
     pub(super) fn names(&self) -> Result<Vec<String>, CaseError> {
         let parsed = self.parsed()?;
-        Ok(parsed.names().into_iter().map(str::to_owned).collect())
+        let mut names: Vec<String> = parsed.names().into_iter().map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     pub(super) fn error(&self, tensor: &str, reason: String) -> CaseError {

@@ -23,6 +23,9 @@ use crate::model::{KvCache, Positions};
 /// Ticks to wait for a state in which the talker is awake: what tired the mind refills well within them.
 const WAIT_TICKS: u32 = 1024;
 
+/// Sets the codes' random numbers apart from the words'.
+const CODES: u64 = 0x636f_6465_735f_3830;
+
 /// How codes are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choosing {
@@ -39,8 +42,9 @@ impl Choosing {
         rest: Sampling::GREEDY,
     };
 
-    /// As the released pipeline chooses.
+    /// As the released pipeline chooses. An answer's tokens may be drawn by the same seed: the codes have their own numbers.
     pub fn released(seed: u64) -> Self {
+        let seed = seed ^ CODES;
         Self {
             first: Sampling {
                 temperature: choice::TEMPERATURE,
