@@ -103,9 +103,10 @@ impl<'a> View<'a> {
                 mean_loss,
                 ..
             } => {
-                let loss = mean_loss.map_or("-".to_owned(), |loss| format!("{loss:.2}"));
+                // Nothing predicts the tokens of a sound.
+                let loss = mean_loss.map_or(String::new(), |loss| format!(", loss {loss:.2}"));
                 self.heard
-                    .push_str(&format!(" read {tokens} of {source}, loss {loss}"));
+                    .push_str(&format!(" read {tokens} of {source}{loss}"));
             }
             EventKind::Token { text } => {
                 self.answer.push_str(text);

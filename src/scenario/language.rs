@@ -116,9 +116,9 @@ pub const KINDS: [(&str, &[&str]); 8] = [
         "alarm",
         &["urgency", "text", "file", "sound", "picture", "expect"],
     ),
-    ("sound", &["urgency", "sound"]),
-    ("picture", &["urgency", "picture"]),
     ("sensor", &["sensor", "value"]),
     ("feedback", &["value"]),
     ("limit", &["limit"]),
+    ("sound", &["urgency", "sound"]),
+    ("picture", &["urgency", "picture"]),
 ];

@@ -5,6 +5,7 @@
 pub mod embedding;
 pub mod runs;
 pub mod scramble;
+pub mod sounds;
 
 use std::collections::BTreeMap;
 use std::fs;

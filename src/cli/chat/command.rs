@@ -1,10 +1,13 @@
 //! What a line of the conversation asks for.
 
+use std::path::PathBuf;
+
 use crate::engine::Limit;
 use crate::input::{Size, known};
+use crate::media::medium::MediumKind;
 
 /// The commands: name, arguments, meaning.
-pub const COMMANDS: [(&str, &str, &str); 11] = [
+pub const COMMANDS: [(&str, &str, &str); 13] = [
     ("/help", "", "this list"),
     ("/state", "", "state, energy, budgets, memory"),
     (
@@ -23,6 +26,16 @@ pub const COMMANDS: [(&str, &str, &str); 11] = [
         "what moved the states in the last turn, and which experts answered",
     ),
     (
+        "/hear",
+        "FILE [QUESTION]",
+        "a sound, and what to answer about it (begin with --hear)",
+    ),
+    (
+        "/see",
+        "FILE [QUESTION]",
+        "a picture, and what to answer about it (begin with --see)",
+    ),
+    (
         "/limit",
         "SIZE",
         "another memory limit: 300MiB, 25%, 64slots, none",
@@ -39,7 +52,7 @@ pub const COMMANDS: [(&str, &str, &str); 11] = [
 ];
 
 /// A command.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// The list of commands.
     Help,
@@ -51,6 +64,15 @@ pub enum Command {
     Trust,
     /// Reasons.
     Why,
+    /// A sound or a picture.
+    Perceive {
+        /// Which of them.
+        kind: MediumKind,
+        /// Its file.
+        file: PathBuf,
+        /// What is asked about it; empty: nothing.
+        question: String,
+    },
     /// Another limit.
     Limit(Limit),
     /// On the last answer.
@@ -109,6 +131,8 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
         "/bad" => plain(Command::Feedback(-1.0)),
         "/reset" => plain(Command::Reset),
         "/quit" => plain(Command::Quit),
+        "/hear" => perceive(name, MediumKind::Sound, argument),
+        "/see" => perceive(name, MediumKind::Picture, argument),
         "/limit" if argument == "none" => Ok(Command::Limit(Limit::None)),
         "/limit" => match argument.parse::<Size>() {
             Ok(size) => Ok(Command::Limit(size.into())),
@@ -129,6 +153,22 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
             ),
         )),
     }
+}
+
+/// The file, and the question behind it.
+fn perceive(name: &str, kind: MediumKind, argument: &str) -> Result<Command, (String, String)> {
+    let (file, question) = argument.split_once(' ').unwrap_or((argument, ""));
+    if file.is_empty() {
+        return Err((
+            format!("{name} needs a file"),
+            format!("{name} FILE, or {name} FILE QUESTION"),
+        ));
+    }
+    Ok(Command::Perceive {
+        kind,
+        file: file.into(),
+        question: question.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -156,6 +196,13 @@ mod tests {
             parse("/limit none"),
             Asked::Command(Command::Limit(Limit::None))
         );
+        let heard = Command::Perceive {
+            kind: MediumKind::Sound,
+            file: "a.wav".into(),
+            question: "What is it?".into(),
+        };
+        assert_eq!(parse("/hear a.wav What is it?"), Asked::Command(heard));
+        assert!(refused("/see").contains("needs a file"));
         assert!(refused("/stat").contains("did you mean `/state`?"));
         assert!(refused("/dance").contains("known: /help, "));
         assert!(refused("/why not").contains("takes nothing"));
@@ -176,6 +223,7 @@ mod tests {
             let argument = match argument {
                 "SIZE" => "1GiB",
                 "N" => "1",
+                "FILE [QUESTION]" => "file",
                 other => other,
             };
             let line = format!("{name} {argument}");

@@ -10,12 +10,14 @@ mod why;
 use std::path::PathBuf;
 
 use clap::Args;
+use sage_actors::protocol::Modality;
 
 use super::home;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
 use super::{CliError, Outcome, Printer};
 use crate::engine::core_loop::CoreLoop;
+use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
 use input::{Input, Interrupts};
@@ -25,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   sage chat                                         with the model in the repository
   sage chat MODEL --limit 6GiB --system 'Answer in one word.'
   printf 'Tom lives in Rome. Where does Tom live?\\n/why\\n' | sage chat
+  printf '/hear word.wav What is said?\\n' | sage chat --hear
   sage chat --json < questions.txt                  every event as one JSON object a line
 
 A line is said; one that begins with / is a command (/help lists them), unless a space stands before it. Ctrl-C breaks an
@@ -52,6 +55,15 @@ pub struct ChatArgs {
     /// Tokens of context to reserve memory for [default: 2048, or what the model was made for]; what does not fit is forgotten, oldest first
     #[arg(long)]
     context: Option<usize>,
+    /// Be able to hear: memory is planned for the audio tower, and /hear FILE works
+    #[arg(long)]
+    hear: bool,
+    /// Be able to see: memory is planned for the vision tower, and /see FILE works
+    #[arg(long)]
+    see: bool,
+    /// Tokens that one sound (13 a second) or picture (1,024 pixels each) may take
+    #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
+    media_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -61,6 +73,19 @@ pub struct ChatArgs {
     /// Report every event as one JSON object a line
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl ChatArgs {
+    fn senses(&self) -> Vec<Modality> {
+        let mut senses = Vec::new();
+        if self.hear {
+            senses.push(Modality::Audio);
+        }
+        if self.see {
+            senses.push(Modality::Vision);
+        }
+        senses
+    }
 }
 
 /// Runs the command.
@@ -83,6 +108,8 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         chunk_tokens: 128,
         mind: mind.clone(),
         degrade: args.running.degrade,
+        senses: args.senses(),
+        media_tokens: args.media_tokens,
         ..EngineOptions::default()
     };
     opening::runtime()?.block_on(async {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use sage_actors::protocol::{LayerTrust, Origin, Salience, State, Tick, TrustView};
+use sage_actors::protocol::{LayerTrust, Modality, Origin, Salience, State, Tick, TrustView};
 use serde::Serialize;
 
 use super::command::COMMANDS;
@@ -80,6 +80,17 @@ pub struct HelpLine {
     pub meaning: &'static str,
 }
 
+/// A tower in [`StateReport`].
+#[derive(Clone, Debug, Serialize)]
+pub struct TowerLine {
+    /// What it perceives.
+    pub modality: Modality,
+    /// Bytes of its weights that it may keep; 0: it sleeps.
+    pub weight_bytes: u64,
+    /// Bytes that are in memory.
+    pub resident_bytes: u64,
+}
+
 /// See [`Reply::StateReport`].
 #[derive(Clone, Debug, Serialize)]
 pub struct StateReport {
@@ -105,6 +116,9 @@ pub struct StateReport {
     pub k: u16,
     /// Capacity for experts.
     pub expert_bytes: u64,
+    /// What hears and sees.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub towers: Vec<TowerLine>,
     /// Bytes that one decoded token may miss; none: no cap.
     pub miss_bytes_per_token: Option<u64>,
     /// Residency bias.

@@ -1,5 +1,6 @@
 //! The conversation: lines in, answers out.
 
+use std::path::Path;
 use std::time::Instant;
 
 use sage_actors::protocol::{State, Tick};
@@ -8,13 +9,14 @@ use super::super::live::{forgotten, limit_line, lost, name};
 use super::super::{CliError, Printer, human_bytes};
 use super::command::{Asked, Command, parse};
 use super::input::{Input, Interrupts, Line};
-use super::reply::{Reply, SegmentLine, StateReport, TrustLayer, TurnWork};
+use super::reply::{Reply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
 use super::why::Move;
 use crate::engine::core_loop::{CoreLoop, Observation};
 use crate::engine::memory::resident_set;
 use crate::engine::reading::Ended;
-use crate::engine::{Limit, Orientation};
+use crate::engine::{Engine, Limit, Orientation};
 use crate::events::{Event, EventKind, Mode, SalienceEvent};
+use crate::media::medium::{Medium, MediumKind};
 
 /// Who speaks.
 const USER: &str = "user";
@@ -97,6 +99,31 @@ impl<'a> Session<'a> {
             let refused = Reply::refused(error, Some(hint.to_owned()));
             return self.show.reply(&refused);
         }
+        self.attend(Observation::Turn {
+            source: USER.to_owned(),
+            text: text.to_owned(),
+            urgency: 0.0,
+        })
+        .await
+    }
+
+    /// A sound or a picture. What is said about it stands for itself: it is no turn of the conversation.
+    async fn perceive(
+        &mut self,
+        kind: MediumKind,
+        file: &Path,
+        question: &str,
+    ) -> Result<(), CliError> {
+        let medium = match Medium::read(kind, file) {
+            Ok(medium) => medium,
+            Err(error) => return self.show.reply(&Reply::refused(error, None)),
+        };
+        self.attend(Observation::sensed(USER, vec![medium]).asking(question))
+            .await
+    }
+
+    /// Until everything is done that the observation asks for, and the time that passes after it.
+    async fn attend(&mut self, observation: Observation) -> Result<(), CliError> {
         let Self {
             core,
             interrupts,
@@ -104,21 +131,21 @@ impl<'a> Session<'a> {
             ..
         } = self;
         self.turn_tick = core.engine().tick();
-        core.submit(Observation::Turn {
-            source: USER.to_owned(),
-            text: text.to_owned(),
-            urgency: 0.0,
-        });
+        let asks = observation.is_request();
+        core.submit(observation);
         let started = Instant::now();
         let mut sink = |event: Event| show.event(&event);
         while !core.is_idle() {
             if interrupts.take() {
-                core.interrupt(&mut sink)?;
+                core.abandon(&mut sink)?;
             } else {
                 core.tick(&mut sink).await?;
             }
         }
-        self.answered = true;
+        if !core.take_refused().is_empty() {
+            return Ok(());
+        }
+        self.answered |= asks;
         show.status(core, started);
         Ok(core.settle(&mut |event| show.event(&event)).await?)
     }
@@ -135,6 +162,11 @@ impl<'a> Session<'a> {
                 }
             }
             Command::Why => self.why(),
+            Command::Perceive {
+                kind,
+                file,
+                question,
+            } => return self.perceive(kind, &file, &question).await,
             Command::Limit(limit) => return self.limit(limit).await,
             Command::Feedback(value) => self.feedback(value).await?,
             Command::Reset => {
@@ -188,6 +220,7 @@ impl<'a> Session<'a> {
             limit_bytes: engine.plan.limit_bytes,
             floor_bytes: engine.plan.floor.total(),
             pool_bytes: engine.plan.pool_bytes,
+            towers: towers(engine),
             rss_bytes: resident_set().0,
             turns: self.core.turns(),
             context_tokens: self.core.context_tokens(),
@@ -348,4 +381,19 @@ impl Show<'_> {
             work.tokens as f64 / started.elapsed().as_secs_f64().max(1e-9),
         ));
     }
+}
+
+/// What hears and sees, and how much of it is in memory.
+fn towers(engine: &Engine) -> Vec<TowerLine> {
+    let senses = engine.towers.senses().into_iter();
+    senses
+        .map(|modality| {
+            let usage = engine.towers.usage(modality);
+            TowerLine {
+                modality,
+                weight_bytes: usage.weight_bytes,
+                resident_bytes: usage.resident_bytes,
+            }
+        })
+        .collect()
 }

@@ -77,6 +77,18 @@ fn state(f: &mut fmt::Formatter<'_>, report: &StateReport) -> fmt::Result {
         human_bytes(report.resident_bytes),
         human_bytes(report.expert_bytes)
     )?;
+    for tower in &report.towers {
+        let may = match tower.weight_bytes {
+            0 => "asleep".to_owned(),
+            bytes => format!("may keep {}", human_bytes(bytes)),
+        };
+        let has = human_bytes(tower.resident_bytes);
+        writeln!(
+            f,
+            "{:<8} tower {may}, {has} in memory",
+            name(&tower.modality)
+        )?;
+    }
     writeln!(
         f,
         "memory   {} used; limit {limit}, floor {}",
@@ -105,6 +117,21 @@ fn salience(
         "surprise {:.2}  novelty {:.2}  arousal {:.2}  reward {:.2}  conflict {:.2}\ndrive {:.2}  (energy {:.0})",
         now.surprise, now.novelty, now.arousal, now.reward, now.conflict, now.drive, now.atp
     )?;
+    if let Some(senses) = &now.senses {
+        let all = [
+            ("words", Some(senses.text)),
+            ("sounds", senses.audio),
+            ("pictures", senses.vision),
+        ];
+        for (of, salience) in all {
+            let Some(s) = salience else { continue };
+            write!(
+                f,
+                "\n{of:<8} S{:.2} N{:.2} A{:.2} C{:.2}",
+                s.surprise, s.novelty, s.arousal, s.conflict
+            )?;
+        }
+    }
     if segments.is_empty() {
         return write!(f, "\nno segment yet");
     }

@@ -74,14 +74,6 @@ impl CoreLoop {
         self.inbox.push_back((id, observation));
     }
 
-    /// Breaks off the conversation's turns that are not answered. What was said of an answer stays said.
-    ///
-    /// # Errors
-    /// When the tokenizer refuses.
-    pub fn interrupt(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Vec<Answer>, EngineError> {
-        self.break_off(|job| job.turn, sink)
-    }
-
     /// Gives up everything that waits or is under way. Every request ends with an answer that says so.
     ///
     /// # Errors
