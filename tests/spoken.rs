@@ -102,6 +102,8 @@ async fn engine(mind: MindConfig, limit: Limit, chunk_tokens: usize) -> Engine {
         mind,
         speaks: true,
         codes: CODES,
+        // What is read ahead is in memory too, and no decision knows of it.
+        read_ahead: false,
         ..EngineOptions::default()
     };
     open(source(), options, |_, _| ()).await.expect("an engine")
