@@ -207,7 +207,7 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
         format!("limit {}", human_bytes(limit))
     });
     printer.line(format_args!(
-        "\npeak memory {} ({limit}); {} of experts read; {} expectations met, {} not met",
+        "\npeak memory {} ({limit}); {} of weights read; {} expectations met, {} not met",
         human_bytes(summary.peak_rss_bytes),
         human_bytes(summary.bytes_read),
         summary.expectations_met,
