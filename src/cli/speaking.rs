@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{CliError, Printer, human_bytes};
 use crate::engine::speech::{
-    Choosing, SPEAKER, Said, SpeechEnded, SpeechError, SpeechRequest, Spoken, speak,
+    Choosing, MOST_CODES, SPEAKER, Said, SpeechEnded, SpeechError, SpeechRequest, Spoken, speak,
 };
 use crate::engine::{Engine, EngineError};
 use crate::media::wav::{WavError, WavWriter};
@@ -71,10 +71,9 @@ impl SpeakArgs {
                 "--max-tokens is {max_tokens}; an answer that is spoken has at least 2: its last one is never said"
             )));
         }
-        if !(2..=1 << 20).contains(&max_codes) {
+        if !(2..=MOST_CODES).contains(&max_codes) {
             return Err(CliError::request(format!(
-                "--max-codes is {max_codes}; expected 2 to {}: the last one is no sound",
-                1 << 20
+                "--max-codes is {max_codes}; expected 2 to {MOST_CODES}: the last one is no sound"
             )));
         }
         let file = WavWriter::create(path, SAMPLE_RATE_HZ);

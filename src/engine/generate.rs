@@ -102,7 +102,8 @@ pub async fn generate(
     let mut reading = Reading::of_scene(request.tokens.clone(), scene, hidden, request.measure);
     let mut said = engine.voice.is_some().then(|| {
         let features = request.sensed.as_ref().map(|sensed| &sensed.features);
-        Said::new(&request.tokens, features, request.max_tokens, hidden)
+        let answer_tokens = request.max_tokens.min(engine.context_tokens);
+        Said::new(&request.tokens, features, answer_tokens, hidden)
     });
     let mut prompt_loss = None;
     while !reading.is_done() {

@@ -103,7 +103,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     let slot_bytes = round_up_to_page(expert.bytes()) as u64;
     let speech = if options.speaks {
         let (context, chunk) = (options.context_tokens, options.chunk_tokens);
-        Some(speech::demand(source, context, chunk, options.codes)?)
+        Some(speech::demand(source, context, chunk, codes_of(options))?)
     } else {
         None
     };
@@ -163,7 +163,7 @@ pub async fn open(
     let config = source.config().thinker.text.clone();
     let thinker = Thinker::load(&*source, progress)?;
     let voice = match talker_slot_bytes {
-        Some(_) => Some(Arc::new(Voice::load(&*source, options.codes)?)),
+        Some(_) => Some(Arc::new(Voice::load(&*source, codes_of(&options))?)),
         None => None,
     };
     let reader = DirectReader::new(Arc::clone(&source));
@@ -218,6 +218,10 @@ pub async fn open(
         remembering: None,
         scratch: Scratch::default(),
     })
+}
+
+fn codes_of(options: &EngineOptions) -> usize {
+    options.codes.min(speech::MOST_CODES)
 }
 
 /// The thinker's sparse part, as the mind knows it.

@@ -433,6 +433,18 @@ mod tests {
         );
     }
 
+    /// Slots of a second module begin far behind those of the first: what is between takes no memory.
+    #[test]
+    fn slots_may_be_numbered_with_gaps() {
+        let arena = arena(0);
+        let far = SlotId(u32::MAX);
+        arena.admit(key(9), far, false);
+        arena.settle();
+        assert!(arena.wait(key(9), far).is_ok());
+        assert!(arena.wait(key(9), SlotId(1 << 24)).is_err());
+        assert_eq!(lock(&arena.shared).slots.len(), 1);
+    }
+
     #[test]
     fn one_failure_is_retried_two_are_an_error() {
         let once = arena(1);

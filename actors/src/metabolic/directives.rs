@@ -51,7 +51,7 @@ pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives)
             Towers::InUse => attended.in_use,
             Towers::All => true,
         };
-        awake.then(|| Claim {
+        awake.then_some(Claim {
             sharer: Sharer::Tower(tower.modality),
             base: tower.bytes as f64,
             drive: attended.drive,

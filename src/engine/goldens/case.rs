@@ -182,12 +182,16 @@ impl Case {
     /// What of the model it asks for.
     pub fn kind(&self) -> Kind {
         let has = |prefix: &str| self.tensors.iter().any(|name| name.starts_with(prefix));
-        match () {
-            () if has("talker.") => Kind::Speech,
-            () if has("code2wav.") => Kind::Vocoder,
-            () if has("in.input_ids") => Kind::Thinker,
-            () if self.description["cases"].is_array() => Kind::Positions,
-            () => Kind::Nothing,
+        if has("talker.") {
+            Kind::Speech
+        } else if has("code2wav.") {
+            Kind::Vocoder
+        } else if has("in.input_ids") {
+            Kind::Thinker
+        } else if self.description["cases"].is_array() {
+            Kind::Positions
+        } else {
+            Kind::Nothing
         }
     }
 
@@ -345,6 +349,8 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
     };
     let json = std::fs::read(path.with_extension("json")).unwrap_or_default();
     let description: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+    let spoken = description.pointer("/generation/thinker_tokens");
+    let spoken = spoken.and_then(serde_json::Value::as_u64).unwrap_or(0);
     Ok(Case {
         name: path
             .file_stem()
@@ -352,8 +358,7 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
             .to_string_lossy()
             .into_owned(),
         path: path.into(),
-        context_tokens: width("in.input_ids")
-            + width("greedy.tokens").max(width("thinker.tokens") + 1),
+        context_tokens: width("in.input_ids") + width("greedy.tokens").max(spoken as usize),
         frames: width("code2wav.codes"),
         tensors: parsed.names().into_iter().map(str::to_owned).collect(),
         audio_in_video: description["flags"]["use_audio_in_video"] == true,

@@ -34,6 +34,9 @@ pub use speaking::{Choosing, SpeechEnded, SpeechRequest, Spoken, speak};
 /// Whose voice, where nobody else is asked for, as in the released pipeline.
 pub const SPEAKER: &str = "Ethan";
 
+/// Codes of one turn beyond which memory cannot be planned: a day of sound.
+pub const MOST_CODES: usize = 1 << 20;
+
 /// Why nothing is spoken.
 #[derive(Debug, thiserror::Error)]
 pub enum SpeechError {

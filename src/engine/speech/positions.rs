@@ -49,7 +49,8 @@ fn plain(ids: &[u32], config: &ModelConfig, grids: &MediaGrids) -> (Vec<u32>, Me
                 .filter(|(_, id)| Some(**id) == thinker.vision_end_token_id);
             let end = ends.next().map_or(ids.len(), |(len, _)| at + len + 1);
             ids[at..end].fill(config.tts_pad_token_id);
-            (videos.next(), sounds.next());
+            videos.next();
+            sounds.next();
             at = end;
             continue;
         }
