@@ -266,7 +266,7 @@ fn verify_names_what_it_could_not_run() {
         "nothing was verified: {shown}"
     );
     assert!(
-        shown.contains("skipped  image: needs the vision tower"),
+        shown.contains("skipped  image: has no in.input_ids"),
         "{shown}"
     );
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The engine equals the reference implementation on every text golden, through the actors, however little memory
-//! there is for experts.
+//! The engine equals the reference implementation on every golden, of words, sounds, pictures and speech, through the actors,
+//! however little memory there is for experts.
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
@@ -56,11 +56,16 @@ fn verify_routed(
             routing,
             ..MindConfig::default()
         };
+        let codes = goldens::codes(&cases);
         let options = EngineOptions {
             limit,
             context_tokens,
             chunk_tokens,
             mind,
+            senses: goldens::senses(&cases),
+            media_tokens: usize::MAX,
+            speaks: codes.is_some(),
+            codes: codes.unwrap_or_default(),
             ..EngineOptions::default()
         };
         let mut engine = open(source, options, |_, _| ()).await.expect("an engine");
@@ -140,12 +145,6 @@ fn text_goldens_pass_under_the_least_limit_and_in_any_chunk() {
         ] {
             let reports = verify(&folder, &folder.join("goldens"), limit, chunk_tokens);
             assert_equal(name, &reports);
-            let tensors = |reports: &[CaseReport]| -> Vec<(String, u64)> {
-                let tensors = reports.iter().flat_map(|report| &report.tensors);
-                tensors
-                    .map(|t| (t.name.clone(), t.max_abs_error.to_bits()))
-                    .collect()
-            };
             assert_eq!(
                 tensors(&reports),
                 tensors(&reference),
@@ -153,6 +152,80 @@ fn text_goldens_pass_under_the_least_limit_and_in_any_chunk() {
             );
         }
     }
+}
+
+/// Hears, sees and speaks.
+const OMNI: &str = "tiny-omni";
+
+#[test]
+fn every_golden_of_the_model_that_speaks_passes() {
+    let folder = fixture(OMNI);
+    let reports = verify(&folder, &folder.join("goldens"), Limit::None, 128);
+    assert_equal(OMNI, &reports);
+    let passed = reports.iter().filter(|r| r.status == Status::Pass);
+    assert_eq!(passed.count(), 16, "nothing is passed over");
+    for report in &reports {
+        for tensor in report.tensors.iter().filter(|t| t.tolerance > 0.0) {
+            println!(
+                "{} {} {:.1e} of {:.1e}",
+                report.name, tensor.name, tensor.max_abs_error, tensor.tolerance
+            );
+        }
+    }
+    let speech = reports.iter().find(|r| r.name == "speech-multimodal");
+    let names: Vec<&str> = speech
+        .expect("the case")
+        .tensors
+        .iter()
+        .map(|tensor| tensor.name.as_str())
+        .collect();
+    for name in [
+        "thinker.tokens",
+        "talker.input_embeds",
+        "talker.topk_index.2",
+        "talker.step_logits",
+        "code_predictor.logits",
+        "talker.codes",
+        "waveform",
+    ] {
+        assert!(names.contains(&name), "{name} was not compared: {names:?}");
+    }
+}
+
+#[test]
+fn every_golden_of_the_model_that_speaks_passes_from_the_store() {
+    let folder = fixture(OMNI);
+    let store = tempfile::tempdir().expect("a folder");
+    let checkpoint = sage::checkpoint::Checkpoint::open(&folder).expect("a checkpoint");
+    let all = sage::store::Selection::all();
+    let extraction = sage::store::Extraction::prepare(&checkpoint, store.path(), &all, false);
+    extraction.expect("a plan").run(&|_| ()).expect("a store");
+    let reports = verify(store.path(), &folder.join("goldens"), Limit::None, 128);
+    assert_equal(OMNI, &reports);
+}
+
+#[test]
+fn speech_depends_on_neither_memory_nor_chunks() {
+    let folder = fixture(OMNI);
+    let run = |limit, chunk| tensors(&verify(&folder, &folder.join("goldens"), limit, chunk));
+    let reference = run(Limit::None, 128);
+    for (limit, chunk) in [
+        (Limit::Slots(0), 128),
+        (Limit::Slots(5), 7),
+        (Limit::Slots(40), 1),
+    ] {
+        assert!(
+            run(limit, chunk) == reference,
+            "differs under {limit:?} in chunks of {chunk}"
+        );
+    }
+}
+
+fn tensors(reports: &[CaseReport]) -> Vec<(String, u64)> {
+    let tensors = reports.iter().flat_map(|report| &report.tensors);
+    tensors
+        .map(|t| (t.name.clone(), t.max_abs_error.to_bits()))
+        .collect()
 }
 
 /// A verification that cannot fail verifies nothing.

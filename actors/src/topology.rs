@@ -16,16 +16,17 @@ use kameo::message::Message;
 use kameo::reply::{Reply, ReplyError};
 
 use crate::cache::actor::{
-    ApplyDirectives, EnterDomain, ExpertCache, GetHabits, GetStats, Prefetch, Release,
+    ApplyDirectives, EnterDomain, ExpertCache, GetHabits, GetHolding, GetResidency, GetStats,
+    Prefetch, Release,
 };
 use crate::cache::{Cache, CacheError};
 use crate::config::{ConfigError, MindConfig};
 use crate::metabolic::Controller;
 use crate::metabolic::actor::MetabolicController;
 use crate::protocol::{
-    Assess, CacheStats, Directives, ExpertKey, ExpertSource, Habit, LayerKey, Lease, LeaseId,
-    LeaseRequest, Observe, Outcome, Propose, Pruned, Residency, Route, SalienceReport, Selection,
-    State, TrustSnapshot, Used,
+    Assess, CacheStats, Directives, ExpertKey, ExpertSource, Habit, Holding, LayerKey, Lease,
+    LeaseId, LeaseRequest, Module, Observe, Outcome, Propose, Pruned, Residency, Route,
+    SalienceReport, Selection, State, TrustSnapshot, Used,
 };
 use crate::router::actor::{ApplyDirective, LayerRouter};
 use crate::router::{RouteError, Router};
@@ -328,6 +329,22 @@ impl Mind {
     /// [`MindError::Stopped`].
     pub async fn cache_stats(&self) -> Result<CacheStats, MindError> {
         Ok(ask(&self.cache, GetStats, ActorName::Cache).await??)
+    }
+
+    /// What of a layer is resident, and what may still be missed: where no lease before it in the step has said so.
+    ///
+    /// # Errors
+    /// An unknown layer; [`MindError::Stopped`].
+    pub async fn residency(&self, layer: LayerKey) -> Result<Residency, MindError> {
+        Ok(ask(&self.cache, GetResidency(layer), ActorName::Cache).await??)
+    }
+
+    /// A module's demand pool; none where the mind has no such module.
+    ///
+    /// # Errors
+    /// [`MindError::Stopped`].
+    pub async fn holding(&self, module: Module) -> Result<Option<Holding>, MindError> {
+        Ok(ask(&self.cache, GetHolding(module), ActorName::Cache).await??)
     }
 
     /// Episodes that entered memory and were not consolidated.

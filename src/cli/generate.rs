@@ -10,13 +10,15 @@ use serde::Serialize;
 use super::media::{self, MediaArgs};
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
+use super::speaking::{SpeakArgs, Speech, SpeechReport};
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
 use crate::engine::perception::{expand, sense};
 use crate::engine::reading::stop_tokens;
+use crate::engine::speech::Spoken;
 use crate::engine::text::{Message, Stream, Text};
-use crate::engine::{EngineError, EngineOptions};
+use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::events::Mode;
 
 const EXAMPLES: &str = "Examples:
@@ -25,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?' --exact      the reference's experts, whatever the limit
   sage generate MODEL --audio word.wav --prompt 'What is said?'
   sage generate MODEL --image photo.jpg --prompt 'What is this?' --limit 6GiB
+  sage generate MODEL --prompt 'Good morning.' --speak answer.wav --speaker chelsie
   sage generate MODEL --prompt-tokens '17 4 250' --max-tokens 8   a model without tokenizer";
 
 /// Arguments of `sage generate`.
@@ -57,6 +60,8 @@ pub struct GenerateArgs {
     #[command(flatten)]
     media: MediaArgs,
     #[command(flatten)]
+    speaking: SpeakArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     /// Tokens of context to reserve memory for [default: prompt and answer]
     #[arg(long)]
@@ -77,6 +82,8 @@ struct Report<'a> {
     tokens: &'a [u32],
     #[serde(flatten)]
     generation: &'a Generation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speech: Option<SpeechReport<'a>>,
     peak_rss_bytes: u64,
 }
 
@@ -86,6 +93,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     check_max_tokens(args.max_tokens)?;
     args.learning.check(args.exact)?;
     args.running.set_threads()?;
+    let seed = sampling.seed;
+    let mut speech = args.speaking.begin(args.max_tokens, args.exact, seed)?;
     let source = opening::source(&args.model)?;
     let text = if args.prompt.is_some() {
         Some(Text::load(&*source).map_err(EngineError::from)?)
@@ -122,6 +131,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         degrade: args.running.degrade,
         senses: media::senses(&media),
         media_tokens: args.media.media_tokens,
+        speaks: speech.is_some(),
+        codes: args.speaking.codes().unwrap_or_default(),
         ..EngineOptions::default()
     };
     let stop = if args.ignore_stop {
@@ -148,30 +159,51 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
             whole: String::new(),
             printer,
         };
-        let mut trouble = None;
-        let generation = generate(&mut engine, &request, |token, _| match shown.token(token) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                trouble = Some(error);
-                ControlFlow::Break(())
-            }
-        })
-        .await;
-        // Of a run that failed the log keeps what was learned.
-        let kept = match &generation {
-            Ok(_) => engine.keep().await,
-            Err(_) => Ok(()),
-        };
+        let answered = answer(&mut engine, &request, &mut shown, speech.as_mut()).await;
         engine.shutdown().await;
-        let generation = generation?;
-        kept?;
-        match trouble {
-            Some(error) => return Err(error),
-            None => shown.finish()?,
-        }
-        report(printer, &mode, &shown, &generation)?;
+        let (generation, spoken) = answered?;
+        report(
+            printer,
+            &mode,
+            &shown,
+            &generation,
+            speech.as_ref().zip(spoken.as_ref()),
+        )?;
         Ok(Outcome::Done)
     })
+}
+
+/// Answers, and speaks the answer where that is asked for.
+async fn answer(
+    engine: &mut Engine,
+    request: &Request,
+    shown: &mut Shown<'_>,
+    mut speech: Option<&mut Speech<'_>>,
+) -> Result<(Generation, Option<Spoken>), CliError> {
+    if let Some(speech) = &speech {
+        // Before anything is read.
+        engine.check_speech(&request.tokens, &speech.request)?;
+    }
+    let mut trouble = None;
+    let generation = generate(engine, request, |token, _| match shown.token(token) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            trouble = Some(error);
+            ControlFlow::Break(())
+        }
+    });
+    // Of a run that failed the log keeps what was learned.
+    let generation = generation.await?;
+    engine.keep().await?;
+    match trouble {
+        Some(error) => return Err(error),
+        None => shown.finish()?,
+    }
+    let spoken = match &mut speech {
+        Some(speech) => Some(speech.speak(engine, generation.said.as_ref()).await?),
+        None => None,
+    };
+    Ok((generation, spoken))
 }
 
 impl GenerateArgs {
@@ -253,6 +285,7 @@ fn report(
     mode: &Mode,
     shown: &Shown<'_>,
     generation: &Generation,
+    speech: Option<(&Speech<'_>, &Spoken)>,
 ) -> Result<(), CliError> {
     let (_, peak_rss_bytes) = resident_set();
     if printer.is_json() {
@@ -261,6 +294,7 @@ fn report(
             text: shown.text.map(|_| shown.whole.as_str()),
             tokens: &generation.tokens,
             generation,
+            speech: speech.map(|(speech, spoken)| speech.report(spoken)),
             peak_rss_bytes,
         });
     }
@@ -275,6 +309,9 @@ fn report(
         generation.stall_ms_per_token,
         human_bytes(peak_rss_bytes),
     ));
+    if let Some((speech, spoken)) = speech {
+        speech.tell(spoken, printer);
+    }
     if generation.state == State::Depletion {
         printer.warn("the answer ended because the energy was used up (depletion)");
     }

@@ -21,6 +21,7 @@ mod salience;
 mod sampling;
 mod scenario;
 mod sensors;
+mod speaking;
 mod synth;
 mod trust;
 mod verify;

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use sage_actors::MindError;
 use sage_actors::cache::StateCliff;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+use sage_actors::protocol::Module;
 
 use super::{CliError, Printer, Size};
 use crate::embed::go_on_from;
@@ -245,7 +246,10 @@ pub async fn engine(
 fn cycle_cliff(cliffs: &[StateCliff], eviction: EvictionPolicy) -> Option<String> {
     let lru = eviction == EvictionPolicy::Lru;
     let below = cliffs.iter().filter(|at| at.cliff.is_below()).map(|at| {
-        let state = format!("{:?}", at.state).to_lowercase();
+        let state = match at.module {
+            Module::Thinker => format!("{:?}", at.state).to_lowercase(),
+            Module::Talker => format!("{:?} while speaking", at.state).to_lowercase(),
+        };
         let (holds, uses) = (at.cliff.capacity_experts, at.cliff.token_experts);
         let hits = match at.cliff.lru_hits_per_layer_most {
             0 if lru => ": exactly 0 hits".to_owned(),

@@ -10,6 +10,7 @@ use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer};
 use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
 use crate::engine::perception::Towers;
+use crate::engine::speech::can_speak;
 use crate::engine::{EngineError, EngineOptions};
 use crate::store::WeightSource;
 
@@ -54,6 +55,8 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let cases = goldens::cases(&args.goldens)?;
     let source = opening::source(&args.model)?;
     let mind = args.running.mind(true)?;
+    // Cases that speak say so themselves where the model cannot.
+    let codes = goldens::codes(&cases).filter(|_| can_speak(&*source));
     let options = EngineOptions {
         limit: args.running.limit(None),
         context_tokens: cases
@@ -67,6 +70,8 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         degrade: args.running.degrade,
         senses: perceivable(&*source, &cases),
         media_tokens: usize::MAX,
+        speaks: codes.is_some(),
+        codes: codes.unwrap_or_default(),
         ..EngineOptions::default()
     };
     let report = opening::runtime()?.block_on(async {
@@ -122,8 +127,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
 
 /// What has to be perceived for the cases, as far as the model has towers; a case that needs one that is missing says so.
 fn perceivable(source: &dyn WeightSource, cases: &[goldens::Case]) -> Vec<Modality> {
-    let runnable = cases.iter().filter(|case| case.cannot_run().is_none());
-    let mut senses = goldens::senses(runnable);
+    let mut senses = goldens::senses(cases);
     senses.retain(|sense| Towers::new(source, &[*sense]).is_ok());
     senses
 }

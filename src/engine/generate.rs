@@ -12,6 +12,7 @@ use super::perception::Sensed;
 use super::reading::{Answering, Ended, GENERATED_SEGMENT_TOKENS, Reading};
 use super::sampling::Sampling;
 use super::segment::SegmentBuilder;
+use super::speech::{Said, Turn};
 use super::{Engine, EngineError};
 
 /// What to answer, and how.
@@ -67,6 +68,9 @@ pub struct Generation {
     pub asks_share: f64,
     /// The state at the end.
     pub state: State,
+    /// What the talker hears of it, where the engine speaks.
+    #[serde(skip)]
+    pub said: Option<Said>,
 }
 
 /// States that are too shallow to read a prompt in, and how long to wait for a deeper one.
@@ -96,9 +100,17 @@ pub async fn generate(
         None => None,
     };
     let mut reading = Reading::of_scene(request.tokens.clone(), scene, hidden, request.measure);
+    let mut said = engine.voice.is_some().then(|| {
+        let features = request.sensed.as_ref().map(|sensed| &sensed.features);
+        let answer_tokens = request.max_tokens.min(engine.context_tokens);
+        Said::new(&request.tokens, features, answer_tokens, hidden)
+    });
     let mut prompt_loss = None;
     while !reading.is_done() {
-        reading.step(engine, &mut kv, &orientation).await?;
+        let step = reading.step(engine, &mut kv, &orientation).await?;
+        if let Some(said) = &mut said {
+            said.read(&step.forward);
+        }
         prompt_loss = reading.mean_loss();
         let segment = (reading.is_done() && request.measure).then(|| reading.segment());
         orientation = engine
@@ -134,6 +146,9 @@ pub async fn generate(
             let step = answering.step(engine, &mut kv, &orientation).await?;
             if let Some(forward) = &step.forward {
                 own.add(forward, &[step.measure], None);
+                if let Some(said) = &mut said {
+                    said.wrote(forward);
+                }
             }
             arrivals.last_token = Some(step.measure);
             arrivals.segment = (own.rows() >= GENERATED_SEGMENT_TOKENS).then(|| own.take());
@@ -149,7 +164,10 @@ pub async fn generate(
     }
     let decoded_in = decoding.elapsed();
     let after = Counters::of(engine).await?;
-    Ok(summary(
+    if let Some(said) = &mut said {
+        said.turn = Turn::of(&orientation);
+    }
+    let generation = summary(
         request,
         &answering,
         prompt_loss,
@@ -158,7 +176,8 @@ pub async fn generate(
         before,
         after,
         &orientation,
-    ))
+    );
+    Ok(Generation { said, ..generation })
 }
 
 /// Tells the mind of the request, and lets time pass until it attends to it.
@@ -246,5 +265,6 @@ fn summary(
         asks_ms_per_token: asking.as_secs_f64() * 1e3 / fed,
         asks_share: asking.as_secs_f64() / decode.as_secs_f64(),
         state: orientation.directives.state,
+        said: None,
     }
 }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::speech::SpeechDemand;
 use super::{episodes, shadow};
 use crate::checkpoint::config::TextConfig;
 use crate::input::Size;
@@ -55,6 +56,14 @@ pub struct Floor {
     pub dream_bytes: u64,
     /// What hearing and seeing take beside a share of the pool; nothing where nothing is to be perceived.
     pub perception_bytes: u64,
+    /// What speaking takes beside a share of the pool, a lease window of the talker's experts included; nothing where nothing
+    /// speaks.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub speech_bytes: u64,
+}
+
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl Floor {
@@ -69,6 +78,7 @@ impl Floor {
             + self.window_bytes
             + self.dream_bytes
             + self.perception_bytes
+            + self.speech_bytes
     }
 
     fn breakdown(&self) -> String {
@@ -83,10 +93,14 @@ impl Floor {
             mib(self.window_bytes),
             mib(self.dream_bytes)
         );
-        match self.perception_bytes {
-            0 => words,
-            bytes => format!("{words}, hearing and seeing {}", mib(bytes)),
-        }
+        let more = [
+            ("hearing and seeing", self.perception_bytes),
+            ("speaking", self.speech_bytes),
+        ];
+        let more = more.iter().filter(|(_, bytes)| *bytes > 0);
+        more.fold(words, |words, (what, bytes)| {
+            format!("{words}, {what} {}", mib(*bytes))
+        })
     }
 }
 
@@ -160,6 +174,8 @@ pub struct Demand<'a> {
     pub senses: usize,
     /// All weights of the towers.
     pub towers_bytes: u64,
+    /// What speaking takes; none where nothing speaks.
+    pub speech: Option<SpeechDemand>,
 }
 
 impl MemoryPlan {
@@ -176,7 +192,15 @@ impl MemoryPlan {
         let sparse = (0..config.num_hidden_layers)
             .filter(|layer| config.is_sparse(*layer))
             .count();
-        let all_experts_bytes = (sparse * config.num_experts) as u64 * demand.slot_bytes;
+        let of_talker = demand
+            .speech
+            .map_or(0, |speech| speech.experts as u64 * speech.slot_bytes);
+        let all_experts_bytes =
+            (sparse * config.num_experts) as u64 * demand.slot_bytes + of_talker;
+        let largest_slot = demand
+            .speech
+            .map_or(0, |speech| speech.slot_bytes)
+            .max(demand.slot_bytes);
         let kv_row = config.num_key_value_heads * config.head_dim;
         let floor = Floor {
             base_bytes: recorded_base_bytes.unwrap_or_else(|| {
@@ -187,7 +211,7 @@ impl MemoryPlan {
             mind_bytes: mind_bytes(config, sparse, demand.senses),
             workspace_bytes: workspace_bytes(config, demand.chunk_tokens, demand.context_tokens),
             // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
-            read_buffer_bytes: demand.slot_bytes + demand.slot_bytes / 3,
+            read_buffer_bytes: largest_slot + largest_slot / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
             dream_bytes: if demand.dreams {
                 shadow::bytes(config, demand.slot_bytes) + episodes::bytes(config)
@@ -195,6 +219,10 @@ impl MemoryPlan {
                 0
             },
             perception_bytes: demand.perception_bytes,
+            speech_bytes: demand.speech.map_or(0, |speech| {
+                let window = demand.window_experts as u64 * speech.slot_bytes;
+                speech.bytes + window + records_bytes(speech.experts)
+            }),
         };
         let plan = Self {
             limit_bytes: None,
@@ -241,8 +269,10 @@ impl MemoryPlan {
             }
         };
         // Without a limit every state's share, however small, must have room for every expert.
+        // A talker shares with a thinker that may be driven five times as much, or as little.
+        let shares = if self.floor.speech_bytes > 0 { 48 } else { 8 };
         let pool_bytes = match limit_bytes {
-            None => self.all_experts_bytes * 8 + self.towers_bytes,
+            None => self.all_experts_bytes * shares + self.towers_bytes,
             Some(limit_bytes) => limit_bytes.saturating_sub(floor),
         };
         Self {
@@ -259,27 +289,30 @@ impl MemoryPlan {
     }
 }
 
-/// The mind's rings of 512 episodes (a hidden state each; one of words, one a sense), and its records of every expert with their
-/// views.
+/// The mind's rings of 512 episodes (a hidden state each; one of words, one a sense), its records of every expert, and the
+/// ledger's database with its cache.
 fn mind_bytes(config: &TextConfig, sparse_layers: usize, senses: usize) -> u64 {
     const EPISODES: usize = 512;
-    const RECORD_BYTES: usize = 296;
+    const DATABASE_BYTES: usize = 2 << 20;
     let experts = sparse_layers * config.num_experts;
-    let records = experts * RECORD_BYTES;
-    ((1 + senses) * EPISODES * config.hidden_size * size_of::<f32>() + records) as u64
-        + ledger_bytes(experts)
+    let episodes = (1 + senses) * EPISODES * config.hidden_size * size_of::<f32>();
+    (episodes + DATABASE_BYTES) as u64 + records_bytes(experts)
 }
 
-/// What keeping the trust ledger takes: the state that an epoch is made of, the database with its cache. It is reserved
-/// whether a ledger is in use or not, so that a run decides the same with and without one.
-fn ledger_bytes(experts: usize) -> u64 {
+/// What is believed of experts, with the routers' views of it, and what keeping the trust ledger takes: the state that an
+/// epoch is made of. It is reserved whether a ledger is in use or not, so that a run decides the same with and without one.
+fn records_bytes(experts: usize) -> u64 {
+    const RECORD_BYTES: usize = 296;
     const STATE_BYTES: usize = 280;
-    const DATABASE_BYTES: usize = 2 << 20;
-    (experts * STATE_BYTES + DATABASE_BYTES) as u64
+    (experts * (RECORD_BYTES + STATE_BYTES)) as u64
 }
 
 /// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.
-fn workspace_bytes(config: &TextConfig, chunk_tokens: usize, context_tokens: usize) -> u64 {
+pub(super) fn workspace_bytes(
+    config: &TextConfig,
+    chunk_tokens: usize,
+    context_tokens: usize,
+) -> u64 {
     let (hidden, heads) = (
         config.hidden_size,
         config.num_attention_heads * config.head_dim,

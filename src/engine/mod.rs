@@ -7,6 +7,7 @@ pub mod asked;
 pub mod chat;
 pub mod core_loop;
 pub mod episodes;
+pub mod experts;
 pub mod forward;
 pub mod generate;
 pub mod goldens;
@@ -22,6 +23,7 @@ pub mod sampling;
 pub mod scene;
 pub mod segment;
 pub mod shadow;
+pub mod speech;
 pub mod stepwise;
 pub mod text;
 
@@ -31,7 +33,7 @@ use std::sync::Arc;
 use sage_actors::Mind;
 use sage_actors::cache::StateCliff;
 use sage_actors::config::MindConfig;
-use sage_actors::protocol::{ExpertKey, LayerKey, Module, Spent, Tick};
+use sage_actors::protocol::{ExpertKey, LayerKey, Spent, Tick};
 
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
@@ -65,6 +67,9 @@ pub enum EngineError {
     /// A sound or a picture.
     #[error(transparent)]
     Perception(#[from] perception::PerceptionError),
+    /// Speech.
+    #[error(transparent)]
+    Speech(#[from] speech::SpeechError),
     /// An actor failed.
     #[error(transparent)]
     Mind(#[from] sage_actors::MindError),
@@ -125,8 +130,12 @@ pub enum EngineError {
     )]
     NoDirective,
     /// A partial store that lacks a whole layer of experts.
-    #[error("the store has no expert of thinker layer {layer}: extract at least one of each layer")]
+    #[error(
+        "the store has no expert of {component} layer {layer}: extract at least one of each layer"
+    )]
     NoExpert {
+        /// Component.
+        component: &'static str,
         /// Decoder layer.
         layer: usize,
     },
@@ -166,6 +175,8 @@ pub struct Engine {
     pub thinker: Thinker,
     /// Memory of the experts.
     pub arena: Arc<SlotArena>,
+    /// What speaks; none unless it was asked for.
+    pub(crate) voice: Option<Arc<speech::Voice>>,
     /// What hears and sees.
     pub towers: perception::Towers,
     /// Tokens that one sound or picture may take.
@@ -226,16 +237,6 @@ impl Engine {
     /// Lets `ticks` pass without a step of the model.
     pub fn idle(&mut self, ticks: u32) {
         self.tick += u64::from(ticks);
-    }
-
-    fn expert_key(layer: u16, expert: u16) -> ExpertKey {
-        ExpertKey {
-            layer: LayerKey {
-                module: Module::Thinker,
-                layer,
-            },
-            expert,
-        }
     }
 
     /// Ends the actors; the engine is gone.

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use sage_actors::Mind;
 use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
-use sage_actors::protocol::{ExpertKey, LayerKey, Modality, Module, Spent, State};
+use sage_actors::protocol::{ExpertKey, Modality, Module, Spent, State};
 
 use super::asked::Asked;
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
 use super::perception::Towers;
+use super::speech::{self, Voice, talker_shape};
 use super::{Engine, EngineError};
-use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
 use crate::kernels::memory::round_up_to_page;
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
-use crate::store::arena::SlotArena;
-use crate::store::direct::DirectReader;
+use crate::model::talker::choice::MAX_CODES;
+use crate::store::arena::{SlotArena, module_name};
+use crate::store::direct::{DirectReader, component_of};
 use crate::store::{StoreError, WeightSource};
 
 /// How to run a model.
@@ -43,6 +44,10 @@ pub struct EngineOptions {
     pub senses: Vec<Modality>,
     /// Tokens that one sound or picture may take at most; never more than the context.
     pub media_tokens: usize,
+    /// Whether answers can be spoken: memory is planned for it.
+    pub speaks: bool,
+    /// Codes of one spoken turn at most, the end code included: one more than frames of 80 ms.
+    pub codes: usize,
 }
 
 /// Tokens of one sound (40 seconds) or picture (half a million pixels) that memory is planned for, where nothing else is said.
@@ -60,6 +65,8 @@ impl Default for EngineOptions {
             read_ahead: true,
             senses: Vec::new(),
             media_tokens: MEDIA_TOKENS,
+            speaks: false,
+            codes: MAX_CODES,
         }
     }
 }
@@ -79,6 +86,8 @@ struct Sizes {
     media_tokens: usize,
     slot_bytes: u64,
     window_experts: usize,
+    /// Of the talker's experts; none where nothing speaks.
+    talker_slot_bytes: Option<u64>,
 }
 
 fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, EngineError> {
@@ -92,7 +101,17 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     }
     let (expert, resident_weights_bytes) = Thinker::sizes(source)?;
     let slot_bytes = round_up_to_page(expert.bytes()) as u64;
+    let speech = if options.speaks {
+        let (context, chunk) = (options.context_tokens, options.chunk_tokens);
+        Some(speech::demand(source, context, chunk, codes_of(options))?)
+    } else {
+        None
+    };
+    // One window for both modules: every one of a token's experts has room in it.
     let window_experts = window_experts(config, &options.mind);
+    let window_experts = speech.map_or(window_experts, |speech| {
+        window_experts.max(speech.k_trained)
+    });
     let towers = Towers::new(source, &options.senses)?;
     let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
     let plan = MemoryPlan::new(
@@ -110,6 +129,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
             senses: towers.senses().len(),
             towers_bytes: towers.total_bytes(),
+            speech,
         },
         options.base_bytes,
     )?;
@@ -119,6 +139,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
         media_tokens,
         slot_bytes,
         window_experts,
+        talker_slot_bytes: speech.map(|speech| speech.slot_bytes),
     })
 }
 
@@ -137,9 +158,14 @@ pub async fn open(
         media_tokens,
         slot_bytes,
         window_experts,
+        talker_slot_bytes,
     } = sizes(&*source, &options)?;
     let config = source.config().thinker.text.clone();
     let thinker = Thinker::load(&*source, progress)?;
+    let voice = match talker_slot_bytes {
+        Some(_) => Some(Arc::new(Voice::load(&*source, codes_of(&options))?)),
+        None => None,
+    };
     let reader = DirectReader::new(Arc::clone(&source));
     let arena = SlotArena::new(Arc::new(reader)).map_err(|source| EngineError::System {
         what: "cannot start the reading thread".into(),
@@ -147,13 +173,17 @@ pub async fn open(
     })?;
     let shape = thinker_shape(&config, slot_bytes);
     let sparse_layers = shape.keys().collect();
+    let mut modules = vec![shape];
+    if let (Some(talker), Some(bytes)) = (&source.config().talker, talker_slot_bytes) {
+        modules.push(talker_shape(talker, bytes));
+    }
     let absent = if options.degrade {
-        absent_experts(&*source, &config)?
+        absent_experts(&*source, &modules)?
     } else {
         Vec::new()
     };
     let mind = MindConfig {
-        modules: vec![shape],
+        modules,
         towers: towers.shapes(),
         pool_bytes: plan.pool_bytes,
         window_experts: window_experts as u16,
@@ -167,6 +197,7 @@ pub async fn open(
         source,
         thinker,
         arena,
+        voice,
         towers,
         media_tokens,
         mind,
@@ -189,6 +220,10 @@ pub async fn open(
     })
 }
 
+fn codes_of(options: &EngineOptions) -> usize {
+    options.codes.min(speech::MOST_CODES)
+}
+
 /// The thinker's sparse part, as the mind knows it.
 pub fn thinker_shape(config: &TextConfig, expert_bytes: u64) -> ModuleShape {
     ModuleShape {
@@ -201,31 +236,31 @@ pub fn thinker_shape(config: &TextConfig, expert_bytes: u64) -> ModuleShape {
     }
 }
 
-/// Experts of the thinker that the source does not have.
+/// Experts of the modules that the source does not have.
 fn absent_experts(
     source: &dyn WeightSource,
-    config: &TextConfig,
+    modules: &[ModuleShape],
 ) -> Result<Vec<ExpertKey>, EngineError> {
     let mut absent = Vec::new();
-    for layer in config.sparse_layers() {
+    for (shape, key) in modules
+        .iter()
+        .flat_map(|s| s.keys().map(move |key| (s, key)))
+    {
+        let component = component_of(key.module);
+        let layer = usize::from(key.layer);
         let before = absent.len();
-        for expert in 0..config.num_experts {
-            match source.expert(Component::Thinker, layer, expert) {
+        for expert in 0..shape.experts {
+            match source.expert(component, layer, usize::from(expert)) {
                 Ok(_) => {}
                 Err(StoreError::ExpertMissing { .. } | StoreError::ExpertNotStored { .. }) => {
-                    absent.push(ExpertKey {
-                        layer: LayerKey {
-                            module: Module::Thinker,
-                            layer: layer as u16,
-                        },
-                        expert: expert as u16,
-                    })
+                    absent.push(ExpertKey { layer: key, expert });
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        if absent.len() - before == config.num_experts {
-            return Err(EngineError::NoExpert { layer });
+        if absent.len() - before == usize::from(shape.experts) {
+            let component = module_name(key.module);
+            return Err(EngineError::NoExpert { component, layer });
         }
     }
     Ok(absent)

@@ -39,6 +39,8 @@ pub struct Arrivals {
     pub reading: bool,
     /// The step before read a part of an observation, not its end.
     pub unfinished: bool,
+    /// Drive of the turn that is being spoken; none: nothing is.
+    pub spoken_drive: Option<f32>,
 }
 
 /// What the mind made of it: how the next step is to be run.
@@ -101,14 +103,17 @@ impl Engine {
             unreclaimable_bytes: self.plan.shortfall_bytes(),
             levels: self.levels.values().copied().collect(),
             unconsolidated_episodes,
-            // Nothing of this runtime speaks yet.
-            spoken_drive: None,
+            spoken_drive: arrivals.spoken_drive,
             perceiving: arrivals.perceiving,
         };
         let directives = self.asked.time(1, self.mind.assess(assess)).await?;
         let snapshot = self.asked.time(1, self.mind.snapshot()).await?;
-        // The cache, then every router.
-        let asks = 1 + self.sparse_layers.len() as u64;
+        // The cache, then every router of a module awake.
+        let awake = directives
+            .modules
+            .iter()
+            .map(|d| self.layers_of(d.module).len());
+        let asks = 1 + awake.sum::<usize>() as u64;
         let apply = self.mind.apply(&directives, &snapshot);
         let residency = self.asked.time(asks, apply).await?;
         self.towers.obey(&directives.towers);

@@ -7,3 +7,4 @@
 pub mod medium;
 pub mod picture;
 pub mod sound;
+pub mod wav;

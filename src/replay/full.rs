@@ -79,6 +79,8 @@ pub async fn verify_with(
         read_ahead: way.read_ahead,
         senses: header.senses.clone(),
         media_tokens: header.media_tokens,
+        // Nothing that is recorded speaks.
+        ..EngineOptions::default()
     };
     let mut engine = open(source, options, way.loading).await?;
     if let Some((ledger, tick)) = ledger {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
+use sage_actors::protocol::{ExpertKey, ExpertSource, Module, SlotId};
 
 use crate::kernels::Mapped;
 
@@ -59,7 +59,8 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
-    slots: Vec<Slot>,
+    /// By number: those of a second module begin far behind the first's.
+    slots: BTreeMap<u32, Slot>,
     demand: VecDeque<(SlotId, u64)>,
     speculative: VecDeque<(SlotId, u64)>,
     /// Memory of evicted slots by record length, until `settle`.
@@ -123,7 +124,7 @@ impl SlotArena {
     pub fn is_ready(&self, slot: SlotId) -> bool {
         let state = lock(&self.shared);
         matches!(
-            state.slots.get(slot.0 as usize).map(|slot| &slot.contents),
+            state.slots.get(&slot.0).map(|slot| &slot.contents),
             Some(Contents::Ready(_))
         )
     }
@@ -136,7 +137,7 @@ impl SlotArena {
         let mut blocked: Option<Instant> = None;
         let mut state = lock(&self.shared);
         loop {
-            let reason = match state.slots.get(slot.0 as usize) {
+            let reason = match state.slots.get(&slot.0) {
                 Some(found) if found.key == Some(key) => match &found.contents {
                     Contents::Ready(memory) => {
                         let memory = Arc::clone(memory);
@@ -176,7 +177,7 @@ impl SlotArena {
         let state = lock(&self.shared);
         let held: usize = state
             .slots
-            .iter()
+            .values()
             .map(|slot| match &slot.contents {
                 Contents::Ready(memory) => memory.mapped_bytes(),
                 _ => 0,
@@ -196,11 +197,16 @@ impl SlotArena {
     }
 }
 
-/// The module's name in file names and messages.
+/// The name of an expert's module in file names and messages.
 pub fn component_name(key: ExpertKey) -> &'static str {
-    match key.layer.module {
-        sage_actors::protocol::Module::Thinker => "thinker",
-        sage_actors::protocol::Module::Talker => "talker",
+    module_name(key.layer.module)
+}
+
+/// A module's name in file names and messages.
+pub fn module_name(module: Module) -> &'static str {
+    match module {
+        Module::Thinker => "thinker",
+        Module::Talker => "talker",
     }
 }
 
@@ -223,15 +229,11 @@ impl Drop for SlotArena {
 impl ExpertSource for SlotArena {
     fn admit(&self, key: ExpertKey, slot: SlotId, speculative: bool) {
         let mut state = lock(&self.shared);
-        let index = slot.0 as usize;
-        while state.slots.len() <= index {
-            state.slots.push(Slot {
-                contents: Contents::Empty,
-                key: None,
-                generation: 0,
-            });
-        }
-        let entry = &mut state.slots[index];
+        let entry = state.slots.entry(slot.0).or_insert(Slot {
+            contents: Contents::Empty,
+            key: None,
+            generation: 0,
+        });
         entry.contents = Contents::Pending;
         entry.key = Some(key);
         entry.generation += 1;
@@ -259,7 +261,7 @@ impl ExpertSource for SlotArena {
 
     fn evict(&self, slot: SlotId) {
         let mut state = lock(&self.shared);
-        let Some(entry) = state.slots.get_mut(slot.0 as usize) else {
+        let Some(entry) = state.slots.get_mut(&slot.0) else {
             return;
         };
         entry.key = None;
@@ -324,8 +326,10 @@ fn read_until_closed(shared: &Shared) {
             })
         });
         state = lock(shared);
-        if current_key(&state, slot, generation).is_some() {
-            state.slots[slot.0 as usize].contents = match outcome {
+        if current_key(&state, slot, generation).is_some()
+            && let Some(entry) = state.slots.get_mut(&slot.0)
+        {
+            entry.contents = match outcome {
                 Ok(memory) => Contents::Ready(Arc::new(memory)),
                 Err(error) => Contents::Failed(error),
             };
@@ -338,7 +342,7 @@ fn read_until_closed(shared: &Shared) {
 fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey> {
     state
         .slots
-        .get(slot.0 as usize)
+        .get(&slot.0)
         .filter(|slot| slot.generation == generation)
         .and_then(|slot| slot.key)
 }
@@ -367,7 +371,7 @@ fn read_with_retry(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sage_actors::protocol::{LayerKey, Module};
+    use sage_actors::protocol::LayerKey;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     struct Counting {
@@ -427,6 +431,18 @@ mod tests {
             arena.wait(key(7), SlotId(3)).is_err(),
             "an evicted expert is not served"
         );
+    }
+
+    /// Slots of a second module begin far behind those of the first: what is between takes no memory.
+    #[test]
+    fn slots_may_be_numbered_with_gaps() {
+        let arena = arena(0);
+        let far = SlotId(u32::MAX);
+        arena.admit(key(9), far, false);
+        arena.settle();
+        assert!(arena.wait(key(9), far).is_ok());
+        assert!(arena.wait(key(9), SlotId(1 << 24)).is_err());
+        assert_eq!(lock(&arena.shared).slots.len(), 1);
     }
 
     #[test]

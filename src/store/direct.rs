@@ -135,14 +135,18 @@ impl RecordReader for DirectReader {
     }
 }
 
-/// The expert's component, layer and number in the checkpoint.
-fn place(key: ExpertKey) -> (Component, usize, usize) {
-    let component = match key.layer.module {
+/// A module's component in the checkpoint.
+pub fn component_of(module: Module) -> Component {
+    match module {
         Module::Thinker => Component::Thinker,
         Module::Talker => Component::Talker,
-    };
+    }
+}
+
+/// The expert's component, layer and number in the checkpoint.
+fn place(key: ExpertKey) -> (Component, usize, usize) {
     (
-        component,
+        component_of(key.layer.module),
         usize::from(key.layer.layer),
         usize::from(key.expert),
     )

@@ -6,8 +6,8 @@ use kameo::message::{Context, Message};
 use super::habits::Habits;
 use super::{Cache, CacheError};
 use crate::protocol::{
-    CacheStats, Directives, Habit, LayerKey, Lease, LeaseId, LeaseRequest, Residency, State,
-    TrustSnapshot,
+    CacheStats, Directives, Habit, Holding, LayerKey, Lease, LeaseId, LeaseRequest, Module,
+    Residency, State, TrustSnapshot,
 };
 
 /// The expert cache as an actor. Stops at its first error.
@@ -35,6 +35,32 @@ pub struct Prefetch {
 
 /// Asks for the totals.
 pub struct GetStats;
+
+/// Asks what of a layer is resident.
+pub struct GetResidency(pub LayerKey);
+
+/// Asks for a module's demand pool.
+pub struct GetHolding(pub Module);
+
+impl Message<GetResidency> for ExpertCache {
+    type Reply = Result<Residency, CacheError>;
+
+    async fn handle(
+        &mut self,
+        msg: GetResidency,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        self.0.residency(msg.0).inspect_err(|_| ctx.stop())
+    }
+}
+
+impl Message<GetHolding> for ExpertCache {
+    type Reply = Result<Option<Holding>, CacheError>;
+
+    async fn handle(&mut self, msg: GetHolding, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.holding(msg.0))
+    }
+}
 
 impl Message<ApplyDirectives> for ExpertCache {
     type Reply = Result<Residency, CacheError>;

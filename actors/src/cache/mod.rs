@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use crate::config::{EvictionPolicy, MindConfig};
 use crate::protocol::{
-    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, Habit, LayerKey, LayerTrust, Lease,
-    LeaseId, LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase, Residency, SlotId, State,
-    Tick, TrustView,
+    CacheStats, Directives, ExpertKey, ExpertSet, ExpertSource, Habit, Holding, LayerKey,
+    LayerTrust, Lease, LeaseId, LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase,
+    Residency, SlotId, State, Tick, TrustView,
 };
 pub use cliff::{CycleCliff, StateCliff, cycle_cliff, state_cliffs};
 use habits::Habits;
@@ -338,6 +338,24 @@ impl Cache {
             stats.capacity_bytes += pool.capacity_bytes();
         }
         stats
+    }
+
+    /// What of a layer is resident now, and what may still be missed.
+    ///
+    /// # Errors
+    /// Unknown layer.
+    pub fn residency(&self, layer: LayerKey) -> Result<Residency, CacheError> {
+        let (at, rank) = self.find(layer)?;
+        Ok(self.pools[at].residency(rank))
+    }
+
+    /// Capacity of a module's demand pool and what it holds now, bytes; none where there is no such module.
+    pub fn holding(&self, module: Module) -> Option<Holding> {
+        let pool = self.pools.iter().find(|pool| pool.module() == module)?;
+        Some(Holding {
+            capacity_bytes: pool.capacity_bytes(),
+            resident_bytes: pool.resident_bytes(),
+        })
     }
 
     /// Experts in a module's demand pool now, ascending.

@@ -39,7 +39,8 @@ pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives)
             sharer: Sharer::Module(shape.module),
             base: experts * shape.expert_bytes as f64 * work,
             drive,
-            floor_bytes: window_bytes(config, shape),
+            // Whoever plans memory reserves one lease window for each module beside the pool: it runs with no share at all.
+            floor_bytes: 0,
             most_bytes: None,
         })
     };
@@ -50,7 +51,7 @@ pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives)
             Towers::InUse => attended.in_use,
             Towers::All => true,
         };
-        awake.then(|| Claim {
+        awake.then_some(Claim {
             sharer: Sharer::Tower(tower.modality),
             base: tower.bytes as f64,
             drive: attended.drive,

@@ -254,6 +254,10 @@ fn budgets_of_the_real_modules() {
     };
     let rest = directives::undriven(&both, State::Rest, &budgets.rest, POOL);
     assert_eq!(rest.len(), 1, "the talker sleeps");
+    let empty = directives::undriven(&both, State::Focus, &budgets.focus, 0);
+    let windows: Vec<_> = empty.iter().map(|d| (d.k, d.expert_bytes)).collect();
+    let window = 8 * talker().expert_bytes;
+    assert_eq!(windows, [(8, 8000), (6, window)], "each has its window");
     let wake = directives::undriven(&both, State::Wake, &budgets.wake, POOL);
     let shared: u64 = wake.iter().map(|d| d.expert_bytes - 8000).sum();
     assert!(wake.len() == 2 && (474_998..=475_000).contains(&shared));

@@ -86,6 +86,15 @@ pub struct CacheStats {
     pub capacity_bytes: u64,
 }
 
+/// One module's demand pool as it is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// What it may hold, bytes.
+    pub capacity_bytes: u64,
+    /// What it holds, bytes.
+    pub resident_bytes: u64,
+}
+
 /// What the cache needs of the body: slots and reads. Implementations must not block.
 ///
 /// Order of calls per decision: every `evict`, then every `admit`, then `settle`.

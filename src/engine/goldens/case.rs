@@ -49,6 +49,24 @@ pub struct Case {
     pub orientation_only: bool,
     /// Tokens of the longest row, greedy continuation included.
     pub context_tokens: usize,
+    /// Frames of codes that are given.
+    frames: usize,
+    description: serde_json::Value,
+}
+
+/// What of the model a case asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Thinker and towers.
+    Thinker,
+    /// Those, and everything that speaks.
+    Speech,
+    /// The vocoder alone.
+    Vocoder,
+    /// Rules for positions: no weight is read.
+    Positions,
+    /// It holds no input.
+    Nothing,
 }
 
 /// Shape and numbers of a tensor, row-major.
@@ -71,6 +89,16 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// Of a case without tokens.
+    pub(super) fn none() -> Self {
+        Self {
+            ids: Vec::new(),
+            mask: Vec::new(),
+            width: 1,
+            greedy_steps: 0,
+        }
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.ids.len() / self.width
@@ -95,10 +123,12 @@ impl Golden {
             .map_err(|error| self.error("(header)", error.to_string()))
     }
 
-    /// Names of its tensors.
+    /// Names of its tensors, in order: a file may list them in any.
     pub(super) fn names(&self) -> Result<Vec<String>, CaseError> {
         let parsed = self.parsed()?;
-        Ok(parsed.names().into_iter().map(str::to_owned).collect())
+        let mut names: Vec<String> = parsed.names().into_iter().map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     pub(super) fn error(&self, tensor: &str, reason: String) -> CaseError {
@@ -149,25 +179,47 @@ impl Golden {
 }
 
 impl Case {
-    /// Why the engine cannot run it; none when it can.
-    pub fn cannot_run(&self) -> Option<String> {
+    /// What of the model it asks for.
+    pub fn kind(&self) -> Kind {
         let has = |prefix: &str| self.tensors.iter().any(|name| name.starts_with(prefix));
-        let needs = [("talker.", "the talker"), ("code2wav.", "the vocoder")];
-        let missing: Vec<&str> = needs
-            .iter()
-            .filter(|(prefix, _)| has(prefix))
-            .map(|(_, part)| *part)
-            .collect();
-        if !missing.is_empty() {
-            return Some(format!(
-                "needs {}: not implemented yet",
-                missing.join(" and ")
-            ));
+        if has("talker.") {
+            Kind::Speech
+        } else if has("code2wav.") {
+            Kind::Vocoder
+        } else if has("in.input_ids") {
+            Kind::Thinker
+        } else if self.description["cases"].is_array() {
+            Kind::Positions
+        } else {
+            Kind::Nothing
         }
-        if has("n.") {
-            return Some("holds positions alone: there is nothing to run".to_owned());
+    }
+
+    /// Codes that speaking it takes, the last one included; none where nothing is spoken.
+    pub fn codes(&self) -> Option<usize> {
+        match self.kind() {
+            Kind::Speech => self.number("/generation/talker_tokens"),
+            Kind::Vocoder => Some(self.frames + 1),
+            _ => None,
         }
-        (!has("in.input_ids")).then(|| "has no in.input_ids: nothing to run".to_owned())
+    }
+
+    /// A number of the description.
+    pub(super) fn number(&self, pointer: &str) -> Option<usize> {
+        Some(self.description.pointer(pointer)?.as_u64()? as usize)
+    }
+
+    /// A number that the case cannot be run without.
+    pub(super) fn needed_number(&self, pointer: &str) -> Result<usize, CaseError> {
+        self.number(pointer).ok_or_else(|| CaseError::File {
+            path: self.path.with_extension("json"),
+            reason: format!("has no number {pointer}"),
+        })
+    }
+
+    /// The description.
+    pub(super) fn description(&self) -> &serde_json::Value {
+        &self.description
     }
 
     /// What has to be perceived for it.
@@ -297,6 +349,8 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
     };
     let json = std::fs::read(path.with_extension("json")).unwrap_or_default();
     let description: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+    let spoken = description.pointer("/generation/thinker_tokens");
+    let spoken = spoken.and_then(serde_json::Value::as_u64).unwrap_or(0);
     Ok(Case {
         name: path
             .file_stem()
@@ -304,12 +358,14 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
             .to_string_lossy()
             .into_owned(),
         path: path.into(),
-        context_tokens: width("in.input_ids") + width("greedy.tokens"),
+        context_tokens: width("in.input_ids") + width("greedy.tokens").max(spoken as usize),
+        frames: width("code2wav.codes"),
         tensors: parsed.names().into_iter().map(str::to_owned).collect(),
         audio_in_video: description["flags"]["use_audio_in_video"] == true,
         orientation_only: description
             .get("orientation_only")
             .and_then(|flag| flag.as_bool())
             == Some(true),
+        description,
     })
 }

@@ -12,15 +12,22 @@ use crate::engine::scene::Scene;
 use crate::model::Positions;
 
 /// Relative to max(1, largest golden): for what one module computes.
-const MODULE_TOLERANCE: f64 = 1e-5;
-/// For logits.
-const LOGITS_TOLERANCE: f64 = 5e-5;
+pub(super) const MODULE_TOLERANCE: f64 = 1e-5;
+/// For logits and waveforms.
+pub(super) const LOGITS_TOLERANCE: f64 = 5e-5;
 
 /// Keeps what a probe hears, steps of a prompt one after the other.
 #[derive(Default)]
 pub(super) struct Recorder {
     tensors: BTreeMap<String, Vec<f32>>,
     choices: BTreeMap<usize, Vec<Vec<Chosen>>>,
+}
+
+impl Recorder {
+    /// What was heard of a tensor; nothing where there is none.
+    pub(super) fn tensor_of(&self, name: &str) -> &[f32] {
+        self.tensors.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl Probe for Recorder {
@@ -296,7 +303,7 @@ impl<'a> Comparison<'a> {
         self.floats(name, row, cols, found, &expected, tolerance)
     }
 
-    fn floats(
+    pub(super) fn floats(
         &mut self,
         name: &str,
         row: usize,
@@ -337,11 +344,25 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Chosen experts as sets (their order among near-equal weights means nothing), weights expert by expert.
+    /// The experts that a layer of the thinker chose for the tokens of a row.
     fn choices(&mut self, layer: usize, row: usize, found: &Recorder) -> Result<(), CaseError> {
+        let base = row * self.inputs.width;
+        let at: Vec<usize> = self.inputs.positions(row).map(|at| base + at).collect();
+        self.chosen("thinker", layer, &at, found)
+    }
+
+    /// Chosen experts as sets (their order among near-equal weights means nothing), weights expert by expert; `at` are the
+    /// golden's rows of the tokens.
+    pub(super) fn chosen(
+        &mut self,
+        module: &str,
+        layer: usize,
+        at: &[usize],
+        found: &Recorder,
+    ) -> Result<(), CaseError> {
         let (index, weight) = (
-            format!("thinker.topk_index.{layer}"),
-            format!("thinker.topk_weight.{layer}"),
+            format!("{module}.topk_index.{layer}"),
+            format!("{module}.topk_weight.{layer}"),
         );
         let (Some((shape, indices)), Some((_, weights))) =
             (self.golden.integers(&index)?, self.golden.floats(&weight)?)
@@ -353,8 +374,8 @@ impl<'a> Comparison<'a> {
         let chosen = found.choices.get(&layer).unwrap_or(&nothing);
         let mut wrong: Vec<String> = Vec::new();
         let mut worst = 0.0f64;
-        for (token, at) in self.inputs.positions(row).enumerate() {
-            let range = (row * self.inputs.width + at) * k..(row * self.inputs.width + at + 1) * k;
+        for (token, at) in at.iter().enumerate() {
+            let range = at * k..(at + 1) * k;
             let expected: BTreeMap<i64, f32> = indices[range.clone()]
                 .iter()
                 .copied()
@@ -370,7 +391,7 @@ impl<'a> Comparison<'a> {
                 let list =
                     |set: &BTreeMap<i64, f32>| format!("{:?}", set.keys().collect::<Vec<_>>());
                 wrong.push(format!(
-                    "{index}: row {row}, token {token}: found experts {}, expected {}",
+                    "{index}: row {at}, token {token}: found experts {}, expected {}",
                     list(&found),
                     list(&expected)
                 ));
@@ -387,12 +408,17 @@ impl<'a> Comparison<'a> {
             worst,
             MODULE_TOLERANCE,
             worst <= MODULE_TOLERANCE,
-            || format!("{weight}: row {row}: weights differ by up to {worst:.2e}"),
+            || format!("{weight}: weights differ by up to {worst:.2e}"),
         );
         Ok(())
     }
 
-    fn note_integers(&mut self, name: &str, differing: usize, text: impl FnOnce() -> String) {
+    pub(super) fn note_integers(
+        &mut self,
+        name: &str,
+        differing: usize,
+        text: impl FnOnce() -> String,
+    ) {
         self.note(name, differing as f64, 0.0, differing == 0, text);
     }
 

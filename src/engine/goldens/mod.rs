@@ -6,18 +6,23 @@
 mod case;
 mod compare;
 mod features;
+mod positions;
+mod speech;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget, Towers};
 use sage_actors::protocol::{Modality, Phase};
 use serde::Serialize;
 
-pub use case::{Case, CaseError, Golden};
+pub use case::{Case, CaseError, Golden, Kind};
 
 use super::forward::Fed;
 use super::orient::Arrivals;
+use super::perception::Features;
 use super::sampling::argmax;
+use super::scene::Scene;
 use super::{Engine, EngineError, Forward, Probe};
 use compare::Recorder;
 
@@ -112,6 +117,11 @@ pub fn senses<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Vec<Modality> {
     senses
 }
 
+/// Codes that memory has to be planned for to run the cases, where one of them speaks.
+pub fn codes<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Option<usize> {
+    cases.into_iter().filter_map(Case::codes).max()
+}
+
 /// Runs one case and compares everything that the golden file holds.
 ///
 /// # Errors
@@ -120,7 +130,7 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
     let mut report = CaseReport {
         name: case.name.clone(),
         status: Status::Skipped,
-        reason: case.cannot_run(),
+        reason: cannot_run(engine, case),
         first_difference: None,
         tensors: Vec::new(),
     };
@@ -128,50 +138,33 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
         return Ok(report);
     }
     let golden = case.open()?;
-    let inputs = case.inputs(&golden)?;
+    let inputs = match case.kind() {
+        Kind::Thinker | Kind::Speech => case.inputs(&golden)?,
+        _ => case::Inputs::none(),
+    };
     let config = engine.thinker.config.clone();
     let features = features::features(case, &golden)?;
-    if features.is_some() && inputs.rows() != 1 {
+    let features = features.as_ref();
+    if (features.is_some() || case.kind() == Kind::Speech) && inputs.rows() != 1 {
         report.reason = Some(format!(
-            "has sounds or pictures in {} rows; one row can be run",
+            "has sounds, pictures or speech in {} rows; one row can be run",
             inputs.rows()
         ));
         return Ok(report);
     }
     let mut comparison = compare::Comparison::new(&golden, &inputs, &config);
-    for row in 0..inputs.rows() {
-        let tokens = inputs.tokens(row);
-        let mut kv = engine.new_sequence()?;
-        let mut recorder = Recorder::default();
-        let mut last = Forward::default();
-        let scene = match &features {
-            Some(features) => {
-                let mut heard = |name: &str, values: &[f32]| recorder.tensor(name, values);
-                Some(engine.perceive(&tokens, features, None, &mut heard)?)
-            }
-            None => None,
-        };
-        let mut first = 0;
-        for chunk in tokens.chunks(engine.chunk_tokens) {
-            let orientation = engine.orient(Arrivals::default()).await?;
-            let fed = Fed {
-                tokens: chunk,
-                scene: scene.as_deref().map(|scene| (scene, first)),
-            };
-            let probe: &mut dyn Probe = &mut recorder;
-            last = engine
-                .forward_fed(&mut kv, fed, Phase::Prefill, &orientation, Some(probe))
-                .await?;
-            first += chunk.len();
+    match case.kind() {
+        Kind::Thinker => think(engine, &inputs, features, &mut comparison).await?,
+        Kind::Speech => {
+            let all = &mut comparison;
+            speech::compare(engine, case, &golden, &inputs, features, all).await?;
         }
-        comparison.perceived(&recorder)?;
-        let scene = scene.as_deref();
-        comparison.prefill(row, scene, &recorder, |normed| engine.logits(normed))?;
-        let steps = inputs.greedy_steps;
-        if steps > 0 {
-            let generated = greedy(engine, &mut kv, &last, steps).await?;
-            comparison.greedy(row, &generated)?;
+        Kind::Vocoder => speech::vocode(engine, case, &golden, &mut comparison)?,
+        Kind::Positions => {
+            let config = &engine.source.config().thinker;
+            positions::compare(config, case, &golden, &mut comparison)?;
         }
+        Kind::Nothing => {}
     }
     report.tensors = comparison.reports();
     report.first_difference = comparison.first_difference();
@@ -184,25 +177,103 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
     Ok(report)
 }
 
+/// Why a case cannot be run; none when it can.
+fn cannot_run(engine: &Engine, case: &Case) -> Option<String> {
+    match case.kind() {
+        Kind::Nothing => Some("has no in.input_ids: nothing to run".to_owned()),
+        Kind::Speech | Kind::Vocoder if engine.voice.is_none() => {
+            Some("needs talker and vocoder: the model has none, or was opened without".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Thinker and towers, row by row.
+async fn think(
+    engine: &mut Engine,
+    inputs: &case::Inputs,
+    features: Option<&Features>,
+    comparison: &mut compare::Comparison<'_>,
+) -> Result<(), VerifyError> {
+    let end = engine.source.config().im_end_token_id;
+    for row in 0..inputs.rows() {
+        let mut recorder = Recorder::default();
+        let tokens = inputs.tokens(row);
+        let mut read = read(engine, &tokens, features, &mut recorder, &mut |_| ()).await?;
+        comparison.perceived(&recorder)?;
+        let scene = read.scene.as_deref();
+        comparison.prefill(row, scene, &recorder, |normed| engine.logits(normed))?;
+        if inputs.greedy_steps > 0 {
+            let steps = inputs.greedy_steps;
+            let generated = greedy(engine, &mut read, steps, end, &mut |_| ()).await?;
+            comparison.greedy(row, &generated)?;
+        }
+    }
+    Ok(())
+}
+
+/// A prompt that was read.
+struct Read {
+    kv: crate::model::KvCache,
+    scene: Option<Arc<Scene>>,
+    last: Forward,
+}
+
+/// Reads a prompt chunk by chunk; `kept` hears of every step.
+async fn read(
+    engine: &mut Engine,
+    tokens: &[u32],
+    features: Option<&Features>,
+    recorder: &mut Recorder,
+    kept: &mut dyn FnMut(&Forward),
+) -> Result<Read, EngineError> {
+    let mut kv = engine.new_sequence()?;
+    let mut last = Forward::default();
+    let scene = match features {
+        Some(features) => {
+            let mut heard = |name: &str, values: &[f32]| recorder.tensor(name, values);
+            Some(engine.perceive(tokens, features, None, &mut heard)?)
+        }
+        None => None,
+    };
+    let mut first = 0;
+    for chunk in tokens.chunks(engine.chunk_tokens) {
+        let orientation = engine.orient(Arrivals::default()).await?;
+        let fed = Fed {
+            tokens: chunk,
+            scene: scene.as_deref().map(|scene| (scene, first)),
+        };
+        let probe: &mut dyn Probe = recorder;
+        last = engine
+            .forward_fed(&mut kv, fed, Phase::Prefill, &orientation, Some(probe))
+            .await?;
+        kept(&last);
+        first += chunk.len();
+    }
+    Ok(Read { kv, scene, last })
+}
+
 /// Greedy continuation: the tokens, and the logits that each was chosen from.
 struct Generated {
     tokens: Vec<u32>,
     logits: Vec<Vec<f32>>,
 }
 
+/// Goes on for `steps` tokens, or until `end`, which is one of them; `kept` hears of every step.
 async fn greedy(
     engine: &mut Engine,
-    kv: &mut crate::model::KvCache,
-    prefill: &Forward,
+    read: &mut Read,
     steps: usize,
+    end: u32,
+    kept: &mut dyn FnMut(&Forward),
 ) -> Result<Generated, EngineError> {
     let hidden = engine.thinker.config.hidden_size;
-    let end = engine.source.config().im_end_token_id;
     let mut out = Generated {
         tokens: Vec::new(),
         logits: Vec::new(),
     };
-    let mut logits = engine.logits(&prefill.normed[prefill.normed.len() - hidden..]);
+    let last = &read.last.normed;
+    let mut logits = engine.logits(&last[last.len() - hidden..]);
     loop {
         let token = argmax(&logits);
         out.tokens.push(token);
@@ -212,8 +283,9 @@ async fn greedy(
         }
         let orientation = engine.orient(Arrivals::default()).await?;
         let forward = engine
-            .forward(kv, &[token], Phase::Decode, &orientation, None)
+            .forward(&mut read.kv, &[token], Phase::Decode, &orientation, None)
             .await?;
+        kept(&forward);
         logits = engine.logits(&forward.normed);
     }
 }

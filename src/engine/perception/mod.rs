@@ -15,7 +15,7 @@ use super::{Engine, EngineError};
 use crate::checkpoint::config::ThinkerConfig;
 use crate::media::medium::MediumKind;
 use crate::model::Positions;
-use crate::model::positions::{MediaGrids, PositionsError, VideoGrid, media_positions};
+use crate::model::positions::{PositionsError, media_positions};
 use crate::model::vision::VisionError;
 
 /// Why something cannot be perceived.
@@ -173,17 +173,7 @@ impl Engine {
         tokens: &[u32],
         features: &Features,
     ) -> Result<(Positions, f32), PerceptionError> {
-        let video = |(grid, seconds): (&[usize; 3], &f32)| VideoGrid {
-            grid: *grid,
-            second_per_grid: *seconds,
-        };
-        let videos = features.videos.grids.iter().zip(&features.video_seconds);
-        let grids = MediaGrids {
-            images: features.images.grids.clone(),
-            videos: videos.map(video).collect(),
-            audio_frames: features.clips.iter().map(|clip| clip.frames).collect(),
-            use_audio_in_video: features.audio_in_video,
-        };
+        let grids = features.grids();
         Ok(media_positions(
             tokens,
             &self.source.config().thinker,

@@ -16,6 +16,7 @@ use crate::media::sound::{
     MAX_FILE_RATE_HZ, MEL_BINS, Mel, RATE_HZ, Sound, level_db, log_mel, spectrum,
 };
 use crate::model::audio::token_count;
+use crate::model::positions::{MediaGrids, VideoGrid};
 use crate::store::WeightSource;
 
 /// Differences of loudness that mean nothing, dB.
@@ -40,6 +41,23 @@ pub struct Features {
     pub video_seconds: Vec<f32>,
     /// Whether videos carry their sounds within.
     pub audio_in_video: bool,
+}
+
+impl Features {
+    /// What positions follow from.
+    pub fn grids(&self) -> MediaGrids {
+        let video = |(grid, seconds): (&[usize; 3], &f32)| VideoGrid {
+            grid: *grid,
+            second_per_grid: *seconds,
+        };
+        let videos = self.videos.grids.iter().zip(&self.video_seconds);
+        MediaGrids {
+            images: self.images.grids.clone(),
+            videos: videos.map(video).collect(),
+            audio_frames: self.clips.iter().map(|clip| clip.frames).collect(),
+            use_audio_in_video: self.audio_in_video,
+        }
+    }
 }
 
 /// An observation's sounds and pictures, decoded.

@@ -198,7 +198,19 @@ impl Talker {
         }
     }
 
-    fn speaker(&self, name: &str) -> Result<u32, PromptError> {
+    /// That a prompt could be spoken to: it ends with the three tokens that open an answer, and every segment has a role.
+    ///
+    /// # Errors
+    /// [`PromptError::Ending`], [`PromptError::Role`].
+    pub fn check_opening(&self, ids: &[u32]) -> Result<(), PromptError> {
+        segments(&self.tokens, ids).map(|_| ())
+    }
+
+    /// The codec token of a voice.
+    ///
+    /// # Errors
+    /// [`PromptError::Speaker`].
+    pub fn speaker(&self, name: &str) -> Result<u32, PromptError> {
         let speakers = &self.config.speaker_id;
         let found = speakers.get(&name.to_lowercase()).copied();
         found.ok_or_else(|| PromptError::Speaker {
