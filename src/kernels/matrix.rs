@@ -206,12 +206,16 @@ pub fn matmul(w: MatrixView<'_>, x: &[f32], x_rows: usize, y: &mut [f32], scratc
 }
 
 /// `y[r, o] = transposed[o, r]`.
+// Pairs of iterators are calls here that the compiler does not inline.
+#[allow(clippy::needless_range_loop)]
 fn gather(transposed: &[f32], x_rows: usize, y: &mut [f32], rows: usize) {
     let some = |(block, y): (usize, &mut [f32])| {
         let (first, count) = (block * GATHERED_ROWS, y.len() / rows);
-        for (o, sums) in transposed.chunks_exact(x_rows).enumerate() {
-            for (r, sum) in sums[first..first + count].iter().enumerate() {
-                y[r * rows + o] = *sum;
+        for o in 0..rows {
+            let from = o * x_rows + first;
+            let sums = &transposed[from..from + count];
+            for r in 0..count {
+                y[r * rows + o] = sums[r];
             }
         }
     };
