@@ -73,18 +73,20 @@ pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
 /// `w · x`.
 #[inline(always)]
 fn dot<E: Element>(w: &[E], x: &[f32]) -> f32 {
+    let (w_blocks, w_rest) = w.as_chunks::<LANES>();
+    let (x_blocks, x_rest) = x[..w.len()].as_chunks::<LANES>();
     let mut lanes = [0.0f32; LANES];
-    let whole = w.len() / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        let weights: &[E] = &w[at..at + LANES];
-        let x: &[f32] = &x[at..at + LANES];
+    for (w, x) in w_blocks.iter().zip(x_blocks) {
+        let w = E::widen_all(w);
+        let mut products = *x;
         for lane in 0..LANES {
-            lanes[lane] += weights[lane].widen() * x[lane];
+            products[lane] *= w[lane];
         }
-        at += LANES;
+        for lane in 0..LANES {
+            lanes[lane] += products[lane];
+        }
     }
-    for (lane, (weight, x)) in w[whole..].iter().zip(&x[whole..]).enumerate() {
+    for (lane, (weight, x)) in w_rest.iter().zip(x_rest).enumerate() {
         lanes[lane] += weight.widen() * x;
     }
     fold(&lanes)
