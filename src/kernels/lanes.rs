@@ -6,6 +6,8 @@
 
 use half::bf16;
 
+use super::tiles;
+
 /// Lanes of a dot product: two 512-bit, four 256-bit or eight 128-bit registers.
 pub const LANES: usize = 32;
 
@@ -13,12 +15,29 @@ pub const LANES: usize = 32;
 pub trait Element: Copy + Send + Sync + 'static {
     /// The f32 of the same value.
     fn widen(self) -> f32;
+
+    /// The f32 of each.
+    #[inline(always)]
+    fn widen_all<const N: usize>(numbers: &[Self; N]) -> [f32; N] {
+        let mut wide = [0.0; N];
+        let mut at = 0;
+        while at < N {
+            wide[at] = numbers[at].widen();
+            at += 1;
+        }
+        wide
+    }
 }
 
 impl Element for f32 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn widen_all<const N: usize>(numbers: &[f32; N]) -> [f32; N] {
+        *numbers
     }
 }
 
@@ -29,75 +48,55 @@ impl Element for bf16 {
     }
 }
 
+/// N sums of two lanes: lane i plus lane i + N.
+#[inline(always)]
+fn halved<const N: usize>(lanes: &[f32]) -> [f32; N] {
+    let mut sums = [0.0; N];
+    let mut lane = 0;
+    while lane < N {
+        sums[lane] = lanes[lane] + lanes[lane + N];
+        lane += 1;
+    }
+    sums
+}
+
 /// Folds the lanes in the order 16, 8, 4, 2, 1.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
+    let lanes: [f32; 16] = halved(lanes);
+    let lanes: [f32; 8] = halved(&lanes);
+    let lanes: [f32; 4] = halved(&lanes);
+    let lanes: [f32; 2] = halved(&lanes);
+    lanes[0] + lanes[1]
 }
 
-/// `out[r] = w · x_r` for N rows of x, the weights widened once.
+/// `w · x`.
 #[inline(always)]
-fn dot_block<E: Element, const N: usize>(w: &[E], x: [&[f32]; N], out: &mut [f32; N]) {
-    let mut lanes = [[0.0f32; LANES]; N];
-    let whole = w.len() / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        let weights: &[E] = &w[at..at + LANES];
-        for (lanes, x) in lanes.iter_mut().zip(x) {
-            let x: &[f32] = &x[at..at + LANES];
-            for lane in 0..LANES {
-                lanes[lane] += weights[lane].widen() * x[lane];
-            }
+fn dot<E: Element>(w: &[E], x: &[f32]) -> f32 {
+    let (w_blocks, w_rest) = w.as_chunks::<LANES>();
+    let (x_blocks, x_rest) = x[..w.len()].as_chunks::<LANES>();
+    let mut lanes = [0.0f32; LANES];
+    for (w, x) in w_blocks.iter().zip(x_blocks) {
+        let w = E::widen_all(w);
+        let mut products = *x;
+        for lane in 0..LANES {
+            products[lane] *= w[lane];
         }
-        at += LANES;
-    }
-    for (lanes, x) in lanes.iter_mut().zip(x) {
-        for (lane, (weight, x)) in w[whole..].iter().zip(&x[whole..]).enumerate() {
-            lanes[lane] += weight.widen() * x;
+        for lane in 0..LANES {
+            lanes[lane] += products[lane];
         }
     }
-    for (out, lanes) in out.iter_mut().zip(lanes) {
-        *out = fold(lanes);
+    for (lane, (weight, x)) in w_rest.iter().zip(x_rest).enumerate() {
+        lanes[lane] += weight.widen() * x;
     }
+    fold(&lanes)
 }
 
-/// Weight row times every row of x: `out[r] = w · x[r]`, x `[rows, cols]`, out `[rows]`.
+/// Weight rows `w` `[out.len(), cols]` times one row of x: bound by the memory that weights come from, so one by one.
 #[inline(always)]
-fn dot_rows<E: Element>(w: &[E], x: &[f32], out: &mut [f32]) {
-    let cols = w.len();
-    let mut row = 0;
-    while row + 4 <= out.len() {
-        let base = row * cols;
-        let mut block = [0.0; 4];
-        let rows = [
-            &x[base..base + cols],
-            &x[base + cols..base + 2 * cols],
-            &x[base + 2 * cols..base + 3 * cols],
-            &x[base + 3 * cols..base + 4 * cols],
-        ];
-        dot_block(w, rows, &mut block);
-        out[row..row + 4].copy_from_slice(&block);
-        row += 4;
-    }
-    for row in row..out.len() {
-        let mut block = [0.0; 1];
-        dot_block(w, [&x[row * cols..(row + 1) * cols]], &mut block);
-        out[row] = block[0];
-    }
-}
-
-/// Weight rows `w` `[out_rows, cols]` times rows of x: `out[o * x_rows + r]`.
-#[inline(always)]
-fn rows_by_rows<E: Element>(w: &[E], cols: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
-    for (w, out) in w.chunks_exact(cols).zip(out.chunks_exact_mut(x_rows)) {
-        dot_rows(w, x, out);
+fn rows_by_row<E: Element>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
+    for (w, out) in w.chunks_exact(cols).zip(out) {
+        *out = dot(w, x);
     }
 }
 
@@ -148,20 +147,42 @@ impl InstructionSet {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod wide {
-    use super::{Element, rows_by_rows};
+/// Both products as compiled for one instruction set: registers of `$width` lanes, `$count` of them for each output of a
+/// tile at a time, chosen so that all sums of a tile stay in registers.
+macro_rules! compiled {
+    ($name:ident, $width:literal, $count:literal $(, $features:literal)?) => {
+        mod $name {
+            use super::{Element, rows_by_row, tiles};
 
-    #[target_feature(enable = "avx2")]
-    pub fn avx2<E: Element>(w: &[E], cols: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
-        rows_by_rows(w, cols, x, x_rows, out);
-    }
+            $(#[target_feature(enable = $features)])?
+            pub fn one<E: Element>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
+                rows_by_row(w, cols, x, out);
+            }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub fn avx512<E: Element>(w: &[E], cols: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
-        rows_by_rows(w, cols, x, x_rows, out);
-    }
+            $(#[target_feature(enable = $features)])?
+            fn strip<E: Element, const M: usize>(
+                w: &[E],
+                cols: usize,
+                x: &[f32],
+                x_rows: usize,
+                first: usize,
+                out: &mut [f32],
+            ) {
+                tiles::strip::<E, $width, $count, M>(w, cols, x, x_rows, first, out);
+            }
+
+            pub fn strips<E: Element>() -> [tiles::Strip<E>; tiles::TILE_X] {
+                [strip::<E, 1>, strip::<E, 2>, strip::<E, 3>, strip::<E, 4>]
+            }
+        }
+    };
 }
+
+compiled!(portable, 4, 1);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2, 8, 1, "avx2");
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512, 16, 2, "avx512f,avx512bw,avx512vl,avx512dq");
 
 /// `out[o * x_rows + r] = w[o] · x[r]` on the given instruction set; all give the same bits.
 ///
@@ -185,17 +206,26 @@ pub fn multiply<E: Element>(
         "output of the wrong length"
     );
     assert_eq!(x.len(), x_rows * cols, "input of the wrong length");
-    match set {
-        InstructionSet::Portable => rows_by_rows(w, cols, x, x_rows, out),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `available` and `best` only hand out sets that the processor has.
-        InstructionSet::Avx2 => unsafe { wide::avx2(w, cols, x, x_rows, out) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        InstructionSet::Avx512 => unsafe { wide::avx512(w, cols, x, x_rows, out) },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => rows_by_rows(w, cols, x, x_rows, out),
+    if x_rows == 1 {
+        return match set {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `available` and `best` only hand out sets that the processor has.
+            InstructionSet::Avx2 => unsafe { avx2::one(w, cols, x, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            InstructionSet::Avx512 => unsafe { avx512::one(w, cols, x, out) },
+            _ => portable::one(w, cols, x, out),
+        };
     }
+    let strips = match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => avx2::strips(),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => avx512::strips(),
+        _ => portable::strips(),
+    };
+    // SAFETY: as above.
+    unsafe { tiles::rows_by_rows(strips, w, cols, x, x_rows, out) }
 }
 
 #[cfg(test)]
@@ -259,6 +289,138 @@ mod tests {
             );
             for (o, alone) in alone.iter().enumerate() {
                 assert_eq!(alone.to_bits(), together[o * x_rows + row].to_bits());
+            }
+        }
+    }
+
+    /// The order in its plainest form.
+    fn by_definition(w: &[f32], x: &[f32]) -> f32 {
+        let mut lanes = [0.0f32; LANES];
+        for (i, (w, x)) in w.iter().zip(x).enumerate() {
+            let product = w * x;
+            lanes[i % LANES] += product;
+        }
+        for width in [16, 8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+        }
+        lanes[0]
+    }
+
+    /// Products of `w` as f32, or as the bf16 that its numbers are.
+    fn product(
+        set: InstructionSet,
+        w: &[f32],
+        is_half: bool,
+        x: &[f32],
+        x_rows: usize,
+    ) -> Vec<f32> {
+        let cols = x.len() / x_rows;
+        let mut out = vec![f32::NAN; w.len() / cols * x_rows];
+        if is_half {
+            let w: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
+            multiply(set, &w, cols, x, x_rows, &mut out);
+        } else {
+            multiply(set, w, cols, x, x_rows, &mut out);
+        }
+        out
+    }
+
+    fn rounded_to_bf16(numbers: Vec<f32>) -> Vec<f32> {
+        numbers
+            .into_iter()
+            .map(|number| bf16::from_f32(number).to_f32())
+            .collect()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn every_output_is_the_dot_product_of_the_definition(
+            cols in 1usize..300,
+            w_rows in 1usize..12,
+            x_rows in 1usize..14,
+            seed in 0u64..1 << 40,
+        ) {
+            let w = rounded_to_bf16(numbers(seed, w_rows * cols));
+            let x = numbers(seed + 1, x_rows * cols);
+            for set in InstructionSet::available() {
+                for is_half in [false, true] {
+                    let out = product(set, &w, is_half, &x, x_rows);
+                    for (o, w) in w.chunks_exact(cols).enumerate() {
+                        for (r, x) in x.chunks_exact(cols).enumerate() {
+                            let (is, due) = (out[o * x_rows + r], by_definition(w, x));
+                            proptest::prop_assert_eq!(is.to_bits(), due.to_bits());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_many_blocks_give_the_same_bits() {
+        // More weights than are gone through at a time, with rows and columns left over.
+        let (cols, w_rows, x_rows) = (8192 + 33, 32, 6);
+        let w = rounded_to_bf16(numbers(11, w_rows * cols));
+        let x = numbers(12, x_rows * cols);
+        for set in InstructionSet::available() {
+            for is_half in [false, true] {
+                let out = product(set, &w, is_half, &x, x_rows);
+                for (o, w) in w.chunks_exact(cols).enumerate() {
+                    for (r, x) in x.chunks_exact(cols).enumerate() {
+                        let due = by_definition(w, x);
+                        assert_eq!(out[o * x_rows + r].to_bits(), due.to_bits(), "{set:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_in_its_row() {
+        for (cols, at) in [(96, 40), (77, 70)] {
+            let (w_rows, x_rows) = (7, 9);
+            let w = rounded_to_bf16(numbers(21, w_rows * cols));
+            let x = numbers(22, x_rows * cols);
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for (set, is_half) in InstructionSet::available()
+                    .into_iter()
+                    .flat_map(|set| [(set, false), (set, true)])
+                {
+                    let clean = product(set, &w, is_half, &x, x_rows);
+                    let (mut bad_w, mut bad_x) = (w.clone(), x.clone());
+                    bad_w[4 * cols + at] = bad;
+                    bad_x[5 * cols + at] = bad;
+                    let with_x = product(set, &w, is_half, &bad_x, x_rows);
+                    let with_w = product(set, &bad_w, is_half, &x, x_rows);
+                    for (i, clean) in clean.iter().enumerate() {
+                        let (o, r) = (i / x_rows, i % x_rows);
+                        assert_eq!(with_x[i].is_finite(), r != 5, "{set:?}");
+                        assert_eq!(with_w[i].is_finite(), o != 4, "{set:?}");
+                        assert!(r == 5 || with_x[i].to_bits() == clean.to_bits(), "{set:?}");
+                        assert!(o == 4 || with_w[i].to_bits() == clean.to_bits(), "{set:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_negative_zeros_are_the_definitions() {
+        for cols in [5, 32, 45] {
+            let (w, x) = (vec![-0.0; 4 * cols], vec![1.0; 5 * cols]);
+            for set in InstructionSet::available() {
+                for x_rows in [1, 5] {
+                    let out = product(set, &w, false, &x[..x_rows * cols], x_rows);
+                    let due = by_definition(&w[..cols], &x[..cols]);
+                    assert!(
+                        out.iter().all(|is| is.to_bits() == due.to_bits()),
+                        "{set:?}"
+                    );
+                }
             }
         }
     }

@@ -177,11 +177,17 @@ impl Matrix {
     }
 }
 
-/// Rows of weights that one task of a parallel section multiplies.
-const BLOCK_ROWS: usize = 64;
+/// Rows of weights that one task of a parallel section multiplies: whole tiles of [`multiply`].
+const BLOCK_ROWS: usize = 48;
 
 /// Work below this many multiplications is not worth a second thread.
 const PARALLEL_FROM: usize = 1 << 16;
+
+/// Rows of a result that are gathered from its transpose together: half a cache line of each row of that.
+const GATHERED_ROWS: usize = 8;
+
+/// Results of fewer numbers are not worth a second thread to gather them.
+const PARALLEL_GATHER_FROM: usize = 1 << 15;
 
 /// `y[r] = w x[r]` for every row: x `[x_rows, cols]`, y `[x_rows, w.rows()]`; `scratch` is reused between calls.
 pub fn matmul(w: MatrixView<'_>, x: &[f32], x_rows: usize, y: &mut [f32], scratch: &mut Vec<f32>) {
@@ -194,13 +200,33 @@ pub fn matmul(w: MatrixView<'_>, x: &[f32], x_rows: usize, y: &mut [f32], scratc
         columns(w, x, 1, y);
         return;
     }
-    scratch.clear();
     scratch.resize(rows * x_rows, 0.0);
     columns(w, x, x_rows, scratch);
-    for (r, y) in y.chunks_exact_mut(rows).enumerate() {
-        for (o, y) in y.iter_mut().enumerate() {
-            *y = scratch[o * x_rows + r];
+    gather(scratch, x_rows, y, rows);
+}
+
+/// `y[r, o] = transposed[o, r]`.
+// Pairs of iterators are calls here that the compiler does not inline.
+#[allow(clippy::needless_range_loop)]
+fn gather(transposed: &[f32], x_rows: usize, y: &mut [f32], rows: usize) {
+    let some = |(block, y): (usize, &mut [f32])| {
+        let (first, count) = (block * GATHERED_ROWS, y.len() / rows);
+        for o in 0..rows {
+            let from = o * x_rows + first;
+            let sums = &transposed[from..from + count];
+            for r in 0..count {
+                y[r * rows + o] = sums[r];
+            }
         }
+    };
+    if y.len() < PARALLEL_GATHER_FROM {
+        y.chunks_mut(rows * GATHERED_ROWS)
+            .enumerate()
+            .for_each(some);
+    } else {
+        y.par_chunks_mut(rows * GATHERED_ROWS)
+            .enumerate()
+            .for_each(some);
     }
 }
 
@@ -215,4 +241,35 @@ fn columns(w: MatrixView<'_>, x: &[f32], x_rows: usize, out: &mut [f32]) {
         .for_each(|(block, out)| {
             w.multiply_rows(block * BLOCK_ROWS, x, x_rows, out);
         });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_together_are_rows_alone_whatever_the_threads() {
+        // Weight rows in several tasks, the last one short; rows of x gathered in several parts.
+        let (rows, cols, x_rows) = (2 * BLOCK_ROWS + 5, 70, 3 * GATHERED_ROWS + 3);
+        let number = |i: usize| (i * 7919 % 1009) as f32 / 1009.0 - 0.5;
+        let w: Vec<f32> = (0..rows * cols).map(number).collect();
+        let x: Vec<f32> = (0..x_rows * cols).map(|i| number(i + 5)).collect();
+        for times in [1, PARALLEL_GATHER_FROM.div_ceil(rows * x_rows)] {
+            let (x, x_rows) = (x.repeat(times), x_rows * times);
+            let view = MatrixView::F32 { data: &w, cols };
+            // A buffer that is longer than needed, and not empty.
+            let mut scratch = vec![9.0; rows * x_rows + 3];
+            let (mut together, mut alone) = (vec![0.0; rows * x_rows], vec![0.0; rows]);
+            matmul(view, &x, x_rows, &mut together, &mut scratch);
+            for (x, together) in x.chunks_exact(cols).zip(together.chunks_exact(rows)) {
+                matmul(view, x, 1, &mut alone, &mut scratch);
+                assert!(
+                    together
+                        .iter()
+                        .zip(&alone)
+                        .all(|(a, b)| a.to_bits() == b.to_bits())
+                );
+            }
+        }
+    }
 }

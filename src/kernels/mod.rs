@@ -7,6 +7,7 @@ mod lanes;
 pub mod matrix;
 pub mod memory;
 pub mod pointwise;
+mod tiles;
 
 pub use lanes::{Element, InstructionSet, multiply};
 pub use matrix::{Matrix, MatrixView, Numbers, matmul};
