@@ -220,6 +220,30 @@ fn a_stranger_sound_admits_other_experts() {
     });
 }
 
+/// Who works for a sound is counted, so that its experts are not for ever new.
+#[test]
+fn experts_that_work_for_a_sound_are_visited() {
+    run(async {
+        let mut engine = hearing(Limit::None, focused()).await;
+        let heard = hear(&mut engine, hum(0.02, 0), None).await;
+        let (rows, _) = admitted(&mut engine, &heard, None).await;
+        let view = engine.mind.snapshot().await.unwrap();
+        let of_sound = rows.iter().zip(&heard.scene.modalities);
+        let of_sound = of_sound.filter(|(_, modality)| **modality == Modality::Audio);
+        let worked: BTreeSet<(u16, u16)> = of_sound.flat_map(|(row, _)| row).copied().collect();
+        assert!(!worked.is_empty());
+        for (layer, expert) in worked {
+            let key = sage_actors::protocol::LayerKey {
+                module: sage_actors::protocol::Module::Thinker,
+                layer,
+            };
+            let visits = view.layers[&key].visits[usize::from(expert)];
+            assert!(visits > 0.0, "expert {expert} of layer {layer}");
+        }
+        engine.shutdown().await;
+    });
+}
+
 /// What a tower may keep changes what is read and nothing else.
 #[test]
 fn what_is_heard_does_not_depend_on_memory() {

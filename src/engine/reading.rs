@@ -130,8 +130,10 @@ impl Reading {
         };
         self.segment.add(&forward, &measures, scene);
         if self.measure {
-            let worked = std::mem::take(&mut forward.worked);
-            let outcomes = outcomes(Origin::Observed, worked, &rows, &measures);
+            let mut worked = std::mem::take(&mut forward.worked);
+            let perceived = scene.map_or(Vec::new(), |scene| perceived(scene, &mut worked));
+            let mut outcomes = outcomes(Origin::Observed, worked, &rows, &measures);
+            outcomes.extend(perceived);
             let denied = forward.denied.clone();
             engine.learn(orientation, outcomes, denied, None).await?;
         }
@@ -198,6 +200,19 @@ pub(super) fn outcomes(
             },
             entropy: measure.entropy,
             worked: std::mem::take(&mut worked[*row]),
+        })
+        .collect()
+}
+
+/// Who worked on the tokens of sounds and pictures. What cannot be judged is counted all the same: it is worked for.
+fn perceived((scene, first): (&Scene, usize), worked: &mut [Vec<Worked>]) -> Vec<TokenOutcome> {
+    let rows = worked.iter_mut().enumerate();
+    rows.filter(|(row, _)| !scene.is_word(first + row))
+        .map(|(_, worked)| TokenOutcome {
+            origin: Origin::Perceived,
+            error: 0.0,
+            entropy: 0.0,
+            worked: std::mem::take(worked),
         })
         .collect()
 }

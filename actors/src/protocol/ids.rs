@@ -155,6 +155,8 @@ pub enum Origin {
     Observed,
     /// The model's own tokens.
     Generated,
+    /// Tokens that stand for a sound or a picture: read from outside, and nothing predicts them.
+    Perceived,
 }
 
 /// Whether a step reads given tokens or continues by one of its own.

@@ -22,11 +22,12 @@ pub struct Worked {
 /// What came of one token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenOutcome {
-    /// Read or generated.
+    /// Read, generated or perceived.
     pub origin: Origin,
-    /// Loss of the token that followed (observed), or entropy of the prediction (generated), nats.
+    /// Loss of the token that followed (observed), or entropy of the prediction (generated), nats; 0 of what is perceived, which is
+    /// not judged.
     pub error: f32,
-    /// Entropy of the prediction, nats: which decile the token is compared in.
+    /// Entropy of the prediction, nats: which decile the token is compared in; 0 of what is perceived.
     pub entropy: f32,
     /// Who worked on it.
     pub worked: Vec<Worked>,

@@ -180,7 +180,7 @@ impl Assessor {
     /// Surprise, novelty, conflict and expected reward of a segment; then remembers it.
     fn assess(&mut self, segment: &Segment, salience: &mut Salience) {
         let baselines = match segment.origin {
-            Origin::Observed => &mut self.observed,
+            Origin::Observed | Origin::Perceived => &mut self.observed,
             Origin::Generated => &mut self.generated,
         };
         let strayed = baselines.course.stray(&segment.mean_hidden);

@@ -154,12 +154,16 @@ impl Ledger {
         let mut touched = Vec::new();
         for token in &outcome.tokens {
             let deciles = match token.origin {
-                Origin::Observed => &mut self.observed,
-                Origin::Generated => &mut self.generated,
+                Origin::Observed => Some(&mut self.observed),
+                Origin::Generated => Some(&mut self.generated),
+                Origin::Perceived => None,
             };
             let (error, entropy) = (f64::from(token.error), f64::from(token.entropy));
-            let d = deciles.score(error, entropy);
-            deciles.push(error, entropy);
+            let d = deciles.and_then(|deciles| {
+                let d = deciles.score(error, entropy);
+                deciles.push(error, entropy);
+                d
+            });
             for worked in &token.worked {
                 let index = ledger.index(worked)?;
                 let clock = ledger.clock;

@@ -162,6 +162,28 @@ fn a_success_is_a_token_better_than_tokens_as_hard() {
 }
 
 #[test]
+fn work_for_a_sound_counts_and_is_not_judged() {
+    let mut ledger = warm();
+    let heard = TokenOutcome {
+        origin: Origin::Perceived,
+        ..token(0.0, 0.0, &[(2, 0, 0.5), (3, 1, 0.5)])
+    };
+    let before = ledger.clone();
+    ledger
+        .learn(&outcome(State::Focus, 0, vec![heard]))
+        .unwrap();
+    let record = ledger.record(key(2, 0)).unwrap();
+    assert_eq!((record.visits, record.activations), (1.0, 0.0));
+    assert!(record.stability > 0.5);
+    // What errors are compared with is as it was: the same token scores the same.
+    let word = outcome(State::Focus, 0, vec![token(0.6, 1.0, &[(7, 3, 0.5)])]);
+    let mut without = before;
+    without.learn(&word).unwrap();
+    ledger.learn(&word).unwrap();
+    assert_eq!(ledger.record(key(7, 3)), without.record(key(7, 3)));
+}
+
+#[test]
 fn hard_tokens_are_compared_with_hard_tokens() {
     let mut deciles = deciles::Deciles::new();
     for i in 0..512 {
