@@ -30,7 +30,7 @@ fn focused() -> MindConfig {
 }
 
 async fn hearing(limit: Limit, mind: MindConfig) -> Engine {
-    let source = sage::store::open_model(&fixture("tiny-omni")).unwrap();
+    let source = sage::store::open_model(fixture("tiny-omni")).unwrap();
     let options = EngineOptions {
         limit,
         context_tokens: 64,
@@ -273,12 +273,15 @@ fn what_is_heard_does_not_depend_on_memory() {
 fn what_cannot_be_perceived_is_refused_with_what_to_do() {
     run(async {
         let source: Arc<dyn sage::store::WeightSource> =
-            Arc::from(sage::store::open_model(&fixture("tiny-omni")).unwrap());
+            Arc::from(sage::store::open_model(fixture("tiny-omni")).unwrap());
         let deaf = open(Arc::clone(&source), EngineOptions::default(), |_, _| ())
             .await
             .unwrap();
         let sound = Medium::sound(hum(0.1, 0));
-        let refused = deaf.sense(&[sound.clone()], 0.0).unwrap_err().to_string();
+        let refused = deaf
+            .sense(std::slice::from_ref(&sound), 0.0)
+            .unwrap_err()
+            .to_string();
         assert!(
             refused.contains("opened without its audio tower"),
             "{refused}"
