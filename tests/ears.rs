@@ -35,6 +35,50 @@ fn its_ears_are_those_that_were_trained() {
     );
 }
 
+#[test]
+fn one_word_by_command_and_in_conversation() {
+    let word = "models/tiny/sounds/word-pump.wav";
+    let question = "What do you hear?";
+    let generate = [
+        "generate",
+        "models/tiny",
+        "--audio",
+        word,
+        "--prompt",
+        question,
+    ];
+    let free = sage(&[&generate[..], &["--exact"]].concat());
+    assert_eq!(String::from_utf8_lossy(&free.stdout).trim(), "pump");
+    let bound = sage(&[&generate[..], &["--exact", "--limit", "16slots", "--json"]].concat());
+    let report: Value = serde_json::from_slice(&bound.stdout).unwrap();
+    assert_eq!(report["text"], "pump");
+    let (peak, limit) = (&report["peak_rss_bytes"], &report["mode"]["limit_bytes"]);
+    assert!(peak.as_u64() <= limit.as_u64(), "{peak} of {limit}");
+
+    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let mut chat = std::process::Command::new(env!("CARGO_BIN_EXE_sage"))
+        .current_dir(root())
+        .env("SAGE_CACHE", cache)
+        .args(["chat", "--hear"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = format!("/hear {word} {question}\n/state\n/hear none.wav\n/see {word}\n");
+    use std::io::Write;
+    chat.stdin
+        .take()
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
+    let said = chat.wait_with_output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.starts_with("pump\n"), "{said}");
+    assert!(said.contains("audio    tower"), "{said}");
+    assert!(said.contains("none.wav"), "{said}");
+    assert!(said.contains("without its vision tower"), "{said}");
+}
+
 /// Voices that no training heard, each asked about in a context of its own.
 #[test]
 fn most_words_of_unheard_voices_are_understood() {

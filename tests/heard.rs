@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use common::copied;
 use common::runs::{complaint, events, failed, root, run, sage, states, summary, without_timings};
 use common::sounds::{hum, siren};
+use sage::Sage;
+use sage::embed::{Medium, Observation};
 use serde_json::Value;
 
 /// A model with ears and a tokenizer, and a scenario of ten hums and three sirens beside it.
@@ -146,6 +148,57 @@ fn a_recorded_run_is_heard_again_from_the_files_beside_it() {
     assert!(complaint(&refused).contains("keep it beside it"));
     fs::write(&beside[0], whole).unwrap();
     assert_eq!(replay(world.path(), &trace, &[]).status.code(), Some(0));
+}
+
+/// The mind alone, asked again about what it was told of sounds.
+#[test]
+fn the_mind_answers_the_same_about_sounds_without_a_model() {
+    let world = world();
+    let trace = world.path().join("logits.trace");
+    let trace = trace.to_str().unwrap();
+    play(world.path(), &["--record", trace, "--record-logits"]);
+    let again = sage(&["replay", trace, "--policy-only"]);
+    assert_eq!(again.status.code(), Some(0), "{}", complaint(&again));
+}
+
+/// A program's own loop hears, too, and says what it cannot.
+#[tokio::test]
+async fn an_embedded_loop_hears() {
+    let world = world();
+    let built = |hears: bool| {
+        let builder = Sage::builder().model(world.path()).context_tokens(64);
+        let builder = builder.answer_tokens(4).media_tokens(32);
+        if hears { builder.hears() } else { builder }
+    };
+    let sound = || Observation::heard("room", Medium::sound(hum(0.02, 0)));
+    {
+        let mut sage = built(true).build().await.unwrap();
+        let mut events = sage.telemetry();
+        sage.observe(sound()).unwrap();
+        while !sage.is_idle() {
+            sage.tick().await.unwrap();
+        }
+        let mut perceived = 0;
+        while let Some(event) = events.try_next() {
+            let event = serde_json::to_value(&event).unwrap();
+            perceived += u32::from(event.to_string().contains("\"perceived\""));
+        }
+        assert!(perceived > 0);
+        sage.shutdown().await.unwrap();
+
+        let mut deaf = built(false).build().await.unwrap();
+        let mut events = deaf.telemetry();
+        deaf.observe(sound()).unwrap();
+        while !deaf.is_idle() {
+            deaf.tick().await.unwrap();
+        }
+        let mut said = String::new();
+        while let Some(event) = events.try_next() {
+            said.push_str(&serde_json::to_string(&event).unwrap());
+        }
+        assert!(said.contains("opened without its audio tower"), "{said}");
+        deaf.shutdown().await.unwrap();
+    }
 }
 
 #[test]

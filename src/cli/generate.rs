@@ -14,7 +14,7 @@ use super::speaking::{SpeakArgs, Speech, SpeechReport};
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
-use crate::engine::perception::{expand, sense};
+use crate::engine::perception::{expand, sense, senses_of};
 use crate::engine::reading::stop_tokens;
 use crate::engine::speech::Spoken;
 use crate::engine::text::{Message, Stream, Text};
@@ -129,7 +129,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         chunk_tokens: 128,
         mind: mind.clone(),
         degrade: args.running.degrade,
-        senses: media::senses(&media),
+        senses: senses_of(&media),
         media_tokens: args.media.media_tokens,
         speaks: speech.is_some(),
         codes: args.speaking.codes().unwrap_or_default(),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sage_actors::protocol::Modality;
 
 use super::CliError;
 use crate::checkpoint::config::ThinkerConfig;
@@ -41,19 +40,6 @@ impl MediaArgs {
             })
             .collect()
     }
-}
-
-/// What has to be perceived for them.
-pub fn senses(media: &[Medium]) -> Vec<Modality> {
-    let has = |kind| media.iter().any(|medium| medium.kind == kind);
-    let mut senses = Vec::new();
-    if has(MediumKind::Sound) {
-        senses.push(Modality::Audio);
-    }
-    if has(MediumKind::Picture) {
-        senses.push(Modality::Vision);
-    }
-    senses
 }
 
 /// Their places in a prompt, one placeholder each.

@@ -36,6 +36,12 @@ pub struct SynthArgs {
     /// Write a checkpoint of the whole model with true headers and no data (sparse files)
     #[arg(long)]
     headers_only: bool,
+    /// With the released model's audio tower
+    #[arg(long, conflicts_with = "headers_only")]
+    audio: bool,
+    /// With the released model's vision tower
+    #[arg(long, conflicts_with = "headers_only")]
+    vision: bool,
     /// Element type
     #[arg(long, value_enum, default_value_t = super::extract::Quant::Bf16)]
     quant: super::extract::Quant,
@@ -76,6 +82,8 @@ impl SynthArgs {
         let Shape::Qwen3Omni30b = self.shape;
         let shape = Recipe::qwen3_omni_30b(self.layers.unwrap_or(48));
         let recipe = Recipe {
+            audio: self.audio,
+            vision: self.vision,
             layers: shape.layers,
             vocab_size: self.vocab.unwrap_or(shape.vocab_size),
             hidden_size: self.hidden.unwrap_or(shape.hidden_size),

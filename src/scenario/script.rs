@@ -6,8 +6,9 @@ use std::path::Path;
 use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
+use crate::engine::perception::senses_of;
 use crate::input::{Problem, ReadError, Size, Source, read_text};
-use crate::media::medium::{Medium, MediumKind};
+use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
 /// Why a scenario cannot be run.
@@ -172,16 +173,7 @@ impl Scenario {
 
     /// What has to be perceived beside words.
     pub fn senses(&self) -> Vec<Modality> {
-        let media = || self.observe.iter().flat_map(|entry| &entry.media);
-        let has = |kind| media().any(|medium| medium.kind == kind);
-        let mut senses = Vec::new();
-        if has(MediumKind::Sound) {
-            senses.push(Modality::Audio);
-        }
-        if has(MediumKind::Picture) {
-            senses.push(Modality::Vision);
-        }
-        senses
+        senses_of(self.observe.iter().flat_map(|entry| &entry.media))
     }
 
     /// As [`Self::read`], from text; `path` is for messages and for files named in it.

@@ -13,7 +13,7 @@ use sage_actors::protocol::{Modality, Senses};
 use super::scene::Scene;
 use super::{Engine, EngineError};
 use crate::checkpoint::config::ThinkerConfig;
-use crate::media::medium::MediumKind;
+use crate::media::medium::{Medium, MediumKind};
 use crate::model::Positions;
 use crate::model::positions::{PositionsError, media_positions};
 use crate::model::vision::VisionError;
@@ -141,6 +141,18 @@ pub fn placeholder(config: &ThinkerConfig, kind: MediumKind) -> Result<[u32; 3],
         (Some(start), Some(pad), Some(end)) => Ok([start, pad, end]),
         _ => Err(PerceptionError::NoTower { tower, what }),
     }
+}
+
+/// What has to be perceived for these, words apart.
+pub fn senses_of<'a>(media: impl IntoIterator<Item = &'a Medium>) -> Vec<Modality> {
+    let of = |medium: &Medium| match medium.kind {
+        MediumKind::Sound => Modality::Audio,
+        MediumKind::Picture => Modality::Vision,
+    };
+    let mut senses: Vec<Modality> = media.into_iter().map(of).collect();
+    senses.sort_unstable();
+    senses.dedup();
+    senses
 }
 
 /// Repeats every placeholder as often as its medium has tokens. Where tokens and media do not match, what is left over stays as

@@ -28,6 +28,10 @@ pub struct Recipe {
     pub experts_per_token: usize,
     /// Inner width of an expert.
     pub moe_intermediate_size: usize,
+    /// Whether it has the released model's audio tower, put out at the thinker's width.
+    pub audio: bool,
+    /// Whether it has the released model's vision tower, likewise.
+    pub vision: bool,
     /// Seed of the weights.
     pub seed: u64,
 }
@@ -45,6 +49,8 @@ impl Recipe {
             experts: 128,
             experts_per_token: 8,
             moe_intermediate_size: 768,
+            audio: false,
+            vision: false,
             seed: 0,
         }
     }
@@ -94,7 +100,7 @@ impl Recipe {
                 "rope_type": "default",
             },
         });
-        let config = json!({
+        let mut config = json!({
             "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
             "model_type": "qwen3_omni_moe",
             "dtype": "bfloat16",
@@ -121,6 +127,18 @@ impl Recipe {
                 "text_config": text,
             },
         });
+        let released: serde_json::Value =
+            serde_json::from_str(super::RELEASED_CONFIG).unwrap_or_default();
+        for (there, tower, width) in [
+            (self.audio, "audio_config", "output_dim"),
+            (self.vision, "vision_config", "out_hidden_size"),
+        ] {
+            if there {
+                let mut of_tower = released["thinker_config"][tower].clone();
+                of_tower[width] = self.hidden_size.into();
+                config["thinker_config"][tower] = of_tower;
+            }
+        }
         format!("{config:#}\n")
     }
 

@@ -57,7 +57,13 @@ impl Values {
 
 /// The standard deviation of a tensor's elements; `None` for norms, which are one.
 fn scale(name: &str, shape: &[usize]) -> Option<f32> {
-    let &[_, fan_in] = shape else { return None };
+    let &[_, ref inputs @ ..] = shape else {
+        return None;
+    };
+    if inputs.is_empty() {
+        return name.ends_with(".bias").then_some(0.02);
+    }
+    let fan_in: usize = inputs.iter().product();
     let unit = 1.0 / (fan_in as f32).sqrt();
     Some(if name.ends_with("embed_tokens.weight") {
         1.0
