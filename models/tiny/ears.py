@@ -11,7 +11,6 @@ An interrupted run continues from its last checkpoint in the work folder (`--wor
 
 import argparse
 import dataclasses
-import json
 import math
 import random
 import time
@@ -64,7 +63,9 @@ STAGES = (Stage(600, (WORDS,), 2.5e-3, 20, 1.0, 0.3, 1.0, 0.0, 0.0),
           Stage(1800, (SAID,), 2.5e-3, 1, 0.4, 1.0, 0.3, 0.01, 0.0),
           Stage(54, (ALL,), 1.5e-3, 20, 1.0, 0.3, 0.0, 0.01, 1.0, 4),
           Stage(602, (SHORT, LONG), 1.5e-3, 1, 0.4, 0.3, 0.0, 0.01, 1.0, 4, cut=198),
-          Stage(260, (SOUNDS, LONG), 1.2e-3, 1, 0.01, 0.2, 0.0, 0.01, 1.0, 4))
+          Stage(240, (SOUNDS, LONG), 1.2e-3, 1, 0.01, 0.2, 0.0, 0.01, 1.0, 4, cut=20),
+          Stage(442, (SOUNDS, SOUNDS, LONG), 2e-3, 30, 1.0, 0.3, 0.0, 0.01, 1.0, 4),
+          Stage(150, (SOUNDS, SOUNDS, LONG), 1.5e-3, 1, 0.01, 0.3, 0.0, 0.01, 1.0, 4))
 BLANK = ears_batches.PAD         # the row of a moment in which no word ends looks like <|audio_pad|>
 SHARP, SIZE = 4.0, 9.0      # distances that make a difference; a row is not to be larger than this
 CASES = ("sounds/word-pump.wav", "sounds/question-1.wav", "sounds/siren-loud.wav")
@@ -166,7 +167,7 @@ def train(args):
     speech = Speech(args.work, False)
     thinker = export.read(HERE).requires_grad_(False)
     tower, batches = Tower(), Batches(tokenizer, speech, args.seed)
-    start(tower, batches.next(0, *WORDS)["mel"], thinker.embed[BLANK])
+    start(tower, torch.from_numpy(batches.next(0, *WORDS)["mel"]), thinker.embed[BLANK])
     classes, path, step, used = classes_of(tokenizer), args.work / "tower.pt", 0, 0.0
     steps = sum(s.steps for s in STAGES)
     optimisers = new_optimisers(tower)
@@ -196,7 +197,7 @@ def train(args):
         for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = rate_at(stage, done)
         batch = queue.get()
-        rows = tower(list(batch["mel"])).unflatten(0, (len(batch["items"]), -1))
+        rows = tower(list(torch.from_numpy(batch["mel"]))).unflatten(0, (len(batch["items"]), -1))
         said, bag = said_loss(rows, thinker.embed, batch["items"], classes)
         answer, right = torch.zeros(()), torch.zeros(())
         if stage.answers:

@@ -102,7 +102,7 @@ class Batches:
             if rng.random() < 0.2:
                 low = rng.randint(0, mel.shape[2] - 1)
                 row[:, low:low + rng.randint(1, 6)] = row.mean()
-        return {"mel": mel, "items": [self.written(d[2]) for d in chosen]}
+        return {"mel": mel.numpy(), "items": [self.written(d[2]) for d in chosen]}
 
     def written(self, item):
         """(ids before the rows, ids after them, answer ids, ids of what is said)."""

@@ -7,7 +7,6 @@ Loudness is drawn too, and nothing makes it even.
 
 import json
 import random
-import re
 import subprocess
 import wave
 from concurrent.futures import ThreadPoolExecutor
