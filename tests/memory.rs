@@ -214,5 +214,8 @@ fn the_limit_holds_while_it_listens_and_looks() {
         );
         answers.push(report["tokens"].clone());
     }
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "{answers:?}"
+    );
 }

@@ -95,7 +95,7 @@ def say(speech, rng, kind, text):
 
 
 def write_sounds(speech, folder):
-    """sounds/*.wav and tasks/heard.jsonl: what is heard, the prompt and the answer that would be right."""
+    """sounds/*.wav and sounds/heard.jsonl: what is heard, the prompt and the answer that would be right."""
     rng, noise, lines = random.Random(3), np.random.default_rng(3), []
     (folder / "sounds").mkdir(exist_ok=True)
 
@@ -123,13 +123,13 @@ def write_sounds(speech, folder):
         size = 16000 if kind == "hum" else 20800
         samples = ears_data.sound(kind, noise, size) / 0.9 * 10 ** (loud / 20)
         add(name, "sound", np.clip(samples, -1, 32767 / 32768), PLACE + HEAR, kind, "")
-    (folder / "tasks" / "heard.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "sounds" / "heard.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def heard(folder):
-    """[(task, samples, before, after, answer, file)] of tasks/heard.jsonl."""
+    """[(task, samples, before, after, answer, file)] of sounds/heard.jsonl."""
     out = []
-    for line in (folder / "tasks" / "heard.jsonl").read_text("utf-8").splitlines():
+    for line in (folder / "sounds" / "heard.jsonl").read_text("utf-8").splitlines():
         item = json.loads(line)
         samples, rate = ears_data.read_wav(folder / item["sound"])
         assert rate == ears_data.RATE

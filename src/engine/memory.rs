@@ -11,8 +11,9 @@ use crate::checkpoint::config::TextConfig;
 use crate::input::Size;
 use crate::model::{KvCache, experts::ExpertShape};
 
-/// What of the resident set cannot be foreseen to the byte: what the allocator keeps, thread stacks, rounding.
-const SLACK_BYTES: u64 = 4 << 20;
+/// What of the resident set cannot be foreseen to the byte: what the allocator keeps, thread stacks, rounding. Measured, the process
+/// has 11 to 12 MiB before it opens a model: with this that is in the middle of a step.
+const SLACK_BYTES: u64 = 2 << 20;
 
 /// The measured base differs a little from run to run, and everything that is decided depends on the pool: so base and
 /// slack are rounded up to a step that is wide enough to give the same pool every time.
