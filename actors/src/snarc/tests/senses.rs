@@ -76,10 +76,10 @@ fn a_louder_and_stranger_sound_moves_its_own_modality_as_it_arrives() {
     assert_eq!(audio(&calm).salience.arousal, 0.0);
     assert_eq!(audio(&calm).surprise_t, 0.0);
     // 27 dB above the usual, at a floor of 3 dB: 1 - exp(-9 / 3).
-    assert!(close(audio(&loud).salience.arousal, 1.0 - (-3.0f32).exp()));
+    assert!(close(audio(&loud).salience.arousal, 1.0 - libm::expf(-3.0)));
     assert_eq!(audio(&loud).surprise_t, 0.0);
     // 0.7 from what was expected, at a floor of 0.05: 1 - exp(-14 / 3).
-    let expected = 1.0 - (-14.0f32 / 3.0).exp();
+    let expected = 1.0 - libm::expf(-14.0 / 3.0);
     assert!((audio(&strange).surprise_t - expected).abs() < 1e-4);
     assert_eq!(audio(&strange).salience.arousal, 0.0);
     for report in [&loud, &strange] {
