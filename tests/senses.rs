@@ -295,6 +295,10 @@ fn what_cannot_be_perceived_is_refused_with_what_to_do() {
         let long = common::sounds::wav((0..16_000 * 9).map(|_| 0.1));
         let refused = refused(Medium::sound(long));
         assert!(refused.contains("expected at most 3 s"), "{refused}");
+        // Each is short enough, and together they are not.
+        let many = engine.sense(&[sound.clone(), sound.clone(), sound.clone()], 0.0);
+        let refused = many.unwrap_err().to_string();
+        assert!(refused.contains("takes 39 tokens"), "{refused}");
         // Two places and one sound.
         let sensed = engine.sense(&[sound], 0.0).unwrap();
         let config = engine.source.config().thinker.clone();

@@ -20,7 +20,7 @@ pub struct MediaArgs {
     /// A sound before the prompt, behind the pictures: WAV or FLAC; several are heard in this order
     #[arg(long, value_name = "FILE")]
     audio: Vec<PathBuf>,
-    /// Tokens that one sound (13 a second) or picture (1,024 pixels each) may take; memory is planned for it
+    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take; memory is planned for it
     #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
     pub media_tokens: usize,
 }

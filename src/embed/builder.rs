@@ -161,7 +161,7 @@ impl Builder {
         self
     }
 
-    /// Tokens that one sound (13 a second) or picture (1,024 pixels each) may take. The default is 512.
+    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take. The default is 512.
     pub fn media_tokens(mut self, tokens: usize) -> Self {
         self.media_tokens = tokens;
         self

@@ -61,7 +61,7 @@ pub struct ChatArgs {
     /// Be able to see: memory is planned for the vision tower, and /see FILE works
     #[arg(long)]
     see: bool,
-    /// Tokens that one sound (13 a second) or picture (1,024 pixels each) may take
+    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take
     #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
     media_tokens: usize,
     #[command(flatten)]

@@ -6,24 +6,24 @@ use sage_actors::protocol::{Modality, Senses};
 
 use super::CoreLoop;
 use super::job::Job;
-use crate::engine::perception::{Sensed, expand, placeholder};
+use crate::engine::perception::{Sensed, expand, placeholder, senses_of};
 use crate::engine::scene::Scene;
 use crate::engine::{EngineError, Orientation};
 use crate::events::{Event, EventKind, PerceivedEvent};
 use crate::media::medium::Medium;
 
-/// What a job is to perceive, until it has.
+/// What a job is to perceive. While it waits it holds the files alone: what they are decoded to is many times as large.
 pub(super) struct Percept {
-    pub(super) sensed: Sensed,
+    media: Vec<Medium>,
     /// Salience by modality in the tick of its arrival: known from then on, so that how the prompt is cut into steps changes nothing.
     felt: Option<Senses>,
     scene: Option<Arc<Scene>>,
 }
 
 impl Percept {
-    pub(super) fn new(sensed: Sensed) -> Self {
+    pub(super) fn new(media: Vec<Medium>) -> Self {
         Self {
-            sensed,
+            media,
             felt: None,
             scene: None,
         }
@@ -40,7 +40,7 @@ impl CoreLoop {
             .jobs
             .iter()
             .filter_map(|job| job.percept.as_ref())
-            .flat_map(|percept| percept.sensed.senses())
+            .flat_map(|percept| senses_of(&percept.media))
             .collect();
         if !self.jobs.is_empty() {
             all.push(Modality::Text);
@@ -103,10 +103,10 @@ impl CoreLoop {
             return Ok(Some(Arc::clone(scene)));
         }
         let before = Modality::SENSES.map(|sense| self.engine.towers.usage(sense));
-        let features = &percept.sensed.features;
+        let features = self.engine.sense(&percept.media, 0.0)?.features;
         let scene = self
             .engine
-            .perceive(tokens, features, percept.felt, &mut |_, _| {})?;
+            .perceive(tokens, &features, percept.felt, &mut |_, _| {})?;
         for (modality, before) in Modality::SENSES.into_iter().zip(before) {
             let after = self.engine.towers.usage(modality);
             let of = |m: &&Modality| **m == modality;

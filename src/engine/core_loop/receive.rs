@@ -119,7 +119,7 @@ impl CoreLoop {
                 arrivals.stimuli.extend(sensed.stimuli.iter().cloned());
                 let plain = Job::new(id, want, source.clone(), text.clone(), tokens);
                 job = Some(Job {
-                    percept: Some(Percept::new(sensed)),
+                    percept: Some(Percept::new(media.clone())),
                     ..plain
                 });
             }

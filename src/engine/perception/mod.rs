@@ -52,12 +52,10 @@ pub enum PerceptionError {
     Preprocessor(String),
     /// Too long or too large.
     #[error(
-        "the {what} takes {tokens} tokens, but memory is planned for {most} of one: shorten it, or plan for more (--media-tokens)"
+        "what is heard takes {tokens} tokens, but memory is planned for {most} of one observation: shorten it, or plan for more (--media-tokens)"
     )]
     TooMany {
-        /// What came.
-        what: &'static str,
-        /// Of it.
+        /// Of all sounds of the observation, so far.
         tokens: usize,
         /// Planned for.
         most: usize,

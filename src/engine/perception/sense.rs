@@ -114,7 +114,10 @@ impl Sensed {
         let sound = Sound::read_within(bytes, most_seconds(most))?;
         let mel = log_mel(&sound)?;
         let tokens = token_count(config, mel.frames);
-        within("sound", tokens, most)?;
+        let all = self.sound_tokens.iter().sum::<usize>() + tokens;
+        if all > most {
+            return Err(PerceptionError::TooMany { tokens: all, most });
+        }
         self.stimuli.push(Stimulus {
             modality: Modality::Audio,
             level: f64::from(level_db(&sound)),
@@ -155,18 +158,11 @@ fn most_seconds(most_tokens: usize) -> u32 {
     u32::try_from(most_tokens.div_ceil(13)).unwrap_or(u32::MAX)
 }
 
-fn within(what: &'static str, tokens: usize, most: usize) -> Result<(), PerceptionError> {
-    if tokens > most {
-        return Err(PerceptionError::TooMany { what, tokens, most });
-    }
-    Ok(())
-}
-
-/// Decodes what arrived, for a model whose sounds and pictures take at most `most_tokens` each. A picture is shrunk to that, as the
-/// reference shrinks one to its own maximum; a sound that is too long is refused.
+/// Decodes what arrived, for a model that perceives sounds of at most `most_tokens` tokens, and pictures of as many. Pictures are shrunk to
+/// their part of that, as the reference shrinks one to its own maximum; sounds that are too long are refused.
 ///
 /// # Errors
-/// When the model has no such tower, a file is no sound or picture, or a sound is too long.
+/// When the model has no such tower, a file is no sound or picture, or sounds are too long.
 pub fn sense(
     source: &dyn WeightSource,
     media: &[Medium],
@@ -175,6 +171,8 @@ pub fn sense(
 ) -> Result<Sensed, PerceptionError> {
     let config = &source.config().thinker;
     let mut sensed = Sensed::default();
+    let pictures = media.iter().filter(|m| m.kind == MediumKind::Picture);
+    let most_each = (most_tokens / pictures.count().max(1)).max(1);
     for medium in media {
         if !medium.is_whole() {
             return Err(PerceptionError::Hollow {
@@ -189,7 +187,7 @@ pub fn sense(
             }
             MediumKind::Picture => {
                 let tower = config.vision.as_ref().ok_or(NO_EYES)?;
-                let options = patch_options(source, tower, most_tokens)?;
+                let options = patch_options(source, tower, most_each)?;
                 sensed.add_picture(medium.bytes(), &options)?;
             }
         }

@@ -72,7 +72,7 @@ impl Towers {
     }
 
     /// Bytes that perceiving takes with no share of the pool at all: one piece, activations, what is handed on, and decoding, for
-    /// sounds and pictures of `most_tokens` tokens. Only one tower runs at a time.
+    /// sounds of `most_tokens` tokens and pictures of as many. Only one tower runs at a time.
     pub fn floor_bytes(&self, most_tokens: usize, hidden: usize) -> u64 {
         let audio = self.audio.as_ref().map_or(0, |tower| {
             let frames = most_tokens.div_ceil(13) * 100;
@@ -88,8 +88,11 @@ impl Towers {
         }
         let config = self.vision.as_ref().map(VisionTower::config);
         let levels = config.map_or(0, |config| config.deepstack_visual_indexes.len());
-        let scene = (most_tokens * hidden * (1 + levels) * size_of::<f32>()) as u64;
-        audio.max(vision) + scene + decoding_bytes(self.audio.is_some(), config, most_tokens)
+        // What was perceived of the observation that is read, by both senses, and of one that it interrupted.
+        let rows =
+            usize::from(self.audio.is_some()) + usize::from(self.vision.is_some()) * (1 + levels);
+        let scenes = 2 * (most_tokens * hidden * rows * size_of::<f32>()) as u64;
+        audio.max(vision) + scenes + decoding_bytes(self.audio.is_some(), config, most_tokens)
     }
 
     /// Bytes of all weights.

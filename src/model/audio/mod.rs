@@ -118,13 +118,16 @@ impl AudioTower {
         let (config, loader) = (&self.config, Loader { source });
         let mut scratch = Vec::with_capacity(plan.scratch(config));
 
-        let stem = self.pieces.get(0, || {
-            Ok::<_, LoadError>(AudioPiece::Stem(Stem::load(&loader, config)?))
-        })?;
-        let AudioPiece::Stem(stem) = &*stem else {
-            unreachable!("the first piece is the stem");
+        // In a block of its own: a piece that may not stay goes before the next comes.
+        let mut x = {
+            let stem = self.pieces.get(0, || {
+                Ok::<_, LoadError>(AudioPiece::Stem(Stem::load(&loader, config)?))
+            })?;
+            let AudioPiece::Stem(stem) = &*stem else {
+                unreachable!("the first piece is the stem");
+            };
+            stem.apply(clips, &plan, &mut scratch)
         };
-        let mut x = stem.apply(clips, &plan, &mut scratch);
         probe("audio.layer_in.0", &x);
 
         let width = config.d_model;
