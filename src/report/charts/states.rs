@@ -95,6 +95,8 @@ pub struct Label {
 pub fn glyph(kind: &str) -> &'static str {
     match kind {
         "text" => "¶",
+        "sound" => "♪",
+        "picture" => "▣",
         "question" => "?",
         "alarm" => "!",
         "sensor" => "~",
