@@ -290,7 +290,7 @@ fn opened() -> (Box<dyn WeightSource>, AudioTower) {
 #[test]
 fn the_tower_is_the_reference_one() {
     let (source, mut tower) = opened();
-    tower.pieces_mut().set_budget(u64::MAX);
+    tower.pieces_mut().keep(usize::MAX);
     for case in [
         "audio",
         "audio-short",
@@ -353,7 +353,7 @@ fn a_share_of_memory_decides_what_is_read_and_nothing_else() {
             };
         }
     }
-    let total = tower.pieces().total_bytes();
+    let total: u64 = tower.pieces().sizes().iter().sum();
     assert_eq!(total, expected);
     let reference = encode(&mut tower, source.as_ref(), &clips);
     let all_read = PieceCounts {
@@ -361,20 +361,20 @@ fn a_share_of_memory_decides_what_is_read_and_nothing_else() {
         misses: 4,
         bytes_read: total,
     };
-    assert_eq!(tower.pieces_mut().take_counts(), all_read);
-    for (budget, kept) in [(0, 0), (total / 2, 1), (total - 1, 3), (total, 4)] {
-        tower.pieces_mut().set_budget(budget);
+    assert_eq!(tower.pieces().counts(), all_read);
+    for kept in [0, 1, 3, 4] {
+        tower.pieces_mut().keep(kept);
         assert_eq!(encode(&mut tower, source.as_ref(), &clips), reference);
         let resident = tower.pieces().resident_bytes();
-        assert!(resident <= budget);
-        tower.pieces_mut().take_counts();
+        assert_eq!(resident, tower.pieces().sizes()[..kept].iter().sum::<u64>());
+        let before = tower.pieces().counts();
         assert_eq!(encode(&mut tower, source.as_ref(), &clips), reference);
         let counts = PieceCounts {
-            hits: kept,
-            misses: 4 - kept,
+            hits: kept as u64,
+            misses: 4 - kept as u64,
             bytes_read: total - resident,
         };
-        assert_eq!(tower.pieces_mut().take_counts(), counts, "budget {budget}");
+        assert_eq!(tower.pieces().counts().since(before), counts, "{kept} kept");
     }
 }
 
@@ -410,7 +410,7 @@ fn nothing_is_heard_of_nothing_and_no_tower_is_no_error() {
         .encode(source.as_ref(), &[&empty], &mut |_, _| ())
         .unwrap();
     assert_eq!(out, [Vec::<f32>::new()]);
-    assert_eq!(tower.pieces_mut().take_counts(), PieceCounts::default());
+    assert_eq!(tower.pieces().counts(), PieceCounts::default());
     let deaf = open_model(fixture("edge-top1")).unwrap();
     let has_tower = deaf.config().thinker.audio.is_some();
     assert_eq!(AudioTower::new(deaf.as_ref()).unwrap().is_some(), has_tower);

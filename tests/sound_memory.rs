@@ -60,7 +60,7 @@ fn encoding_stays_within_what_it_says() {
         ),
     ];
     // The weights stay, and the threads are there, before anything is counted.
-    tower.pieces_mut().set_budget(u64::MAX);
+    tower.pieces_mut().keep(usize::MAX);
     tower
         .encode(source.as_ref(), &[&clip(200)], &mut |_, _| ())
         .unwrap();

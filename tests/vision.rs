@@ -204,22 +204,24 @@ fn memory_changes_what_is_read_and_never_a_number() {
     let seen = Seen::of(&golden, "video");
     let reference = encode(&mut tower(&*source), &*source, &seen);
     let mut tower = tower(&*source);
-    let total = tower.pieces().total_bytes();
+    let sizes = tower.pieces().sizes().to_vec();
+    let total: u64 = sizes.iter().sum();
     let pieces = 1 + 4 + 2 + 1;
-    let mut run = |budget: u64| {
-        tower.pieces_mut().set_budget(budget);
-        let kept = tower.pieces().resident_bytes();
-        assert!(kept <= budget);
+    let mut run = |kept: usize| {
+        tower.pieces_mut().keep(kept);
+        let resident = tower.pieces().resident_bytes();
+        let before = tower.pieces().counts();
         let (encoded, heard) = encode(&mut tower, &*source, &seen);
         assert_eq!(
             (&encoded, &heard),
             (&reference.0, &reference.1),
-            "budget {budget}"
+            "{kept} kept"
         );
-        let counts = tower.pieces_mut().take_counts();
+        let counts = tower.pieces().counts().since(before);
         assert_eq!(counts.hits + counts.misses, pieces);
-        assert_eq!(counts.bytes_read, total - kept);
-        assert!(tower.pieces().resident_bytes() <= budget);
+        assert_eq!(counts.bytes_read, total - resident);
+        let of_kept = sizes[..kept].iter().sum::<u64>();
+        assert_eq!(tower.pieces().resident_bytes(), of_kept);
         counts
     };
     let all = PieceCounts {
@@ -229,12 +231,12 @@ fn memory_changes_what_is_read_and_never_a_number() {
     };
     assert_eq!(run(0), all);
     assert_eq!(run(0), all);
-    assert_eq!(run(total / 2), all);
-    let half = run(total / 2);
+    assert_eq!(run(4), all);
+    let half = run(4);
     assert!(half.hits > 0 && half.misses > 0, "{half:?}");
-    assert_eq!(run(total).hits, half.hits);
+    assert_eq!(run(8).hits, half.hits);
     assert_eq!(
-        run(total),
+        run(8),
         PieceCounts {
             hits: pieces,
             misses: 0,
@@ -331,7 +333,7 @@ fn the_workspace_is_as_large_as_stated() {
         // On the pool's only thread, so that all is on one account.
         let (used, stated) = pool.expect("a thread").install(|| {
             let mut tower = tower(&*source);
-            tower.pieces_mut().set_budget(u64::MAX);
+            tower.pieces_mut().keep(usize::MAX);
             let mut run = || {
                 let [now, _] = HELD.get();
                 HELD.set([now, now]);

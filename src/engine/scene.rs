@@ -90,12 +90,6 @@ impl Scene {
     pub fn is_word(&self, at: usize) -> bool {
         self.modalities[at] == Modality::Text
     }
-
-    /// Modalities of it, words apart.
-    pub fn senses(&self) -> impl Iterator<Item = Modality> + '_ {
-        let there = |modality: &Modality| self.modalities.contains(modality);
-        Modality::SENSES.into_iter().filter(there)
-    }
 }
 
 #[cfg(test)]

@@ -166,6 +166,14 @@ impl Matrix {
         }
     }
 
+    /// Its product with every row of x `[x_rows, cols]`, `[x_rows, rows]`; `scratch` is reused between calls.
+    pub fn product(&self, x: &[f32], scratch: &mut Vec<f32>) -> Vec<f32> {
+        let x_rows = x.len() / self.cols;
+        let mut y = vec![0.0; x_rows * self.rows];
+        matmul(self.view(), x, x_rows, &mut y, scratch);
+        y
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

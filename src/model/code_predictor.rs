@@ -10,8 +10,8 @@ use super::load::{LoadError, Loader, resident_bytes};
 use super::rope::{Positions, RotaryTable};
 use super::talker;
 use crate::checkpoint::config::CodePredictorConfig;
+use crate::kernels::Matrix;
 use crate::kernels::pointwise::{add_scaled, rms_norm_rows};
-use crate::kernels::{Matrix, matmul};
 use crate::store::WeightSource;
 
 /// Before the names of its tensors.
@@ -136,9 +136,7 @@ impl CodePredictor {
         let mut embedding = vec![0.0; hidden];
         for (at, (head, table)) in self.lm_head.iter().zip(&self.codec_embedding).enumerate() {
             let last = self.step(x, cache);
-            let mut logits = vec![0.0; head.rows()];
-            let scratch = &mut cache.scratch.transposed;
-            matmul(head.view(), &last, 1, &mut logits, scratch);
+            let logits = head.product(&last, &mut cache.scratch.transposed);
             let code = choose(at + 1, &logits);
             table.view().widen_row(code as usize, &mut embedding);
             add_scaled(&mut frame.embedding_sum, &embedding, 1.0);

@@ -1,7 +1,5 @@
-//! Weights of a tower by the piece: those that a share of memory has room for stay, the rest is read when its turn comes.
-//!
-//! A tower runs its pieces in one order, always the same. Of a cycle that does not fit, keeping its beginning is the best that
-//! any policy can do; so which pieces stay follows from the share alone, and what is read is known before it is.
+//! Weights of a tower by the piece: the first so many stay in memory, the rest is read when its turn comes. How many is decided
+//! elsewhere, and what is read is known before it is.
 
 use std::sync::Arc;
 
@@ -49,14 +47,9 @@ impl<P> Pieces<P> {
         }
     }
 
-    /// Bytes of all pieces.
-    pub fn total_bytes(&self) -> u64 {
-        self.sizes.iter().sum()
-    }
-
-    /// Bytes of the largest: what running takes with no share at all.
-    pub fn largest_bytes(&self) -> u64 {
-        self.sizes.iter().copied().max().unwrap_or(0)
+    /// Bytes of every piece.
+    pub fn sizes(&self) -> &[u64] {
+        &self.sizes
     }
 
     /// Bytes of the pieces that are in memory.
@@ -67,19 +60,10 @@ impl<P> Pieces<P> {
             .sum()
     }
 
-    /// From now on as many stay as `budget_bytes` have room for; what is beyond goes at once.
-    pub fn set_budget(&mut self, budget_bytes: u64) {
-        let mut room = budget_bytes;
-        self.kept = self
-            .sizes
-            .iter()
-            .take_while(|size| {
-                let fits = **size <= room;
-                room = room.saturating_sub(**size);
-                fits
-            })
-            .count();
-        for held in self.held.iter_mut().skip(self.kept) {
+    /// From now on the first `pieces` stay; what is beyond goes at once.
+    pub fn keep(&mut self, pieces: usize) {
+        self.kept = pieces;
+        for held in self.held.iter_mut().skip(pieces) {
             *held = None;
         }
     }
@@ -102,9 +86,9 @@ impl<P> Pieces<P> {
         Ok(piece)
     }
 
-    /// What was read since the last time this was asked.
-    pub fn take_counts(&mut self) -> PieceCounts {
-        std::mem::take(&mut self.counts)
+    /// What was read since the start.
+    pub fn counts(&self) -> PieceCounts {
+        self.counts
     }
 }
 
@@ -113,19 +97,20 @@ mod tests {
     use super::*;
 
     fn run(pieces: &mut Pieces<usize>) -> PieceCounts {
+        let before = pieces.counts();
         for at in 0..3 {
             let piece = pieces.get(at, || Ok::<_, ()>(at)).unwrap();
             assert_eq!(*piece, at);
         }
-        pieces.take_counts()
+        pieces.counts().since(before)
     }
 
     #[test]
-    fn what_fits_of_the_beginning_stays() {
+    fn the_beginning_stays() {
         let mut pieces = Pieces::new(vec![10, 20, 5]);
         assert_eq!(run(&mut pieces).bytes_read, 35);
         assert_eq!(pieces.resident_bytes(), 0);
-        pieces.set_budget(31);
+        pieces.keep(2);
         assert_eq!(run(&mut pieces).bytes_read, 35);
         let second = run(&mut pieces);
         assert_eq!((second.hits, second.misses, second.bytes_read), (2, 1, 5));
@@ -133,13 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_share_is_obeyed_at_once() {
+    fn fewer_pieces_are_obeyed_at_once() {
         let mut pieces = Pieces::new(vec![10, 20, 5]);
-        pieces.set_budget(35);
+        pieces.keep(3);
         run(&mut pieces);
         assert_eq!(pieces.resident_bytes(), 35);
-        pieces.set_budget(29);
+        pieces.keep(1);
         assert_eq!(pieces.resident_bytes(), 10);
-        assert_eq!((pieces.total_bytes(), pieces.largest_bytes()), (35, 20));
     }
 }

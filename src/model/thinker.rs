@@ -5,8 +5,8 @@ use super::experts::{ExpertShape, Gated, Scratch};
 use super::kv::KvCache;
 use super::rope::{Angles, Positions, RotaryTable};
 use crate::checkpoint::config::TextConfig;
+use crate::kernels::Matrix;
 use crate::kernels::pointwise::rms_norm_rows;
-use crate::kernels::{Matrix, matmul};
 
 /// What follows attention in a layer.
 #[derive(Debug)]
@@ -118,16 +118,7 @@ impl Thinker {
         let FeedForward::Sparse { router } = &self.layers[layer].feed_forward else {
             return None;
         };
-        let rows = normed.len() / self.config.hidden_size;
-        let mut logits = vec![0.0; rows * router.rows()];
-        matmul(
-            router.view(),
-            normed,
-            rows,
-            &mut logits,
-            &mut scratch.transposed,
-        );
-        Some(logits)
+        Some(router.product(normed, &mut scratch.transposed))
     }
 
     /// Output of a dense layer's block; none for a sparse one.
@@ -158,16 +149,7 @@ impl Thinker {
     /// Logits `[rows, vocabulary]` of normed rows.
     pub fn logits(&self, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
         let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
-        let rows = normed.len() / self.config.hidden_size;
-        let mut logits = vec![0.0; rows * head.rows()];
-        matmul(
-            head.view(),
-            normed,
-            rows,
-            &mut logits,
-            &mut scratch.transposed,
-        );
-        logits
+        head.product(normed, &mut scratch.transposed)
     }
 
     /// Cosines and sines for `positions`.

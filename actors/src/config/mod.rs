@@ -47,16 +47,40 @@ impl ModuleShape {
     }
 }
 
-/// An encoder of sounds or pictures: dense, and run piece by piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An encoder of sounds or pictures: dense, and run piece by piece, always in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TowerShape {
     /// What it perceives.
     pub modality: Modality,
+    /// Bytes of the weights of each of its pieces, in the order that they run in.
+    pub piece_bytes: Vec<u64>,
+}
+
+impl TowerShape {
     /// Bytes of all of its weights.
-    pub bytes: u64,
+    pub fn bytes(&self) -> u64 {
+        self.piece_bytes.iter().sum()
+    }
+
     /// Bytes of its largest piece: with less, keeping any of it is of no use.
-    pub piece_bytes: u64,
+    pub fn largest_piece_bytes(&self) -> u64 {
+        self.piece_bytes.iter().copied().max().unwrap_or(0)
+    }
+
+    /// How many of its first pieces have room in `bytes`. Of a cycle that does not fit, keeping its beginning is the best that any
+    /// policy can do.
+    pub fn pieces_within(&self, bytes: u64) -> usize {
+        let mut room = bytes;
+        let fits = |size: &&u64| match room.checked_sub(**size) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        };
+        self.piece_bytes.iter().take_while(fits).count()
+    }
 }
 
 /// Which towers a state lets have a share of memory.
@@ -406,6 +430,28 @@ mod tests {
         let horizon = read("eviction = { horizon = { half_life_tokens = 12.0 } }");
         assert_eq!(horizon, Ok(EvictionPolicy::default()));
         assert!(read("eviction = \"belady\"").is_err());
+    }
+
+    #[test]
+    fn what_fits_of_a_tower_is_its_beginning() {
+        let tower = TowerShape {
+            modality: Modality::Audio,
+            piece_bytes: vec![10, 20, 5],
+        };
+        assert_eq!((tower.bytes(), tower.largest_piece_bytes()), (35, 20));
+        // A later piece that would fit does not take the place of one before it.
+        for (bytes, pieces) in [
+            (0, 0),
+            (9, 0),
+            (10, 1),
+            (29, 1),
+            (30, 2),
+            (34, 2),
+            (35, 3),
+            (u64::MAX, 3),
+        ] {
+            assert_eq!(tower.pieces_within(bytes), pieces, "{bytes}");
+        }
     }
 
     #[test]

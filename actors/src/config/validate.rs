@@ -70,8 +70,8 @@ impl MindConfig {
             let reason = match modality {
                 Modality::Text => "words have none",
                 _ if twice => "appears twice",
-                _ if tower.piece_bytes == 0 => "a piece of no bytes",
-                _ if tower.piece_bytes > tower.bytes => "a piece larger than the whole",
+                _ if tower.piece_bytes.is_empty() => "has no piece",
+                _ if tower.piece_bytes.contains(&0) => "a piece of no bytes",
                 _ => continue,
             };
             return Err(ConfigError::Tower { modality, reason });

@@ -53,10 +53,10 @@ pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives)
         };
         awake.then_some(Claim {
             sharer: Sharer::Tower(tower.modality),
-            base: tower.bytes as f64,
+            base: tower.bytes() as f64,
             drive: attended.drive,
-            floor_bytes: tower.piece_bytes,
-            most_bytes: Some(tower.bytes),
+            floor_bytes: tower.largest_piece_bytes(),
+            most_bytes: Some(tower.bytes()),
         })
     };
     let modules = config.modules.iter().filter_map(of_module);
@@ -92,9 +92,11 @@ pub(super) fn tower_directives(
     let one = |tower: &TowerShape| {
         let sharer = Sharer::Tower(tower.modality);
         let (_, share) = shares.iter().find(|(known, _)| *known == sharer)?;
+        let weight_bytes = tower.bytes().min((pool_bytes as f64 * share) as u64);
         Some(TowerDirective {
             modality: tower.modality,
-            weight_bytes: tower.bytes.min((pool_bytes as f64 * share) as u64),
+            weight_bytes,
+            pieces: tower.pieces_within(weight_bytes) as u32,
             drive: drives.senses[tower.modality as usize].drive,
         })
     };

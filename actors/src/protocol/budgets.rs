@@ -170,6 +170,8 @@ pub struct TowerDirective {
     pub modality: Modality,
     /// Bytes of its weights.
     pub weight_bytes: u64,
+    /// Its first so many pieces, which have room in them, may stay; the others are read when their turn comes.
+    pub pieces: u32,
     /// Drive of its modality, in [0, 1].
     pub drive: f32,
 }

@@ -17,16 +17,11 @@ pub(super) struct Percept {
     media: Vec<Medium>,
     /// Salience by modality in the tick of its arrival: known from then on, so that how the prompt is cut into steps changes nothing.
     felt: Option<Senses>,
-    scene: Option<Arc<Scene>>,
 }
 
 impl Percept {
     pub(super) fn new(media: Vec<Medium>) -> Self {
-        Self {
-            media,
-            felt: None,
-            scene: None,
-        }
+        Self { media, felt: None }
     }
 }
 
@@ -88,20 +83,17 @@ impl CoreLoop {
         Ok(tokens)
     }
 
-    /// Perceives what a job is about to read, once.
+    /// Perceives what a job is about to read.
     pub(super) fn perceive(
         &mut self,
-        job: &mut Job,
+        job: &Job,
         tokens: &[u32],
         orientation: &Orientation,
         sink: &mut dyn FnMut(Event),
     ) -> Result<Option<Arc<Scene>>, EngineError> {
-        let Some(percept) = &mut job.percept else {
+        let Some(percept) = &job.percept else {
             return Ok(None);
         };
-        if let Some(scene) = &percept.scene {
-            return Ok(Some(Arc::clone(scene)));
-        }
         let before = Modality::SENSES.map(|sense| self.engine.towers.usage(sense));
         let features = self.engine.sense(&percept.media, 0.0)?.features;
         let scene = self
@@ -131,7 +123,6 @@ impl CoreLoop {
             });
             self.account.perceived(read.bytes_read);
         }
-        percept.scene = Some(Arc::clone(&scene));
         Ok(Some(scene))
     }
 

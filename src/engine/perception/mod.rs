@@ -207,6 +207,7 @@ impl Engine {
         // Before any weight is read: it says where tokens and media do not match.
         let (positions, position_delta) = self.media_positions(tokens, features)?;
         let source = Arc::clone(&self.source);
+        let before = self.towers.bytes_read();
         let heard = self.towers.hear(&*source, &features.clips, probe)?;
         let images = self
             .towers
@@ -214,7 +215,7 @@ impl Engine {
         let videos = self
             .towers
             .look(&*source, &features.videos, "vision_video", probe)?;
-        self.spent.miss_bytes += self.towers.take_unbooked_bytes();
+        self.spent.miss_bytes += self.towers.bytes_read() - before;
 
         let hidden = self.thinker.config.hidden_size;
         let firsts = [

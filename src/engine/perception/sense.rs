@@ -154,7 +154,7 @@ impl Sensed {
 }
 
 /// Seconds of sound that memory is planned for: 13 tokens are one.
-fn most_seconds(most_tokens: usize) -> u32 {
+pub(super) fn most_seconds(most_tokens: usize) -> u32 {
     u32::try_from(most_tokens.div_ceil(13)).unwrap_or(u32::MAX)
 }
 

@@ -4,11 +4,11 @@ use sage_actors::config::TowerShape;
 use sage_actors::protocol::{Modality, TowerDirective};
 
 use super::PerceptionError;
-use super::sense::decoding_bytes;
+use super::sense::{decoding_bytes, most_seconds};
 use crate::media::picture::Patches;
-use crate::media::sound::{MEL_BINS, Mel};
+use crate::media::sound::Mel;
 use crate::model::audio::{self, AudioTower};
-use crate::model::pieces::PieceCounts;
+use crate::model::pieces::{PieceCounts, Pieces};
 use crate::model::vision::{self, Encoded, VisionTower};
 use crate::store::WeightSource;
 
@@ -28,9 +28,15 @@ pub struct TowerUse {
 pub struct Towers {
     audio: Option<AudioTower>,
     vision: Option<VisionTower>,
-    uses: [TowerUse; 2],
-    /// Bytes that were read and that the energy's books do not know of yet.
-    unbooked_bytes: u64,
+    /// What the mind said last.
+    obeyed: Vec<TowerDirective>,
+}
+
+fn shape<P>(modality: Modality, pieces: &Pieces<P>) -> TowerShape {
+    TowerShape {
+        modality,
+        piece_bytes: pieces.sizes().to_vec(),
+    }
 }
 
 impl Towers {
@@ -41,9 +47,7 @@ impl Towers {
     pub fn new(source: &dyn WeightSource, senses: &[Modality]) -> Result<Self, PerceptionError> {
         let mut towers = Self::default();
         if senses.contains(&Modality::Audio) {
-            let tower = AudioTower::new(source)?;
-            let tower = tower.filter(|tower| tower.config().num_mel_bins == MEL_BINS);
-            towers.audio = Some(tower.ok_or(NO_EARS)?);
+            towers.audio = Some(AudioTower::new(source)?.ok_or(NO_EARS)?);
         }
         if senses.contains(&Modality::Vision) {
             towers.vision = Some(VisionTower::new(source)?.ok_or(NO_EYES)?);
@@ -58,16 +62,10 @@ impl Towers {
 
     /// As the mind knows them.
     pub fn shapes(&self) -> Vec<TowerShape> {
-        let audio = self.audio.as_ref().map(|tower| TowerShape {
-            modality: Modality::Audio,
-            bytes: tower.pieces().total_bytes(),
-            piece_bytes: tower.pieces().largest_bytes(),
-        });
-        let vision = self.vision.as_ref().map(|tower| TowerShape {
-            modality: Modality::Vision,
-            bytes: tower.pieces().total_bytes(),
-            piece_bytes: tower.pieces().largest_bytes(),
-        });
+        let audio = self.audio.as_ref();
+        let audio = audio.map(|tower| shape(Modality::Audio, tower.pieces()));
+        let vision = self.vision.as_ref();
+        let vision = vision.map(|tower| shape(Modality::Vision, tower.pieces()));
         audio.into_iter().chain(vision).collect()
     }
 
@@ -75,13 +73,15 @@ impl Towers {
     /// sounds of `most_tokens` tokens and pictures of as many. Only one tower runs at a time.
     pub fn floor_bytes(&self, most_tokens: usize, hidden: usize) -> u64 {
         let audio = self.audio.as_ref().map_or(0, |tower| {
-            let frames = most_tokens.div_ceil(13) * 100;
-            tower.pieces().largest_bytes() + audio::workspace_bytes(tower.config(), frames)
+            let frames = most_seconds(most_tokens) as usize * 100;
+            let largest = shape(Modality::Audio, tower.pieces()).largest_piece_bytes();
+            largest + audio::workspace_bytes(tower.config(), frames)
         });
         let vision = self.vision.as_ref().map_or(0, |tower| {
             let config = tower.config();
             let patches = most_tokens * config.spatial_merge_size * config.spatial_merge_size;
-            tower.pieces().largest_bytes() + vision::workspace_bytes(config, patches)
+            let largest = shape(Modality::Vision, tower.pieces()).largest_piece_bytes();
+            largest + vision::workspace_bytes(config, patches)
         });
         if self.audio.is_none() && self.vision.is_none() {
             return 0;
@@ -97,36 +97,50 @@ impl Towers {
 
     /// Bytes of all weights.
     pub fn total_bytes(&self) -> u64 {
-        self.shapes().iter().map(|shape| shape.bytes).sum()
+        self.shapes().iter().map(TowerShape::bytes).sum()
     }
 
     /// Obeys the mind: what a tower may not keep goes back to the system.
     pub fn obey(&mut self, directives: &[TowerDirective]) {
-        let of = |modality| {
-            let found = directives.iter().find(|d| d.modality == modality);
-            found.map_or(0, |directive| directive.weight_bytes)
-        };
+        self.obeyed = directives.to_vec();
+        let kept = Modality::SENSES.map(|modality| self.directive(modality));
+        let [of_audio, of_vision] = kept.map(|found| found.map_or(0, |d| d.pieces as usize));
         if let Some(tower) = &mut self.audio {
-            tower.pieces_mut().set_budget(of(Modality::Audio));
+            tower.pieces_mut().keep(of_audio);
         }
         if let Some(tower) = &mut self.vision {
-            tower.pieces_mut().set_budget(of(Modality::Vision));
+            tower.pieces_mut().keep(of_vision);
         }
-        for (at, modality) in Modality::SENSES.into_iter().enumerate() {
-            self.uses[at].weight_bytes = of(modality);
-        }
-        self.note();
+    }
+
+    /// What the mind said last of a tower; nothing of one that sleeps.
+    fn directive(&self, modality: Modality) -> Option<TowerDirective> {
+        let mut said = self.obeyed.iter();
+        said.find(|directive| directive.modality == modality)
+            .copied()
     }
 
     /// What a tower holds and has read.
     pub fn usage(&self, modality: Modality) -> TowerUse {
-        let at = Modality::SENSES.iter().position(|sense| *sense == modality);
-        at.map(|at| self.uses[at]).unwrap_or_default()
+        let of = |resident_bytes, counts| TowerUse {
+            resident_bytes,
+            weight_bytes: self.directive(modality).map_or(0, |d| d.weight_bytes),
+            counts,
+        };
+        let audio = self.audio.as_ref().map(AudioTower::pieces);
+        let vision = self.vision.as_ref().map(VisionTower::pieces);
+        let found = match modality {
+            Modality::Text => None,
+            Modality::Audio => audio.map(|pieces| of(pieces.resident_bytes(), pieces.counts())),
+            Modality::Vision => vision.map(|pieces| of(pieces.resident_bytes(), pieces.counts())),
+        };
+        found.unwrap_or_default()
     }
 
-    /// Bytes that were read since the last time this was asked.
-    pub(super) fn take_unbooked_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.unbooked_bytes)
+    /// Bytes that all towers have read since the start.
+    pub(super) fn bytes_read(&self) -> u64 {
+        let read = |modality| self.usage(modality).counts.bytes_read;
+        Modality::SENSES.into_iter().map(read).sum()
     }
 
     /// The audio tower.
@@ -151,9 +165,7 @@ impl Towers {
         }
         let tower = self.audio.as_mut().ok_or(DEAF)?;
         let clips: Vec<&Mel> = clips.iter().collect();
-        let heard = tower.encode(source, &clips, probe)?.concat();
-        self.note();
-        Ok(heard)
+        Ok(tower.encode(source, &clips, probe)?.concat())
     }
 
     /// Rows of all pictures, or of all videos; `name` goes before the names that the probe hears.
@@ -173,37 +185,12 @@ impl Towers {
             grids: &patches.grids,
         };
         let mut named = |tensor: &str, values: &[f32]| probe(&format!("{name}.{tensor}"), values);
-        let seen = tower.encode(source, &view, &mut named)?;
-        self.note();
-        Ok(seen)
-    }
-
-    /// Books what the towers read.
-    fn note(&mut self) {
-        let audio = self.audio.as_mut().map(|tower| {
-            let pieces = tower.pieces_mut();
-            (pieces.take_counts(), pieces.resident_bytes())
-        });
-        let vision = self.vision.as_mut().map(|tower| {
-            let pieces = tower.pieces_mut();
-            (pieces.take_counts(), pieces.resident_bytes())
-        });
-        for (uses, (counts, resident_bytes)) in self
-            .uses
-            .iter_mut()
-            .zip([audio.unwrap_or_default(), vision.unwrap_or_default()])
-        {
-            uses.resident_bytes = resident_bytes;
-            uses.counts.hits += counts.hits;
-            uses.counts.misses += counts.misses;
-            uses.counts.bytes_read += counts.bytes_read;
-            self.unbooked_bytes += counts.bytes_read;
-        }
+        Ok(tower.encode(source, &view, &mut named)?)
     }
 }
 
 pub(super) const NO_EARS: PerceptionError = PerceptionError::NoTower {
-    tower: "audio tower (of 128 mel bins)",
+    tower: "audio tower",
     what: "sound",
 };
 

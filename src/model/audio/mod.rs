@@ -45,7 +45,7 @@ pub struct AudioTower {
 }
 
 impl AudioTower {
-    /// The tower of a model; no weight is read, and none may stay before `pieces_mut().set_budget`. None where the model
+    /// The tower of a model; no weight is read, and none may stay before `pieces_mut().keep`. None where the model
     /// has no such tower, or a store was made without it.
     ///
     /// # Errors

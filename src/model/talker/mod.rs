@@ -11,8 +11,8 @@ use super::load::{LoadError, Loader, expert_shape, resident_bytes};
 use super::rope::{Angles, Positions, RotaryTable};
 use crate::checkpoint::config::{TalkerConfig, TextConfig};
 use crate::checkpoint::{Component, ModelConfig};
+use crate::kernels::Matrix;
 use crate::kernels::pointwise::{rms_norm_rows, sigmoid, silu};
-use crate::kernels::{Matrix, matmul};
 use crate::store::WeightSource;
 
 pub use prompt::{Heard, Prompt, PromptError};
@@ -227,14 +227,18 @@ impl Talker {
 
     /// Router logits `[rows, experts]`.
     pub fn router_logits(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-        self.product(&self.layers[layer].router, normed, scratch)
+        self.layers[layer]
+            .router
+            .product(normed, &mut scratch.transposed)
     }
 
     /// `sigmoid(shared_expert_gate(x)) * shared_expert(x)` of normed rows: what every token gets beside its routed
     /// experts, `[rows, hidden]`.
     pub fn shared(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
         let (block, hidden) = (&self.layers[layer], self.config.text.hidden_size);
-        let gates = self.product(&block.shared_expert_gate, normed, scratch);
+        let gates = block
+            .shared_expert_gate
+            .product(normed, &mut scratch.transposed);
         let mut out = block.shared_expert.apply(normed, gates.len(), scratch);
         for (out, gate) in out.chunks_exact_mut(hidden).zip(&gates) {
             let gate = sigmoid(*gate);
@@ -250,25 +254,12 @@ impl Talker {
 
     /// Logits `[rows, codes]` of normed rows, as they are: [`choice`] has what is done to them.
     pub fn codec_logits(&self, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-        self.product(&self.codec_head, normed, scratch)
+        self.codec_head.product(normed, &mut scratch.transposed)
     }
 
     /// Cosines and sines for `positions`.
     pub fn angles(&self, positions: &Positions) -> Angles {
         self.rotary.angles(positions)
-    }
-
-    fn product(&self, weight: &Matrix, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-        let rows = normed.len() / self.config.text.hidden_size;
-        let mut out = vec![0.0; rows * weight.rows()];
-        matmul(
-            weight.view(),
-            normed,
-            rows,
-            &mut out,
-            &mut scratch.transposed,
-        );
-        out
     }
 
     fn normed(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {

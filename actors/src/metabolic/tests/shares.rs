@@ -40,11 +40,13 @@ fn a_driven_turn_shifts_bytes_to_the_talker() {
     assert!(stirred.miss_bytes_per_token < calm.miss_bytes_per_token);
 }
 
-const EARS: TowerShape = TowerShape {
-    modality: Modality::Audio,
-    bytes: 600_000,
-    piece_bytes: 1000,
-};
+/// Ears of so many bytes in pieces of 1,000.
+fn ears_of(bytes: u64) -> TowerShape {
+    TowerShape {
+        modality: Modality::Audio,
+        piece_bytes: vec![1000; bytes as usize / 1000],
+    }
+}
 
 fn with_ears() -> MindConfig {
     // Experts that weigh about twice as much as the ears.
@@ -54,7 +56,7 @@ fn with_ears() -> MindConfig {
     };
     MindConfig {
         modules: vec![small],
-        towers: vec![EARS],
+        towers: vec![ears_of(600_000)],
         ..config()
     }
 }
@@ -108,6 +110,9 @@ fn a_stirring_sound_shifts_bytes_to_the_ears() {
     let (quiet, loud) = (ears(&calm).unwrap(), ears(&stirred).unwrap());
     assert!(loud.drive > 0.9 && quiet.drive == 0.0, "{loud:?} {quiet:?}");
     assert!(loud.weight_bytes > quiet.weight_bytes * 3 / 2);
+    for ears in [quiet, loud] {
+        assert_eq!(u64::from(ears.pieces), ears.weight_bytes / 1000, "{ears:?}");
+    }
     let lost = calm.modules[0].expert_bytes - stirred.modules[0].expert_bytes;
     let gained = loud.weight_bytes - quiet.weight_bytes;
     // Of what the ears gain the experts lose the state's share, less what is kept for reading ahead.
@@ -162,10 +167,7 @@ fn ears_take_no_more_than_they_weigh() {
             expert_bytes: 1,
             ..thinker()
         }],
-        towers: vec![TowerShape {
-            bytes: 5000,
-            ..EARS
-        }],
+        towers: vec![ears_of(5000)],
         ..with_ears()
     };
     let mut controller = Controller::new(&small);
@@ -175,7 +177,8 @@ fn ears_take_no_more_than_they_weigh() {
     };
     let directives = controller.step(&assess(&input, None, 1));
     assert_eq!(directives.state, State::Threat);
-    assert_eq!(ears(&directives).unwrap().weight_bytes, 5000);
+    let ears = ears(&directives).unwrap();
+    assert_eq!((ears.weight_bytes, ears.pieces), (5000, 5));
     let expected = 8 + (0.95 * (POOL - 5000) as f64) as u64;
     assert!(directives.modules[0].expert_bytes.abs_diff(expected) < 2);
 }
