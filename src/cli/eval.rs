@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use sage_actors::protocol::State;
 
 use super::opening::{self, Eviction, RunningArgs, SettingsArgs};
+use super::printable::printable;
 use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::engine::Limit;
 use crate::eval::{
@@ -237,7 +238,7 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<Outcome, CliError> {
     }
     let bar = printer.steps("evaluating", evaluation.units() as u64);
     let report = evaluation.run(&mut |arm| {
-        bar.set_message(arm.to_owned());
+        bar.set_message(printable(arm).into_owned());
         bar.inc(1);
     });
     bar.finish_and_clear();

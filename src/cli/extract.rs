@@ -303,7 +303,9 @@ fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError
             if printer.is_json() {
                 let damaged =
                     [json!({ "file": "extraction_manifest.json", "problem": error.to_string() })];
-                printer.json(&json!({ "store": path, "ok": false, "damaged": damaged }))?;
+                printer.json(
+                    &json!({ "store": path.to_string_lossy(), "ok": false, "damaged": damaged }),
+                )?;
             } else {
                 printer.line(error)?;
             }

@@ -12,6 +12,7 @@ mod live;
 mod media;
 mod opening;
 mod price;
+mod printable;
 mod printer;
 mod recording;
 mod replay;

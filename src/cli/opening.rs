@@ -181,21 +181,24 @@ impl RunningArgs {
         self.limit.or(scripted).map_or(Limit::None, Limit::from)
     }
 
-    /// Sets the number of threads; call once.
+    /// Starts the threads of the arithmetic; call before anything is computed.
     pub fn set_threads(&self) -> Result<(), CliError> {
-        let Some(threads) = self.threads else {
-            return Ok(());
-        };
-        if !(1..=MOST_THREADS).contains(&threads) {
-            return Err(CliError::request(format!(
-                "--threads is {threads}; expected 1 to {MOST_THREADS}"
-            )));
+        match self.threads {
+            Some(threads) if !(1..=MOST_THREADS).contains(&threads) => Err(CliError::request(
+                format!("--threads is {threads}; expected 1 to {MOST_THREADS}"),
+            )),
+            threads => start_threads(threads),
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global();
-        pool.map_err(|error| CliError::Failed(error.into()))
     }
+}
+
+/// Starts the threads of the arithmetic: `threads` of them, or as many as there are cores.
+pub fn start_threads(threads: Option<usize>) -> Result<(), CliError> {
+    crate::kernels::threads::start(threads).map_err(|error| {
+        CliError::Failed(anyhow::anyhow!(
+            "cannot start the threads of the arithmetic: {error}: let the process have more threads, or try --threads 1"
+        ))
+    })
 }
 
 /// Opens the model in `folder`, whatever it is.

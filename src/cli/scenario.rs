@@ -63,6 +63,7 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Checked<'a> {
+    #[serde(serialize_with = "crate::input::path_as_text")]
     file: &'a Path,
     ok: bool,
     problems: Vec<Problem>,

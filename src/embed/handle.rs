@@ -237,6 +237,10 @@ impl Sage {
         let pool = pool.transpose();
         let pool = pool.map_err(|e| system("cannot start the threads", e.to_string()))?;
         let theirs = Arc::clone(&shared);
+        if pool.is_none() {
+            crate::kernels::threads::start(None)
+                .map_err(|e| system("cannot start the threads", e.to_string()))?;
+        }
         let life = move || live(plan, theirs, heard, ready, done);
         std::thread::Builder::new()
             .name("sage".to_owned())

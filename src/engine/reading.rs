@@ -13,6 +13,7 @@ use super::scene::Scene;
 use super::segment::SegmentBuilder;
 use super::text::TextError;
 use super::{Engine, EngineError, Forward};
+use crate::input::read_file;
 use crate::kernels::pointwise::nll_and_entropy;
 use crate::model::KvCache;
 use crate::store::WeightSource;
@@ -239,6 +240,9 @@ pub enum Ended {
     Interrupted,
 }
 
+/// Of generation_config.json.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// Tokens that end an answer: the configuration's `im_end_token_id` and the end tokens of generation_config.json.
 ///
 /// # Errors
@@ -248,7 +252,7 @@ pub fn stop_tokens(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
     let Some(path) = source.file("generation_config.json") else {
         return Ok(stop);
     };
-    let parsed = std::fs::read(&path)
+    let parsed = read_file(&path, MOST_BYTES)
         .map_err(|error| error.to_string())
         .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
     let parsed: serde_json::Value = parsed.map_err(|reason| TextError::File { path, reason })?;

@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::EvalError;
 use crate::engine::text::{Message, Text};
 
+/// A text or a file of tasks is held in memory.
+const MOST_TEXT_BYTES: u64 = 1 << 30;
+
 /// Stands between two documents of a file.
 pub(super) const SEPARATOR: &str = "<|endoftext|>";
 
@@ -95,12 +98,9 @@ impl Material {
 }
 
 pub(super) fn content(path: &Path) -> Result<String, EvalError> {
-    std::fs::read_to_string(path).map_err(|error| EvalError::File {
+    crate::input::read_file_text(path, MOST_TEXT_BYTES).map_err(|error| EvalError::File {
         path: path.to_owned(),
-        problem: match error.kind() {
-            std::io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
-            _ => error.to_string(),
-        },
+        problem: error.to_string(),
     })
 }
 

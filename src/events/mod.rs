@@ -202,6 +202,7 @@ pub struct Mode {
     pub below_cycle: Vec<StateCliff>,
     /// The trust ledger that outlives the run, where one is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "crate::input::maybe_path_as_text")]
     pub ledger: Option<PathBuf>,
     /// The model's fingerprint.
     pub fingerprint: String,

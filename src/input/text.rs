@@ -64,6 +64,7 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The file.
+    #[serde(serialize_with = "super::path_as_text")]
     pub file: PathBuf,
     /// The line.
     pub line: usize,

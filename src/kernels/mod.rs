@@ -7,6 +7,7 @@ mod lanes;
 pub mod matrix;
 pub mod memory;
 pub mod pointwise;
+pub mod threads;
 mod tiles;
 
 pub use lanes::{Element, InstructionSet, multiply};

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+use crate::input::check_replaceable;
+
 /// Bytes before the samples: `RIFF`, `fmt ` and `data` with their sizes.
 const HEADER_BYTES: u32 = 44;
 
@@ -45,11 +47,7 @@ impl WavWriter {
             path: path.to_owned(),
             source,
         };
-        if path.is_dir() {
-            return Err(error(std::io::Error::other(
-                "it is a folder; name a file in it",
-            )));
-        }
+        check_replaceable(path).map_err(error)?;
         let mut builder = Builder::new();
         // What the system leaves of it is for the user to say.
         builder.permissions(Permissions::from_mode(0o666));

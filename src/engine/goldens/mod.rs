@@ -166,6 +166,11 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
         }
         Kind::Nothing => {}
     }
+    if comparison.reports().is_empty() {
+        report.reason = Some("holds no result that could be compared".to_owned());
+        return Ok(report);
+    }
+    comparison.nothing_left_out(|name| case.is_input(name))?;
     report.tensors = comparison.reports();
     report.first_difference = comparison.first_difference();
     let same = report.tensors.iter().all(|tensor| tensor.pass);

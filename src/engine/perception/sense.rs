@@ -232,7 +232,7 @@ fn patch_options(
 ) -> Result<PatchOptions, PerceptionError> {
     let found = match source.file("preprocessor_config.json") {
         Some(path) => {
-            let read = std::fs::read(&path).map_err(|error| error.to_string());
+            let read = crate::input::read_file(&path, 1 << 20).map_err(|error| error.to_string());
             let parsed =
                 read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()));
             parsed.map_err(PerceptionError::Preprocessor)?
