@@ -98,7 +98,7 @@ fn a_second_question_sees_the_first() {
         "--exact",
         "--raw",
     ])
-    .args(["--json", "--prompt", &whole])
+    .args(["--json", "--allow-control-tokens", "--prompt", &whole])
     .output()
     .expect("sage runs");
     let generated: Value = serde_json::from_slice(&generated.stdout).expect("JSON");

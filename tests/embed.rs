@@ -138,9 +138,7 @@ async fn a_goal_is_the_system_message_of_the_questions_that_follow() {
         };
         let system = goal.map(|goal| message("system", goal));
         let messages: Vec<Message> = system.into_iter().chain([message("user", HELEN)]).collect();
-        text.encode(&text.render(&messages).expect("a prompt"))
-            .expect("tokens")
-            .len()
+        text.prompt_tokens(&messages, "").expect("tokens").len()
     };
     let goals = ["Name a town.", "Answer in one word, and be quick about it."];
     let mut sage = builder().goal(goals[0]).build().await.expect("a loop");

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use sage_actors::protocol::State;
 
 use super::opening::{self, Eviction, RunningArgs, SettingsArgs};
+use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::engine::Limit;
 use crate::eval::{
@@ -71,6 +72,8 @@ pub struct EvalArgs {
     /// Which expert makes room [default: horizon]
     #[arg(long, value_enum)]
     eviction: Option<Eviction>,
+    #[command(flatten)]
+    untrusted: TextArgs,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
@@ -204,6 +207,7 @@ impl EvalArgs {
                 documents: self.documents,
                 items: self.items,
             },
+            control_tokens: self.untrusted.allow_control_tokens,
             arms: arms(&states, &policies, &limits),
             mind: running.mind(false)?,
             answer_tokens: self.answer_tokens,

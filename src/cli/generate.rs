@@ -11,6 +11,7 @@ use super::media::{self, MediaArgs};
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
 use super::speaking::{SpeakArgs, Speech, SpeechReport};
+use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
@@ -20,6 +21,7 @@ use crate::engine::speech::Spoken;
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::events::Mode;
+use crate::input::without_mark;
 
 const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'
@@ -60,6 +62,8 @@ pub struct GenerateArgs {
     #[command(flatten)]
     media: MediaArgs,
     #[command(flatten)]
+    untrusted: TextArgs,
+    #[command(flatten)]
     speaking: SpeakArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -97,7 +101,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     let mut speech = args.speaking.begin(args.max_tokens, args.exact, seed)?;
     let source = opening::source(&args.model)?;
     let text = if args.prompt.is_some() {
-        Some(Text::load(&*source).map_err(EngineError::from)?)
+        Some(args.untrusted.load(&*source)?)
     } else {
         None
     };
@@ -222,23 +226,23 @@ impl GenerateArgs {
                 })
                 .collect();
         };
+        let prompt = without_mark(prompt);
+        if self.raw {
+            let said = text.encode_untrusted(prompt).map_err(EngineError::from)?;
+            return Ok([places, &said].concat());
+        }
         let places = text.spelled(places).map_err(EngineError::from)?;
-        let content = format!("{places}{prompt}");
-        let prompt = if self.raw {
-            content
-        } else {
-            let system = self.system.iter().map(|content| Message {
-                role: "system",
-                content: content.clone(),
-            });
-            let user = Message {
-                role: "user",
-                content,
-            };
-            let messages: Vec<Message> = system.chain([user]).collect();
-            text.render(&messages).map_err(EngineError::from)?
+        let system = self.system.iter().map(|content| Message {
+            role: "system",
+            content: without_mark(content).to_owned(),
+        });
+        let user = Message {
+            role: "user",
+            content: format!("{places}{prompt}"),
         };
-        Ok(text.encode(&prompt).map_err(EngineError::from)?)
+        let messages: Vec<Message> = system.chain([user]).collect();
+        let tokens = text.prompt_tokens(&messages, &places);
+        Ok(tokens.map_err(EngineError::from)?)
     }
 }
 

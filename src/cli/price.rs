@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
+use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::engine::goldens::hold_to_reference;
 use crate::engine::shadow::{self, Shadow};
 use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::engine::{EngineOptions, Limit};
 use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
 
 const EXAMPLES: &str = "Examples:
@@ -50,6 +51,8 @@ pub struct PriceArgs {
     #[arg(long)]
     limit: Option<Size>,
     #[command(flatten)]
+    untrusted: TextArgs,
+    #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
     #[arg(long)]
@@ -80,7 +83,7 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     if args.segments == Some(0) {
         return Err(CliError::request("--segments is 0; expected at least 1"));
     }
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.untrusted.load(&*source)?;
     let (texts, other) = material(args, &text, tokens)?;
     let mut mind = running.mind(false)?;
     hold_to_reference(&mut mind);

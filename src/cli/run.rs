@@ -10,11 +10,11 @@ use super::live::View;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::recording::RecordArgs;
 use super::report::Destination;
+use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
+use crate::engine::EngineOptions;
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
-use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
 use crate::replay;
 use crate::report::{About, Collector};
@@ -55,6 +55,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FOLDER")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    untrusted: TextArgs,
+    #[command(flatten)]
     recording: RecordArgs,
     #[command(flatten)]
     running: RunningArgs,
@@ -76,7 +78,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.untrusted.load(&*source)?;
     let mind = args.running.mind(false)?;
     let mut live = match args.live_sensors {
         true => Some(sensors::live(
@@ -117,6 +119,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
                 false => SensorMode::Scripted,
             },
             logits: false,
+            control_tokens: args.untrusted.allow_control_tokens,
         };
         let tape = args.recording.begin(&engine, about, ledger).await?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
+use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Size, Table};
 use crate::eval::salience::{self, Mean, Report, SURPRISED, Settings, Share};
 
@@ -48,6 +49,8 @@ pub struct SalienceArgs {
     #[arg(long, default_value_t = 512, value_name = "N")]
     context_tokens: usize,
     #[command(flatten)]
+    untrusted: TextArgs,
+    #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
     #[arg(long)]
@@ -81,6 +84,7 @@ impl SalienceArgs {
         running.set_threads()?;
         Ok(Settings {
             texts: self.text.clone(),
+            control_tokens: self.untrusted.allow_control_tokens,
             piece_tokens: self.piece_tokens,
             cuts: self.cuts,
             before: self.before,

@@ -48,6 +48,7 @@ pub struct Builder {
     ledger: Option<PathBuf>,
     record: Option<PathBuf>,
     record_logits: bool,
+    control_tokens: bool,
     goal: Option<String>,
     sensors: Vec<Box<dyn Sensor>>,
     machine_sensors: bool,
@@ -78,6 +79,7 @@ impl Default for Builder {
             ledger: None,
             record: None,
             record_logits: false,
+            control_tokens: false,
             goal: None,
             sensors: Vec::new(),
             machine_sensors: false,
@@ -206,6 +208,13 @@ impl Builder {
     /// [`replay::ask_again`]: crate::replay::ask_again
     pub fn record_logits(mut self) -> Self {
         self.record_logits = true;
+        self
+    }
+
+    /// Control tokens that are spelled out in texts, questions and goals (`<|im_end|>`, `<|image_pad|>`) are such. Without it
+    /// they are text like the rest, whoever says it.
+    pub fn allow_control_tokens(mut self) -> Self {
+        self.control_tokens = true;
         self
     }
 
@@ -378,6 +387,7 @@ impl Builder {
             ledger: self.ledger,
             record: self.record,
             record_logits: self.record_logits,
+            control_tokens: self.control_tokens,
             sensors: self.sensors.into_iter().map(Polled::new).collect(),
             live: live.then(|| Live::new(None, settings.sensors)),
             effectors: self.effectors,

@@ -33,6 +33,7 @@ pub(super) struct Plan {
     pub(super) ledger: Option<PathBuf>,
     pub(super) record: Option<PathBuf>,
     pub(super) record_logits: bool,
+    pub(super) control_tokens: bool,
     pub(super) sensors: Vec<Polled>,
     pub(super) live: Option<Live>,
     pub(super) effectors: Vec<Box<dyn Effector>>,

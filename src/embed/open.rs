@@ -20,6 +20,7 @@ use crate::trace::SensorMode;
 pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildError> {
     let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
     let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = text.allowing_control_tokens(plan.control_tokens);
     let longest = source.config().thinker.text.max_position_embeddings;
     let context_tokens = match plan.options.context_tokens {
         0 => CONTEXT_TOKENS.min(longest),
@@ -55,6 +56,7 @@ pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildErro
                 degrade: plan.options.degrade,
                 sensors: SensorMode::Live,
                 logits: plan.record_logits,
+                control_tokens: plan.control_tokens,
             };
             Some(replay::begin(path, &engine, about, ledger.as_ref()).await?)
         }

@@ -17,6 +17,7 @@ pub mod mode;
 pub mod open;
 pub mod orient;
 pub mod perception;
+pub mod prompt;
 pub mod reading;
 pub mod remember;
 pub mod sampling;
@@ -26,6 +27,7 @@ pub mod shadow;
 pub mod speech;
 pub mod stepwise;
 pub mod text;
+mod tokenizer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -6,4 +6,4 @@ mod text;
 
 pub use problem::{Problem, known, nearest};
 pub use size::{Size, SizeError, human_bytes};
-pub use text::{Place, ReadError, Source, read_text, short, shown};
+pub use text::{Place, ReadError, Source, read_text, short, shown, without_mark};

@@ -69,6 +69,7 @@ pub async fn verify_with(
     let ledger = ledger_of(trace, &header)?;
     let (limit, sampling) = asked(&header)?;
     let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = text.allowing_control_tokens(header.control_tokens);
     let options = EngineOptions {
         limit,
         context_tokens: header.context_tokens,

@@ -81,6 +81,8 @@ pub struct About {
     pub sensors: SensorMode,
     /// Whether router logits are recorded.
     pub logits: bool,
+    /// Whether control tokens that are spelled in observations are such.
+    pub control_tokens: bool,
 }
 
 /// The header of a recording of `engine`, before its first step.
@@ -111,6 +113,7 @@ fn header(
         sampling: value(serde_json::to_value(about.sampling)),
         sensors: about.sensors,
         logits: about.logits,
+        control_tokens: about.control_tokens,
         ledger,
         about: about.name,
     })

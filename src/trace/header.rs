@@ -46,10 +46,18 @@ pub struct Header {
     pub sensors: SensorMode,
     /// The router logits are in it: it can be asked again without the model.
     pub logits: bool,
+    /// Whether control tokens that are spelled in observations are such. Recordings that do not say so were made when they
+    /// always were.
+    #[serde(default = "allowed")]
+    pub control_tokens: bool,
     /// What the ledger believed at the start; none: nothing yet. Everything else that is remembered began empty.
     pub ledger: Option<LedgerSnapshot>,
     /// What it was: the scenario's name, or the host's.
     pub about: String,
+}
+
+fn allowed() -> bool {
+    true
 }
 
 /// Where sensor readings came from.

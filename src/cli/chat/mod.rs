@@ -15,11 +15,12 @@ use sage_actors::protocol::Modality;
 use super::home;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
+use super::text::TextArgs;
 use super::{CliError, Outcome, Printer};
+use crate::engine::EngineOptions;
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::open::MEDIA_TOKENS;
-use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions};
+use crate::input::without_mark;
 use input::{Input, Interrupts};
 use session::Session;
 
@@ -65,6 +66,8 @@ pub struct ChatArgs {
     #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
     media_tokens: usize,
     #[command(flatten)]
+    untrusted: TextArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     running: RunningArgs,
@@ -99,7 +102,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.untrusted.load(&*source)?;
     let longest = source.config().thinker.text.max_position_embeddings;
     let mind = args.running.mind(args.exact)?;
     let options = EngineOptions {
@@ -119,7 +122,8 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let mut mode = opening::mode(&engine, &mind)?;
         args.learning.begin(&mut engine, &mut mode, printer).await?;
         let mut core = CoreLoop::new(engine, text, sampling, args.max_tokens)?;
-        core.converse(args.system.clone());
+        let system = args.system.as_deref().map(without_mark);
+        core.converse(system.map(str::to_owned));
         core.turn_tokens("?")?;
         let mut session = Session::new(core, printer, interrupts);
         let ended = session.hold(Input::open(printer)?, mode).await;

@@ -101,7 +101,7 @@ impl CoreLoop {
         let messages = self
             .conversation
             .messages(self.goal.as_deref(), first, text);
-        Ok(self.text.encode(&self.text.render(&messages)?)?)
+        Ok(self.text.prompt_tokens(&messages, "")?)
     }
 
     /// Finds what a turn has to read: its prompt, without what the cache holds of it.

@@ -68,11 +68,11 @@ impl CoreLoop {
         let tokens = if text.is_empty() {
             places
         } else {
-            let content = format!("{}{text}", self.text.spelled(&places)?);
-            self.prompt(self.goal.as_deref(), &content)?
+            let places = self.text.spelled(&places)?;
+            self.prompt(self.goal.as_deref(), &places, text)?
         };
         let tokens = expand(config, &tokens, sensed);
-        // A question may have written out places that nothing is given for.
+        // Where control tokens are allowed a question may have written out places that nothing is given for.
         self.engine.media_positions(&tokens, &sensed.features)?;
         let answer_tokens = if text.is_empty() {
             0
