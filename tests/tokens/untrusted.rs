@@ -12,7 +12,7 @@ use sage::replay;
 use serde_json::Value;
 
 use super::common::embedding::{MODEL, all};
-use super::common::runs::{complaint, events, root, sage};
+use super::common::runs::{complaint, events, root};
 use super::{Folder, generate};
 
 /// Texts that spell control tokens.

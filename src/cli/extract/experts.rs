@@ -46,10 +46,11 @@ pub(super) fn parse(
         )));
     }
     let content = fs::read_to_string(text).map_err(|error| wrong(error.to_string()))?;
+    let content = crate::input::without_mark(&content);
     let list = if content.trim_start().starts_with('[') {
-        from_json(&content, default)
+        from_json(content, default)
     } else {
-        from_lines(&content, default)
+        from_lines(content, default)
     };
     let list = list.map_err(wrong)?;
     if list.is_empty() {
