@@ -231,7 +231,7 @@ impl Controls {
             return text.to_owned();
         }
         let chosen = match marking {
-            Marking::All => vec![0..text.len()],
+            Marking::All => between(&[], text.len()),
             Marking::AllButTags => between(&self.tags(text), text.len()),
             Marking::Spellings => self.pieces(text),
         };

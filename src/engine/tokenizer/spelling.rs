@@ -112,12 +112,14 @@ mod tests {
     #[test]
     fn the_longest_spelling_counts_and_a_literal_one_gives_way_to_a_shorter() {
         let text = "<|a|><|b|>x<|a|>";
-        let found = |literal: &[Range<usize>]| controls(&spellings(), text, literal);
-        assert_eq!(found(&[]), [(0..10, 2), (11..16, 1)]);
-        assert_eq!(found(&[9..10]), [(0..5, 1), (11..16, 1)]);
-        assert_eq!(found(&[0..1]), [(11..16, 1)]);
-        assert_eq!(found(&[0..16]), []);
-        assert_eq!(found(&[5..5, 10..11]), [(0..10, 2), (11..16, 1)]);
+        let found =
+            |literal: Range<usize>| controls(&spellings(), text, std::slice::from_ref(&literal));
+        assert_eq!(found(0..0), [(0..10, 2), (11..16, 1)]);
+        assert_eq!(found(9..10), [(0..5, 1), (11..16, 1)]);
+        assert_eq!(found(0..1), [(11..16, 1)]);
+        assert_eq!(found(0..16), []);
+        assert_eq!(found(5..5), [(0..10, 2), (11..16, 1)]);
+        assert_eq!(found(10..11), [(0..10, 2), (11..16, 1)]);
     }
 
     #[test]
