@@ -179,12 +179,16 @@ fn compare(split: &Split, expected: &Value, vocabulary: usize) -> usize {
                 ids(with),
                 "{name}: {said:?}"
             );
+            compared += 1;
+            // The older files do not call the places of media special; the model's configuration does.
+            if name == "older" {
+                continue;
+            }
             assert_eq!(
                 text.encode_untrusted(said).unwrap(),
                 ids(without),
                 "{name}, untrusted: {said:?}"
             );
-            compared += 1;
         }
         for pair in variant["decoded"].as_array().into_iter().flatten() {
             let (ids, expected) = (ids(&pair[0]), pair[1].as_str().expect("a text"));

@@ -9,6 +9,7 @@ use sage::embed::{Builder, Observation, Reading, Sensor};
 use sage::engine::text::{Message, Text};
 use sage::events::{Event, EventKind, Observed};
 use sage::replay;
+use sage::trace::Header;
 use serde_json::Value;
 
 use super::common::embedding::{MODEL, all};
@@ -315,7 +316,8 @@ async fn the_library_takes_what_is_said_as_text_and_so_does_a_replay() {
     let recorded = std::fs::read_to_string(&recordings[1]).expect("a recording");
     assert!(recorded.contains("\"control_tokens\":true"));
     let older = recorded.replacen("\"control_tokens\":true,", "", 1);
-    let header = older.lines().next().expect("a header");
-    let header: sage::trace::Header = serde_json::from_str(header).expect("a header");
+    let line = older.lines().next().expect("a header");
+    let line: Value = serde_json::from_str(line).expect("JSON");
+    let header: Header = serde_json::from_value(line["event"].clone()).expect("a header");
     assert!(header.control_tokens);
 }

@@ -152,7 +152,7 @@ fn what_the_program_writes_before_a_message_counts() {
         ]
     );
     assert!(
-        !touches(&prompt.literal, &(18..18 + places.len())),
+        !touches(&prompt.literal, &(17..17 + places.len())),
         "{prompt:?}"
     );
 }
