@@ -171,9 +171,9 @@ fn a_turn_of_a_chat_is_text() {
     let tokens = |text: &Text| text.prompt_tokens(&[user(said)], "").unwrap().len();
     // An editor may have put a byte-order mark before the first line.
     let lines = format!("\u{feff}{said}\n");
-    assert_eq!(observed(&chat(&lines, &[]), "turn"), [tokens(&text)]);
+    assert_eq!(observed(&chat(&lines, &[]), "question"), [tokens(&text)]);
     assert_eq!(
-        observed(&chat(&lines, &["--allow-control-tokens"]), "turn"),
+        observed(&chat(&lines, &["--allow-control-tokens"]), "question"),
         [tokens(&allowed)]
     );
     let system = Message {
@@ -181,7 +181,7 @@ fn a_turn_of_a_chat_is_text() {
         content: said.to_owned(),
     };
     let both = text.prompt_tokens(&[system, user("Hi")], "").unwrap().len();
-    assert_eq!(observed(&chat("Hi\n", &["--system", said]), "turn"), [both]);
+    assert_eq!(observed(&chat("Hi\n", &["--system", said]), "question"), [both]);
 }
 
 /// Texts, questions, tags and names of a scenario; the file begins with a byte-order mark.
