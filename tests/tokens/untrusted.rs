@@ -181,7 +181,10 @@ fn a_turn_of_a_chat_is_text() {
         content: said.to_owned(),
     };
     let both = text.prompt_tokens(&[system, user("Hi")], "").unwrap().len();
-    assert_eq!(observed(&chat("Hi\n", &["--system", said]), "question"), [both]);
+    assert_eq!(
+        observed(&chat("Hi\n", &["--system", said]), "question"),
+        [both]
+    );
 }
 
 /// Texts, questions, tags and names of a scenario; the file begins with a byte-order mark.
