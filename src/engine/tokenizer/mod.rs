@@ -268,11 +268,15 @@ fn control_tokens(
         thinker.vision_end_token_id,
     ];
     for id in placeholders.into_iter().flatten() {
-        // A letter that a made-up configuration takes for a placeholder stays a letter.
-        let word = tokenizer.id_to_token(id);
-        if let Some(content) = word.filter(|word| word.chars().nth(1).is_some()) {
+        if let Some(content) = tokenizer.id_to_token(id) {
             control.insert(id, content);
         }
     }
+    // A letter stays a letter, whatever role a configuration gives it: nothing could be said without it.
+    let model = tokenizer.get_model();
+    let is_letter = |id: &u32, content: &str| {
+        content.chars().nth(1).is_none() && model.id_to_token(*id).is_some()
+    };
+    control.retain(|id, content| !is_letter(id, content));
     control
 }
