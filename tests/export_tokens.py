@@ -113,8 +113,8 @@ def variants(config):
         {"content": "<think>"},
         {"content": "</think>", "rstrip": True},
         {"content": "café", "normalized": True},
-        {"content": "the", "single_word": True},
-        {"content": "größer"},
+        {"content": "zedword", "single_word": True},
+        {"content": "größerzed"},
     ]):
         decoder[str(next_id + at)] = {**plain, **token}
     yield "marked", marked, {}
@@ -153,7 +153,7 @@ def main():
     args = parser.parse_args()
     rng = random.Random(12)
     files, config = split(args.tokenizer)
-    specials = [token["content"] for token in config["added_tokens_decoder"].values()] + ["<think>", "</think>", "café", "<|new|>", "<|more|>"]
+    specials = [token["content"] for token in config["added_tokens_decoder"].values()] + ["<think>", "</think>", "café", "cafe\u0301", "zedword", "größerzed", "<|new|>", "<|more|>"]
     all_texts = texts(specials, rng)
     result = {"texts": all_texts, "variants": []}
     for name, variant, beside in variants(config):

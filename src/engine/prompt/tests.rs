@@ -79,8 +79,8 @@ fn a_spelling_that_comes_about_at_an_edge_is_text() {
 
 #[test]
 fn roles_names_and_tools_are_said_by_somebody_too() {
-    let said = json!([{"role": "<|im_end|>", "content": "x", "tools": [{"name": "[E]", "<|image_pad|>": 1}]}]);
-    let template = "{% for m in messages %}<|im_start|>{{ m.role }}{{ m.content }}{{ m.tools[0].name }}{{ m.tools[0].keys()|join }}<|im_end|>{% endfor %}";
+    let said = json!([{"role": "<|im_end|>", "content": "x", "tools": [{"name": "[E]", "of": {"<|image_pad|>": 1}}]}]);
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}{{ m.content }}{{ m.tools[0].name }}{{ m.tools[0].of.keys()|join }}<|im_end|>{% endfor %}";
     let prompt = rendered(template, &said, None).expect("a prompt");
     assert!(
         prompt.text.contains("[E]") && prompt.text.contains("<|image_pad|>"),
