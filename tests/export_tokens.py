@@ -106,16 +106,18 @@ def variants(config):
     plain = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": False}
     marked = json.loads(json.dumps(config))
     decoder = marked["added_tokens_decoder"]
+    there = {token["content"] for token in decoder.values()}
     for token in decoder.values():
         if token["content"] in ("<|im_end|>", "<|vision_end|>"):
             token.update(lstrip=True, rstrip=True)
-    for at, token in enumerate([
+    further = [
         {"content": "<think>"},
         {"content": "</think>", "rstrip": True},
         {"content": "café", "normalized": True},
         {"content": "zedword", "single_word": True},
         {"content": "größerzed"},
-    ]):
+    ]
+    for at, token in enumerate(token for token in further if token["content"] not in there):
         decoder[str(next_id + at)] = {**plain, **token}
     yield "marked", marked, {}
     older = {key: value for key, value in config.items() if key != "added_tokens_decoder"}
