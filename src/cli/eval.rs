@@ -8,8 +8,7 @@ use clap::{Args, ValueEnum};
 use sage_actors::protocol::State;
 
 use super::opening::{self, Eviction, RunningArgs, SettingsArgs};
-use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
-use crate::engine::Limit;
+use super::{CliError, Outcome, Printer, SizeError, Table, human_bytes};
 use crate::eval::{
     self, ArmReport, Estimate, EvalError, Evaluation, Job, NamedLimit, Policy, Reading, Report,
     Settings, TasksReport, TextReport, arms,
@@ -143,22 +142,12 @@ impl EvalPolicy {
 struct LimitArg(NamedLimit);
 
 impl FromStr for LimitArg {
-    type Err = String;
+    type Err = SizeError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let limit = if text == "none" {
-            Limit::None
-        } else {
-            match text.parse::<Size>() {
-                Ok(Size::Bytes(bytes)) => Limit::Bytes(bytes),
-                Ok(Size::Percent(percent)) => Limit::Percent(percent),
-                Ok(Size::Slots(slots)) => Limit::Slots(slots),
-                Err(error) => return Err(format!("{error}, or none")),
-            }
-        };
+    fn from_str(text: &str) -> Result<Self, SizeError> {
         Ok(Self(NamedLimit {
             name: text.to_owned(),
-            limit,
+            limit: text.parse()?,
         }))
     }
 }

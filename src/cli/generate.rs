@@ -20,6 +20,7 @@ use crate::engine::speech::Spoken;
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::events::Mode;
+use crate::sensors::Machine;
 
 const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'
@@ -124,7 +125,6 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         .into());
     }
     let options = EngineOptions {
-        limit: args.running.limit(None),
         context_tokens,
         chunk_tokens: 128,
         mind: mind.clone(),
@@ -134,7 +134,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         speaks: speech.is_some(),
         codes: args.speaking.codes().unwrap_or_default(),
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.running.limit, Machine::of_process());
     let stop = if args.ignore_stop {
         Vec::new()
     } else {

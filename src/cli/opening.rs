@@ -9,11 +9,11 @@ use sage_actors::cache::StateCliff;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 use sage_actors::protocol::Module;
 
-use super::{CliError, Printer, Size};
+use super::{CliError, Printer};
 use crate::embed::go_on_from;
 use crate::engine::goldens::hold_to_reference;
 pub use crate::engine::mode::mode;
-use crate::engine::{Engine, EngineError, EngineOptions, Limit, MOST_THREADS, open};
+use crate::engine::{Engine, EngineError, EngineOptions, Limit, LimitOrigin, MOST_THREADS, open};
 use crate::events::Mode;
 use crate::ledger::About;
 use crate::settings::{Origin, Settings, SettingsError, Sources};
@@ -40,9 +40,10 @@ impl SettingsArgs {
 /// Options of every command that runs a model.
 #[derive(Args, Debug, Default)]
 pub struct RunningArgs {
-    /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts)
-    #[arg(long)]
-    pub limit: Option<Size>,
+    /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts), or none [default: none
+    /// where everything fits into what the machine and its control groups have left, else that, less a reserve]
+    #[arg(long, value_name = "SIZE")]
+    pub limit: Option<Limit>,
     /// How routers choose experts [default: salient]
     #[arg(long, value_enum)]
     pub routing: Option<Routing>,
@@ -176,11 +177,6 @@ impl RunningArgs {
         Ok(mind)
     }
 
-    /// The limit: the command line's, else `scripted`, else none.
-    pub fn limit(&self, scripted: Option<Size>) -> Limit {
-        self.limit.or(scripted).map_or(Limit::None, Limit::from)
-    }
-
     /// Sets the number of threads; call once.
     pub fn set_threads(&self) -> Result<(), CliError> {
         let Some(threads) = self.threads else {
@@ -223,7 +219,7 @@ pub fn runtime_of(threads: usize) -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(|error| CliError::Failed(error.into()))
 }
 
-/// Opens the engine with progress on a terminal; says where a pool holds less than one token uses.
+/// Opens the engine with progress on a terminal; says which limit was chosen and why, and where a pool holds less than one token uses.
 pub async fn engine(
     source: Arc<dyn WeightSource>,
     options: EngineOptions,
@@ -234,6 +230,12 @@ pub async fn engine(
     let eviction = options.mind.eviction;
     let engine = open(source, options, |done, _| bar.set_position(done as u64)).await?;
     bar.finish_and_clear();
+    if let Some(line) = engine.limit_origin.line(&engine.plan) {
+        match engine.limit_origin {
+            LimitOrigin::Fits => printer.aside(line),
+            _ => printer.note(line),
+        }
+    }
     match cycle_cliff(&engine.cliffs, eviction) {
         Some(text) if eviction == EvictionPolicy::Lru => printer.warn(text),
         Some(text) => printer.note(format_args!("note: {text}")),

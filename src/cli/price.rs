@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
-use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
+use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::engine::goldens::hold_to_reference;
 use crate::engine::shadow::{self, Shadow};
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::sensors::Machine;
 use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
 
 const EXAMPLES: &str = "Examples:
@@ -48,7 +49,7 @@ pub struct PriceArgs {
     top: usize,
     /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts)
     #[arg(long)]
-    limit: Option<Size>,
+    limit: Option<Limit>,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
@@ -62,7 +63,6 @@ pub struct PriceArgs {
 /// Runs the command.
 pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let running = RunningArgs {
-        limit: args.limit,
         settings: args.settings.clone(),
         threads: args.threads,
         ..RunningArgs::default()
@@ -85,16 +85,16 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let mut mind = running.mind(false)?;
     hold_to_reference(&mut mind);
     let options = EngineOptions {
-        limit: running.limit(None),
         context_tokens: tokens,
         chunk_tokens: tokens,
         mind,
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.limit, Machine::of_process());
     let all = config.sparse_layers().count() * config.num_experts;
-    let slots = if options.limit == Limit::None { all } else { 1 };
     let prices = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
+        let slots = engine.plan.limit_bytes.map_or(all, |_| 1);
         let mut shadow = Shadow::new(&engine, slots)?;
         let bar = printer.steps("pricing", (texts.len() + other.len()) as u64);
         let progress = |done| bar.set_position(done as u64);

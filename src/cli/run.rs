@@ -1,6 +1,6 @@
 //! `sage run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -19,6 +19,7 @@ use crate::events::{Event, EventKind, Summary};
 use crate::replay;
 use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
+use crate::sensors::Machine;
 use crate::trace::SensorMode;
 
 const EXAMPLES: &str = "Examples:
@@ -86,7 +87,6 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         false => None,
     };
     let options = EngineOptions {
-        limit: args.running.limit(script.limit),
         context_tokens: script.context_tokens,
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),
@@ -94,7 +94,11 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         senses: script.senses(),
         media_tokens: script.media_tokens,
         ..EngineOptions::default()
-    };
+    }
+    .limited(
+        args.running.limit.or(script.limit),
+        machine(args.sysfs.as_deref()),
+    );
     let mut collector = destination.as_ref().map(|_| {
         Collector::new(About {
             name: script.name.clone(),
@@ -108,7 +112,6 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let ledger = args.learning.begin(&mut engine, &mut mode, printer).await?;
         let about = replay::About {
             name: script.name.clone(),
-            limit: args.running.limit(script.limit),
             sampling: Sampling::GREEDY,
             answer_tokens: script.answer_tokens,
             degrade: args.running.degrade,
@@ -173,6 +176,14 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         Outcome::No
     })
+}
+
+/// The folder that stands for the machine stands for its memory too.
+fn machine(sysfs: Option<&Path>) -> Machine {
+    match sysfs {
+        Some(folder) => Machine::read(Some(folder)),
+        None => Machine::of_process(),
+    }
 }
 
 /// What each state did, and how it ended.

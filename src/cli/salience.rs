@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
-use super::{CliError, Outcome, Printer, Size, Table};
+use crate::engine::Limit;
+use super::{CliError, Outcome, Printer, Table};
 use crate::eval::salience::{self, Mean, Report, SURPRISED, Settings, Share};
 
 const EXAMPLES: &str = "Examples:
@@ -43,7 +44,7 @@ pub struct SalienceArgs {
     same_source: bool,
     /// Memory limit of the whole process: none, 512MiB, 25%, 48slots, … [default: none]
     #[arg(long)]
-    limit: Option<Size>,
+    limit: Option<Limit>,
     /// Tokens of context
     #[arg(long, default_value_t = 512, value_name = "N")]
     context_tokens: usize,
@@ -73,7 +74,6 @@ impl SalienceArgs {
             }
         }
         let running = RunningArgs {
-            limit: self.limit,
             settings: self.settings.clone(),
             threads: self.threads,
             ..RunningArgs::default()
@@ -87,7 +87,7 @@ impl SalienceArgs {
             after: self.after,
             same_source: self.same_source,
             mind: running.mind(false)?,
-            limit: running.limit(None),
+            limit: self.limit.unwrap_or(Limit::None),
             context_tokens: self.context_tokens,
         })
     }

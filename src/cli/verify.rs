@@ -7,6 +7,7 @@ use sage_actors::protocol::Modality;
 use serde::Serialize;
 
 use super::opening::{self, RunningArgs};
+use crate::sensors::Machine;
 use super::{CliError, Outcome, Printer};
 use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
 use crate::engine::perception::Towers;
@@ -58,7 +59,6 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     // Cases that speak say so themselves where the model cannot.
     let codes = goldens::codes(&cases).filter(|_| can_speak(&*source));
     let options = EngineOptions {
-        limit: args.running.limit(None),
         context_tokens: cases
             .iter()
             .map(|case| case.context_tokens)
@@ -73,7 +73,8 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         speaks: codes.is_some(),
         codes: codes.unwrap_or_default(),
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.running.limit, Machine::of_process());
     let report = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
         printer.note(format_args!(

@@ -16,8 +16,7 @@ use crate::engine::goldens::hold_to_reference;
 use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::sampling::Sampling;
 use crate::engine::{EngineOptions, Limit, MOST_THREADS};
-use crate::input::Size;
-use crate::sensors::Live;
+use crate::sensors::{Live, Machine};
 use crate::settings::{Origin, Sources};
 
 /// With fewer places there would be no room for an alarm beside what is being read.
@@ -51,6 +50,7 @@ pub struct Builder {
     goal: Option<String>,
     sensors: Vec<Box<dyn Sensor>>,
     machine_sensors: bool,
+    sysfs: Option<PathBuf>,
     effectors: Vec<Box<dyn Effector>>,
     inbox: usize,
     inbox_bytes: usize,
@@ -81,6 +81,7 @@ impl Default for Builder {
             goal: None,
             sensors: Vec::new(),
             machine_sensors: false,
+            sysfs: None,
             effectors: Vec::new(),
             inbox: 256,
             inbox_bytes: 4 << 20,
@@ -100,7 +101,9 @@ impl Builder {
     }
 
     /// The memory limit of the whole process, the host's own memory included: `512MiB`, `6GiB`, `25%` (of everything
-    /// resident), `64slots` (experts beyond what must be there). Without one, the model takes what it wants.
+    /// resident), `64slots` (experts beyond what must be there), or `none`. Without one there is none where everything of the
+    /// model fits; else one is chosen from what the machine and its control groups have left, and said in
+    /// [`crate::events::Mode::limit_reason`]. One above the machine is refused.
     pub fn limit(mut self, size: impl Into<String>) -> Self {
         self.limit = Some(size.into());
         self
@@ -227,6 +230,12 @@ impl Builder {
         self
     }
 
+    /// A folder with `proc` and `sys` that stands for the machine, where its memory and its sensors are read; else `/`.
+    pub fn sysfs(mut self, folder: impl AsRef<Path>) -> Self {
+        self.sysfs = Some(folder.as_ref().to_owned());
+        self
+    }
+
     /// Something to act through.
     pub fn effector(mut self, effector: impl Effector + 'static) -> Self {
         self.effectors.push(Box::new(effector));
@@ -338,7 +347,7 @@ impl Builder {
                 "an exact loop asks no trust and learns none: leave .ledger out, or .exact",
             ));
         }
-        let limit = self.limit.as_deref().map(str::parse::<Size>).transpose()?;
+        let limit = self.limit.as_deref().map(str::parse::<Limit>).transpose()?;
         let settings = self.settings.load()?;
         let mut mind = settings.mind.clone();
         if self.exact {
@@ -363,7 +372,6 @@ impl Builder {
         Ok(Plan {
             model,
             options: EngineOptions {
-                limit: limit.map_or(Limit::None, Limit::from),
                 // Found when the model is open.
                 context_tokens: self.context_tokens.unwrap_or(0),
                 chunk_tokens: self.chunk_tokens,
@@ -372,14 +380,15 @@ impl Builder {
                 senses: self.senses,
                 media_tokens: self.media_tokens,
                 ..EngineOptions::default()
-            },
+            }
+            .limited(limit, Machine::read(self.sysfs.as_deref())),
             answer_tokens: self.answer_tokens,
             sampling: self.sampling,
             ledger: self.ledger,
             record: self.record,
             record_logits: self.record_logits,
             sensors: self.sensors.into_iter().map(Polled::new).collect(),
-            live: live.then(|| Live::new(None, settings.sensors)),
+            live: live.then(|| Live::new(self.sysfs.as_deref(), settings.sensors)),
             effectors: self.effectors,
             pace: self.pace,
             bound: Bound {

@@ -56,7 +56,7 @@ impl Waiter {
             Observation::Feedback(_) => (1, 0),
             Observation::Goal { .. } => (1, 1),
             Observation::Alarm { .. } | Observation::Sensed { alarm: true, .. } => (1, 2),
-            Observation::Sensed { text, .. } if text.is_empty() => (0, 0),
+            sensed @ Observation::Sensed { .. } if !sensed.is_request() => (0, 0),
             Observation::Sensed { .. } => (0, 2),
             Observation::Limit { .. } => (2, 0),
         }

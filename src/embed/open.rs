@@ -49,7 +49,6 @@ pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildErro
         Some(path) => {
             let about = replay::About {
                 name: "embedded".to_owned(),
-                limit: plan.options.limit,
                 sampling: plan.sampling,
                 answer_tokens: plan.answer_tokens,
                 degrade: plan.options.degrade,

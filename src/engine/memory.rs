@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::limit::LimitChoice;
 use super::speech::SpeechDemand;
 use super::{episodes, shadow};
 use crate::checkpoint::config::TextConfig;
@@ -22,8 +23,8 @@ const BASE_STEP_BYTES: u64 = 8 << 20;
 /// A limit below what must be there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a limit of {} is below the floor of {} for this model and a context of {context_tokens} tokens\n  {breakdown}\n  hint: --limit {} would do",
-    mib(*limit_bytes), mib(*floor_bytes), mib_argument(*floor_bytes)
+    "a limit of {}{} is below the floor of {} for this model and a context of {context_tokens} tokens\n  {breakdown}\n  hint: {}",
+    mib(*limit_bytes), reason(chosen.as_ref()), mib(*floor_bytes), hint(self)
 )]
 pub struct BelowFloor {
     /// Asked for.
@@ -34,6 +35,23 @@ pub struct BelowFloor {
     pub context_tokens: usize,
     /// Parts of the floor, for people.
     pub breakdown: String,
+    /// From what the limit was chosen, where nobody asked for it.
+    pub chosen: Option<LimitChoice>,
+}
+
+fn reason(chosen: Option<&LimitChoice>) -> String {
+    chosen.map_or(String::new(), |choice| format!(", chosen because {choice},"))
+}
+
+fn hint(below: &BelowFloor) -> String {
+    let would_do = mib_argument(below.floor_bytes);
+    match &below.chosen {
+        None => format!("--limit {would_do} would do"),
+        Some(choice) if below.floor_bytes <= choice.bound.total_bytes => format!(
+            "--limit {would_do} would do, if what else runs gives back so much; a shorter context takes less"
+        ),
+        Some(_) => "this model needs more memory than there is: a shorter context takes less; `none` as the limit lets it try".to_owned(),
+    }
 }
 
 /// The parts of the floor, bytes.
@@ -82,7 +100,7 @@ impl Floor {
             + self.speech_bytes
     }
 
-    fn breakdown(&self) -> String {
+    pub(super) fn breakdown(&self) -> String {
         let words = format!(
             "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}, dreams {}",
             mib(self.base_bytes),
@@ -249,6 +267,7 @@ impl MemoryPlan {
                 floor_bytes: plan.floor.total(),
                 context_tokens: plan.context_tokens,
                 breakdown: plan.floor.breakdown(),
+                chosen: None,
             }),
             _ => Ok(plan),
         }
@@ -261,10 +280,9 @@ impl MemoryPlan {
         let limit_bytes = match limit {
             Limit::None => None,
             Limit::Bytes(bytes) => Some(bytes),
-            Limit::Percent(percent) => Some(
-                ((floor + self.all_experts_bytes + self.towers_bytes) as f64 * percent / 100.0)
-                    as u64,
-            ),
+            Limit::Percent(percent) => {
+                Some((self.everything_bytes() as f64 * percent / 100.0) as u64)
+            }
             Limit::Slots(slots) => {
                 Some(floor.saturating_add(slots.saturating_mul(self.slot_bytes)))
             }
@@ -281,6 +299,11 @@ impl MemoryPlan {
             pool_bytes,
             ..*self
         }
+    }
+
+    /// What the process takes with everything in memory: the floor, all experts, all towers.
+    pub fn everything_bytes(&self) -> u64 {
+        self.floor.total() + self.all_experts_bytes + self.towers_bytes
     }
 
     /// What the limit lacks of the floor: in use, and not to be given back.
@@ -339,7 +362,7 @@ pub fn mib(bytes: u64) -> String {
 }
 
 /// The least whole number of MiB, as an argument.
-fn mib_argument(bytes: u64) -> String {
+pub(super) fn mib_argument(bytes: u64) -> String {
     format!("{}MiB", bytes.div_ceil(1 << 20))
 }
 

@@ -41,7 +41,7 @@ use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
 pub use forward::{Forward, Probe};
-pub use limit::LimitChange;
+pub use limit::{LimitChange, LimitError, LimitOrigin, LimitPolicy, resolve};
 pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};
@@ -64,6 +64,9 @@ pub enum EngineError {
     /// The limit is below the floor.
     #[error(transparent)]
     BelowFloor(#[from] memory::BelowFloor),
+    /// The limit is above what the machine has.
+    #[error(transparent)]
+    AboveMachine(#[from] limit::AboveMachine),
     /// A sound or a picture.
     #[error(transparent)]
     Perception(#[from] perception::PerceptionError),
@@ -187,6 +190,11 @@ pub struct Engine {
     pub mind_config: MindConfig,
     /// How the limit was divided.
     pub plan: MemoryPlan,
+    /// The limit that it was opened with: as it was asked for, or chosen, in bytes.
+    pub limit: Limit,
+    /// Where the limit in force comes from.
+    pub limit_origin: LimitOrigin,
+    limit_policy: LimitPolicy,
     /// Tokens of a prefill chunk.
     pub chunk_tokens: usize,
     /// Experts of a lease window.

@@ -191,6 +191,10 @@ pub struct Mode {
     pub eviction: String,
     /// The limit, if there is one.
     pub limit_bytes: Option<u64>,
+    /// Whether nobody asked for it, and it was chosen from what the machine has.
+    pub limit_chosen: bool,
+    /// Why it is what it is, or why there is none.
+    pub limit_reason: String,
     /// What must be in memory.
     pub floor_bytes: u64,
     /// What is left for experts.
@@ -286,6 +290,12 @@ pub struct ObservedMedium {
     pub tokens: usize,
     /// Loudness in dB of full scale, or mean brightness in [0, 1].
     pub level: f64,
+    /// How long a sound is, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Width and height of a picture as it came, pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<[usize; 2]>,
 }
 
 /// See [`EventKind::Perceived`].

@@ -5,5 +5,5 @@ mod size;
 mod text;
 
 pub use problem::{Problem, known, nearest};
-pub use size::{Size, SizeError, human_bytes};
+pub use size::{Size, SizeError, human_bytes, lacks_unit};
 pub use text::{Place, ReadError, Source, read_text, short, shown};

@@ -69,8 +69,6 @@ pub struct Verdict {
 pub struct About {
     /// The scenario's name, or the host's.
     pub name: String,
-    /// The limit as it was asked for.
-    pub limit: Limit,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Tokens of an answer at most.
@@ -101,7 +99,7 @@ fn header(
         mind: engine.mind_config.clone(),
         absent: engine.mind_config.absent.clone(),
         degrade: about.degrade,
-        limit: value(serde_json::to_value(about.limit)),
+        limit: value(serde_json::to_value(engine.limit)),
         base_bytes: engine.plan.floor.base_bytes,
         context_tokens: engine.context_tokens,
         chunk_tokens: engine.chunk_tokens,

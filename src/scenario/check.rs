@@ -10,7 +10,8 @@ use super::fields::{At, Fields, Report, number, pair, text, whole};
 use super::language::{EXPECT, MOST_TICKS, MOST_TOKENS, SCENARIO, SENSOR, STATES};
 use super::observations::Observations;
 use super::script::{Expectation, Scenario, SensorDeclaration, state_named};
-use crate::input::{Problem, Size, Source, known, short};
+use crate::engine::Limit;
+use crate::input::{Problem, Source, known, short};
 
 /// Longest answer, context and chunk unless the scenario says otherwise, tokens.
 const ANSWER_TOKENS: usize = 32;
@@ -76,7 +77,7 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
     })
 }
 
-pub(super) fn size(value: &DeValue<'_>) -> Option<Size> {
+pub(super) fn size(value: &DeValue<'_>) -> Option<Limit> {
     value.as_str().and_then(|size| size.parse().ok())
 }
 

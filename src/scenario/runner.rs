@@ -101,6 +101,7 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
             source,
             media: entry.media.clone(),
             text,
+            spoken: false,
             alarm: entry.kind == ScriptedKind::Alarm,
             urgency,
         });
@@ -126,7 +127,7 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
         ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),
         ScriptedKind::Limit => Observation::Limit {
             source,
-            limit: entry.limit?.into(),
+            limit: entry.limit?,
         },
         ScriptedKind::Sensor => {
             let name = entry.sensor.clone()?;

@@ -7,7 +7,8 @@ use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
 use crate::engine::perception::senses_of;
-use crate::input::{Problem, ReadError, Size, Source, read_text};
+use crate::engine::Limit;
+use crate::input::{Problem, ReadError, Source, read_text};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
@@ -34,8 +35,8 @@ pub struct Scenario {
     pub name: String,
     /// What it shows.
     pub description: String,
-    /// Memory limit of the process.
-    pub limit: Option<Size>,
+    /// Memory limit of the process; without one, one is chosen where the model does not fit.
+    pub limit: Option<Limit>,
     /// Ticks that it lasts at least; open requests are answered even beyond.
     pub ticks: Tick,
     /// Tokens of context.
@@ -90,7 +91,7 @@ pub struct Scripted {
     /// Of a sensor reading, or feedback in [-1, 1].
     pub value: Option<f64>,
     /// Of a limit: the limit.
-    pub limit: Option<Size>,
+    pub limit: Option<Limit>,
     /// What is seen and heard, the picture first.
     pub media: Vec<Medium>,
     /// Of question and alarm: the expected answer, word for word.

@@ -26,7 +26,7 @@ pub struct Header {
     pub absent: Vec<ExpertKey>,
     /// Whether such experts are done without.
     pub degrade: bool,
-    /// The limit as it was asked for.
+    /// The limit as it was asked for; one that was chosen from what the machine had, in bytes.
     pub limit: Value,
     /// The process's own memory as it entered the plan, bytes.
     pub base_bytes: u64,

@@ -4,6 +4,7 @@ mod command;
 mod input;
 mod reply;
 mod session;
+mod show;
 mod shown;
 mod why;
 
@@ -20,6 +21,7 @@ use crate::engine::core_loop::CoreLoop;
 use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
+use crate::sensors::Machine;
 use input::{Input, Interrupts};
 use session::Session;
 
@@ -103,7 +105,6 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let longest = source.config().thinker.text.max_position_embeddings;
     let mind = args.running.mind(args.exact)?;
     let options = EngineOptions {
-        limit: args.running.limit(None),
         context_tokens: args.context.unwrap_or(CONTEXT_TOKENS.min(longest)),
         chunk_tokens: 128,
         mind: mind.clone(),
@@ -111,7 +112,8 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         senses: args.senses(),
         media_tokens: args.media_tokens,
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.running.limit, Machine::of_process());
     opening::runtime()?.block_on(async {
         // From here on Ctrl-C means what it says above.
         let interrupts = Interrupts::listen()?;

@@ -45,6 +45,23 @@ pub enum Reply {
         #[serde(skip_serializing_if = "Option::is_none")]
         turn: Option<TurnWork>,
     },
+    /// To `/limit` alone.
+    LimitReport {
+        /// The limit, if there is one.
+        limit_bytes: Option<u64>,
+        /// Whether it was chosen from what the machine has.
+        limit_chosen: bool,
+        /// Where it comes from.
+        limit_reason: String,
+        /// What must be in memory.
+        floor_bytes: u64,
+        /// What is left for experts.
+        pool_bytes: u64,
+        /// What the process would take with everything in memory.
+        everything_bytes: u64,
+        /// Resident set of the process.
+        rss_bytes: u64,
+    },
     /// To `/feedback`.
     Feedback {
         /// In [-1, 1].

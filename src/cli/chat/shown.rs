@@ -21,6 +21,30 @@ impl Display for Reply {
             Self::SalienceReport { now, segments } => salience(f, now, segments),
             Self::Trust { layers } => trust(f, layers),
             Self::Why { moves, turn } => why(f, moves, turn.as_ref()),
+            Self::LimitReport {
+                limit_bytes,
+                limit_reason,
+                floor_bytes,
+                pool_bytes,
+                everything_bytes,
+                rss_bytes,
+                ..
+            } => {
+                let (limit, pool) = match limit_bytes {
+                    Some(limit) => (
+                        human_bytes(*limit),
+                        format!(", pool {}", human_bytes(*pool_bytes)),
+                    ),
+                    None => ("none".to_owned(), String::new()),
+                };
+                write!(
+                    f,
+                    "limit    {limit}, {limit_reason}\nmemory   {} used; floor {}{pool}, everything {}",
+                    human_bytes(*rss_bytes),
+                    human_bytes(*floor_bytes),
+                    human_bytes(*everything_bytes)
+                )
+            }
             Self::Feedback {
                 value,
                 reward,

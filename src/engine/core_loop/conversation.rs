@@ -104,6 +104,24 @@ impl CoreLoop {
         Ok(self.text.encode(&self.text.render(&messages)?)?)
     }
 
+    /// The prompt of a question that is heard: it sees the turns before it, those at the end that have room beside its
+    /// `more_tokens` and the answer.
+    pub(super) fn spoken_prompt(
+        &self,
+        content: &str,
+        more_tokens: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        let mut first = 0;
+        loop {
+            let prompt = self.rendered(first, content)?;
+            let needed = prompt.len() + more_tokens + self.answer_tokens;
+            if needed <= self.kv.capacity() || first == self.turns() {
+                return Ok(prompt);
+            }
+            first += 1;
+        }
+    }
+
     /// Finds what a turn has to read: its prompt, without what the cache holds of it.
     pub(super) fn prepare_turn(
         &mut self,

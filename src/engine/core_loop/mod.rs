@@ -92,8 +92,11 @@ pub enum Observation {
         source: String,
         /// Sounds and pictures, in the order that they are perceived in.
         media: Vec<Medium>,
-        /// The question; empty: it is only perceived.
+        /// The question; empty: it is only perceived, or asks by itself.
         text: String,
+        /// What is asked is in the sound: it is answered as a turn of the conversation would be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        spoken: bool,
         /// A threat that has to be answered.
         alarm: bool,
         /// Declared urgency.

@@ -59,13 +59,19 @@ impl CoreLoop {
         media: &[Medium],
         sensed: &Sensed,
         text: &str,
+        spoken: bool,
     ) -> Result<Vec<u32>, EngineError> {
         let config = &self.engine.source.config().thinker;
         let mut places = Vec::new();
         for medium in media {
             places.extend(placeholder(config, medium.kind)?);
         }
-        let tokens = if text.is_empty() {
+        let asks = spoken || !text.is_empty();
+        let tokens = if spoken {
+            let tokens = sensed.sound_tokens.iter().chain(&sensed.picture_tokens);
+            let content = format!("{}{text}", self.text.spelled(&places)?);
+            self.spoken_prompt(&content, tokens.sum())?
+        } else if !asks {
             places
         } else {
             let content = format!("{}{text}", self.text.spelled(&places)?);
@@ -74,11 +80,7 @@ impl CoreLoop {
         let tokens = expand(config, &tokens, sensed);
         // A question may have written out places that nothing is given for.
         self.engine.media_positions(&tokens, &sensed.features)?;
-        let answer_tokens = if text.is_empty() {
-            0
-        } else {
-            self.answer_tokens
-        };
+        let answer_tokens = if asks { self.answer_tokens } else { 0 };
         self.fits(tokens.len() + answer_tokens)?;
         Ok(tokens)
     }

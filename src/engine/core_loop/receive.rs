@@ -105,14 +105,15 @@ impl CoreLoop {
                 source,
                 media,
                 text,
+                spoken,
                 alarm,
                 urgency,
             } => {
                 let sensed = self.engine.sense(media, *urgency)?;
-                let tokens = self.sensed_tokens(media, &sensed, text.trim())?;
+                let tokens = self.sensed_tokens(media, &sensed, text.trim(), *spoken)?;
                 let want = match (alarm, text.trim()) {
                     (true, _) => Want::AlarmAnswer,
-                    (false, "") => Want::Nothing,
+                    (false, "") if !spoken => Want::Nothing,
                     (false, _) => Want::Answer,
                 };
                 seen.perceived = sensed.observed(media);

@@ -71,6 +71,10 @@ pub struct Sensed {
     pub sound_tokens: Vec<usize>,
     /// Tokens of every picture.
     pub picture_tokens: Vec<usize>,
+    /// How long every sound is.
+    pub sound_seconds: Vec<f64>,
+    /// Width and height of every picture as it came.
+    pub picture_pixels: Vec<[usize; 2]>,
 }
 
 impl Sensed {
@@ -78,16 +82,19 @@ impl Sensed {
     pub fn observed(&self, media: &[Medium]) -> Vec<ObservedMedium> {
         let mut sounds = self.sound_tokens.iter();
         let mut pictures = self.picture_tokens.iter();
+        let (mut seconds, mut pixels) = (self.sound_seconds.iter(), self.picture_pixels.iter());
         let one = |(medium, stimulus): (&Medium, &Stimulus)| {
-            let tokens = match medium.kind {
-                MediumKind::Sound => sounds.next(),
-                MediumKind::Picture => pictures.next(),
+            let (tokens, seconds, size) = match medium.kind {
+                MediumKind::Sound => (sounds.next(), seconds.next().copied(), None),
+                MediumKind::Picture => (pictures.next(), None, pixels.next().copied()),
             };
             ObservedMedium {
                 kind: medium.kind.name(),
                 blake3: medium.blake3.clone(),
                 tokens: tokens.copied().unwrap_or(0),
                 level: stimulus.level,
+                seconds,
+                pixels: size,
             }
         };
         media.iter().zip(&self.stimuli).map(one).collect()
@@ -127,6 +134,8 @@ impl Sensed {
             urgency: 0.0,
         });
         self.sound_tokens.push(tokens);
+        self.sound_seconds
+            .push(sound.samples.len() as f64 / f64::from(RATE_HZ));
         self.features.clips.push(mel);
         Ok(())
     }
@@ -148,6 +157,7 @@ impl Sensed {
             urgency: 0.0,
         });
         self.picture_tokens.push(patches.len() / block);
+        self.picture_pixels.push([picture.width(), picture.height()]);
         self.features.images.append(patches);
         Ok(())
     }
