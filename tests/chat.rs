@@ -454,7 +454,10 @@ fn the_limit_is_shown_and_wants_a_unit() {
     assert_eq!(refused.len(), 1);
     let message = refused[0]["message"].as_str().expect("why");
     assert!(message.contains("`40` has no unit"), "{message}");
-    assert!(message.contains("40MiB") && message.contains("40slots"), "{message}");
+    assert!(
+        message.contains("40MiB") && message.contains("40slots"),
+        "{message}"
+    );
     let said = text(&chat("/limit\n", &["--limit", "60slots"]).stdout);
     for words in ["limit    ", "MiB, as it was asked for", "floor ", "pool "] {
         assert!(said.contains(words), "{said}");

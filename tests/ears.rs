@@ -187,7 +187,11 @@ fn what_was_heard_and_seen_is_said_in_its_own_numbers() {
     let output = chat("models/tiny", &lines, &["--hear", "--exact"]);
     assert_eq!(said(&output), "Milan\npump\n");
     let numbers = format!("heard {word}: {seconds:.2} s, {tokens} tokens, ");
-    assert!(complaint(&output).contains(&numbers), "{}", complaint(&output));
+    assert!(
+        complaint(&output).contains(&numbers),
+        "{}",
+        complaint(&output)
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let grey = picture(folder.path());
@@ -195,7 +199,10 @@ fn what_was_heard_and_seen_is_said_in_its_own_numbers() {
     let see = format!("/see {grey}\n");
     let options = ["--see", "--context", "256", "--max-tokens", "4"];
     let seen = said(&chat(omni, &see, &options));
-    assert!(seen.starts_with(&format!("saw {grey}: 48 × 32 pixels, ")), "{seen}");
+    assert!(
+        seen.starts_with(&format!("saw {grey}: 48 × 32 pixels, ")),
+        "{seen}"
+    );
     assert!(seen.contains("brightness 0.50"), "{seen}");
     let json = chat(omni, &see, &[&options[..], &["--json"]].concat());
     let picture = &of(&json, "observation")[0]["perceived"][0];

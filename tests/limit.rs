@@ -12,9 +12,9 @@ use sage::engine::goldens::EXACT;
 use sage::engine::{Arrivals, EngineOptions, Limit, LimitError, LimitPolicy, open};
 use sage::sensors::Machine;
 use sage::store::open_model;
-use serde_json::Value;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::Phase;
+use serde_json::Value;
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
@@ -164,12 +164,20 @@ fn bytes(of: &Value) -> u64 {
 
 /// The repository's model in a context of 512 tokens: what must be in memory, and what it takes with everything.
 fn sizes() -> (u64, u64) {
-    let report = chat(&machine(64 << 30), "/limit", "limit_report", &["--context", "512"]);
+    let report = chat(
+        &machine(64 << 30),
+        "/limit",
+        "limit_report",
+        &["--context", "512"],
+    );
     assert_eq!(report["limit_bytes"], Value::Null);
     assert_eq!(report["limit_chosen"], false);
     let reason = report["limit_reason"].as_str().expect("a reason");
     assert!(reason.contains("everything of the model fits"), "{reason}");
-    (bytes(&report["floor_bytes"]), bytes(&report["everything_bytes"]))
+    (
+        bytes(&report["floor_bytes"]),
+        bytes(&report["everything_bytes"]),
+    )
 }
 
 /// 128 experts of 1.5 MiB: 192 MiB.
@@ -191,7 +199,13 @@ fn a_model_that_does_not_fit_answers_under_a_limit_that_is_chosen_and_said() {
     let small = machine(256 * MIB);
     let ask = |machine: &tempfile::TempDir, more: &[&str]| {
         let generate = [
-            "generate", &store, "--prompt-tokens", "1 2 3", "--max-tokens", "24", "--ignore-stop",
+            "generate",
+            &store,
+            "--prompt-tokens",
+            "1 2 3",
+            "--max-tokens",
+            "24",
+            "--ignore-stop",
             "--json",
         ];
         on(machine, &[&generate, more].concat())
@@ -235,17 +249,28 @@ fn a_model_that_does_not_fit_answers_under_a_limit_that_is_chosen_and_said() {
         let above = ask(&small, &["--limit", asked]);
         let message = said(&above);
         assert_eq!(above.status.code(), Some(2), "{asked}: {message}");
-        assert!(message.contains("control group /work allows 256.00 MiB"), "{message}");
+        assert!(
+            message.contains("control group /work allows 256.00 MiB"),
+            "{message}"
+        );
         assert!(message.contains("--limit 192MiB would do"), "{message}");
     }
     let bare = ask(&small, &["--limit", "40"]);
     assert_eq!(bare.status.code(), Some(2));
-    assert!(said(&bare).contains("`40` has no unit: is it 40MiB"), "{}", said(&bare));
+    assert!(
+        said(&bare).contains("`40` has no unit: is it 40MiB"),
+        "{}",
+        said(&bare)
+    );
 
     let tiny = ask(&machine(72 * MIB), &[]);
     let message = said(&tiny);
     assert_eq!(tiny.status.code(), Some(2), "{message}");
-    for words in ["chosen because control group /work allows 72.00 MiB", "below the floor of", "hint: "] {
+    for words in [
+        "chosen because control group /work allows 72.00 MiB",
+        "below the floor of",
+        "hint: ",
+    ] {
         assert!(message.contains(words), "{message}");
     }
 }
@@ -255,7 +280,14 @@ fn a_model_that_does_not_fit_answers_under_a_limit_that_is_chosen_and_said() {
 fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
     let (_, everything) = sizes();
     let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
+    let path = |name: &str| {
+        folder
+            .path()
+            .join(name)
+            .to_str()
+            .expect("a path")
+            .to_owned()
+    };
     let (scenario, trace, model) = (path("a.toml"), path("a.trace"), model());
     let model = model.to_str().expect("a path");
     let script = "name = 'a'\nticks = 40\ncontext_tokens = 512\n[[observe]]\nat = 0\nkind = 'question'\n\
@@ -265,7 +297,11 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
     let run = ["run", &scenario, "--model", model, "--json"];
     let recorded = on(&roomy, &[&run[..], &["--record", &trace]].concat());
     assert!(recorded.status.success(), "{}", said(&recorded));
-    assert!(said(&recorded).contains("memory: limit "), "{}", said(&recorded));
+    assert!(
+        said(&recorded).contains("memory: limit "),
+        "{}",
+        said(&recorded)
+    );
     let text = String::from_utf8_lossy(&recorded.stdout).into_owned();
     let mode: Value = serde_json::from_str(text.lines().next().expect("events")).expect("JSON");
     assert_eq!(mode["limit_chosen"], true, "{mode}");
@@ -273,7 +309,8 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
     assert!(limit < everything && limit % (16 * MIB) == 0, "{limit}");
 
     let written = std::fs::read_to_string(&trace).expect("a recording");
-    let header: Value = serde_json::from_str(written.lines().next().expect("a header")).expect("JSON");
+    let header: Value =
+        serde_json::from_str(written.lines().next().expect("a header")).expect("JSON");
     assert_eq!(bytes(&header["limit"]["bytes"]), limit, "{header}");
 
     let refused = on(&narrow, &run);
@@ -312,14 +349,22 @@ fn a_conversation_says_where_its_limit_comes_from() {
         bytes(&report["pool_bytes"]) + floor,
         bytes(&report["limit_bytes"])
     );
-    let asked = chat(&roomy, "/limit", "limit_report", &[&context[..], &["--limit", "9slots"]].concat());
+    let asked = chat(
+        &roomy,
+        "/limit",
+        "limit_report",
+        &[&context[..], &["--limit", "9slots"]].concat(),
+    );
     assert_eq!(asked["limit_reason"], "as it was asked for");
     let changed = chat(&roomy, "/limit none\n/limit", "limit_report", &context);
     assert_eq!(changed["limit_bytes"], Value::Null);
     assert_eq!(changed["limit_reason"], "as it was asked for while running");
     let above = chat(&roomy, "/limit 6GiB", "refused", &context);
     let (message, hint) = (above["message"].to_string(), above["hint"].to_string());
-    assert!(message.contains("6.00 GiB") && message.contains("control group /work"), "{message}");
+    assert!(
+        message.contains("6.00 GiB") && message.contains("control group /work"),
+        "{message}"
+    );
     assert!(hint.contains("/limit "), "{hint}");
 }
 
@@ -346,15 +391,24 @@ async fn the_library_chooses_too() {
     let sage = build(Some("none")).await.expect("a loop");
     assert_eq!(sage.mode().expect("a mode").limit_bytes, None);
     sage.shutdown().await.expect("an end");
-    let refused = build(Some("6GiB")).await.err().expect("too much").to_string();
+    let refused = build(Some("6GiB"))
+        .await
+        .err()
+        .expect("too much")
+        .to_string();
     assert!(refused.contains("control group /work"), "{refused}");
-    assert!(refused.contains(".limit ") && !refused.contains("--limit"), "{refused}");
+    assert!(
+        refused.contains(".limit ") && !refused.contains("--limit"),
+        "{refused}"
+    );
 
     let source = Arc::from(open_model(model()).expect("a model"));
     let plain = EngineOptions::default();
     assert!(matches!(plain.limit_policy, LimitPolicy::AsGiven));
     let narrow = machine(65 * MIB);
-    let limited = plain.clone().limited(None, Machine::read(Some(narrow.path())));
+    let limited = plain
+        .clone()
+        .limited(None, Machine::read(Some(narrow.path())));
     let refused = sage::engine::plan(&*source as &dyn sage::store::WeightSource, &limited);
     assert!(refused.is_err());
     let plan = sage::engine::plan(&*source, &plain).expect("a plan");

@@ -268,7 +268,7 @@ impl Group {
         let texts = texts.into_iter().flatten();
         let kills = texts.filter_map(|text| {
             let mut lines = text.lines();
-            lines.find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+            lines.find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok())
         });
         kills.sum()
     }
@@ -286,7 +286,14 @@ fn answers_by_default(store: &Path, group_mib: u64, prompt_tokens: usize) {
     let prompt = (0..prompt_tokens).map(|n| (n * 7 % 250).to_string());
     let prompt = prompt.collect::<Vec<_>>().join(",");
     let ask = [
-        "generate", store, "--prompt-tokens", &prompt, "--max-tokens", "16", "--ignore-stop", "--json",
+        "generate",
+        store,
+        "--prompt-tokens",
+        &prompt,
+        "--max-tokens",
+        "16",
+        "--ignore-stop",
+        "--json",
     ];
     let Some((output, group)) = in_group(group_mib, &ask) else {
         println!("passed over: no control group can be made here (that takes root)");
@@ -295,12 +302,19 @@ fn answers_by_default(store: &Path, group_mib: u64, prompt_tokens: usize) {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{:?}: {message}", output.status);
     assert_eq!(group.kills(), 0);
-    assert!(message.contains("chosen because control group"), "{message}");
+    assert!(
+        message.contains("chosen because control group"),
+        "{message}"
+    );
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(report["tokens"].as_array().map(Vec::len), Some(16));
     let peak = report["peak_rss_bytes"].as_u64().expect("a peak");
     let limit = report["mode"]["limit_bytes"].as_u64().expect("a limit");
-    println!("group {group_mib} MiB: limit {} MiB, peak {} MiB", limit / MIB, peak / MIB);
+    println!(
+        "group {group_mib} MiB: limit {} MiB, peak {} MiB",
+        limit / MIB,
+        peak / MIB
+    );
     assert!(peak <= limit && limit < group_mib * MIB, "{peak}, {limit}");
 }
 

@@ -228,6 +228,10 @@ pub async fn engine(
     let layers = source.config().thinker.text.num_hidden_layers as u64;
     let bar = printer.steps("loading layers", layers);
     let eviction = options.mind.eviction;
+    let machine = options.limit_policy.machine();
+    for garbled in machine.into_iter().flat_map(|machine| &machine.garbled) {
+        printer.warn(format_args!("{garbled}; it counts for no limit"));
+    }
     let engine = open(source, options, |done, _| bar.set_position(done as u64)).await?;
     bar.finish_and_clear();
     if let Some(line) = engine.limit_origin.line(&engine.plan) {

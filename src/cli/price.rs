@@ -10,8 +10,8 @@ use crate::engine::goldens::hold_to_reference;
 use crate::engine::shadow::{self, Shadow};
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions, Limit};
-use crate::sensors::Machine;
 use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
+use crate::sensors::Machine;
 
 const EXAMPLES: &str = "Examples:
   sage price MODEL --text BOOK.txt

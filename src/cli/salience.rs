@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
-use crate::engine::Limit;
 use super::{CliError, Outcome, Printer, Table};
+use crate::engine::Limit;
 use crate::eval::salience::{self, Mean, Report, SURPRISED, Settings, Share};
 
 const EXAMPLES: &str = "Examples:

@@ -7,12 +7,12 @@ use sage_actors::protocol::Modality;
 use serde::Serialize;
 
 use super::opening::{self, RunningArgs};
-use crate::sensors::Machine;
 use super::{CliError, Outcome, Printer};
 use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
 use crate::engine::perception::Towers;
 use crate::engine::speech::can_speak;
 use crate::engine::{EngineError, EngineOptions};
+use crate::sensors::Machine;
 use crate::store::WeightSource;
 
 const EXAMPLES: &str = "Examples:

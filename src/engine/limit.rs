@@ -78,7 +78,7 @@ impl LimitPolicy {
     }
 
     /// The machine that limits are held against.
-    pub(super) fn machine(&self) -> Option<&Machine> {
+    pub fn machine(&self) -> Option<&Machine> {
         match self {
             Self::AsGiven => None,
             Self::Checked(machine) | Self::Chosen(machine) => Some(machine),
@@ -131,7 +131,9 @@ impl LimitChoice {
 
     /// What is left.
     fn room_bytes(&self) -> u64 {
-        self.bound.available_bytes.saturating_sub(self.reserve_bytes)
+        self.bound
+            .available_bytes
+            .saturating_sub(self.reserve_bytes)
     }
 
     /// That in whole steps; none where it is below the floor.
@@ -147,7 +149,9 @@ impl LimitOrigin {
     pub fn reason(&self) -> String {
         match self {
             Self::Asked => "as it was asked for".to_owned(),
-            Self::Fits => "because everything of the model fits into the memory that is available".to_owned(),
+            Self::Fits => {
+                "because everything of the model fits into the memory that is available".to_owned()
+            }
             Self::Chosen(choice) => format!("chosen because {choice}"),
             Self::Unknown => "because the system does not say how much memory there is".to_owned(),
             Self::Changed => "as it was asked for while running".to_owned(),
@@ -168,7 +172,9 @@ impl LimitOrigin {
                 "memory: no limit, {reason}: it takes {} at most; --limit none repeats it, --limit SIZE sets one",
                 human_bytes(plan.everything_bytes())
             )),
-            (Self::Unknown, _) => Some(format!("memory: no limit, {reason}; --limit SIZE sets one")),
+            (Self::Unknown, _) => {
+                Some(format!("memory: no limit, {reason}; --limit SIZE sets one"))
+            }
             _ => None,
         }
     }

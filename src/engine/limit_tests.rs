@@ -115,9 +115,15 @@ fn little_memory_is_divided_in_smaller_steps() {
     assert_eq!(limit, Limit::Bytes(336 * MIB));
     let tight = machine(&[("x", 512 * MIB, 300 * MIB)]);
     let error = refused(None, &tight, &model);
-    assert!(error.contains("a limit of 236.0 MiB, chosen because x 512.00 MiB"), "{error}");
+    assert!(
+        error.contains("a limit of 236.0 MiB, chosen because x 512.00 MiB"),
+        "{error}"
+    );
     assert!(error.contains("below the floor of 290.0 MiB"), "{error}");
-    assert!(error.contains("hint: --limit 290MiB would do, if"), "{error}");
+    assert!(
+        error.contains("hint: --limit 290MiB would do, if"),
+        "{error}"
+    );
     let hopeless = machine(&[("x", 256 * MIB, 256 * MIB)]);
     let error = refused(None, &hopeless, &model);
     assert!(error.contains("needs more memory than there is"), "{error}");
@@ -137,12 +143,18 @@ fn a_limit_above_the_machine_is_refused_with_both_numbers() {
         Limit::Slots(1 << 20),
     ] {
         let error = refused(Some(asked), &here, &model);
-        assert!(error.contains("control group /x allows 4.00 GiB"), "{error}");
+        assert!(
+            error.contains("control group /x allows 4.00 GiB"),
+            "{error}"
+        );
         assert!(error.contains("a limit of "), "{error}");
     }
     // Half a GiB is left and the floor is above it: nothing is promised.
     let error = refused(Some(Limit::Bytes(8 * GIB)), &here, &model);
-    assert!(error.contains("8.00 GiB") && !error.contains("would do"), "{error}");
+    assert!(
+        error.contains("8.00 GiB") && !error.contains("would do"),
+        "{error}"
+    );
     let roomy = machine(&[("control group /x allows", 4 * GIB, 4 * GIB)]);
     let error = refused(Some(Limit::Bytes(8 * GIB)), &roomy, &model);
     assert!(error.contains("--limit 3584MiB would do"), "{error}");

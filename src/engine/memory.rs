@@ -40,7 +40,9 @@ pub struct BelowFloor {
 }
 
 fn reason(chosen: Option<&LimitChoice>) -> String {
-    chosen.map_or(String::new(), |choice| format!(", chosen because {choice},"))
+    chosen.map_or(String::new(), |choice| {
+        format!(", chosen because {choice},")
+    })
 }
 
 fn hint(below: &BelowFloor) -> String {

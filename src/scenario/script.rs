@@ -6,8 +6,8 @@ use std::path::Path;
 use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
-use crate::engine::perception::senses_of;
 use crate::engine::Limit;
+use crate::engine::perception::senses_of;
 use crate::input::{Problem, ReadError, Source, read_text};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn lines_are_said_or_commands_or_refused_with_a_hint() {
-        let refused = |line| match parse(line) {
+        let refused = |line: &str| match parse(line) {
             Asked::Refused(message, hint) => format!("{message}; {hint}"),
             other => panic!("{line}: {other:?}"),
         };
@@ -204,7 +204,10 @@ mod tests {
         for number in ["40", "0", "1.5", "4096"] {
             let refused = refused(&format!("/limit {number}"));
             assert!(refused.contains("no unit"), "{refused}");
-            assert!(refused.contains(&format!("/limit {number}MiB")), "{refused}");
+            assert!(
+                refused.contains(&format!("/limit {number}MiB")),
+                "{refused}"
+            );
         }
         let heard = Command::Perceive {
             kind: MediumKind::Sound,

@@ -135,7 +135,13 @@ impl Show<'_> {
 
 /// What was taken of a file, in its own numbers.
 fn taken(file: &str, medium: &ObservedMedium) -> String {
-    let plain = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
+    let plain = |letter: char| {
+        if letter.is_control() {
+            '\u{fffd}'
+        } else {
+            letter
+        }
+    };
     let file: String = file.chars().map(plain).collect();
     let tokens = match medium.tokens {
         1 => "1 token".to_owned(),

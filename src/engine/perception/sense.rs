@@ -157,7 +157,8 @@ impl Sensed {
             urgency: 0.0,
         });
         self.picture_tokens.push(patches.len() / block);
-        self.picture_pixels.push([picture.width(), picture.height()]);
+        self.picture_pixels
+            .push([picture.width(), picture.height()]);
         self.features.images.append(patches);
         Ok(())
     }

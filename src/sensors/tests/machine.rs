@@ -22,7 +22,10 @@ fn bounds(files: &[Files<'_>]) -> BTreeMap<String, (u64, u64)> {
 
 #[test]
 fn swap_is_no_memory_and_what_the_process_holds_is_its_own() {
-    let status: Files<'_> = &[("/proc/self/status", "VmRSS:\t 3072 kB\nRssAnon:\t 2048 kB\n")];
+    let status: Files<'_> = &[(
+        "/proc/self/status",
+        "VmRSS:\t 3072 kB\nRssAnon:\t 2048 kB\n",
+    )];
     let of = |more: &[Files<'_>]| bounds(&[&[MEMORY], more].concat())["the machine has"];
     assert_eq!(of(&[]), (16 * MIB, 8 * MIB));
     assert_eq!(of(&[status]), (16 * MIB, 10 * MIB));
