@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sage::Sage;
 use sage::engine::goldens::EXACT;
-use sage::engine::{Arrivals, EngineOptions, Limit, LimitError, LimitPolicy, open};
+use sage::engine::{Arrivals, EngineOptions, Limit, LimitError, open};
 use sage::sensors::Machine;
 use sage::store::open_model;
 use sage_actors::config::MindConfig;
@@ -278,7 +278,6 @@ fn a_model_that_does_not_fit_answers_under_a_limit_that_is_chosen_and_said() {
 /// Recorded where a limit had to be chosen, it is the same run on a machine with less, which would not even begin it.
 #[test]
 fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
-    let (_, everything) = sizes();
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| {
         folder
@@ -293,8 +292,17 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
     let script = "name = 'a'\nticks = 40\ncontext_tokens = 512\n[[observe]]\nat = 0\nkind = 'question'\n\
                   text = 'Tom lives in Oslo. Where does Tom live?'\n";
     std::fs::write(&scenario, script).expect("written");
-    let (roomy, narrow) = (leaving(everything - MIB), machine(65 * MIB));
     let run = ["run", &scenario, "--model", model, "--json"];
+    let mode = |output: &Output| -> Value {
+        assert!(output.status.success(), "{}", said(output));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str(text.lines().next().expect("events")).expect("JSON")
+    };
+    let free = mode(&on(&machine(64 << 30), &run));
+    assert_eq!(free["limit_bytes"], Value::Null);
+    // Without a limit the pool is eight times all experts.
+    let everything = bytes(&free["floor_bytes"]) + bytes(&free["pool_bytes"]) / 8;
+    let (roomy, narrow) = (leaving(everything - MIB), machine(65 * MIB));
     let recorded = on(&roomy, &[&run[..], &["--record", &trace]].concat());
     assert!(recorded.status.success(), "{}", said(&recorded));
     assert!(
@@ -302,11 +310,13 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
         "{}",
         said(&recorded)
     );
-    let text = String::from_utf8_lossy(&recorded.stdout).into_owned();
-    let mode: Value = serde_json::from_str(text.lines().next().expect("events")).expect("JSON");
-    assert_eq!(mode["limit_chosen"], true, "{mode}");
-    let limit = bytes(&mode["limit_bytes"]);
-    assert!(limit < everything && limit % (16 * MIB) == 0, "{limit}");
+    let begun = mode(&recorded);
+    assert_eq!(begun["limit_chosen"], true, "{begun}");
+    let limit = bytes(&begun["limit_bytes"]);
+    assert!(
+        limit < everything && limit.is_multiple_of(8 * MIB),
+        "{limit}"
+    );
 
     let written = std::fs::read_to_string(&trace).expect("a recording");
     let header: Value =
@@ -322,14 +332,11 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
         assert!(found.contains("equal"), "{found}");
     }
     // A limit of the scenario's own is nobody's choice, and neither is none.
-    for (own, expected) in [("10slots", false), ("none", false)] {
+    for own in ["10slots", "none"] {
         std::fs::write(&scenario, format!("limit = '{own}'\n{script}")).expect("written");
-        let output = on(&roomy, &run);
-        assert!(output.status.success(), "{}", said(&output));
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mode: Value = serde_json::from_str(text.lines().next().expect("events")).expect("JSON");
-        assert_eq!(mode["limit_chosen"], expected);
-        assert_eq!(mode["limit_bytes"] == Value::Null, own == "none");
+        let begun = mode(&on(&roomy, &run));
+        assert_eq!(begun["limit_chosen"], false);
+        assert_eq!(begun["limit_bytes"] == Value::Null, own == "none");
     }
     std::fs::write(&scenario, format!("limit = '6GiB'\n{script}")).expect("written");
     let above = on(&roomy, &run);
@@ -371,11 +378,23 @@ fn a_conversation_says_where_its_limit_comes_from() {
 /// The library chooses as the commands do; opening the engine oneself looks at no machine unless told to.
 #[tokio::test]
 async fn the_library_chooses_too() {
-    let (_, everything) = sizes();
-    let roomy = leaving(everything - MIB);
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = synth(folder.path());
+    let source = open_model(&store).expect("a model");
+    let plain = EngineOptions {
+        context_tokens: 512,
+        ..EngineOptions::default()
+    };
+    let plan = sage::engine::plan(&*source, &plain).expect("a plan");
+    assert_eq!(plan.limit_bytes, None);
+    let narrow = Machine::read(Some(machine(65 * MIB).path()));
+    let refused = sage::engine::plan(&*source, &plain.limited(None, narrow));
+    assert!(refused.is_err());
+    // This process has memory of its own, which the other tests move: half of the experts leaves room for that.
+    let roomy = leaving(plan.everything_bytes() - 96 * MIB);
     let build = async |limit: Option<&str>| {
         let mut builder = Sage::builder()
-            .model(model())
+            .model(&store)
             .context_tokens(512)
             .answer_tokens(8)
             .sysfs(roomy.path());
@@ -391,26 +410,13 @@ async fn the_library_chooses_too() {
     let sage = build(Some("none")).await.expect("a loop");
     assert_eq!(sage.mode().expect("a mode").limit_bytes, None);
     sage.shutdown().await.expect("an end");
-    let refused = build(Some("6GiB"))
-        .await
-        .err()
-        .expect("too much")
-        .to_string();
+    let Err(refused) = build(Some("6GiB")).await else {
+        panic!("6 GiB are taken");
+    };
+    let refused = refused.to_string();
     assert!(refused.contains("control group /work"), "{refused}");
     assert!(
         refused.contains(".limit ") && !refused.contains("--limit"),
         "{refused}"
     );
-
-    let source = Arc::from(open_model(model()).expect("a model"));
-    let plain = EngineOptions::default();
-    assert!(matches!(plain.limit_policy, LimitPolicy::AsGiven));
-    let narrow = machine(65 * MIB);
-    let limited = plain
-        .clone()
-        .limited(None, Machine::read(Some(narrow.path())));
-    let refused = sage::engine::plan(&*source as &dyn sage::store::WeightSource, &limited);
-    assert!(refused.is_err());
-    let plan = sage::engine::plan(&*source, &plain).expect("a plan");
-    assert_eq!(plan.limit_bytes, None);
 }

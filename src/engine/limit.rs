@@ -24,7 +24,7 @@ use crate::sensors::{Machine, MemoryBound};
 const STEP_BYTES: u64 = 256 << 20;
 
 /// Where that much is not left beyond the floor, a multiple of this.
-const SMALL_STEP_BYTES: u64 = 16 << 20;
+const SMALL_STEP_BYTES: u64 = 8 << 20;
 
 /// No process fits into less: a number below is one whose unit was left out.
 const LEAST_BARE_BYTES: u64 = 1 << 20;
@@ -234,7 +234,7 @@ impl From<LimitError> for EngineError {
 
 /// The limit that a model runs under on `machine`, and where it comes from; `plan` is its memory without a limit. One that was
 /// asked for is taken as it is, unless it is above everything that the machine has. Where none was asked for there is none if
-/// everything fits; else it is what the tightest bound leaves, less a reserve, in whole steps of 256 MiB (of 16 MiB, where
+/// everything fits; else it is what the tightest bound leaves, less a reserve, in whole steps of 256 MiB (of 8 MiB, where
 /// that would be below the floor).
 ///
 /// # Errors
