@@ -10,8 +10,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::fixture;
 use common::runs::{complaint, events, root, sage};
+use common::{copied, fixture};
 use serde_json::Value;
 
 #[test]
@@ -195,7 +195,11 @@ fn what_was_heard_and_seen_is_said_in_its_own_numbers() {
 
     let folder = tempfile::tempdir().unwrap();
     let grey = picture(folder.path());
-    let omni = "tests/fixtures/tiny-omni";
+    // It has eyes, and borrows a tokenizer: a picture alone has no words.
+    let world = copied("tiny-omni");
+    let tokenizer = root().join("models/tiny/tokenizer.json");
+    fs::copy(tokenizer, world.path().join("tokenizer.json")).unwrap();
+    let omni = world.path().to_str().unwrap();
     let see = format!("/see {grey}\n");
     let options = ["--see", "--context", "256", "--max-tokens", "4"];
     let seen = said(&chat(omni, &see, &options));

@@ -321,7 +321,7 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
     let written = std::fs::read_to_string(&trace).expect("a recording");
     let header: Value =
         serde_json::from_str(written.lines().next().expect("a header")).expect("JSON");
-    assert_eq!(bytes(&header["limit"]["bytes"]), limit, "{header}");
+    assert_eq!(bytes(&header["event"]["limit"]["bytes"]), limit, "{header}");
 
     let refused = on(&narrow, &run);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
