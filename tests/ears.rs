@@ -197,8 +197,16 @@ fn what_was_heard_and_seen_is_said_in_its_own_numbers() {
     let grey = picture(folder.path());
     // It has eyes, and borrows a tokenizer: a picture alone has no words.
     let world = copied("tiny-omni");
-    let tokenizer = root().join("models/tiny/tokenizer.json");
-    fs::copy(tokenizer, world.path().join("tokenizer.json")).unwrap();
+    let store = folder.path().join("store");
+    let shape = "--layers 1 --vocab 512 --hidden 64 --heads 4 --kv-heads 2 --head-dim 16 --experts 8 --experts-per-token 2 --moe-intermediate 32";
+    let shape: Vec<&str> = shape.split(' ').collect();
+    let made = sage(&[&["synth", "--out", store.to_str().unwrap()], &shape[..]].concat());
+    assert!(made.status.success(), "{}", complaint(&made));
+    fs::copy(
+        store.join("tokenizer.json"),
+        world.path().join("tokenizer.json"),
+    )
+    .unwrap();
     let omni = world.path().to_str().unwrap();
     let see = format!("/see {grey}\n");
     let options = ["--see", "--context", "256", "--max-tokens", "4"];

@@ -303,7 +303,10 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
     // Without a limit the pool is eight times all experts.
     let everything = bytes(&free["floor_bytes"]) + bytes(&free["pool_bytes"]) / 8;
     let (roomy, narrow) = (leaving(everything - MIB), machine(65 * MIB));
-    let recorded = on(&roomy, &[&run[..], &["--record", &trace]].concat());
+    let recorded = on(
+        &roomy,
+        &[&run[..], &["--record", &trace, "--record-logits"]].concat(),
+    );
     assert!(recorded.status.success(), "{}", said(&recorded));
     assert!(
         said(&recorded).contains("memory: limit "),
