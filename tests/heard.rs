@@ -99,6 +99,11 @@ fn a_siren_among_hums_stirs_and_wakes_the_ears() {
     let all = summary(&events)["bytes_read"].as_u64().unwrap();
     assert_eq!(all, sum(&perceived) + sum(&of(&events, "cache")));
     assert!(perceived[0]["bytes_read"].as_u64() > Some(0));
+    // The experts that worked for a sound worked for no text.
+    let experts = of(&events, "experts")[0]["domains"].as_array().unwrap();
+    assert_eq!(experts.len(), 1);
+    assert_eq!(experts[0]["kind"], "sound");
+    assert_eq!(experts[0]["source"], "room");
     let again = play(world.path(), &[]);
     assert_eq!(without_timings(&events), without_timings(&again));
 }

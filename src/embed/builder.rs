@@ -24,6 +24,10 @@ use crate::settings::{Origin, Sources};
 const LEAST_INBOX: usize = 8;
 const MOST_INBOX: usize = 1 << 20;
 
+/// Bytes that may wait unless said otherwise: of texts, and of files where the loop hears or sees.
+const INBOX_BYTES: usize = 4 << 20;
+const INBOX_MEDIA_BYTES: usize = 32 << 20;
+
 /// Tokens of context unless asked for otherwise, as far as the model goes.
 pub(super) const CONTEXT_TOKENS: usize = 2048;
 
@@ -53,7 +57,7 @@ pub struct Builder {
     machine_sensors: bool,
     effectors: Vec<Box<dyn Effector>>,
     inbox: usize,
-    inbox_bytes: usize,
+    inbox_bytes: Option<usize>,
     events: usize,
     actions: usize,
     pace: Duration,
@@ -83,7 +87,7 @@ impl Default for Builder {
             machine_sensors: false,
             effectors: Vec::new(),
             inbox: 256,
-            inbox_bytes: 4 << 20,
+            inbox_bytes: None,
             events: 4096,
             actions: 256,
             pace: Duration::from_millis(100),
@@ -244,9 +248,9 @@ impl Builder {
         self
     }
 
-    /// Bytes of text that may wait (4 MiB).
+    /// Bytes of texts and files that may wait: 4 MiB, or 32 MiB where the loop hears or sees. Memory is planned for the files.
     pub fn inbox_bytes(mut self, bytes: usize) -> Self {
-        self.inbox_bytes = bytes;
+        self.inbox_bytes = Some(bytes);
         self
     }
 
@@ -300,7 +304,11 @@ impl Builder {
         let one = "at least 1";
         within("answer_tokens", self.answer_tokens, any.clone(), one)?;
         within("chunk_tokens", self.chunk_tokens, any.clone(), one)?;
-        within("inbox_bytes", self.inbox_bytes, any.clone(), one)?;
+        let inbox_bytes = self.inbox_bytes.unwrap_or(match self.senses.is_empty() {
+            true => INBOX_BYTES,
+            false => INBOX_MEDIA_BYTES,
+        });
+        within("inbox_bytes", inbox_bytes, any.clone(), one)?;
         within("context_tokens", self.context_tokens.unwrap_or(1), any, one)?;
         let inbox = LEAST_INBOX..=MOST_INBOX;
         within("inbox", self.inbox, inbox, "8 to 1048576")?;
@@ -371,6 +379,7 @@ impl Builder {
                 degrade: self.degrade,
                 senses: self.senses,
                 media_tokens: self.media_tokens,
+                waiting_media_bytes: inbox_bytes as u64,
                 ..EngineOptions::default()
             },
             answer_tokens: self.answer_tokens,
@@ -384,7 +393,7 @@ impl Builder {
             pace: self.pace,
             bound: Bound {
                 observations: self.inbox,
-                bytes: self.inbox_bytes,
+                bytes: inbox_bytes,
             },
         })
     }

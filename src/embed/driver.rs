@@ -390,14 +390,14 @@ impl Driver {
         // What is given up now was not decided by the mind.
         self.core.end_recording()?;
         let hearing = &mut self.hearing;
-        let Abandoned { answers, texts } = self.core.abandon(&mut |event| hearing.hear(event))?;
+        let Abandoned { answers, unread } = self.core.abandon(&mut |event| hearing.hear(event))?;
         for answer in answers {
             self.hearing.answer(tick, answer);
         }
-        for (id, source) in texts {
+        for (id, kind, source) in unread {
             let kind = EventKind::Refused {
                 id,
-                kind: "text",
+                kind,
                 source,
                 reason: "the loop ended before it was read".to_owned(),
             };

@@ -57,6 +57,9 @@ pub struct Floor {
     pub dream_bytes: u64,
     /// What hearing and seeing take beside a share of the pool; nothing where nothing is to be perceived.
     pub perception_bytes: u64,
+    /// Files of sounds and pictures that may wait to be perceived; nothing where all of them were read before the plan.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub waiting_media_bytes: u64,
     /// What speaking takes beside a share of the pool, a lease window of the talker's experts included; nothing where nothing
     /// speaks.
     #[serde(skip_serializing_if = "is_nothing")]
@@ -79,6 +82,7 @@ impl Floor {
             + self.window_bytes
             + self.dream_bytes
             + self.perception_bytes
+            + self.waiting_media_bytes
             + self.speech_bytes
     }
 
@@ -96,6 +100,7 @@ impl Floor {
         );
         let more = [
             ("hearing and seeing", self.perception_bytes),
+            ("files that wait", self.waiting_media_bytes),
             ("speaking", self.speech_bytes),
         ];
         let more = more.iter().filter(|(_, bytes)| *bytes > 0);
@@ -171,6 +176,8 @@ pub struct Demand<'a> {
     pub dreams: bool,
     /// What hearing and seeing take.
     pub perception_bytes: u64,
+    /// Files of sounds and pictures that may wait.
+    pub waiting_media_bytes: u64,
     /// Senses that the mind remembers by.
     pub senses: usize,
     /// All weights of the towers.
@@ -220,6 +227,7 @@ impl MemoryPlan {
                 0
             },
             perception_bytes: demand.perception_bytes,
+            waiting_media_bytes: demand.waiting_media_bytes,
             speech_bytes: demand.speech.map_or(0, |speech| {
                 let window = demand.window_experts as u64 * speech.slot_bytes;
                 speech.bytes + window + records_bytes(speech.experts)

@@ -44,6 +44,9 @@ pub struct EngineOptions {
     pub senses: Vec<Modality>,
     /// Tokens that one sound or picture may take at most; never more than the context.
     pub media_tokens: usize,
+    /// Bytes of files of sounds and pictures that may wait to be perceived at one time, beyond those that were read before the model
+    /// is opened: memory is planned for them where anything is to be perceived.
+    pub waiting_media_bytes: u64,
     /// Whether answers can be spoken: memory is planned for it.
     pub speaks: bool,
     /// Codes of one spoken turn at most, the end code included: one more than frames of 80 ms.
@@ -65,6 +68,7 @@ impl Default for EngineOptions {
             read_ahead: true,
             senses: Vec::new(),
             media_tokens: MEDIA_TOKENS,
+            waiting_media_bytes: 0,
             speaks: false,
             codes: MAX_CODES,
         }
@@ -127,6 +131,10 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             base_bytes,
             dreams: options.mind.hold.is_none(),
             perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
+            waiting_media_bytes: match towers.senses().is_empty() {
+                true => 0,
+                false => options.waiting_media_bytes,
+            },
             senses: towers.senses().len(),
             towers_bytes: towers.total_bytes(),
             speech,

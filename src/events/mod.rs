@@ -407,7 +407,7 @@ pub struct ExpertsEvent {
 /// The experts that worked for one source of observations.
 #[derive(Clone, Debug, Serialize)]
 pub struct DomainUse {
-    /// `text`, `question`, `alarm`; `others` for all that have no domain of their own.
+    /// `text`, `question`, `alarm`, `sound`, `picture`; `others` for all that have no domain of their own.
     pub kind: &'static str,
     /// Where they came from.
     pub source: String,

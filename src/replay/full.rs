@@ -79,6 +79,7 @@ pub async fn verify_with(
         read_ahead: way.read_ahead,
         senses: header.senses.clone(),
         media_tokens: header.media_tokens,
+        waiting_media_bytes: header.waiting_media_bytes,
         // Nothing that is recorded speaks.
         ..EngineOptions::default()
     };

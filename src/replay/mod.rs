@@ -107,6 +107,7 @@ fn header(
         chunk_tokens: engine.chunk_tokens,
         senses: engine.towers.senses(),
         media_tokens: engine.media_tokens,
+        waiting_media_bytes: engine.plan.floor.waiting_media_bytes,
         answer_tokens: about.answer_tokens,
         sampling: value(serde_json::to_value(about.sampling)),
         sensors: about.sensors,

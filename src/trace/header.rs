@@ -38,6 +38,9 @@ pub struct Header {
     pub senses: Vec<Modality>,
     /// Tokens of one sound or picture at most.
     pub media_tokens: usize,
+    /// Bytes of files of sounds and pictures that the plan had room for while they wait; earlier versions had none.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub waiting_media_bytes: u64,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
     /// How tokens are chosen; temperature 0 is argmax.
@@ -50,6 +53,10 @@ pub struct Header {
     pub ledger: Option<LedgerSnapshot>,
     /// What it was: the scenario's name, or the host's.
     pub about: String,
+}
+
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Where sensor readings came from.

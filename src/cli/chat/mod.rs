@@ -20,6 +20,7 @@ use crate::engine::core_loop::CoreLoop;
 use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
+use crate::media::medium::MOST_FILE_BYTES;
 use input::{Input, Interrupts};
 use session::Session;
 
@@ -110,6 +111,8 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         degrade: args.running.degrade,
         senses: args.senses(),
         media_tokens: args.media_tokens,
+        // One is taken at a time, and perceived before the next line is read.
+        waiting_media_bytes: MOST_FILE_BYTES,
         ..EngineOptions::default()
     };
     opening::runtime()?.block_on(async {

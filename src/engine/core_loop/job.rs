@@ -62,6 +62,14 @@ impl Job {
         }
     }
 
+    /// What it is for, or of what it is made where it is only read.
+    pub(super) fn kind(&self) -> &'static str {
+        match (self.want, &self.percept) {
+            (Want::Nothing, Some(percept)) => percept.kind(),
+            (want, _) => want.name(),
+        }
+    }
+
     pub(super) fn is_request(&self) -> bool {
         self.want != Want::Nothing
     }

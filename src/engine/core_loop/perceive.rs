@@ -23,6 +23,18 @@ impl Percept {
     pub(super) fn new(media: Vec<Medium>) -> Self {
         Self { media, felt: None }
     }
+
+    /// What of it comes first.
+    pub(super) fn kind(&self) -> &'static str {
+        self.media
+            .first()
+            .map_or("text", |medium| medium.kind.name())
+    }
+
+    /// Bytes of its files.
+    pub(super) fn file_bytes(&self) -> usize {
+        self.media.iter().map(|medium| medium.bytes().len()).sum()
+    }
 }
 
 impl CoreLoop {
