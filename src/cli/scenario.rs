@@ -90,7 +90,7 @@ fn check(args: &CheckArgs, printer: &Printer) -> Result<Outcome, CliError> {
             problems: Vec::new(),
             error: None,
         };
-        match Scenario::read(file) {
+        match Scenario::check(file) {
             Ok(scenario) => {
                 checked.ok = true;
                 if !printer.is_json() {

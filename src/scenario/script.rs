@@ -6,6 +6,7 @@ use std::path::Path;
 use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
+use super::media_files::Media;
 use crate::engine::perception::senses_of;
 use crate::input::{Problem, ReadError, Size, Source, read_text};
 use crate::media::medium::Medium;
@@ -171,6 +172,15 @@ impl Scenario {
         Self::parse(path, &read_text(path)?)
     }
 
+    /// As [`Self::read`], and every sound and picture is decoded, which a run does as they come.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn check(path: &Path) -> Result<Self, ScenarioError> {
+        let text = &read_text(path)?;
+        check::read(Source { path, text }, Media::Decoded).map_err(ScenarioError::Wrong)
+    }
+
     /// What has to be perceived beside words.
     pub fn senses(&self) -> Vec<Modality> {
         senses_of(self.observe.iter().flat_map(|entry| &entry.media))
@@ -181,6 +191,6 @@ impl Scenario {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
-        check::read(Source { path, text }).map_err(ScenarioError::Wrong)
+        check::read(Source { path, text }, Media::Read).map_err(ScenarioError::Wrong)
     }
 }
