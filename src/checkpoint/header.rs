@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::DType;
+use super::{DType, foreign};
 
 /// A header of 28,010 tensors takes about 4 MB; the safetensors library draws the same line.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -34,6 +34,14 @@ pub enum HeaderError {
         /// The file.
         path: PathBuf,
         /// What was found and expected.
+        problem: String,
+    },
+    /// The weights are another program's.
+    #[error("{}: {problem}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose, and what to do.
         problem: String,
     },
     /// One tensor's entry is wrong.
@@ -167,6 +175,11 @@ impl Header {
             return Err(damaged(format!(
                 "{file_bytes} bytes long, but its data would begin at byte {data_offset}"
             )));
+        }
+        let named = raw.0.iter().map(|(name, entry)| (name.as_str(), entry.dtype.as_str()));
+        if let Some(problem) = foreign::of_tensors(named) {
+            let path = path.to_owned();
+            return Err(HeaderError::Foreign { path, problem });
         }
         let mut tensors = Vec::with_capacity(raw.0.len());
         for (name, entry) in raw.0 {

@@ -1,5 +1,6 @@
 //! The shards of a checkpoint and the tensors in them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -8,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 
+use super::fused::{self, Fused, Uncut};
 use super::index::Index;
+use super::names::{HEAD, Spellings};
 use super::{CheckpointError, DType, Header, HeaderError, ModelConfig};
 
 const CONFIG: &str = "config.json";
@@ -18,8 +21,10 @@ pub(super) const SINGLE: &str = "model.safetensors";
 /// Where a tensor lies and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Full name, as in the checkpoint.
+    /// Full name in the one spelling that this program knows, whatever the files call it.
     pub name: String,
+    /// What the files call it, or the fused tensor that it is a part of; none where that is the name.
+    pub stored_as: Option<Arc<str>>,
     /// Element type.
     pub dtype: DType,
     /// Dimensions, outermost first.
@@ -30,6 +35,13 @@ pub struct TensorInfo {
     pub offset: u64,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl TensorInfo {
+    /// The name in the files.
+    pub fn stored_name(&self) -> &str {
+        self.stored_as.as_deref().unwrap_or(&self.name)
+    }
 }
 
 struct Shard {
@@ -48,6 +60,9 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
     missing_shards: Vec<String>,
+    spellings: Spellings,
+    fused: Fused,
+    notes: Vec<String>,
 }
 
 impl Checkpoint {
@@ -76,19 +91,18 @@ impl Checkpoint {
                 source,
             })?;
         let index_path = folder.join(INDEX);
-        let weight_map = if index_path.exists() {
-            let parsed = Index::parse(&read_file(&index_path)?);
-            Some(
-                parsed
-                    .map_err(|problem| CheckpointError::Index {
-                        path: index_path.clone(),
-                        problem,
-                    })?
-                    .weight_map
-                    .0,
-            )
-        } else if folder.join(SINGLE).exists() {
+        let mut notes = Vec::new();
+        // As transformers does: a single file goes before an index.
+        let weight_map = if folder.join(SINGLE).exists() {
+            notes.extend(beside_single(folder, &index_path));
             None
+        } else if index_path.exists() {
+            let parsed = Index::parse(&read_file(&index_path)?);
+            let problem = |problem| CheckpointError::Index {
+                path: index_path.clone(),
+                problem,
+            };
+            Some(parsed.map_err(problem)?.weight_map.0)
         } else {
             return Err(CheckpointError::NoWeights {
                 folder: folder.to_owned(),
@@ -105,6 +119,9 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             missing_shards: Vec::new(),
+            spellings: Spellings::default(),
+            fused: Fused::default(),
+            notes,
         };
         for name in names {
             checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing)?;
@@ -112,7 +129,42 @@ impl Checkpoint {
         if let Some(map) = &weight_map {
             checkpoint.check_map(map, &index_path)?;
         }
+        checkpoint.settle_layout()?;
         Ok(checkpoint)
+    }
+
+    /// From what the files hold to what the model is made of: one spelling of every name, experts cut out of fused tensors,
+    /// and a head of its own used where there is one.
+    fn settle_layout(&mut self) -> Result<(), CheckpointError> {
+        let twice = |shard: usize, tensor: String, other: &str| HeaderError::Tensor {
+            path: self.shards[shard].path.to_path_buf(),
+            tensor,
+            problem: format!("is the same tensor as `{other}`; expected one of them"),
+        };
+        let mut settled = BTreeMap::new();
+        for (stored, mut info) in std::mem::take(&mut self.tensors) {
+            if let Cow::Owned(name) = self.spellings.canonical(&stored) {
+                info.name = name;
+                info.stored_as = Some(stored.into());
+            }
+            let (shard, stored) = (info.shard, info.stored_name().to_owned());
+            if let Some(other) = settled.insert(info.name.clone(), info) {
+                return Err(twice(shard, stored, other.stored_name()).into());
+            }
+        }
+        self.fused = fused::cut(&self.config, &mut settled)
+            .map_err(|(tensor, other)| twice(0, tensor, &other))?;
+        if self.fused.cut > 0 {
+            self.notes.push(format!(
+                "{} tensors hold the experts of a whole layer (gate_up_proj, down_proj); each expert is cut out of them",
+                self.fused.cut
+            ));
+        }
+        let has_head = settled.contains_key(HEAD);
+        self.notes
+            .extend(self.config.settle_head(has_head).map(str::to_owned));
+        self.tensors = settled;
+        Ok(())
     }
 
     fn add_shard(
@@ -162,6 +214,7 @@ impl Checkpoint {
             }
             let info = TensorInfo {
                 name: found.name.clone(),
+                stored_as: None,
                 dtype: found.dtype,
                 shape: found.shape,
                 shard,
@@ -246,6 +299,33 @@ impl Checkpoint {
         &self.missing_shards
     }
 
+    /// Bytes of everything that the shards hold.
+    pub fn total_bytes(&self) -> u64 {
+        let uncut = self.fused.uncut.values().map(|uncut| uncut.info.bytes);
+        let tensors = self.tensors.values().map(|tensor| tensor.bytes);
+        tensors.chain(uncut).sum()
+    }
+
+    /// What someone who opens this checkpoint should know: whole sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether experts are stored fused, at least in one layer.
+    pub(super) fn has_fused_experts(&self) -> bool {
+        self.fused.cut > 0 || !self.fused.uncut.is_empty()
+    }
+
+    /// Fused tensors of the wrong shape, by name.
+    pub(super) fn uncut(&self) -> &BTreeMap<String, Uncut> {
+        &self.fused.uncut
+    }
+
+    /// How the files spell names.
+    pub(super) fn spellings(&self) -> &Spellings {
+        &self.spellings
+    }
+
     /// A file beside the weights (`tokenizer.json`, …), if it is there.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         Some(self.folder.join(name)).filter(|path| path.is_file())
@@ -327,6 +407,27 @@ impl Checkpoint {
         let file = File::open(&shard.path).map_err(|source| io(&shard.path, source))?;
         Ok(shard.file.get_or_init(|| file))
     }
+}
+
+/// What is to be said of an index beside a single file, if there is one.
+fn beside_single(folder: &Path, index: &Path) -> Option<String> {
+    if !index.exists() {
+        return None;
+    }
+    let parsed = Index::parse(&fs::read(index).ok()?).ok();
+    let shards: BTreeSet<String> = parsed?.weight_map.0.into_values().collect();
+    let gone = shards.iter().filter(|name| !folder.join(name).exists());
+    let others = shards.iter().filter(|name| name.as_str() != SINGLE);
+    Some(match (gone.count(), others.count()) {
+        (_, 0) => return None,
+        (0, others) => format!(
+            "{SINGLE} and the {others} shards of {INDEX} are both there; {SINGLE} is loaded, as transformers does (delete \
+             it to load the shards)"
+        ),
+        (gone, others) => format!(
+            "{INDEX} names {others} shards, of which {gone} are not there; {SINGLE} is loaded instead, as transformers does"
+        ),
+    })
 }
 
 fn io(path: &Path, source: std::io::Error) -> CheckpointError {

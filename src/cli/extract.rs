@@ -123,6 +123,9 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         Checkpoint::open(path)?
     };
+    for note in checkpoint.notes() {
+        printer.note(format_args!("note: {note}"));
+    }
     check_quant(args.quant, &checkpoint)?;
     let selection = selection(args, printer)?;
     let extraction = Extraction::prepare(&checkpoint, out, &selection, args.allow_missing)?;

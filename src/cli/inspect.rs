@@ -17,7 +17,7 @@ const EXAMPLES: &str = "Examples:
   sage inspect CHECKPOINT
   sage inspect STORE --json
 
-Exit code 1 says that tensors are missing or misshapen.";
+Exit code 1 says that tensors are missing, misshapen, or experts of several types.";
 
 /// How many names of a list are shown to people; `--json` has all.
 const SHOWN: usize = 10;
@@ -35,10 +35,18 @@ pub struct InspectArgs {
 
 /// A tensor whose shape is not what the configuration calls for.
 #[derive(Debug, Serialize)]
-struct Misshapen {
+struct WrongShape {
     name: String,
     shape: Vec<usize>,
     expected: Vec<usize>,
+}
+
+/// An expert's tensor of another type than the first expert's.
+#[derive(Debug, Serialize)]
+struct WrongType {
+    name: String,
+    dtype: &'static str,
+    expected: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,10 +60,17 @@ struct Report {
     straddling_experts: Vec<Straddling>,
     missing: Vec<String>,
     missing_shards: Vec<String>,
-    misshapen: Vec<Misshapen>,
+    misshapen: Vec<WrongShape>,
+    other_types: Vec<WrongType>,
     unexpected: Vec<String>,
     /// Tensors of the model that a partial store was not asked to hold.
     not_extracted: usize,
+    /// How the model is stored, where that is not the usual way.
+    notes: Vec<String>,
+    /// Whether every tensor of the model is there.
+    complete: bool,
+    /// Whether opening would refuse nothing, and text can be generated.
+    runnable: bool,
 }
 
 /// Runs `sage inspect`.
@@ -74,7 +89,9 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         show(&report, printer)?;
     }
-    let sound = report.missing.is_empty() && report.misshapen.is_empty();
+    let sound = report.missing.is_empty()
+        && report.misshapen.is_empty()
+        && report.other_types.is_empty();
     Ok(if sound { Outcome::Done } else { Outcome::No })
 }
 
@@ -136,6 +153,9 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
             tensor.name, tensor.shape, tensor.expected
         )
     })?;
+    show_list(printer, "experts of another type", &report.other_types, |tensor| {
+        format!("{}: {}, expected {} as the first expert", tensor.name, tensor.dtype, tensor.expected)
+    })?;
     show_list(
         printer,
         "unexpected tensors",
@@ -148,7 +168,18 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
             report.not_extracted
         ))?;
     }
-    Ok(())
+    show_verdict(report, printer)
+}
+
+fn show_verdict(report: &Report, printer: &Printer) -> Result<(), CliError> {
+    for note in &report.notes {
+        printer.line(format_args!("\nnote: {note}"))?;
+    }
+    printer.line(match (report.complete, report.runnable) {
+        (true, true) => "\ncomplete and runnable",
+        (_, true) => "\nrunnable, but not complete: the thinker is whole",
+        (_, false) => "\nnot runnable as it is",
+    })
 }
 
 fn show_states(report: &Report, printer: &Printer) -> Result<(), CliError> {

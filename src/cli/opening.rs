@@ -229,6 +229,9 @@ pub async fn engine(
     options: EngineOptions,
     printer: &Printer,
 ) -> Result<Engine, CliError> {
+    for note in source.notes() {
+        printer.note(format_args!("note: {note}"));
+    }
     let layers = source.config().thinker.text.num_hidden_layers as u64;
     let bar = printer.steps("loading layers", layers);
     let eviction = options.mind.eviction;

@@ -6,6 +6,7 @@
 pub mod asked;
 pub mod chat;
 pub mod core_loop;
+mod ending;
 pub mod episodes;
 pub mod experts;
 pub mod forward;

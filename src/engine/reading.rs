@@ -239,14 +239,29 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Tokens that end an answer: the configuration's `im_end_token_id` and the end tokens of generation_config.json.
+/// Tokens that end an answer: the configuration's `im_end_token_id` and the end tokens of generation_config.json. Where
+/// neither is stated, `eos_token_id` of config.json; where that is not either, the tokenizer's `<|im_end|>`.
 ///
 /// # Errors
 /// When generation_config.json is damaged.
 pub fn stop_tokens(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
-    let mut stop = vec![source.config().im_end_token_id];
+    let mut stop: Vec<u32> = source.config().im_end_token_id.into_iter().collect();
+    stop.extend(generation_ends(source)?);
+    if stop.is_empty() {
+        stop.extend(&source.config().eos_token_ids);
+    }
+    if stop.is_empty() {
+        stop.extend(super::ending::im_end(source)?);
+    }
+    stop.sort_unstable();
+    stop.dedup();
+    Ok(stop)
+}
+
+/// The end tokens of generation_config.json.
+fn generation_ends(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
     let Some(path) = source.file("generation_config.json") else {
-        return Ok(stop);
+        return Ok(Vec::new());
     };
     let parsed = std::fs::read(&path)
         .map_err(|error| error.to_string())
@@ -256,13 +271,10 @@ pub fn stop_tokens(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
         serde_json::Value::Array(ends) => ends.clone(),
         end => vec![end.clone()],
     };
-    stop.extend(
-        ends.iter()
-            .filter_map(|end| u32::try_from(end.as_u64()?).ok()),
-    );
-    stop.sort_unstable();
-    stop.dedup();
-    Ok(stop)
+    let ends = ends.iter();
+    Ok(ends
+        .filter_map(|end| u32::try_from(end.as_u64()?).ok())
+        .collect())
 }
 
 /// An answer on its way.

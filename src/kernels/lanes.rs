@@ -4,7 +4,7 @@
 //! multiply and add (never fused); the lanes are folded by a fixed tree. So the result does not depend on the
 //! instruction set, on how many rows are computed together, or on how rows are split over threads.
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::tiles;
 
@@ -45,6 +45,32 @@ impl Element for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+impl Element for f16 {
+    /// Without a branch and without an instruction that not every processor has, so that the loops around it become
+    /// vector code.
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        // Exponents of an f32 count from 112 lower: one more step, and a subtraction that is exact, for subnormals.
+        const REBIAS: u32 = 112 << 23;
+        const ONE_STEP: u32 = 113 << 23;
+        let bits = u32::from(self.to_bits());
+        let magnitude = bits & 0x7fff;
+        let shifted = magnitude << 13;
+        let subnormal = f32::from_bits(shifted + ONE_STEP) - f32::from_bits(ONE_STEP);
+        let finite = if magnitude < 0x0400 {
+            subnormal.to_bits()
+        } else {
+            shifted + REBIAS
+        };
+        let wide = if magnitude >= 0x7c00 {
+            shifted | 0x7f80_0000
+        } else {
+            finite
+        };
+        f32::from_bits(wide | (bits & 0x8000) << 16)
     }
 }
 
@@ -241,6 +267,38 @@ mod tests {
             (state >> 40) as f32 / 16_777_216.0 - 0.5
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn every_half_widens_to_its_own_value() {
+        for bits in 0..=u16::MAX {
+            let half = f16::from_bits(bits);
+            let (found, due) = (half.widen(), half.to_f32());
+            let same = found.to_bits() == due.to_bits() || (found.is_nan() && due.is_nan());
+            assert!(same, "{bits:#06x} is {found}, not {due}");
+        }
+    }
+
+    /// Halves give the bits of the same numbers in f32, in every product.
+    #[test]
+    fn halves_multiply_as_what_they_widen_to() {
+        for cols in [1, 31, 32, 77, 128] {
+            for x_rows in [1, 2, 5, 9] {
+                let x = numbers(5, cols * x_rows);
+                let halves: Vec<f16> = numbers(6, cols * 6)
+                    .iter()
+                    .map(|w| f16::from_f32(*w))
+                    .collect();
+                let wide: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+                for set in InstructionSet::available() {
+                    let [mut found, mut due] = [(); 2].map(|()| vec![0.0; 6 * x_rows]);
+                    multiply(set, &halves, cols, &x, x_rows, &mut found);
+                    multiply(set, &wide, cols, &x, x_rows, &mut due);
+                    let bits = |out: Vec<f32>| out.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                    assert_eq!(bits(found), bits(due), "{set:?}, {cols} columns, {x_rows} rows");
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{CheckpointError, Component, DType};
+use crate::checkpoint::{CheckpointError, Component, DType, Misshapen, OtherType};
 
 /// Why a store cannot be written, opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum StoreError {
         first: String,
     },
     /// A tensor's shape is not what the configuration calls for.
-    #[error("tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}")]
+    #[error("tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}{}", turned(found, expected))]
     Misshapen {
         /// The tensor.
         tensor: String,
@@ -82,20 +82,19 @@ pub enum StoreError {
         /// The shape by the configuration.
         expected: Vec<usize>,
     },
-    /// The matrices of one expert have several element types.
+    /// The experts of a component have several element types.
     #[error(
-        "{component} layer {layer} expert {expert} mixes {first} and {other}; expected one type for its matrices"
+        "tensor `{tensor}` is stored as {other}, the first expert of the {component} as {first}; expected one type for \
+         all experts of a component: save the checkpoint again in one type"
     )]
     MixedTypes {
         /// Component.
         component: Component,
-        /// Decoder layer.
-        layer: usize,
-        /// Expert of the layer.
-        expert: usize,
-        /// Type of its first matrix.
+        /// The first tensor that differs.
+        tensor: String,
+        /// Type of the first expert.
         first: DType,
-        /// Another type.
+        /// Its own type.
         other: DType,
     },
     /// There is no tensor of that name.
@@ -187,6 +186,40 @@ pub enum StoreError {
     /// A selection or option that makes no sense for this model.
     #[error("{0}")]
     Selection(String),
+}
+
+/// What is said of a shape whose last two dimensions are the expected ones the other way round.
+fn turned(found: &[usize], expected: &[usize]) -> &'static str {
+    let mut swapped = expected.to_vec();
+    if let [.., rows, cols] = &mut swapped[..] {
+        std::mem::swap(rows, cols);
+    }
+    if swapped == found && swapped != expected {
+        " (its matrices stand transposed, as some writers store them: save the checkpoint again with transformers)"
+    } else {
+        ""
+    }
+}
+
+impl From<Misshapen> for StoreError {
+    fn from(found: Misshapen) -> Self {
+        Self::Misshapen {
+            tensor: found.name,
+            found: found.shape,
+            expected: found.expected,
+        }
+    }
+}
+
+impl From<OtherType> for StoreError {
+    fn from(found: OtherType) -> Self {
+        Self::MixedTypes {
+            component: found.component,
+            tensor: found.name,
+            first: found.first,
+            other: found.other,
+        }
+    }
 }
 
 impl StoreError {

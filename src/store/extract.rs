@@ -12,7 +12,7 @@ use super::{StoreError, fingerprint};
 use crate::checkpoint::Checkpoint;
 
 /// Files that a model needs beside its weights.
-pub const COPIED_FILES: [&str; 8] = [
+pub const COPIED_FILES: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -20,7 +20,10 @@ pub const COPIED_FILES: [&str; 8] = [
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
     "chat_template.json",
+    "chat_template.jinja",
 ];
 
 /// What an extraction did, or would do.

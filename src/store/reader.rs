@@ -11,7 +11,8 @@ use super::record::{Record, RecordKind, RecordTensor};
 use super::weights::check_bounds;
 use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
-    CheckpointError, Component, ModelConfig, Part, expected_tensors, expert_tensor_name,
+    CheckpointError, Component, DType, HEAD, ModelConfig, Part, expected_tensors,
+    expert_tensor_name,
 };
 
 /// A store: its manifest in memory, its records on disk.
@@ -24,6 +25,7 @@ pub struct Store {
     paths: HashMap<(Component, usize, usize), Arc<Path>>,
     /// Records whose header was found sound.
     sound: Mutex<BTreeSet<String>>,
+    notes: Vec<String>,
 }
 
 impl Store {
@@ -34,11 +36,14 @@ impl Store {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
         let folder = folder.as_ref().to_owned();
         let manifest = Manifest::read(&folder)?;
-        let config = read_config(&folder, &manifest)?;
+        let mut config = read_config(&folder, &manifest)?;
         let damaged = |problem| StoreError::Manifest {
             path: folder.join(MANIFEST),
             problem,
         };
+        let records = manifest.records.values();
+        let mut stored = records.flat_map(|record| &record.tensors);
+        let note = config.settle_head(stored.any(|tensor| tensor.name == HEAD));
         check_tensors(&manifest, &config).map_err(damaged)?;
         let (mut tensors, mut paths) = (BTreeMap::new(), HashMap::new());
         for record in manifest.records.values() {
@@ -67,6 +72,7 @@ impl Store {
             tensors,
             paths,
             sound: Mutex::default(),
+            notes: note.into_iter().map(str::to_owned).collect(),
         })
     }
 
@@ -164,6 +170,7 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
         .iter()
         .map(|tensor| (tensor.name.as_str(), tensor))
         .collect();
+    let mut first_types: HashMap<Component, DType> = HashMap::new();
     for record in manifest.records.values() {
         for tensor in &record.tensors {
             let found = expected.get(tensor.name.as_str()).filter(|found| {
@@ -187,14 +194,13 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
             .iter()
             .map(|tensor| Some(&tensor.name))
             .eq(names.iter().map(Option::as_ref));
-        if !ordered
-            || record
-                .tensors
-                .iter()
-                .any(|tensor| tensor.dtype != record.tensors[0].dtype)
-        {
+        let mut types = record.tensors.iter().map(|tensor| tensor.dtype);
+        let first = *first_types
+            .entry(record.component)
+            .or_insert(record.tensors.first().map_or(DType::F32, |tensor| tensor.dtype));
+        if !ordered || types.any(|dtype| dtype != first) {
             return Err(format!(
-                "record {:?} is not gate, up and down of one type",
+                "record {:?} is not gate, up and down of one type, {first}, as the first expert",
                 record.file
             ));
         }
@@ -320,5 +326,9 @@ impl WeightSource for Store {
 
     fn tensor_names(&self) -> Vec<&str> {
         self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 }

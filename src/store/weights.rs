@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::manifest::MANIFEST;
 use super::{Store, StoreError, fingerprint};
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name,
+    Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name, foreign,
 };
 
 /// What a stored tensor is.
@@ -107,6 +107,11 @@ pub trait WeightSource: Send + Sync {
 
     /// Names of all tensors that are there, ascending.
     fn tensor_names(&self) -> Vec<&str>;
+
+    /// What whoever opens the model should know of how it is stored: whole sentences.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// Opens the model in a folder: a store if it has a manifest, otherwise a checkpoint.
@@ -121,7 +126,23 @@ pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, Store
             store.check_files()?;
             Ok(Box::new(store))
         }
-        ModelKind::Checkpoint => Ok(Box::new(Checkpoint::open(path)?)),
+        ModelKind::Checkpoint => {
+            let checkpoint = Checkpoint::open(path)?;
+            refuse_unsound(&checkpoint)?;
+            Ok(Box::new(checkpoint))
+        }
+    }
+}
+
+/// That no tensor of a checkpoint has a wrong shape, and that the experts of each component are of one type.
+pub(super) fn refuse_unsound(checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    let findings = checkpoint.findings();
+    if let Some(first) = findings.misshapen.into_iter().next() {
+        return Err(first.into());
+    }
+    match findings.other_types.into_iter().next() {
+        Some(first) => Err(first.into()),
+        None => Ok(()),
     }
 }
 
@@ -149,12 +170,14 @@ pub fn recognise(path: &Path) -> Result<ModelKind, StoreError> {
         return not("no such folder; expected a checkpoint or an extracted store");
     }
     if !path.is_dir() {
-        return not("not a folder; expected a checkpoint or an extracted store");
+        return not(&foreign::of_file(path));
     }
     if path.join(MANIFEST).exists() {
         Ok(ModelKind::Store)
     } else if path.join(super::journal::JOURNAL).exists() {
         not("an unfinished extraction; run the same `sage extract` again to finish it")
+    } else if let Some(problem) = foreign::of_folder(path) {
+        not(&problem)
     } else if path.join("config.json").exists() {
         Ok(ModelKind::Checkpoint)
     } else {
@@ -256,8 +279,7 @@ impl WeightSource for Checkpoint {
             if first != info.dtype {
                 return Err(StoreError::MixedTypes {
                     component,
-                    layer,
-                    expert,
+                    tensor,
                     first,
                     other: info.dtype,
                 });
@@ -288,5 +310,9 @@ impl WeightSource for Checkpoint {
 
     fn tensor_names(&self) -> Vec<&str> {
         self.tensors().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn notes(&self) -> &[String] {
+        self.notes()
     }
 }

@@ -195,7 +195,8 @@ async fn think(
     features: Option<&Features>,
     comparison: &mut compare::Comparison<'_>,
 ) -> Result<(), VerifyError> {
-    let end = engine.source.config().im_end_token_id;
+    // Where nothing ends an answer, no token is this one.
+    let end = engine.source.config().end_token_id().unwrap_or(u32::MAX);
     for row in 0..inputs.rows() {
         let mut recorder = Recorder::default();
         let tokens = inputs.tokens(row);
