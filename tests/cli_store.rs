@@ -466,10 +466,7 @@ fn synthetic_stores_follow_from_their_seed() {
     );
     let tokenizer =
         tokenizers::Tokenizer::from_file(model.file("tokenizer.json").unwrap()).unwrap();
-    assert_eq!(
-        tokenizer.token_to_id("<|im_end|>"),
-        config.im_end_token_id
-    );
+    assert_eq!(tokenizer.token_to_id("<|im_end|>"), config.im_end_token_id);
     assert!(
         model.file("chat_template.json").is_some()
             && model.file("generation_config.json").is_some()

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::names::fused_name_of;
-use super::{Checkpoint, Component, DType, ExpectedTensor, Part, Role, TensorInfo, expected_tensors};
+use super::{
+    Checkpoint, Component, DType, ExpectedTensor, Part, Role, TensorInfo, expected_tensors,
+};
 
 /// A tensor whose shape is not what the configuration calls for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +123,9 @@ impl Checkpoint {
                 }
                 _ => None,
             };
-            let name = self.spellings().in_files(fused.as_deref().unwrap_or(&tensor.name));
+            let name = self
+                .spellings()
+                .in_files(fused.as_deref().unwrap_or(&tensor.name));
             if fused.is_none() || names.last() != Some(&name) {
                 names.push(name);
             }

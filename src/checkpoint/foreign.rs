@@ -23,7 +23,8 @@ pub fn of_file(path: &Path) -> String {
         _ if begins_with(path, b"GGUF") => gguf("a GGUF file of llama.cpp", ""),
         Some("gguf") => gguf("named as a GGUF file of llama.cpp", ""),
         Some("safetensors") => {
-            "one file of weights; give the folder that holds it together with its config.json".to_owned()
+            "one file of weights; give the folder that holds it together with its config.json"
+                .to_owned()
         }
         Some("bin" | "pt" | "pth" | "ckpt" | "h5" | "onnx") => format!(
             "a file of PyTorch or another program, not a folder; {OURS} from *.safetensors beside a config.json: {}",
@@ -114,11 +115,17 @@ fn adapter(folder: &Path) -> String {
 }
 
 fn gguf(what: &str, model_type: &str) -> String {
-    format!("{what}, whose weights are packed for that program; {OURS} from safetensors: {}", original(model_type))
+    format!(
+        "{what}, whose weights are packed for that program; {OURS} from safetensors: {}",
+        original(model_type)
+    )
 }
 
 fn quantised(method: &str, model_type: &str) -> String {
-    format!("quantised by others as {method}; {OURS}: {}", original(model_type))
+    format!(
+        "quantised by others as {method}; {OURS}: {}",
+        original(model_type)
+    )
 }
 
 /// What to do instead.
@@ -142,7 +149,10 @@ fn quantised_by_config(config: &Value) -> Option<String> {
     let sections = ["thinker_config", "text_config", "language_config"];
     let nested = sections.iter().filter_map(|key| config.get(key));
     let deeper = config.pointer("/thinker_config/text_config");
-    let levels: Vec<&Value> = std::iter::once(config).chain(nested).chain(deeper).collect();
+    let levels: Vec<&Value> = std::iter::once(config)
+        .chain(nested)
+        .chain(deeper)
+        .collect();
     for level in levels {
         for key in ["quantization_config", "compression_config", "quantization"] {
             let found = level.get(key).filter(|value| value.is_object());
@@ -156,7 +166,9 @@ fn quantised_by_config(config: &Value) -> Option<String> {
 
 /// A quantisation's own words for itself.
 fn method(section: &Value) -> String {
-    let bits = section["bits"].as_u64().map(|bits| format!(", {bits} bits"));
+    let bits = section["bits"]
+        .as_u64()
+        .map(|bits| format!(", {bits} bits"));
     let bits = bits.unwrap_or_default();
     let named = ["quant_method", "quant_algo", "quant_type", "format"]
         .iter()
@@ -213,7 +225,12 @@ pub(super) fn of_tensors<'a>(
             Some(("MLX", named(".scales")?))
         })
         .or_else(|| Some(("FP8", typed(&["F8_E4M3", "F8_E5M2", "F8_E8M0"])?)))
-        .or_else(|| Some(("MXFP4", named("_blocks").filter(|(_, dtype)| *dtype == "U8")?)))?;
+        .or_else(|| {
+            Some((
+                "MXFP4",
+                named("_blocks").filter(|(_, dtype)| *dtype == "U8")?,
+            ))
+        })?;
     Some(format!(
         "{} (it holds {})",
         quantised(method, ""),

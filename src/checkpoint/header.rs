@@ -176,7 +176,10 @@ impl Header {
                 "{file_bytes} bytes long, but its data would begin at byte {data_offset}"
             )));
         }
-        let named = raw.0.iter().map(|(name, entry)| (name.as_str(), entry.dtype.as_str()));
+        let named = raw
+            .0
+            .iter()
+            .map(|(name, entry)| (name.as_str(), entry.dtype.as_str()));
         if let Some(problem) = foreign::of_tensors(named) {
             let path = path.to_owned();
             return Err(HeaderError::Foreign { path, problem });

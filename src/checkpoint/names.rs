@@ -83,13 +83,25 @@ mod tests {
     fn every_spelling_means_one_name() {
         for (spelled, name) in [
             ("thinker.model.norm.weight", "thinker.model.norm.weight"),
-            ("thinker.model.language_model.norm.weight", "thinker.model.norm.weight"),
-            ("model.language_model.norm.weight", "thinker.model.norm.weight"),
+            (
+                "thinker.model.language_model.norm.weight",
+                "thinker.model.norm.weight",
+            ),
+            (
+                "model.language_model.norm.weight",
+                "thinker.model.norm.weight",
+            ),
             ("model.norm.weight", "thinker.model.norm.weight"),
             ("lm_head.weight", HEAD),
-            ("thinker.model.visual.pos_embed.weight", "thinker.visual.pos_embed.weight"),
+            (
+                "thinker.model.visual.pos_embed.weight",
+                "thinker.visual.pos_embed.weight",
+            ),
             ("visual.pos_embed.weight", "thinker.visual.pos_embed.weight"),
-            ("model.audio_tower.proj1.bias", "thinker.audio_tower.proj1.bias"),
+            (
+                "model.audio_tower.proj1.bias",
+                "thinker.audio_tower.proj1.bias",
+            ),
             ("talker.model.norm.weight", "talker.model.norm.weight"),
             ("code2wav.decoder.5.alpha", "code2wav.decoder.5.alpha"),
         ] {

@@ -89,9 +89,8 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         show(&report, printer)?;
     }
-    let sound = report.missing.is_empty()
-        && report.misshapen.is_empty()
-        && report.other_types.is_empty();
+    let sound =
+        report.missing.is_empty() && report.misshapen.is_empty() && report.other_types.is_empty();
     Ok(if sound { Outcome::Done } else { Outcome::No })
 }
 
@@ -153,9 +152,17 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
             tensor.name, tensor.shape, tensor.expected
         )
     })?;
-    show_list(printer, "experts of another type", &report.other_types, |tensor| {
-        format!("{}: {}, expected {} as the first expert", tensor.name, tensor.dtype, tensor.expected)
-    })?;
+    show_list(
+        printer,
+        "experts of another type",
+        &report.other_types,
+        |tensor| {
+            format!(
+                "{}: {}, expected {} as the first expert",
+                tensor.name, tensor.dtype, tensor.expected
+            )
+        },
+    )?;
     show_list(
         printer,
         "unexpected tensors",

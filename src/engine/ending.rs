@@ -38,18 +38,19 @@ struct Tokenizer {
 pub(super) fn im_end(source: &dyn WeightSource) -> Result<Option<u32>, TextError> {
     let config: Option<TokenizerConfig> = parsed(source, "tokenizer_config.json")?;
     let tokens = config.map(|config| config.added_tokens_decoder);
-    let by_config = tokens.into_iter().flatten().find_map(|(id, token)| {
-        (token.content == IM_END)
-            .then(|| id.parse().ok())
-            .flatten()
-    });
+    let by_config = tokens
+        .into_iter()
+        .flatten()
+        .find_map(|(id, token)| (token.content == IM_END).then(|| id.parse().ok()).flatten());
     if by_config.is_some() {
         return Ok(by_config);
     }
     let tokenizer: Option<Tokenizer> = parsed(source, "tokenizer.json")?;
     let tokens = tokenizer.map(|tokenizer| tokenizer.added_tokens);
     let mut tokens = tokens.into_iter().flatten();
-    Ok(tokens.find(|token| token.content == IM_END).and_then(|token| token.id))
+    Ok(tokens
+        .find(|token| token.content == IM_END)
+        .and_then(|token| token.id))
 }
 
 fn parsed<T: DeserializeOwned>(

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::lanes::{Element, InstructionSet, multiply};
+use super::element::Element;
+use super::lanes::{InstructionSet, multiply};
 use super::memory::Mapped;
 
 /// How a matrix's numbers are stored.

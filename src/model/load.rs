@@ -6,8 +6,8 @@ use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
 use crate::checkpoint::config::{ConfigError, TextConfig};
 use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
-use crate::kernels::memory::round_up_to_page;
 use crate::kernels::matrix::widen;
+use crate::kernels::memory::round_up_to_page;
 use crate::kernels::{Element, Mapped, Matrix, Numbers};
 use crate::store::{TensorMeta, WeightSource};
 

@@ -73,7 +73,10 @@ pub enum StoreError {
         first: String,
     },
     /// A tensor's shape is not what the configuration calls for.
-    #[error("tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}{}", turned(found, expected))]
+    #[error(
+        "tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}{}",
+        turned(found, expected)
+    )]
     Misshapen {
         /// The tensor.
         tensor: String,

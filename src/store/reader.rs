@@ -195,9 +195,12 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
             .map(|tensor| Some(&tensor.name))
             .eq(names.iter().map(Option::as_ref));
         let mut types = record.tensors.iter().map(|tensor| tensor.dtype);
-        let first = *first_types
-            .entry(record.component)
-            .or_insert(record.tensors.first().map_or(DType::F32, |tensor| tensor.dtype));
+        let first = *first_types.entry(record.component).or_insert(
+            record
+                .tensors
+                .first()
+                .map_or(DType::F32, |tensor| tensor.dtype),
+        );
         if !ordered || types.any(|dtype| dtype != first) {
             return Err(format!(
                 "record {:?} is not gate, up and down of one type, {first}, as the first expert",

@@ -192,10 +192,7 @@ fn text(section: &Fields, axes: Axes) -> Parsed<TextConfig> {
     })
 }
 
-fn mrope_section(
-    section: &Fields,
-    rope: Option<(&'static str, Fields)>,
-) -> Parsed<[usize; 3]> {
+fn mrope_section(section: &Fields, rope: Option<(&'static str, Fields)>) -> Parsed<[usize; 3]> {
     let (rope_key, rope) =
         rope.ok_or_else(|| section.missing("rope_scaling.mrope_section", "three whole numbers"))?;
     let mrope = rope

@@ -175,7 +175,10 @@ mod tests {
             ("/thinker_config/vision_end_token_id", "<|vision_end|>"),
         ] {
             let id = released.pointer(key).unwrap().to_string();
-            assert_eq!(config["added_tokens_decoder"][id]["content"], token, "{key}");
+            assert_eq!(
+                config["added_tokens_decoder"][id]["content"], token,
+                "{key}"
+            );
         }
     }
 }
