@@ -316,7 +316,7 @@ fn talker(section: &Fields) -> Parsed<TalkerConfig> {
     };
     let position_id_per_seconds = section.positive("position_id_per_seconds")?;
     Ok(TalkerConfig {
-        text: text(&part("text_config")?)?,
+        text: text(&part("text_config")?, Axes::Three)?,
         code_predictor: code_predictor(&part("code_predictor_config")?)?,
         accept_hidden_layer: section.whole("accept_hidden_layer")?,
         num_code_groups: section.dimension("num_code_groups")?,
