@@ -319,7 +319,10 @@ def prefill(model, ids, mask):
         for index, block in routers_of(model):
             hooks.after(block.gate, keep_routing(index, block))
         hooks.after(decoder.norm, keep("thinker.final_norm"))
-        keep("thinker.logits")(model(input_ids=ids, attention_mask=mask, use_cache=True).logits)
+        positions = {}
+        if type(decoder).__name__ == "Qwen3MoeModel":  # which counts padding unless it is told not to
+            positions["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        keep("thinker.logits")(model(input_ids=ids, attention_mask=mask, use_cache=True, **positions).logits)
     rows = ids.shape[0]
     found["thinker.position_ids"] = found["thinker.position_ids"].expand(3, rows, -1).float()
     # 4.57 keeps the offset in the outer model, 5.x in the inner one.

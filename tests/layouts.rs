@@ -97,7 +97,7 @@ fn experts_fused_in_some_layers_and_in_half_a_layer() {
 fn fused_experts_that_cannot_be_cut_are_named_with_their_shape() {
     let name = "thinker.model.layers.2.mlp.experts.gate_up_proj";
     let change = |change: &dyn Fn(&mut Stored)| {
-        let mut layout = Layout::of(&fixture("tiny-thinker"));
+        let mut layout = Layout::of(&fixture("tiny-omni"));
         layout.fuse(|_| true);
         change(layout.tensors.get_mut(name).unwrap());
         layout
