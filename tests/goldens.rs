@@ -11,7 +11,7 @@ use sage::engine::{EngineOptions, Limit, open};
 use sage::store::open_model;
 use sage_actors::config::{MindConfig, RoutingPolicy};
 
-const CHECKPOINTS: [&str; 7] = [
+const CHECKPOINTS: [&str; 8] = [
     "tiny-thinker",
     "edge-no-norm-topk",
     "edge-dense-layers",
@@ -19,6 +19,7 @@ const CHECKPOINTS: [&str; 7] = [
     "edge-top1",
     "edge-tied",
     "edge-bf16",
+    "qwen3-moe-tiny",
 ];
 
 fn fixture(name: &str) -> std::path::PathBuf {

@@ -47,9 +47,12 @@ impl Spellings {
 
     /// How the files would call a tensor that they do not hold.
     pub(super) fn in_files(&self, name: &str) -> String {
-        let mut used = self.0.iter().filter_map(|&index| SPELLINGS.get(index));
-        used.find_map(|(from, to)| Some(format!("{from}{}", name.strip_prefix(to)?)))
-            .unwrap_or_else(|| name.to_owned())
+        let used = || self.0.iter().filter_map(|&index| SPELLINGS.get(index));
+        let known = used().find_map(|(from, to)| Some(format!("{from}{}", name.strip_prefix(to)?)));
+        // No file of this checkpoint names a part of that kind: at least it has `thinker.` before all names, or before none.
+        let whole = used().all(|(from, _)| from.starts_with("thinker."));
+        let rest = name.strip_prefix("thinker.").filter(|_| !whole);
+        known.unwrap_or_else(|| rest.unwrap_or(name).to_owned())
     }
 }
 
@@ -109,5 +112,17 @@ mod tests {
             assert_eq!(spellings.canonical(spelled), name);
             assert_eq!(spellings.in_files(name), spelled);
         }
+    }
+    /// A part of which no file names anything is called as its neighbours suggest.
+    #[test]
+    fn what_is_missing_is_spelled_like_what_is_there() {
+        let mut spellings = Spellings::default();
+        assert_eq!(spellings.in_files(HEAD), HEAD);
+        spellings.canonical("model.norm.weight");
+        assert_eq!(spellings.in_files(HEAD), "lm_head.weight");
+        assert_eq!(
+            spellings.in_files("talker.model.norm.weight"),
+            "talker.model.norm.weight"
+        );
     }
 }
