@@ -270,6 +270,15 @@ fn the_limit_holds_while_dreaming() {
         summary["dreamt"]["bytes_read"].as_u64() > Some(0),
         "{summary}"
     );
+    // It is read on top of what the steps ask for, and said so.
+    let read = &summary["read_bytes"];
+    assert!(
+        read["shadow"].as_u64() >= summary["dreamt"]["bytes_read"].as_u64(),
+        "{summary}"
+    );
+    let parts = ["demand", "prefetch", "shadow", "towers", "other"];
+    let sum: u64 = parts.iter().filter_map(|part| read[part].as_u64()).sum();
+    assert_eq!(read["total"], sum);
     assert!(
         summary["peak_rss_bytes"].as_u64() <= summary["limit_bytes"].as_u64(),
         "{summary}"

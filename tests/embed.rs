@@ -56,7 +56,10 @@ async fn tick_by_tick_the_same_observations_give_the_same_run() {
         for _ in 0..20 {
             sage.tick().await.expect("a tick");
         }
+        let read = sage.read_bytes();
         let outcome = sage.shutdown().await.expect("an end");
+        assert!(read.demand > 0 && read.other > 0, "{read}");
+        assert!(outcome.summary.read_bytes.total >= read.total);
         assert_eq!(outcome.counts.taken, 3);
         comparable(&mut telemetry)
     };

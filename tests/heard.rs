@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::copied;
-use common::runs::{complaint, events, failed, root, run, sage, states, summary, without_timings};
+use common::runs::{
+    complaint, events, failed, read_for, root, run, sage, states, summary, without_timings,
+};
 use common::sounds::{hum, siren};
 use sage::Sage;
 use sage::embed::{Medium, Observation};
@@ -99,6 +101,16 @@ fn a_siren_among_hums_stirs_and_wakes_the_ears() {
     let all = summary(&events)["bytes_read"].as_u64().unwrap();
     assert_eq!(all, sum(&perceived) + sum(&of(&events, "cache")));
     assert!(perceived[0]["bytes_read"].as_u64() > Some(0));
+    // Apart from what else was read of the disk, of which the weights that stay are a part.
+    let summary = summary(&events);
+    assert!(read_for(summary, "towers") > 0 && read_for(summary, "other") > 0);
+    // Who works for a sound works for no text.
+    let domains = &of(&events, "experts")[0]["domains"];
+    assert_eq!(
+        (&domains[0]["kind"], &domains[0]["source"]),
+        (&"sound".into(), &"room".into())
+    );
+    assert_eq!(domains[1], Value::Null, "{domains}");
     let again = play(world.path(), &[]);
     assert_eq!(without_timings(&events), without_timings(&again));
 }

@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 const MIB: u64 = 1 << 20;
 
 fn sage(arguments: &[&str]) -> std::process::Output {
@@ -218,4 +220,103 @@ fn the_limit_holds_while_it_listens_and_looks() {
         answers.iter().all(|answer| *answer == answers[0]),
         "{answers:?}"
     );
+}
+
+fn json(output: &std::process::Output) -> Value {
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).expect("one object of JSON")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The least limit that `inspect` names is the one that a run asks for, and with it a run begins.
+#[test]
+fn inspect_names_the_least_limit_and_what_a_limit_gives() {
+    let asked = |more: &[&str]| sage(&[&["inspect", "models/tiny", "--json"], more].concat());
+    let memory = json(&asked(&["--context", "300"]))["memory"].clone();
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let parts = memory["floor_parts"].as_object().expect("parts");
+    let sum: f64 = parts.values().map(number).sum();
+    assert_eq!(
+        (number(&memory["floor_bytes"]), &memory["context_tokens"]),
+        (sum, &300.into())
+    );
+    let run = ["generate", "models/tiny", "--prompt", "What is 21 + 3?"];
+    let run = [
+        &run[..],
+        &["--context", "300", "--max-tokens", "4", "--limit"],
+    ]
+    .concat();
+    let refused = sage(&[&run[..], &["1MiB"]].concat());
+    let least = number(&memory["floor_bytes"]) / f64::from(1 << 20);
+    let least = format!("{}MiB", least.ceil());
+    assert!(
+        text(&refused.stderr).contains(&format!("--limit {least} would do")),
+        "{least}: {}",
+        text(&refused.stderr)
+    );
+    assert!(sage(&[&run[..], &[&least]].concat()).status.success());
+
+    // Without a limit nothing is said of what it would give.
+    let states = memory["states"].as_array().expect("states");
+    let names: Vec<_> = states.iter().filter_map(|s| s["state"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["wake", "focus", "rest", "dream", "threat", "depletion"]
+    );
+    assert!(
+        states.iter().all(|s| s["experts_resident"].is_null()) && memory["pool_bytes"].is_null()
+    );
+    let focus = &states[1];
+    let cap = |state: &Value| state["cap_bytes_per_token"].as_f64();
+    assert!(cap(&states[0]).is_some() && number(&focus["k"]) == 8.0);
+    let one = number(&focus["expert_bytes_per_token"]) / number(&focus["token_experts"]);
+    for state in states {
+        assert_eq!(
+            number(&state["expert_bytes_per_token"]),
+            number(&focus["expert_bytes_per_token"]) * number(&state["k"]) / number(&focus["k"])
+        );
+    }
+
+    let given = json(&asked(&["--context", "300", "--limit", "40slots"]))["memory"].clone();
+    assert_eq!(number(&given["pool_bytes"]), 40.0 * one);
+    assert_eq!(number(&given["limit_bytes"]), sum + 40.0 * one);
+    for state in given["states"].as_array().expect("states") {
+        let held = number(&state["experts_resident"]);
+        assert!((1.0..=64.0).contains(&held), "{state}");
+        let share = number(&state["token_share"]);
+        assert_eq!(share, (held / number(&state["token_experts"])).min(1.0));
+        let read =
+            number(&state["expert_bytes_per_token"]) * (1.0 - number(&state["resident_share"]));
+        assert_eq!(number(&state["read_bytes_per_token"]), read.floor());
+    }
+    // With room for everything nothing is read twice.
+    let all = json(&asked(&["--limit", "400%"]))["memory"].clone();
+    assert_eq!(all["states"][1]["resident_share"], 1.0);
+    assert_eq!(all["states"][1]["read_bytes_per_token"], 0);
+}
+
+#[test]
+fn inspect_says_when_a_limit_is_below_the_least_one() {
+    let below = sage(&["inspect", "models/tiny", "--limit", "2MiB"]);
+    assert_eq!(below.status.code(), Some(1), "{}", text(&below.stderr));
+    assert!(text(&below.stdout).contains("below that: nothing would run"));
+    let below = sage(&["inspect", "models/tiny", "--limit", "2MiB", "--json"]);
+    let report: Value = serde_json::from_slice(&below.stdout).expect("JSON");
+    assert!(report["memory"]["lacking_bytes"].as_u64() > Some(0));
+    assert_eq!(below.status.code(), Some(1));
+    let wrong = sage(&["inspect", "models/tiny", "--context", "1000000000"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+    assert!(text(&wrong.stderr).contains("--context is 1000000000"));
+    // Without a tokenizer it runs on token ids; what lacks tensors does not run.
+    let plain = json(&sage(&["inspect", "tests/fixtures/tiny-thinker", "--json"]));
+    assert!(plain["memory"]["floor_bytes"].as_u64() > Some(0));
+    let deaf = sage(&["inspect", "tests/fixtures/tiny-thinker", "--hear", "--json"]);
+    let deaf: Value = serde_json::from_slice(&deaf.stdout).expect("JSON");
+    assert!(deaf["memory"].is_null());
+    let why = deaf["memory_unknown"].as_str().expect("a reason");
+    assert!(why.contains("audio tower"), "{why}");
 }

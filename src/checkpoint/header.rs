@@ -126,6 +126,7 @@ impl Header {
             problem,
         };
         let file = File::open(path).map_err(io)?;
+        read_no_further(&file);
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() {
             return Err(damaged("not a regular file".to_owned()));
@@ -187,6 +188,13 @@ impl Header {
             tensors,
         })
     }
+}
+
+/// Has the system fetch nothing of a file but what is asked for: what lies behind a header or a tensor is mostly of experts that nobody
+/// wants now, and read-ahead of 8 MiB a time fetches more of them than of the tensors. It is advice: a file system that has
+/// none reads as it does.
+pub(crate) fn read_no_further(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
 }
 
 type Named = (String, String);

@@ -14,5 +14,6 @@ pub use config::{ConfigError, ModelConfig};
 pub use dtype::DType;
 pub use error::CheckpointError;
 pub use expected::{ExpectedTensor, expected_tensors};
+pub(crate) use header::read_no_further;
 pub use header::{Header, HeaderError, HeaderTensor};
 pub use shards::{Checkpoint, TensorInfo};

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use memmap2::Mmap;
 
+use super::header::read_no_further;
 use super::index::Index;
 use super::{CheckpointError, DType, Header, HeaderError, ModelConfig};
+use crate::reads::{ReadCounter, ReadPurpose};
 
 const CONFIG: &str = "config.json";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
@@ -48,6 +50,9 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
     missing_shards: Vec<String>,
+    reads: Arc<ReadCounter>,
+    /// Files beside the weights that were asked for, and so read.
+    files: Mutex<BTreeSet<String>>,
 }
 
 impl Checkpoint {
@@ -69,6 +74,12 @@ impl Checkpoint {
     }
 
     fn open_with(folder: &Path, tolerate_missing: bool) -> Result<Self, CheckpointError> {
+        let reads = Arc::new(ReadCounter::default());
+        let read_file = |path: &Path| {
+            let bytes = read_file(path)?;
+            reads.add(ReadPurpose::Other, bytes.len() as u64);
+            Ok::<_, CheckpointError>(bytes)
+        };
         let config_json = read_file(&folder.join(CONFIG))?;
         let config =
             ModelConfig::from_json(&config_json).map_err(|source| CheckpointError::Config {
@@ -105,6 +116,8 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             missing_shards: Vec::new(),
+            reads: Arc::clone(&reads),
+            files: Mutex::default(),
         };
         for name in names {
             checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing)?;
@@ -144,6 +157,7 @@ impl Checkpoint {
             });
         }
         let header = Header::read(&path)?;
+        self.reads.add(ReadPurpose::Other, header.data_offset);
         let shard = self.shards.len();
         for found in header.tensors {
             match weight_map.map(|map| map.get(&found.name)) {
@@ -246,9 +260,20 @@ impl Checkpoint {
         &self.missing_shards
     }
 
-    /// A file beside the weights (`tokenizer.json`, …), if it is there.
+    /// A file beside the weights (`tokenizer.json`, …), if it is there. Who asks reads it: it counts as read, once.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
-        Some(self.folder.join(name)).filter(|path| path.is_file())
+        let path = Some(self.folder.join(name)).filter(|path| path.is_file())?;
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.insert(name.to_owned()) {
+            let bytes = fs::metadata(&path).map_or(0, |found| found.len());
+            self.reads.add(ReadPurpose::Other, bytes);
+        }
+        Some(path)
+    }
+
+    /// What was read of it.
+    pub fn reads(&self) -> &Arc<ReadCounter> {
+        &self.reads
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, CheckpointError> {
@@ -292,6 +317,19 @@ impl Checkpoint {
     /// # Errors
     /// If there is no such tensor, the buffer has another size, or reading fails.
     pub fn read_into(&self, name: &str, buffer: &mut [u8]) -> Result<(), CheckpointError> {
+        self.read_into_for(ReadPurpose::Other, name, buffer)
+    }
+
+    /// As [`Self::read_into`], counted for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub fn read_into_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), CheckpointError> {
         let info = self.info(name)?;
         if buffer.len() as u64 != info.bytes {
             let (tensor, bytes, buffer) = (name.to_owned(), info.bytes, buffer.len());
@@ -301,7 +339,7 @@ impl Checkpoint {
                 buffer,
             });
         }
-        self.read_at(info.shard, info.offset, buffer)
+        self.read_at_for(purpose, info.shard, info.offset, buffer)
     }
 
     /// Reads `buffer.len()` bytes at `offset` of shard `shard`. Panics if there is no such shard.
@@ -314,10 +352,26 @@ impl Checkpoint {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), CheckpointError> {
+        self.read_at_for(ReadPurpose::Other, shard, offset, buffer)
+    }
+
+    /// As [`Self::read_at`], counted for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Self::read_at`].
+    pub fn read_at_for(
+        &self,
+        purpose: ReadPurpose,
+        shard: usize,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), CheckpointError> {
         let shard = &self.shards[shard];
         self.shard_file(shard)?
             .read_exact_at(buffer, offset)
-            .map_err(|source| io(&shard.path, source))
+            .map_err(|source| io(&shard.path, source))?;
+        self.reads.add(purpose, buffer.len() as u64);
+        Ok(())
     }
 
     fn shard_file<'a>(&self, shard: &'a Shard) -> Result<&'a File, CheckpointError> {
@@ -325,6 +379,7 @@ impl Checkpoint {
             return Ok(file);
         }
         let file = File::open(&shard.path).map_err(|source| io(&shard.path, source))?;
+        read_no_further(&file);
         Ok(shard.file.get_or_init(|| file))
     }
 }

@@ -331,9 +331,10 @@ fn text_table(arms: &[(&ArmReport, &TextReport)]) -> Table {
         "KL, nats",
         "agreement, %",
         "hits",
-        "read/token",
+        "missed/token",
         "denied",
         "tokens/s",
+        "read",
         "peak",
     ]);
     for (arm, text) in arms {
@@ -348,6 +349,7 @@ fn text_table(arms: &[(&ArmReport, &TextReport)]) -> Table {
             human_bytes(text.bytes_per_token as u64),
             format!("{:.3}", text.denied_mass_per_token),
             format!("{:.0}", text.measured.tokens_per_second),
+            human_bytes(text.measured.read_bytes.total),
             human_bytes(text.measured.peak_rss_bytes),
         ]);
     }
@@ -362,7 +364,7 @@ fn tasks_table(arms: &[(&ArmReport, &TasksReport)]) -> Table {
     let names = arms.iter().flat_map(|(_, tasks)| &tasks.tasks);
     let first = arms.first().map_or(0, |(_, tasks)| tasks.tasks.len());
     titles.extend(names.take(first).map(|task| task.task.clone()));
-    titles.extend(["hits", "read/token", "tokens/s", "peak"].map(str::to_owned));
+    titles.extend(["hits", "missed/token", "tokens/s", "read", "peak"].map(str::to_owned));
     let mut table = Table::with_titles(titles);
     for (arm, tasks) in arms {
         let mut cells = vec![
@@ -384,6 +386,7 @@ fn tasks_table(arms: &[(&ArmReport, &TasksReport)]) -> Table {
             format!("{:.1} %", tasks.hit_rate * 100.0),
             human_bytes(tasks.bytes_per_token as u64),
             format!("{:.0}", tasks.measured.tokens_per_second),
+            human_bytes(tasks.measured.read_bytes.total),
             human_bytes(tasks.measured.peak_rss_bytes),
         ]);
         table.push(cells);

@@ -20,6 +20,7 @@ use crate::engine::speech::Spoken;
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::events::Mode;
+use crate::reads::{ReadBytes, kernel_read_bytes};
 
 const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'
@@ -85,6 +86,8 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     speech: Option<SpeechReport<'a>>,
     peak_rss_bytes: u64,
+    read_bytes: ReadBytes,
+    kernel_read_bytes: Option<u64>,
 }
 
 /// Runs the command.
@@ -160,6 +163,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
             printer,
         };
         let answered = answer(&mut engine, &request, &mut shown, speech.as_mut()).await;
+        let read = engine.read_bytes();
         engine.shutdown().await;
         let (generation, spoken) = answered?;
         report(
@@ -168,6 +172,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
             &shown,
             &generation,
             speech.as_ref().zip(spoken.as_ref()),
+            read,
         )?;
         Ok(Outcome::Done)
     })
@@ -286,6 +291,7 @@ fn report(
     shown: &Shown<'_>,
     generation: &Generation,
     speech: Option<(&Speech<'_>, &Spoken)>,
+    read_bytes: ReadBytes,
 ) -> Result<(), CliError> {
     let (_, peak_rss_bytes) = resident_set();
     if printer.is_json() {
@@ -296,10 +302,12 @@ fn report(
             generation,
             speech: speech.map(|(speech, spoken)| speech.report(spoken)),
             peak_rss_bytes,
+            read_bytes,
+            kernel_read_bytes: kernel_read_bytes(),
         });
     }
     printer.note(format_args!(
-        "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} read a token, waited {:.1} ms a token; peak memory {}",
+        "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} missed a token, waited {:.1} ms a token; read {read_bytes}; peak memory {}",
         generation.prompt_tokens,
         generation.prefill_tokens_per_second,
         generation.answer_tokens,

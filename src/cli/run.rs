@@ -184,7 +184,7 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
         "tokens",
         "tokens/s",
         "hits",
-        "read/token",
+        "missed/token",
         "mean loss",
     ]);
     for (name, state) in &summary.states {
@@ -207,9 +207,9 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
         format!("limit {}", human_bytes(limit))
     });
     printer.line(format_args!(
-        "\npeak memory {} ({limit}); {} of weights read; {} expectations met, {} not met",
+        "\npeak memory {} ({limit}); read {}; {} expectations met, {} not met",
         human_bytes(summary.peak_rss_bytes),
-        human_bytes(summary.bytes_read),
+        summary.read_bytes,
         summary.expectations_met,
         summary.expectations_failed,
     ))

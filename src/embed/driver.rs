@@ -165,6 +165,7 @@ impl Driver {
         let mut hearing = Hearing::new(Arc::clone(&shared));
         let kind = EventKind::Mode(mode.clone());
         let _ = shared.mode.set(mode);
+        let _ = shared.reads.set(Arc::clone(core.engine().source.reads()));
         hearing.hear(Event { tick: 0, kind });
         Ok(Self {
             core,

@@ -82,7 +82,8 @@ impl Floor {
             + self.speech_bytes
     }
 
-    fn breakdown(&self) -> String {
+    /// Every part in words.
+    pub fn breakdown(&self) -> String {
         let words = format!(
             "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}, dreams {}",
             mib(self.base_bytes),

@@ -37,6 +37,7 @@ use sage_actors::protocol::{ExpertKey, LayerKey, Spent, Tick};
 
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
+use crate::reads::ReadBytes;
 use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
@@ -232,6 +233,12 @@ impl Engine {
                 source,
             },
         )
+    }
+
+    /// What was read from disk since the model was opened, once all that is asked for now has come.
+    pub fn read_bytes(&self) -> ReadBytes {
+        self.arena.finish_reads();
+        self.source.reads().bytes()
     }
 
     /// Lets `ticks` pass without a step of the model.

@@ -118,6 +118,7 @@ pub async fn serve(
         limit_bytes: engine.plan.limit_bytes,
         floor_bytes: engine.plan.floor.total(),
         peak_rss_bytes: resident_set().1,
+        read_bytes: engine.read_bytes(),
     };
     engine.shutdown().await;
     tell(Message::Done(done))

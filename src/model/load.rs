@@ -8,6 +8,7 @@ use crate::checkpoint::config::{ConfigError, TextConfig};
 use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
 use crate::kernels::memory::round_up_to_page;
 use crate::kernels::{Element, Mapped, Matrix, Numbers};
+use crate::reads::ReadPurpose;
 use crate::store::{TensorMeta, WeightSource};
 
 /// Why a module cannot be loaded.
@@ -75,9 +76,27 @@ pub fn numbers_of(dtype: DType) -> Option<Numbers> {
 /// Reads tensors by name into memory of their own, and holds them to their shapes.
 pub(super) struct Loader<'a> {
     pub(super) source: &'a dyn WeightSource,
+    /// What is read counts for this.
+    pub(super) purpose: ReadPurpose,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    /// Of weights that stay.
+    pub(super) fn new(source: &'a dyn WeightSource) -> Self {
+        Self {
+            source,
+            purpose: ReadPurpose::Other,
+        }
+    }
+
+    /// Of a tower's pieces, which come and go.
+    pub(super) fn of_tower(source: &'a dyn WeightSource) -> Self {
+        Self {
+            source,
+            purpose: ReadPurpose::Towers,
+        }
+    }
+
     /// What the source says of the tensor, held to its shape, and how its numbers are stored.
     fn checked(&self, name: &str, expected: &[usize]) -> Result<(TensorMeta, Numbers), LoadError> {
         let info = self.source.tensor(name)?;
@@ -114,7 +133,7 @@ impl Loader<'_> {
             source,
         })?;
         self.source
-            .read_tensor(name, &mut memory.pages_mut()[..bytes])?;
+            .read_tensor_for(self.purpose, name, &mut memory.pages_mut()[..bytes])?;
         Ok((memory, numbers))
     }
 
@@ -301,7 +320,7 @@ impl Thinker {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self, LoadError> {
         let config = source.config().thinker.text.clone();
-        let loader = Loader { source };
+        let loader = Loader::new(source);
         let embed_tokens = loader.matrix(
             "thinker.model.embed_tokens.weight",
             config.vocab_size,

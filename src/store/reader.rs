@@ -12,7 +12,11 @@ use super::weights::check_bounds;
 use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
     CheckpointError, Component, ModelConfig, Part, expected_tensors, expert_tensor_name,
+    read_no_further,
 };
+use crate::reads::{ReadCounter, ReadPurpose};
+
+const CONFIG: &str = "config.json";
 
 /// A store: its manifest in memory, its records on disk.
 pub struct Store {
@@ -24,6 +28,7 @@ pub struct Store {
     paths: HashMap<(Component, usize, usize), Arc<Path>>,
     /// Records whose header was found sound.
     sound: Mutex<BTreeSet<String>>,
+    reads: Arc<ReadCounter>,
 }
 
 impl Store {
@@ -35,6 +40,11 @@ impl Store {
         let folder = folder.as_ref().to_owned();
         let manifest = Manifest::read(&folder)?;
         let config = read_config(&folder, &manifest)?;
+        let reads = Arc::new(ReadCounter::default());
+        for file in [MANIFEST, CONFIG] {
+            let bytes = fs::metadata(folder.join(file)).map_or(0, |found| found.len());
+            reads.add(ReadPurpose::Other, bytes);
+        }
         let damaged = |problem| StoreError::Manifest {
             path: folder.join(MANIFEST),
             problem,
@@ -67,6 +77,7 @@ impl Store {
             tensors,
             paths,
             sound: Mutex::default(),
+            reads,
         })
     }
 
@@ -93,6 +104,10 @@ impl Store {
         for file in &self.manifest.files {
             let path = self.folder.join(&file.file);
             let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+            if file.file != CONFIG {
+                // The configuration was read when the store was opened.
+                self.reads.add(ReadPurpose::Other, bytes.len() as u64);
+            }
             if file.blake3 != blake3::hash(&bytes).to_hex().as_str() {
                 let problem = "is not the file that was extracted; extract again".to_owned();
                 return Err(StoreError::Manifest { path, problem });
@@ -109,9 +124,12 @@ impl Store {
         }
         let path = self.folder.join(&record.file);
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        // Behind it lies the record, which is read past the page cache.
+        read_no_further(&file);
         let mut header = vec![0; record.offset as usize];
         file.read_exact_at(&mut header, 0)
             .map_err(StoreError::io("read", &path))?;
+        self.reads.add(ReadPurpose::Other, record.offset);
         if record.header_blake3 != blake3::hash(&header).to_hex().as_str() {
             return Err(StoreError::CorruptHeader { path });
         }
@@ -138,12 +156,9 @@ impl Store {
 }
 
 fn read_config(folder: &Path, manifest: &Manifest) -> Result<ModelConfig, StoreError> {
-    let path = folder.join("config.json");
+    let path = folder.join(CONFIG);
     let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
-    let recorded = manifest
-        .files
-        .iter()
-        .find(|file| file.file == "config.json");
+    let recorded = manifest.files.iter().find(|file| file.file == CONFIG);
     if recorded.is_none_or(|file| file.blake3 != blake3::hash(&bytes).to_hex().as_str()) {
         let problem = "is not the file that was extracted; extract again".to_owned();
         return Err(StoreError::Manifest { path, problem });
@@ -224,7 +239,12 @@ impl WeightSource for Store {
         })
     }
 
-    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+    fn read_tensor_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
         let (record, tensor) = self.find(name)?;
         if buffer.len() as u64 != tensor.bytes {
             let (tensor, bytes, buffer) = (name.to_owned(), tensor.bytes, buffer.len());
@@ -239,6 +259,7 @@ impl WeightSource for Store {
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         file.read_exact_at(buffer, tensor.offset)
             .map_err(StoreError::io("read", &path))?;
+        self.reads.add(purpose, tensor.bytes);
         let (found, expected) = (crc32fast::hash(buffer), tensor.crc32);
         if found != expected {
             return Err(StoreError::Corrupt {
@@ -249,6 +270,10 @@ impl WeightSource for Store {
             });
         }
         Ok(())
+    }
+
+    fn reads(&self) -> &Arc<ReadCounter> {
+        &self.reads
     }
 
     fn expert(

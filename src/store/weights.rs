@@ -8,6 +8,7 @@ use super::{Store, StoreError, fingerprint};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name,
 };
+use crate::reads::{ReadCounter, ReadPurpose};
 
 /// What a stored tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,23 @@ pub trait WeightSource: Send + Sync {
     ///
     /// # Errors
     /// Names the tensor and file if it is not there, unreadable or damaged.
-    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError>;
+    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+        self.read_tensor_for(ReadPurpose::Other, name, buffer)
+    }
+
+    /// As [`Self::read_tensor`], counted for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Self::read_tensor`].
+    fn read_tensor_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError>;
+
+    /// What was read of it, by whomever.
+    fn reads(&self) -> &Arc<ReadCounter>;
 
     /// Where an expert lies.
     ///
@@ -215,8 +232,17 @@ impl WeightSource for Checkpoint {
         })
     }
 
-    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
-        Ok(self.read_into(name, buffer)?)
+    fn read_tensor_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
+        Ok(self.read_into_for(purpose, name, buffer)?)
+    }
+
+    fn reads(&self) -> &Arc<ReadCounter> {
+        self.reads()
     }
 
     fn expert(

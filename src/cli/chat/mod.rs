@@ -123,6 +123,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         core.turn_tokens("?")?;
         let mut session = Session::new(core, printer, interrupts);
         let ended = session.hold(Input::open(printer)?, mode).await;
+        session.close();
         // Of a run that failed the log keeps what was learned.
         let kept = match &ended {
             Ok(()) => session.keep().await,

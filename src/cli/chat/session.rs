@@ -6,7 +6,7 @@ use std::time::Instant;
 use sage_actors::protocol::{State, Tick};
 
 use super::super::live::{forgotten, limit_line, lost, name};
-use super::super::{CliError, Printer, human_bytes};
+use super::super::{CliError, Printer};
 use super::command::{Asked, Command, parse};
 use super::input::{Input, Interrupts, Line};
 use super::reply::{Reply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
@@ -17,6 +17,7 @@ use crate::engine::reading::Ended;
 use crate::engine::{Engine, Limit, Orientation};
 use crate::events::{Event, EventKind, Mode, SalienceEvent};
 use crate::media::medium::{Medium, MediumKind};
+use crate::reads::ReadBytes;
 
 /// Who speaks.
 const USER: &str = "user";
@@ -28,6 +29,8 @@ pub struct Session<'a> {
     show: Show<'a>,
     /// When the last turn began.
     turn_tick: Tick,
+    /// What had been read before it.
+    read_before: ReadBytes,
     answered: bool,
 }
 
@@ -42,6 +45,7 @@ impl<'a> Session<'a> {
                 trouble: None,
             },
             turn_tick: 0,
+            read_before: ReadBytes::default(),
             answered: false,
         }
     }
@@ -80,6 +84,12 @@ impl<'a> Session<'a> {
             }
             again = false;
         }
+    }
+
+    /// Says what was read in all.
+    pub fn close(&self) {
+        let read = self.core.engine().read_bytes();
+        self.show.printer.aside(format_args!("read {read} in all"));
     }
 
     /// Keeps what was learned, if a ledger is in use.
@@ -131,6 +141,7 @@ impl<'a> Session<'a> {
             ..
         } = self;
         self.turn_tick = core.engine().tick();
+        self.read_before = core.engine().read_bytes();
         let asks = observation.is_request();
         core.submit(observation);
         let started = Instant::now();
@@ -146,7 +157,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.answered |= asks;
-        show.status(core, started);
+        show.status(core, started, self.read_before);
         Ok(core.settle(&mut |event| show.event(&event)).await?)
     }
 
@@ -243,7 +254,10 @@ impl<'a> Session<'a> {
     }
 
     fn why(&self) -> Reply {
-        let mind = &self.core.engine().mind_config;
+        let engine = self.core.engine();
+        let mind = &engine.mind_config;
+        let read_bytes = engine.read_bytes();
+        let read = read_bytes.since(self.read_before);
         let recall = self.core.recall();
         let moves = recall.moves.iter();
         let moves = moves.filter(|moved| moved.tick >= self.turn_tick);
@@ -251,7 +265,8 @@ impl<'a> Session<'a> {
             moves: moves
                 .map(|moved| Move::new(moved, &mind.transitions, mind.energy.capacity_units))
                 .collect(),
-            turn: TurnWork::of(&recall.work),
+            turn: TurnWork::of(&recall.work, read),
+            read_bytes,
         }
     }
 
@@ -368,7 +383,7 @@ impl Show<'_> {
     }
 
     /// What the turn took, in one line.
-    fn status(&self, core: &CoreLoop, started: Instant) {
+    fn status(&self, core: &CoreLoop, started: Instant, read_before: ReadBytes) {
         let work = &core.recall().work;
         let k = core.orientation().map_or(0, |last| last.directive.k);
         let leased = (work.hits + work.misses).max(1);
@@ -377,7 +392,7 @@ impl Show<'_> {
             "{} k {k}, hits {:.0} %, read {}, {:.1} tokens/s",
             name(&state),
             work.hits as f64 / leased as f64 * 100.0,
-            human_bytes(work.miss_bytes),
+            core.engine().read_bytes().since(read_before),
             work.tokens as f64 / started.elapsed().as_secs_f64().max(1e-9),
         ));
     }

@@ -133,6 +133,8 @@ impl<'a> Survey<'a> {
             tensors: self.found.len(),
             components: Vec::new(),
             memory_per_state: Vec::new(),
+            memory: None,
+            memory_unknown: None,
             straddling_experts: Vec::new(),
             missing: Vec::new(),
             missing_shards: self.missing_shards.to_vec(),

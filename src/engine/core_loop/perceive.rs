@@ -10,7 +10,7 @@ use crate::engine::perception::{Sensed, expand, placeholder, senses_of};
 use crate::engine::scene::Scene;
 use crate::engine::{EngineError, Orientation};
 use crate::events::{Event, EventKind, PerceivedEvent};
-use crate::media::medium::Medium;
+use crate::media::medium::{Medium, MediumKind};
 
 /// What a job is to perceive. While it waits it holds the files alone: what they are decoded to is many times as large.
 pub(super) struct Percept {
@@ -22,6 +22,11 @@ pub(super) struct Percept {
 impl Percept {
     pub(super) fn new(media: Vec<Medium>) -> Self {
         Self { media, felt: None }
+    }
+
+    /// What it is in the first place.
+    pub(super) fn kind(&self) -> Option<MediumKind> {
+        self.media.first().map(|medium| medium.kind)
     }
 }
 

@@ -26,6 +26,7 @@ impl CoreLoop {
         let state = orientation.directives.state;
         self.enter_domain(&job.source, state).await?;
         let hidden = self.engine.thinker.config.hidden_size;
+        let kind = job.kind();
         match &mut job.stage {
             Stage::Waiting(tokens) => {
                 let tokens = std::mem::take(tokens);
@@ -43,7 +44,7 @@ impl CoreLoop {
                 }
                 let mean_loss = reading.mean_loss();
                 self.usage
-                    .note(job.want, &job.source, &step.forward, step.tokens);
+                    .note(kind, &job.source, &step.forward, step.tokens);
                 self.report_forward(orientation, &step.forward, step.tokens, sink)
                     .await?;
                 if job.want == Want::Nothing {
@@ -113,7 +114,7 @@ impl CoreLoop {
                         episodes.record(&job.source, state, &[], &uses);
                         self.carried_source.clone_from(&job.source);
                     }
-                    self.usage.note(job.want, &job.source, forward, 1);
+                    self.usage.note(kind, &job.source, forward, 1);
                     self.report_forward(orientation, forward, 1, sink).await?;
                 }
                 Ok(ended)
