@@ -16,6 +16,7 @@ pub use crate::engine::mode::mode;
 use crate::engine::{Engine, EngineError, EngineOptions, Limit, MOST_THREADS, open};
 use crate::events::Mode;
 use crate::ledger::About;
+use crate::reads::{ReadPurpose, kernel_read_bytes};
 use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
 
@@ -200,7 +201,11 @@ impl RunningArgs {
 
 /// Opens the model in `folder`, whatever it is.
 pub fn source(folder: &Path) -> Result<Arc<dyn WeightSource>, CliError> {
-    Ok(Arc::from(open_model(folder)?))
+    // Of the program itself, as far as the system had to fetch it, and of what was named beside the model.
+    let before = kernel_read_bytes().unwrap_or(0);
+    let source: Arc<dyn WeightSource> = Arc::from(open_model(folder)?);
+    source.reads().add(ReadPurpose::Other, before);
+    Ok(source)
 }
 
 /// The runtime on which engine and actors live: one thread, where an ask costs least.
