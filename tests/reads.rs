@@ -168,34 +168,38 @@ fn forget(folder: &Path) {
     }
 }
 
-/// What a picture takes of the disk is said to be of towers, whatever else is read for it.
+/// What a picture takes of the disk is said to be of towers, and who works for it works for a picture.
 #[test]
 fn a_picture_is_read_for_by_towers() {
-    let picture = "tests/fixtures/preprocess/image-shrunk.png";
     let folder = tempfile::tempdir().expect("a folder");
-    for entry in fs::read_dir("tests/fixtures/tiny-omni").expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_file() {
-            fs::copy(&path, folder.path().join(path.file_name().expect("a name"))).expect("copied");
-        }
+    let place = |name: &str| folder.path().join(name);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let omni = fs::read_dir(root.join("tests/fixtures/tiny-omni")).expect("a folder");
+    let files = omni.map(|entry| entry.expect("an entry").path());
+    for file in files.filter(|path| path.is_file()) {
+        let name = file.file_name().and_then(|name| name.to_str());
+        fs::copy(&file, place(name.expect("a name"))).expect("copied");
     }
     fs::copy(
-        "models/tiny/tokenizer.json",
-        folder.path().join("tokenizer.json"),
+        root.join("models/tiny/tokenizer.json"),
+        place("tokenizer.json"),
     )
     .expect("copied");
+    let picture = root.join("tests/fixtures/preprocess/image-shrunk.png");
+    let script = format!(
+        "name = \"a look\"\nticks = 60\ncontext_tokens = 64\nmedia_tokens = 32\n\
+         [[observe]]\nat = 0\nkind = \"picture\"\nsource = \"door\"\npicture = {:?}\n",
+        picture.to_str().expect("a path")
+    );
+    fs::write(place("look.toml"), script).expect("written");
+    let script = place("look.toml").to_str().expect("a path").to_owned();
     let model = folder.path().to_str().expect("a path");
-    let ask = [
-        "generate",
-        model,
-        "--prompt",
-        "What is it?",
-        "--max-tokens",
-        "2",
-        "--json",
-    ];
-    let read = |more: &[&str]| counted(&[&ask[..], more].concat()).0["read_bytes"].clone();
-    assert_eq!(read(&[])["towers"], 0);
-    let seen = read(&["--image", picture, "--media-tokens", "64"]);
-    assert!(seen["towers"].as_u64() > Some(0), "{seen}");
+    let report = place("report");
+    let run = ["run", &script, "--model", model, "--json", "--report"];
+    let (summary, _, _) = counted(&[&run[..], &[report.to_str().expect("a path")]].concat());
+    assert!(part(&summary, "towers") > 0, "{summary}");
+    let told = fs::read_to_string(report.join("report.json")).expect("a report");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["measured"]["read_bytes"], summary["read_bytes"]);
+    assert_eq!(told["experts"]["domains"][0]["kind"], "picture");
 }
