@@ -334,6 +334,7 @@ fn the_top_level_holds_only_what_it_should() {
     let allowed = [
         "Cargo.toml",
         "Cargo.lock",
+        "build.rs",
         "README.md",
         "LICENSE",
         "NOTICE",

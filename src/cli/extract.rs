@@ -16,15 +16,23 @@ use crate::store::{
 };
 
 mod experts;
+mod prices;
 
 const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE                              everything
   sage extract CHECKPOINT --out STORE --components thinker         one component
+  sage extract CHECKPOINT --out STORE --components vision,audio    enough for sage encode
   sage extract CHECKPOINT --out STORE --experts top:32             a partial store: 32 experts a layer
+  sage extract CHECKPOINT --out STORE --experts price:32 --prices prices.json
   sage extract CHECKPOINT --out STORE --component thinker --layer 3 --expert 17
+  sage extract CHECKPOINT --out STORE --extract-expert 5 --layer 0            the first prototype's spellings
+  sage extract CHECKPOINT --out STORE --extract-routers --component thinker
+  sage extract CHECKPOINT --out STORE --extract-all
   sage extract --verify STORE                                      re-hash every file
 
-An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it.";
+An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it. A store
+holds `extraction_manifest.json`, `routers/`, `components/`, and `experts/` with a file an expert, such as
+`thinker_expert_005_layer_00.safetensors`. A partial store runs with --degrade.";
 
 /// Arguments of `sage extract`.
 #[derive(Args)]
@@ -39,22 +47,29 @@ pub struct ExtractArgs {
     /// Only these components
     #[arg(long, value_parser = component_parser(), value_delimiter = ',', conflicts_with = "component")]
     components: Vec<Component>,
-    /// One expert: its component
-    #[arg(long, value_parser = component_parser(), requires_all = ["layer", "expert"], conflicts_with = "experts")]
+    /// Only this component; with --expert, whose it is [default there: thinker]
+    #[arg(long, value_parser = component_parser())]
     component: Option<Component>,
     /// One expert: its decoder layer
-    #[arg(long, requires = "component")]
+    #[arg(long, requires = "expert")]
     layer: Option<usize>,
     /// One expert: its number in the layer
-    #[arg(long, requires = "component")]
+    #[arg(long, visible_alias = "extract-expert", requires = "layer", conflicts_with_all = ["components", "experts"])]
     expert: Option<usize>,
     /// Only routers, or beside the experts named otherwise
-    #[arg(long)]
+    #[arg(long, visible_alias = "extract-routers")]
     routers: bool,
-    /// Only these experts, with everything that is no expert: a file of `layer expert` lines or a JSON list, or `top:N`
-    /// for the N of each layer whose router rows have the largest norm
-    #[arg(long, value_name = "FILE|top:N")]
+    /// Everything, as without a selection
+    #[arg(long, conflicts_with_all = ["components", "component", "layer", "expert", "routers", "experts"])]
+    extract_all: bool,
+    /// Only these experts, with everything that is no expert: a file of `layer expert` lines or a JSON list; `top:N` for the
+    /// N of each layer whose router rows have the largest norm; `price:N` for the N of each layer whose measured price is
+    /// highest, by --prices
+    #[arg(long, value_name = "FILE|top:N|price:N")]
     experts: Option<String>,
+    /// What `sage price --json` wrote of this model, for --experts price:N
+    #[arg(long, value_name = "FILE", requires = "experts")]
+    prices: Option<PathBuf>,
     /// Element type of the experts [default: as stored]
     #[arg(long, value_enum)]
     quant: Option<Quant>,
@@ -66,7 +81,7 @@ pub struct ExtractArgs {
     allow_missing: bool,
     /// Re-hash every file of a store instead of extracting
     #[arg(long, value_name = "STORE", conflicts_with_all = ["checkpoint", "out", "components", "component",
-        "routers", "experts", "quant", "dry_run", "allow_missing"])]
+        "layer", "expert", "routers", "extract_all", "experts", "prices", "quant", "dry_run", "allow_missing"])]
     verify: Option<PathBuf>,
     /// Report as one JSON object
     #[arg(long)]
@@ -124,7 +139,7 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
         Checkpoint::open(path)?
     };
     check_quant(args.quant, &checkpoint)?;
-    let selection = selection(args, printer)?;
+    let selection = selection(args, &checkpoint, printer)?;
     let extraction = Extraction::prepare(&checkpoint, out, &selection, args.allow_missing)?;
     if args.dry_run {
         return dry_run(&extraction, out, printer);
@@ -137,13 +152,17 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-fn selection(args: &ExtractArgs, printer: &Printer) -> Result<Selection, CliError> {
+fn selection(
+    args: &ExtractArgs,
+    checkpoint: &Checkpoint,
+    printer: &Printer,
+) -> Result<Selection, CliError> {
     let mut selection = Selection::all();
     if !args.components.is_empty() {
         selection.components = args.components.iter().copied().collect();
     }
-    if let (Some(component), Some(layer), Some(expert)) = (args.component, args.layer, args.expert)
-    {
+    if let (Some(layer), Some(expert)) = (args.layer, args.expert) {
+        let component = args.component.unwrap_or(Component::Thinker);
         let experts = ExpertSelection::Listed([(component, layer, expert)].into());
         let components = BTreeSet::from([component]);
         return Ok(Selection {
@@ -153,8 +172,24 @@ fn selection(args: &ExtractArgs, printer: &Printer) -> Result<Selection, CliErro
             experts,
         });
     }
+    if let Some(component) = args.component {
+        selection.components = BTreeSet::from([component]);
+    }
     selection.rest = !args.routers;
     selection.experts = match &args.experts {
+        Some(text) if text.starts_with(prices::BY_PRICE) => {
+            let ranked = prices::Ranking {
+                text,
+                file: args.prices.as_deref(),
+                components: &selection.components,
+            };
+            ranked.select(checkpoint, printer)?
+        }
+        Some(text) if args.prices.is_some() => {
+            return Err(CliError::request(format!(
+                "--experts {text} ranks nothing by price: leave --prices out, or ask for price:N"
+            )));
+        }
         Some(text) => experts::parse(text, &selection.components)?,
         None if args.routers => ExpertSelection::None,
         None => ExpertSelection::All,

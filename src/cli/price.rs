@@ -16,6 +16,7 @@ const EXAMPLES: &str = "Examples:
   sage price MODEL --text BOOK.txt
   sage price MODEL --text models/tiny/heldout/*.txt --split --segments 4
   sage price MODEL --text BOOK.txt --other ANOTHER.txt --json
+  sage price MODEL --text BOOK.txt --json > prices.json     for sage extract --experts price:N --prices prices.json
 
 Every expert is denied once in every piece of text that used it, and its price is what the tokens that had used it lose:
 the mean increase of their loss, nats. Convergence and trust are what the ledger makes of it together with what it

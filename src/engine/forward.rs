@@ -1,6 +1,6 @@
 //! One step through the thinker: attention here, experts by way of the mind.
 
-use sage_actors::protocol::{Module, Phase, Selection, Used, Worked};
+use sage_actors::protocol::{Module, Phase, Residency, Selection, Used, Worked};
 
 use super::experts::{Felt, SparseLayer, SparseStep};
 use super::orient::Orientation;
@@ -141,22 +141,8 @@ impl Engine {
         for layer in 0..self.thinker.layers.len() {
             self.thinker
                 .attend(layer, &mut x, kv, &angles, &mut self.scratch);
-            let normed = self.thinker.feed_forward_input(layer, &x);
-            if let Some(added) = self.thinker.dense(layer, &normed, &mut self.scratch) {
-                x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
-            } else if let Some(logits) =
-                self.thinker
-                    .router_logits(layer, &normed, &mut self.scratch)
-            {
-                let (number, normed) = (layer, &normed[..]);
-                let layer = SparseLayer {
-                    number,
-                    normed,
-                    logits,
-                };
-                self.run_sparse(&step, layer, &mut residency, &mut x, &mut out, &mut probe)
-                    .await?;
-            }
+            self.feed_forward(&step, layer, &mut residency, &mut x, &mut out, &mut probe)
+                .await?;
             report(&mut probe, &format!("thinker.layer_out.{layer}"), &x);
             if accepted == Some(Accepted::After(layer)) {
                 out.accepted = x.clone();
@@ -185,7 +171,37 @@ impl Engine {
         Ok(out)
     }
 
-    fn check(&self, kv: &KvCache, tokens: &[u32]) -> Result<(), EngineError> {
+    /// What comes behind the attention of a decoder layer of the thinker, dense or sparse, added to `x` `[tokens, hidden]`.
+    pub(super) async fn feed_forward(
+        &mut self,
+        step: &SparseStep<'_>,
+        number: usize,
+        residency: &mut Residency,
+        x: &mut [f32],
+        out: &mut Forward,
+        probe: &mut Option<&mut dyn Probe>,
+    ) -> Result<(), EngineError> {
+        let normed = self.thinker.feed_forward_input(number, x);
+        if let Some(added) = self.thinker.dense(number, &normed, &mut self.scratch) {
+            x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
+            return Ok(());
+        }
+        let router = self
+            .thinker
+            .router_logits(number, &normed, &mut self.scratch);
+        let Some(logits) = router else {
+            return Ok(());
+        };
+        let normed = &normed[..];
+        let layer = SparseLayer {
+            number,
+            normed,
+            logits,
+        };
+        self.run_sparse(step, layer, residency, x, out, probe).await
+    }
+
+    pub(super) fn check(&self, kv: &KvCache, tokens: &[u32]) -> Result<(), EngineError> {
         let needed = kv.len() + tokens.len();
         if needed > kv.capacity() {
             return Err(EngineError::ContextFull {
@@ -218,7 +234,7 @@ pub(super) fn report(probe: &mut Option<&mut dyn Probe>, name: &str, values: &[f
 }
 
 /// Words that are read carry the words' own salience; those that are said carry that of the whole segment before them.
-fn felt(orientation: &Orientation, phase: Phase) -> Felt {
+pub(super) fn felt(orientation: &Orientation, phase: Phase) -> Felt {
     let report = &orientation.report;
     let words = report.senses.filter(|_| phase == Phase::Prefill);
     let (salience_t, surprise_t) = words.map_or((report.salience_t, report.surprise_t), |senses| {

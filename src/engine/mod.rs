@@ -5,6 +5,7 @@
 
 pub mod asked;
 pub mod chat;
+pub mod closeup;
 pub mod core_loop;
 pub mod episodes;
 pub mod experts;

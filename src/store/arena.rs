@@ -55,6 +55,8 @@ struct Slot {
     key: Option<ExpertKey>,
     /// Counts admissions, so that a read which ends after its slot moved on is thrown away.
     generation: u64,
+    /// What the read took that filled it.
+    read_in: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -191,6 +193,11 @@ impl SlotArena {
             .sum::<usize>()
     }
 
+    /// What it took to read the slot's expert from disk and check it; none while it is not there. Telemetry: no decision reads it.
+    pub fn read_in(&self, slot: SlotId) -> Option<Duration> {
+        lock(&self.shared).slots.get(&slot.0)?.read_in
+    }
+
     /// Totals since the start.
     pub fn telemetry(&self) -> ArenaTelemetry {
         lock(&self.shared).telemetry
@@ -233,9 +240,11 @@ impl ExpertSource for SlotArena {
             contents: Contents::Empty,
             key: None,
             generation: 0,
+            read_in: None,
         });
         entry.contents = Contents::Pending;
         entry.key = Some(key);
+        entry.read_in = None;
         entry.generation += 1;
         let queued = (slot, entry.generation);
         if speculative {
@@ -315,6 +324,7 @@ fn read_until_closed(shared: &Shared) {
             .ok()
             .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
         drop(state);
+        let started = Instant::now();
         let read = AssertUnwindSafe(|| read_with_retry(shared, key, reusable));
         let outcome = catch_unwind(read).unwrap_or_else(|_| {
             // Whoever waits must hear of it.
@@ -325,10 +335,12 @@ fn read_until_closed(shared: &Shared) {
                     .into(),
             })
         });
+        let read_in = started.elapsed();
         state = lock(shared);
         if current_key(&state, slot, generation).is_some()
             && let Some(entry) = state.slots.get_mut(&slot.0)
         {
+            entry.read_in = Some(read_in);
             entry.contents = match outcome {
                 Ok(memory) => Contents::Ready(Arc::new(memory)),
                 Err(error) => Contents::Failed(error),
@@ -423,6 +435,7 @@ mod tests {
             arena.wait(key(7), SlotId(3)).expect("read").bytes()[9_999],
             7
         );
+        assert!(arena.read_in(SlotId(3)).is_some());
         assert_eq!(arena.mapped_bytes(), 12_288);
         arena.evict(SlotId(3));
         arena.settle();

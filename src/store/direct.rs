@@ -160,6 +160,19 @@ fn failed(key: ExpertKey, reason: String) -> ReadError {
     }
 }
 
+/// Whether a file is read past the page cache: not every file system can do that (tmpfs cannot).
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn is_direct(path: &Path) -> std::io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::INVAL) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens for direct reads; where the file system has none (tmpfs), for ordinary ones.
 fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;

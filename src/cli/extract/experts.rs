@@ -1,7 +1,8 @@
 //! The value of `--experts`.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
@@ -37,15 +38,7 @@ pub(super) fn parse(
         _ => Component::Thinker,
     };
     let wrong = |problem: String| CliError::request(format!("--experts {text}: {problem}"));
-    let size = fs::metadata(Path::new(text))
-        .map_err(|error| wrong(error.to_string()))?
-        .len();
-    if size > MAX_FILE_BYTES {
-        return Err(wrong(format!(
-            "{size} bytes; a list of experts has at most {MAX_FILE_BYTES}"
-        )));
-    }
-    let content = fs::read_to_string(text).map_err(|error| wrong(error.to_string()))?;
+    let content = read_bounded(Path::new(text), MAX_FILE_BYTES).map_err(wrong)?;
     let list = if content.trim_start().starts_with('[') {
         from_json(&content, default)
     } else {
@@ -56,6 +49,20 @@ pub(super) fn parse(
         return Err(wrong("names no expert".to_owned()));
     }
     Ok(ExpertSelection::Listed(list))
+}
+
+/// The text of a file of at most so many bytes; of one that never ends, no more is read.
+pub(super) fn read_bounded(path: &Path, most_bytes: u64) -> Result<String, String> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(most_bytes + 1).read_to_end(&mut text);
+    read.map_err(|error| error.to_string())?;
+    if text.len() as u64 > most_bytes {
+        return Err(format!(
+            "expected at most {most_bytes} bytes, and it has more"
+        ));
+    }
+    String::from_utf8(text).map_err(|error| format!("it is no text: {error}"))
 }
 
 fn from_lines(content: &str, default: Component) -> Result<BTreeSet<Expert>, String> {

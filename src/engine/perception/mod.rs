@@ -1,8 +1,10 @@
 //! Sounds and pictures on their way into a prompt: decoded, counted, and run through the towers.
 
+mod encode;
 mod sense;
 mod towers;
 
+pub use encode::{Embedding, Embeddings, Encoder};
 pub use sense::{Features, Sensed, sense};
 pub use towers::{TowerUse, Towers};
 

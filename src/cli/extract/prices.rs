@@ -1,0 +1,151 @@
+//! `--experts price:N`: the experts of every layer that a measured text misses most.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::experts::read_bounded;
+use crate::checkpoint::{Checkpoint, Component};
+use crate::cli::{CliError, Printer};
+use crate::store::ExpertSelection;
+use crate::store::fingerprint::fingerprint;
+
+/// Begins the value.
+pub(super) const BY_PRICE: &str = "price:";
+
+/// The prices of the released model take a hundredth of this.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// What is asked for.
+pub(super) struct Ranking<'a> {
+    /// `price:N`.
+    pub text: &'a str,
+    /// What `sage price --json` wrote.
+    pub file: Option<&'a Path>,
+    pub components: &'a BTreeSet<Component>,
+}
+
+/// What of the output of `sage price --json` is used.
+#[derive(Deserialize)]
+struct PriceFile {
+    fingerprint: Option<String>,
+    experts: Vec<Priced>,
+}
+
+#[derive(Deserialize)]
+struct Priced {
+    layer: usize,
+    expert: usize,
+    /// Mean loss increase of the tokens that used it, without it, nats; none where no token did.
+    increase: Option<f64>,
+}
+
+impl Ranking<'_> {
+    /// The experts to extract: the thinker's by price; those of another component have none, and are all taken.
+    pub(super) fn select(
+        &self,
+        checkpoint: &Checkpoint,
+        printer: &Printer,
+    ) -> Result<ExpertSelection, CliError> {
+        let text = self.text;
+        let count = match text.strip_prefix(BY_PRICE).map(str::parse::<usize>) {
+            Some(Ok(count)) if count > 0 => count,
+            _ => {
+                return Err(CliError::request(format!(
+                    "--experts {text}: expected price:N with N at least 1"
+                )));
+            }
+        };
+        if !self.components.contains(&Component::Thinker) {
+            return Err(CliError::request(format!(
+                "--experts {text}: prices are of the thinker's experts, and the thinker is not extracted"
+            )));
+        }
+        let Some(path) = self.file else {
+            return Err(CliError::request(format!(
+                "--experts {text} needs prices: make them with `sage price {} --text BOOK.txt --json > prices.json`, then add --prices prices.json",
+                checkpoint.folder().display()
+            )));
+        };
+        let wrong =
+            |problem: String| CliError::request(format!("--prices {}: {problem}", path.display()));
+        let content = read_bounded(path, MAX_FILE_BYTES).map_err(wrong)?;
+        let prices: PriceFile = serde_json::from_str(&content)
+            .map_err(|error| wrong(format!("is no output of `sage price --json`: {error}")))?;
+        let found = prices.fingerprint.as_deref().ok_or_else(|| {
+            wrong(
+                "does not say which model it is of: make it again with `sage price --json`"
+                    .to_owned(),
+            )
+        })?;
+        let expected = fingerprint(checkpoint)?;
+        if found != expected {
+            return Err(wrong(format!(
+                "is of another model: its fingerprint is {found}, this checkpoint's {expected}"
+            )));
+        }
+        let mut chosen = by_price(checkpoint, &prices.experts, count).map_err(wrong)?;
+        let unpriced = without_price(checkpoint, self.components);
+        if !unpriced.is_empty() {
+            printer.note(format_args!(
+                "the talker's experts have no price, so all {} are extracted; --components leaves the talker out",
+                unpriced.len()
+            ));
+        }
+        chosen.extend(unpriced);
+        Ok(ExpertSelection::Listed(chosen))
+    }
+}
+
+type Expert = (Component, usize, usize);
+
+/// In every sparse layer of the thinker the `count` experts of the highest price; one that no token used has none and comes last,
+/// and of equals the lower number comes first.
+fn by_price(
+    checkpoint: &Checkpoint,
+    experts: &[Priced],
+    count: usize,
+) -> Result<BTreeSet<Expert>, String> {
+    let text = &checkpoint.config().thinker.text;
+    let mut layers: BTreeMap<usize, Vec<&Priced>> = BTreeMap::new();
+    for expert in experts {
+        layers.entry(expert.layer).or_default().push(expert);
+    }
+    let mut chosen = BTreeSet::new();
+    for layer in text.sparse_layers() {
+        let priced = layers.get(&layer).map_or(&[][..], Vec::as_slice);
+        let numbers: BTreeSet<usize> = priced.iter().map(|expert| expert.expert).collect();
+        if priced.len() != text.num_experts || !numbers.iter().copied().eq(0..text.num_experts) {
+            return Err(format!(
+                "names {} experts of layer {layer}; expected each of the {} once",
+                priced.len(),
+                text.num_experts
+            ));
+        }
+        let price = |expert: &Priced| expert.increase.unwrap_or(f64::NEG_INFINITY);
+        let mut ranked = priced.to_vec();
+        ranked.sort_by(|a, b| price(b).total_cmp(&price(a)).then(a.expert.cmp(&b.expert)));
+        let best = ranked.iter().take(count);
+        chosen.extend(best.map(|expert| (Component::Thinker, layer, expert.expert)));
+    }
+    Ok(chosen)
+}
+
+/// All experts of selected components that are not the thinker.
+fn without_price(checkpoint: &Checkpoint, components: &BTreeSet<Component>) -> BTreeSet<Expert> {
+    let config = checkpoint.config();
+    let others = components
+        .iter()
+        .filter(|component| **component != Component::Thinker);
+    let mut all = BTreeSet::new();
+    for &component in others {
+        let Some(text) = component.text_config(config) else {
+            continue;
+        };
+        for layer in (0..text.num_hidden_layers).filter(|at| component.is_sparse(config, *at)) {
+            all.extend((0..text.num_experts).map(|expert| (component, layer, expert)));
+        }
+    }
+    all
+}
