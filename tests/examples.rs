@@ -35,7 +35,7 @@ const INSTEAD: [(&str, &str); 7] = [
     ),
     (
         "sage salience models/tiny --text models/tiny/heldout/*.txt",
-        "sage salience models/tiny --text BOOK.txt ANOTHER.txt --cuts 1 --before 2 --after 1",
+        "sage salience models/tiny --text NOVEL.txt LAW.txt --cuts 1 --before 2 --after 1",
     ),
     (
         "sage salience MODEL --text NOVEL.txt CODE.txt LAW.txt --cuts 5 --json",
@@ -251,7 +251,13 @@ fn furnish(folder: &Path, model: &Path) {
         ("CODE.txt", "def add(a, b):\n    return a + b\n"),
         ("LAW.txt", "No person shall be held twice for one offence. "),
     ] {
-        fs::write(at(name), text.repeat(12)).unwrap();
+        // Pricing takes long on every token: what is priced is short.
+        let times = if name == "BOOK.txt" || name == "ANOTHER.txt" {
+            1
+        } else {
+            12
+        };
+        fs::write(at(name), text.repeat(times)).unwrap();
     }
     let task = r#"{"task": "sum", "prompt": "What is 21 + 3?", "answer": "24"}"#;
     fs::write(at("QUESTIONS.jsonl"), format!("{task}\n")).unwrap();
@@ -274,7 +280,7 @@ fn furnish(folder: &Path, model: &Path) {
         let experts = [step % 7, 7 + step % 5];
         for layer in 0..2 {
             for expert in experts {
-                csv.push_str(&format!("decode,{step},{layer},{expert}\n"));
+                csv.push_str(&format!("1,{step},{layer},{expert}\n"));
             }
         }
         lines.push_str(&format!(

@@ -105,7 +105,17 @@ pub fn run(args: &EncodeArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let (limit_bytes, floor_bytes) = args.within_limit(&encoder, files_bytes)?;
     let started = Instant::now();
     let media = args.media.read()?;
-    let sensed = sense(&*source, &media, 0.0, args.media.media_tokens).map_err(wrong)?;
+    let most = args.media.media_tokens;
+    let sensed = sense(&*source, &media, 0.0, most).map_err(|error| {
+        // Which of the files is at fault, where one alone is.
+        let alone = |medium: &Medium| sense(&*source, std::slice::from_ref(medium), 0.0, most);
+        let mut each = media.iter().zip(&paths);
+        let fault = each.find_map(|(medium, (_, path))| Some((path, alone(medium).err()?)));
+        match fault {
+            Some((path, error)) => CliError::request(format!("{}: {error}", path.display())),
+            None => wrong(error),
+        }
+    })?;
     let hashes: Vec<String> = media.iter().map(|medium| medium.blake3.clone()).collect();
     drop(media);
     let embeddings = encoder.encode(&sensed).map_err(wrong)?;

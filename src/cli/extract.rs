@@ -23,7 +23,8 @@ const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE --components thinker         one component
   sage extract CHECKPOINT --out STORE --components vision,audio    enough for sage encode
   sage extract CHECKPOINT --out STORE --experts top:32             a partial store: 32 experts a layer
-  sage extract CHECKPOINT --out STORE --experts price:32 --prices prices.json
+  sage extract CHECKPOINT --out STORE --experts price:32 --prices prices.json   of sage price MODEL --text F --json
+  sage extract CHECKPOINT --out STORE --experts usage:32 --prices prices.json
   sage extract CHECKPOINT --out STORE --component thinker --layer 3 --expert 17
   sage extract CHECKPOINT --out STORE --extract-expert 5 --layer 0            the first prototype's spellings
   sage extract CHECKPOINT --out STORE --extract-routers --component thinker
@@ -63,11 +64,11 @@ pub struct ExtractArgs {
     #[arg(long, conflicts_with_all = ["components", "component", "layer", "expert", "routers", "experts"])]
     extract_all: bool,
     /// Only these experts, with everything that is no expert: a file of `layer expert` lines or a JSON list; `top:N` for the
-    /// N of each layer whose router rows have the largest norm; `price:N` for the N of each layer whose measured price is
-    /// highest, by --prices
-    #[arg(long, value_name = "FILE|top:N|price:N")]
+    /// N of each layer whose router rows have the largest norm; `price:N` and `usage:N` for the N of each layer whose measured
+    /// price is highest, or that most tokens used, by --prices
+    #[arg(long, value_name = "FILE|top:N|price:N|usage:N")]
     experts: Option<String>,
-    /// What `sage price --json` wrote of this model, for --experts price:N
+    /// What `sage price --json` wrote of this model, for --experts price:N or usage:N
     #[arg(long, value_name = "FILE", requires = "experts")]
     prices: Option<PathBuf>,
     /// Element type of the experts [default: as stored]
@@ -176,18 +177,25 @@ fn selection(
         selection.components = BTreeSet::from([component]);
     }
     selection.rest = !args.routers;
+    let ranked = args.experts.as_deref().and_then(|text| {
+        let (by, count) = prices::RankedBy::of(text)?;
+        Some((text, by, count))
+    });
+    if let Some((text, by, count)) = ranked {
+        let ranking = prices::Ranking {
+            text,
+            by,
+            count,
+            file: args.prices.as_deref(),
+            components: &selection.components,
+        };
+        selection.experts = ranking.select(checkpoint, printer)?;
+        return Ok(selection);
+    }
     selection.experts = match &args.experts {
-        Some(text) if text.starts_with(prices::BY_PRICE) => {
-            let ranked = prices::Ranking {
-                text,
-                file: args.prices.as_deref(),
-                components: &selection.components,
-            };
-            ranked.select(checkpoint, printer)?
-        }
         Some(text) if args.prices.is_some() => {
             return Err(CliError::request(format!(
-                "--experts {text} ranks nothing by price: leave --prices out, or ask for price:N"
+                "--experts {text} ranks nothing by price: leave --prices out, or ask for price:N or usage:N"
             )));
         }
         Some(text) => experts::parse(text, &selection.components)?,

@@ -110,7 +110,12 @@ fn a_store_holds_the_experts_of_the_highest_price() {
         let mut ranked: Vec<(f64, u64)> = experts
             .filter(|expert| expert["layer"] == layer)
             .map(|expert| {
-                let price = expert["increase"].as_f64().unwrap_or(f64::NEG_INFINITY);
+                let tokens = expert["tokens"].as_f64().unwrap();
+                let evidence = tokens / (tokens + 256.0);
+                let price = expert["increase"]
+                    .as_f64()
+                    .map(|increase| increase * evidence);
+                let price = price.unwrap_or(f64::NEG_INFINITY);
                 (-price, expert["expert"].as_u64().unwrap())
             })
             .collect();
@@ -124,6 +129,33 @@ fn a_store_holds_the_experts_of_the_highest_price() {
     let found = files(&Path::new(&store).join("experts")).into_keys();
     let found: BTreeSet<String> = found.map(|path| path.display().to_string()).collect();
     assert_eq!(found, expected);
+
+    // By usage it is what most tokens used.
+    let used = at("used");
+    let base = ["extract", "models/tiny", "--out", &used];
+    let output = sage(&[&base[..], &["--experts", "usage:1", "--prices", &prices]].concat());
+    assert!(output.status.success(), "{}", complaint(&output));
+    let found = files(&Path::new(&used).join("experts")).into_keys();
+    for (layer, file) in found.map(|path| {
+        let name = path.display().to_string();
+        let (_, layer) = name.split_once("_layer_").unwrap();
+        (layer[..2].parse::<u64>().unwrap(), name)
+    }) {
+        let experts = report["experts"].as_array().unwrap().iter();
+        let of_layer = experts.filter(|expert| expert["layer"] == layer);
+        let most = of_layer.max_by(|a, b| {
+            let tokens = |expert: &serde_json::Value| expert["tokens"].as_f64().unwrap();
+            let number = |expert: &serde_json::Value| expert["expert"].as_u64().unwrap();
+            tokens(a)
+                .total_cmp(&tokens(b))
+                .then(number(b).cmp(&number(a)))
+        });
+        let number = most.unwrap()["expert"].as_u64().unwrap();
+        assert_eq!(
+            file,
+            format!("thinker_expert_{number:03}_layer_{layer:02}.safetensors")
+        );
+    }
 
     // It runs when it may do without the others, and says so.
     let question = [
@@ -162,6 +194,7 @@ fn prices_that_are_not_this_models_are_refused() {
     not(&["price:8"], &["sage price", "--json", "--prices"]);
     not(&["price:0", "--prices", &file], &["price:N"]);
     not(&["price:many", "--prices", &file], &["price:N"]);
+    not(&["usage:0", "--prices", &file], &["usage:N"]);
     not(&["top:3", "--prices", &file], &["leave --prices out"]);
     not(&["price:8", "--prices", &file], &["prices.json"]);
     not(&["price:8", "--prices", "/dev/zero"], &["more"]);

@@ -1,4 +1,4 @@
-//! `--experts price:N`: the experts of every layer that a measured text misses most.
+//! `--experts price:N` and `usage:N`: the experts of every layer that a measured text misses most, or used most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,16 +11,58 @@ use crate::cli::{CliError, Printer};
 use crate::store::ExpertSelection;
 use crate::store::fingerprint::fingerprint;
 
-/// Begins the value.
-pub(super) const BY_PRICE: &str = "price:";
+/// Tokens at which a measured mean counts half, as in the trust ledger: few tokens say little.
+const TOKENS_HALF: f64 = 256.0;
+
+/// What experts are ranked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RankedBy {
+    /// What the tokens that used an expert lose without it.
+    Price,
+    /// How many tokens used it.
+    Usage,
+}
+
+impl RankedBy {
+    const ALL: [Self; 2] = [Self::Price, Self::Usage];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Price => "price",
+            Self::Usage => "usage",
+        }
+    }
+
+    /// What a value of --experts asks for, with the text of its number; none where it is no ranking by measurement.
+    pub(super) fn of(text: &str) -> Option<(Self, &str)> {
+        let mut found = Self::ALL.into_iter();
+        found.find_map(|by| Some((by, text.strip_prefix(by.name())?.strip_prefix(':')?)))
+    }
+
+    /// Of an expert that no token used there is none.
+    fn worth(self, expert: &Priced) -> Option<f64> {
+        match self {
+            Self::Price => {
+                let evidence = expert
+                    .tokens
+                    .map_or(1.0, |tokens| tokens / (tokens + TOKENS_HALF));
+                expert.increase.map(|increase| increase * evidence)
+            }
+            Self::Usage => expert.tokens,
+        }
+    }
+}
 
 /// The prices of the released model take a hundredth of this.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// What is asked for.
 pub(super) struct Ranking<'a> {
-    /// `price:N`.
+    /// `price:N` or `usage:N`.
     pub text: &'a str,
+    pub by: RankedBy,
+    /// N, as it was written.
+    pub count: &'a str,
     /// What `sage price --json` wrote.
     pub file: Option<&'a Path>,
     pub components: &'a BTreeSet<Component>,
@@ -39,6 +81,8 @@ struct Priced {
     expert: usize,
     /// Mean loss increase of the tokens that used it, without it, nats; none where no token did.
     increase: Option<f64>,
+    /// How many did.
+    tokens: Option<f64>,
 }
 
 impl Ranking<'_> {
@@ -49,11 +93,12 @@ impl Ranking<'_> {
         printer: &Printer,
     ) -> Result<ExpertSelection, CliError> {
         let text = self.text;
-        let count = match text.strip_prefix(BY_PRICE).map(str::parse::<usize>) {
-            Some(Ok(count)) if count > 0 => count,
+        let count = match self.count.parse::<usize>() {
+            Ok(count) if count > 0 => count,
             _ => {
+                let name = self.by.name();
                 return Err(CliError::request(format!(
-                    "--experts {text}: expected price:N with N at least 1"
+                    "--experts {text}: expected {name}:N with N at least 1"
                 )));
             }
         };
@@ -85,7 +130,7 @@ impl Ranking<'_> {
                 "is of another model: its fingerprint is {found}, this checkpoint's {expected}"
             )));
         }
-        let mut chosen = by_price(checkpoint, &prices.experts, count).map_err(wrong)?;
+        let mut chosen = best(checkpoint, &prices.experts, self.by, count).map_err(wrong)?;
         let unpriced = without_price(checkpoint, self.components);
         if !unpriced.is_empty() {
             printer.note(format_args!(
@@ -100,11 +145,12 @@ impl Ranking<'_> {
 
 type Expert = (Component, usize, usize);
 
-/// In every sparse layer of the thinker the `count` experts of the highest price; one that no token used has none and comes last,
-/// and of equals the lower number comes first.
-fn by_price(
+/// In every sparse layer of the thinker the `count` experts of the highest rank; one that no token used comes last, and of equals
+/// the lower number comes first.
+fn best(
     checkpoint: &Checkpoint,
     experts: &[Priced],
+    by: RankedBy,
     count: usize,
 ) -> Result<BTreeSet<Expert>, String> {
     let text = &checkpoint.config().thinker.text;
@@ -123,11 +169,11 @@ fn by_price(
                 text.num_experts
             ));
         }
-        let price = |expert: &Priced| expert.increase.unwrap_or(f64::NEG_INFINITY);
+        let worth = |expert: &Priced| by.worth(expert).unwrap_or(f64::NEG_INFINITY);
         let mut ranked = priced.to_vec();
-        ranked.sort_by(|a, b| price(b).total_cmp(&price(a)).then(a.expert.cmp(&b.expert)));
-        let best = ranked.iter().take(count);
-        chosen.extend(best.map(|expert| (Component::Thinker, layer, expert.expert)));
+        ranked.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then(a.expert.cmp(&b.expert)));
+        let first = ranked.iter().take(count);
+        chosen.extend(first.map(|expert| (Component::Thinker, layer, expert.expert)));
     }
     Ok(chosen)
 }
@@ -148,4 +194,36 @@ fn without_price(checkpoint: &Checkpoint, components: &BTreeSet<Component>) -> B
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn priced(tokens: Option<f64>, increase: Option<f64>) -> Priced {
+        Priced {
+            layer: 0,
+            expert: 0,
+            increase,
+            tokens,
+        }
+    }
+
+    #[test]
+    fn a_price_counts_by_its_evidence() {
+        let worth = |tokens, increase| RankedBy::Price.worth(&priced(tokens, increase));
+        assert_eq!(worth(Some(256.0), Some(0.5)), Some(0.25));
+        assert!(worth(Some(2.0), Some(1.0)) < worth(Some(512.0), Some(0.1)));
+        assert_eq!(worth(None, Some(0.5)), Some(0.5));
+        assert_eq!(worth(Some(0.0), None), None);
+        assert_eq!(RankedBy::Usage.worth(&priced(Some(3.0), None)), Some(3.0));
+    }
+
+    #[test]
+    fn rankings_are_told_from_files() {
+        assert_eq!(RankedBy::of("price:8"), Some((RankedBy::Price, "8")));
+        assert_eq!(RankedBy::of("usage:x"), Some((RankedBy::Usage, "x")));
+        assert_eq!(RankedBy::of("top:8"), None);
+        assert_eq!(RankedBy::of("prices.json"), None);
+    }
 }
