@@ -53,10 +53,12 @@ const INSTEAD: [(&str, &str); 7] = [
 
 /// Parts of an example that are written otherwise, wherever they stand: nothing is left outside the test's folder, and no machine is
 /// too small for a limit.
-const REWRITTEN: [(&str, &str); 4] = [
+const REWRITTEN: [(&str, &str); 5] = [
     ("/tmp/", ""),
     ("6GiB", "1GiB"),
     ("2GiB", "1GiB"),
+    // There is one already, for the examples of replay.
+    ("--record run.trace", "--record another.trace"),
     (
         "--prompt 'Tell me a story.'",
         "--prompt 'Tell me a story.' --max-tokens 8",
@@ -252,11 +254,8 @@ fn furnish(folder: &Path, model: &Path) {
         ("LAW.txt", "No person shall be held twice for one offence. "),
     ] {
         // Pricing takes long on every token: what is priced is short.
-        let times = if name == "BOOK.txt" || name == "ANOTHER.txt" {
-            1
-        } else {
-            12
-        };
+        let priced = name == "BOOK.txt" || name == "ANOTHER.txt";
+        let times = if priced { 1 } else { 40 };
         fs::write(at(name), text.repeat(times)).unwrap();
     }
     let task = r#"{"task": "sum", "prompt": "What is 21 + 3?", "answer": "24"}"#;
@@ -337,7 +336,7 @@ fn every_example_of_every_help_runs() {
         }
     }
     let mut instead: BTreeMap<&str, &str> = INSTEAD.into();
-    let mut seen = 0;
+    let (mut seen, mut wrong) = (0, Vec::new());
     for command in commands() {
         let help = help(&command);
         // Exit code 1 says that the answer is no, where a command's help speaks of it.
@@ -360,6 +359,7 @@ fn every_example_of_every_help_runs() {
             seen += 1;
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 50, "{seen} examples");
     assert!(instead.is_empty(), "no help has {instead:#?}");
 }

@@ -23,7 +23,7 @@ use crate::trace::SensorMode;
 
 const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
-  sage run scenarios/wake-focus-crisis.toml --limit 24MiB
+  sage run scenarios/wake-focus-crisis.toml --limit 40slots
   sage run SCENARIO --report out              what happened, as out/report.html and out/report.json
   sage run SCENARIO --model STORE --json
   sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned

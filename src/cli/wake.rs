@@ -183,6 +183,8 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
         args.learning.begin(&mut engine, &mut mode, printer).await?;
         printer.note(format_args!("mode: {}", mode.text));
         let seen = engine.look_closely(&request).await;
+        // With everything that ran still in memory.
+        let (rss_bytes, peak_rss_bytes) = resident_set();
         if seen.is_ok() {
             engine.keep().await?;
         }
@@ -192,7 +194,6 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
             (Some(text), Some(token)) => Some(text.decode(&[token]).map_err(EngineError::from)?),
             _ => None,
         };
-        let (rss_bytes, peak_rss_bytes) = resident_set();
         let report = Report {
             mode: &mode,
             seen: &seen,
