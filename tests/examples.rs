@@ -336,7 +336,7 @@ fn every_example_of_every_help_runs() {
         }
     }
     let mut instead: BTreeMap<&str, &str> = INSTEAD.into();
-    let (mut seen, mut wrong) = (0, Vec::new());
+    let (mut seen, mut wrong) = (0, Vec::<String>::new());
     for command in commands() {
         let help = help(&command);
         // Exit code 1 says that the answer is no, where a command's help speaks of it.
