@@ -352,10 +352,11 @@ fn every_example_of_every_help_runs() {
             let (code, message) = shell(&line, folder);
             println!("{:6.2} s  {line}", started.elapsed().as_secs_f64());
             let good = code == Some(0) || code == Some(1) && may_say_no;
-            assert!(
-                good,
-                "sage {command:?}: {example}: exit {code:?}: {message}"
-            );
+            if !good {
+                wrong.push(format!(
+                    "sage {command:?}: {example}: exit {code:?}: {message}"
+                ));
+            }
             seen += 1;
         }
     }
