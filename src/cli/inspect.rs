@@ -143,7 +143,11 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
         Clone::clone,
     )?;
     if report.not_extracted > 0 {
-        let held: Vec<&str> = report.components.iter().map(|part| part.name.name()).collect();
+        let held: Vec<&str> = report
+            .components
+            .iter()
+            .map(|part| part.name.name())
+            .collect();
         printer.line(format_args!(
             "\na partial store, on purpose: it holds tensors of {}; {} others of the model were not asked for",
             held.join(", "),
