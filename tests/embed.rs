@@ -132,10 +132,7 @@ async fn a_goal_is_the_system_message_of_the_questions_that_follow() {
     let source = open_model(MODEL).expect("the model");
     let text = Text::load(&*source).expect("its tokenizer");
     let prompt = |goal: Option<&str>| {
-        let message = |role, content: &str| Message {
-            role,
-            content: content.to_owned(),
-        };
+        let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = goal.map(|goal| message("system", goal));
         let messages: Vec<Message> = system.into_iter().chain([message("user", HELEN)]).collect();
         text.encode(&text.render(&messages).expect("a prompt"))

@@ -60,10 +60,7 @@ async fn engine(folder: &Path, routing: RoutingPolicy, degrade: bool) -> Engine 
 }
 
 fn tokens(text: &Text, prompt: &str) -> Vec<u32> {
-    let message = Message {
-        role: "user",
-        content: prompt.to_owned(),
-    };
+    let message = Message::new("user", prompt);
     text.encode(&text.render(&[message]).expect("rendered"))
         .expect("tokens")
 }

@@ -23,6 +23,7 @@ mod scenario;
 mod sensors;
 mod speaking;
 mod synth;
+mod template;
 mod trust;
 mod verify;
 

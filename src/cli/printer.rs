@@ -75,6 +75,28 @@ impl Printer {
         }
     }
 
+    /// A piece of what a model thinks before it answers, to stderr: it is no part of the answer.
+    pub fn thought(&self, text: &str) {
+        if self.json {
+            return;
+        }
+        let (begin, end) = if self.colour {
+            ("\x1b[2m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let mut out = io::stderr().lock();
+        let _ = write!(out, "{begin}{text}{end}");
+        let _ = out.flush();
+    }
+
+    /// Ends what was thought, before the answer.
+    pub fn end_thought(&self) {
+        if !self.json {
+            self.note("\n");
+        }
+    }
+
     /// Text of a line that is not yet complete, to stdout.
     ///
     /// # Errors

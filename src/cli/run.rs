@@ -10,10 +10,10 @@ use super::live::View;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::recording::RecordArgs;
 use super::report::Destination;
+use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
-use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
 use crate::replay;
@@ -55,6 +55,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FOLDER")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    template: TemplateOptions,
+    #[command(flatten)]
     recording: RecordArgs,
     #[command(flatten)]
     running: RunningArgs,
@@ -76,7 +78,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.template.text(&*source)?;
     let mind = args.running.mind(false)?;
     let mut live = match args.live_sensors {
         true => Some(sensors::live(
@@ -117,6 +119,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
                 false => SensorMode::Scripted,
             },
             logits: false,
+            template_args: text.template().args().clone(),
         };
         let tape = args.recording.begin(&engine, about, ledger).await?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;

@@ -15,6 +15,7 @@ use super::ports::{Action, Effector, Listener, Sensor};
 use crate::engine::goldens::hold_to_reference;
 use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::sampling::Sampling;
+use crate::engine::template::TemplateArgs;
 use crate::engine::{EngineOptions, Limit, MOST_THREADS};
 use crate::input::Size;
 use crate::sensors::Live;
@@ -43,6 +44,7 @@ pub struct Builder {
     degrade: bool,
     senses: Vec<Modality>,
     media_tokens: usize,
+    template_args: Vec<(String, serde_json::Value)>,
     settings: Sources,
     configure: Vec<Change>,
     ledger: Option<PathBuf>,
@@ -73,6 +75,7 @@ impl Default for Builder {
             degrade: false,
             senses: Vec::new(),
             media_tokens: MEDIA_TOKENS,
+            template_args: Vec::new(),
             settings: Sources::default(),
             configure: Vec::new(),
             ledger: None,
@@ -164,6 +167,16 @@ impl Builder {
     /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take. The default is 512.
     pub fn media_tokens(mut self, tokens: usize) -> Self {
         self.media_tokens = tokens;
+        self
+    }
+
+    /// A variable of the chat template, such as `enable_thinking` with `false`; may be said again for another.
+    pub fn template_arg(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.template_args.push((key.into(), value.into()));
         self
     }
 
@@ -359,6 +372,15 @@ impl Builder {
                 "exact routing does without no expert: leave .degrade out, or the exactness",
             ));
         }
+        let mut template_args = TemplateArgs::default();
+        for (key, value) in self.template_args {
+            let set = template_args.set(&key, value);
+            set.map_err(|_| BuildError::Value {
+                name: "template_arg",
+                value: format!("{key:?}"),
+                expected: "the name of a variable that the template does not get anyway, such as enable_thinking",
+            })?;
+        }
         let live = self.machine_sensors;
         Ok(Plan {
             model,
@@ -378,6 +400,7 @@ impl Builder {
             ledger: self.ledger,
             record: self.record,
             record_logits: self.record_logits,
+            template_args,
             sensors: self.sensors.into_iter().map(Polled::new).collect(),
             live: live.then(|| Live::new(None, settings.sensors)),
             effectors: self.effectors,

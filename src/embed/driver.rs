@@ -21,6 +21,7 @@ use crate::engine::EngineOptions;
 use crate::engine::core_loop::{Abandoned, CoreLoop, Observation};
 use crate::engine::generate::SETTLE_TICKS;
 use crate::engine::sampling::Sampling;
+use crate::engine::template::TemplateArgs;
 use crate::events::{Event, EventKind, Summary};
 use crate::sensors::Live;
 
@@ -33,6 +34,7 @@ pub(super) struct Plan {
     pub(super) ledger: Option<PathBuf>,
     pub(super) record: Option<PathBuf>,
     pub(super) record_logits: bool,
+    pub(super) template_args: TemplateArgs,
     pub(super) sensors: Vec<Polled>,
     pub(super) live: Option<Live>,
     pub(super) effectors: Vec<Box<dyn Effector>>,

@@ -19,7 +19,7 @@ use crate::trace::SensorMode;
 /// The loop that was planned, and the line that says which mode it runs in.
 pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildError> {
     let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = Text::load_with(&*source, plan.template_args.clone()).map_err(EngineError::from)?;
     let longest = source.config().thinker.text.max_position_embeddings;
     let context_tokens = match plan.options.context_tokens {
         0 => CONTEXT_TOKENS.min(longest),
@@ -55,6 +55,7 @@ pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildErro
                 degrade: plan.options.degrade,
                 sensors: SensorMode::Live,
                 logits: plan.record_logits,
+                template_args: text.template().args().clone(),
             };
             Some(replay::begin(path, &engine, about, ledger.as_ref()).await?)
         }

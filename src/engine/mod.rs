@@ -4,7 +4,6 @@
 //! asked of the actors; the engine measures what happened and tells them.
 
 pub mod asked;
-pub mod chat;
 pub mod core_loop;
 pub mod episodes;
 pub mod experts;
@@ -25,6 +24,7 @@ pub mod segment;
 pub mod shadow;
 pub mod speech;
 pub mod stepwise;
+pub mod template;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
 use tokenizers::Tokenizer;
 
-use super::chat::ChatTemplate;
+pub use super::template::Message;
+use super::template::{ChatTemplate, TemplateArgs, TemplateError, TemplateInput};
 use crate::store::WeightSource;
 
 /// Why text cannot be handled.
@@ -28,8 +28,11 @@ pub enum TextError {
     #[error("the tokenizer refused: {0}")]
     Tokenizer(String),
     /// The template failed.
-    #[error("the chat template failed: {0:#}")]
-    Template(#[from] minijinja::Error),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// An argument of the template is wrong.
+    #[error("{0}")]
+    TemplateArgument(String),
     /// The tokenizer and the model do not belong together.
     #[error(
         "token id {id} of {what} is beyond the model's vocabulary of {vocabulary}: the tokenizer belongs to another model"
@@ -44,15 +47,6 @@ pub enum TextError {
     },
 }
 
-/// One message of a conversation.
-#[derive(Clone, Debug, Serialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: &'static str,
-    /// What was said.
-    pub content: String,
-}
-
 /// Tokenizer and template of one model.
 pub struct Text {
     tokenizer: Tokenizer,
@@ -61,12 +55,19 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads `tokenizer.json` and the chat template (`chat_template.json`, `chat_template.jinja`, or in
-    /// `tokenizer_config.json`; plain ChatML where there is none).
+    /// Reads the tokenizer and the chat template (plain ChatML where there is none).
     ///
     /// # Errors
     /// When there is no tokenizer, or a file is damaged.
     pub fn load(source: &dyn WeightSource) -> Result<Self, TextError> {
+        Self::load_with(source, TemplateArgs::default())
+    }
+
+    /// As [`Text::load`], with arguments of the chat template.
+    ///
+    /// # Errors
+    /// As [`Text::load`], and when an argument is wrong.
+    pub fn load_with(source: &dyn WeightSource, args: TemplateArgs) -> Result<Self, TextError> {
         let path = source
             .file("tokenizer.json")
             .ok_or(TextError::NoTokenizer)?;
@@ -77,7 +78,7 @@ impl Text {
         let vocabulary = source.config().thinker.text.vocab_size;
         Ok(Self {
             tokenizer,
-            template: template(source)?.map_or_else(ChatTemplate::default, ChatTemplate::new),
+            template: ChatTemplate::load(source, args)?,
             vocabulary,
         })
     }
@@ -129,36 +130,17 @@ impl Text {
     /// # Errors
     /// When the template does not render.
     pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
-        Ok(self.template.render(&messages, true)?)
+        Ok(self.template.render(&TemplateInput {
+            messages,
+            add_generation_prompt: true,
+            ..TemplateInput::default()
+        })?)
     }
-}
 
-fn template(source: &dyn WeightSource) -> Result<Option<String>, TextError> {
-    if let Some(path) = source.file("chat_template.jinja") {
-        let read = std::fs::read_to_string(&path);
-        return read.map(Some).map_err(|error| TextError::File {
-            path,
-            reason: error.to_string(),
-        });
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
     }
-    for name in ["chat_template.json", "tokenizer_config.json"] {
-        let Some(path) = source.file(name) else {
-            continue;
-        };
-        let parsed = std::fs::read(&path)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| {
-                serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| e.to_string())
-            })
-            .map_err(|reason| TextError::File { path, reason })?;
-        if let Some(template) = parsed
-            .get("chat_template")
-            .and_then(|template| template.as_str())
-        {
-            return Ok(Some(template.to_owned()));
-        }
-    }
-    Ok(None)
 }
 
 /// Text as it comes, token by token: holds back bytes that are not yet a whole character.

@@ -171,10 +171,7 @@ fn items(
         if line.answer.trim().is_empty() {
             return Err(wrong("the answer is empty: nothing could match it".into()));
         }
-        let messages = [Message {
-            role: "user",
-            content: line.prompt,
-        }];
+        let messages = [Message::new("user", line.prompt)];
         found.push(Item {
             task: line.task,
             name: format!("{} {}", file_name(path), index + 1),

@@ -7,6 +7,7 @@ use super::comparison::Comparison;
 use super::recording::{fill, ledger_of};
 use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::engine::core_loop::{CoreLoop, Observation};
+use crate::engine::template::TemplateArgs;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions, open};
 use crate::kernels::{LIBM, SPEC};
@@ -68,7 +69,8 @@ pub async fn verify_with(
     }
     let ledger = ledger_of(trace, &header)?;
     let (limit, sampling) = asked(&header)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let args = TemplateArgs::from(header.template_args.clone());
+    let text = Text::load_with(&*source, args).map_err(EngineError::from)?;
     let options = EngineOptions {
         limit,
         context_tokens: header.context_tokens,

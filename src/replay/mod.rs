@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine::sampling::Sampling;
+use crate::engine::template::TemplateArgs;
 use crate::engine::{Engine, EngineError, Limit};
 use crate::ledger::LedgerError;
 use crate::store::StoreError;
@@ -81,6 +82,8 @@ pub struct About {
     pub sensors: SensorMode,
     /// Whether router logits are recorded.
     pub logits: bool,
+    /// Of the chat template, its clock among them.
+    pub template_args: TemplateArgs,
 }
 
 /// The header of a recording of `engine`, before its first step.
@@ -111,6 +114,7 @@ fn header(
         sampling: value(serde_json::to_value(about.sampling)),
         sensors: about.sensors,
         logits: about.logits,
+        template_args: about.template_args.into(),
         ledger,
         about: about.name,
     })

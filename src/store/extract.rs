@@ -12,7 +12,7 @@ use super::{StoreError, fingerprint};
 use crate::checkpoint::Checkpoint;
 
 /// Files that a model needs beside its weights.
-pub const COPIED_FILES: [&str; 8] = [
+pub const COPIED_FILES: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -21,6 +21,9 @@ pub const COPIED_FILES: [&str; 8] = [
     "vocab.json",
     "merges.txt",
     "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/default.jinja",
+    "additional_chat_templates/tool_use.jinja",
 ];
 
 /// What an extraction did, or would do.

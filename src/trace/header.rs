@@ -3,7 +3,7 @@
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{ExpertKey, Modality, Tick};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Version of the format.
 pub const SCHEMA: u32 = 2;
@@ -46,6 +46,9 @@ pub struct Header {
     pub sensors: SensorMode,
     /// The router logits are in it: it can be asked again without the model.
     pub logits: bool,
+    /// Arguments of the chat template. Recordings without them were made without any.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub template_args: Map<String, Value>,
     /// What the ledger believed at the start; none: nothing yet. Everything else that is remembered began empty.
     pub ledger: Option<LedgerSnapshot>,
     /// What it was: the scenario's name, or the host's.

@@ -15,10 +15,12 @@ use sage_actors::protocol::Modality;
 use super::home;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
+use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::open::MEDIA_TOKENS;
-use crate::engine::text::Text;
+use crate::engine::template::Thinking;
+use crate::engine::text::Message;
 use crate::engine::{EngineError, EngineOptions};
 use input::{Input, Interrupts};
 use session::Session;
@@ -46,6 +48,8 @@ pub struct ChatArgs {
     /// A system message before the conversation
     #[arg(long)]
     system: Option<String>,
+    #[command(flatten)]
+    template: TemplateOptions,
     /// The trained number of experts, chosen as the reference does; memory changes speed, never an answer
     #[arg(long)]
     exact: bool,
@@ -99,7 +103,9 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.template.text(&*source)?;
+    let prompt = text.render(&[Message::new("user", "?")]);
+    let thinking = Thinking::behind(&prompt.map_err(EngineError::from)?);
     let longest = source.config().thinker.text.max_position_embeddings;
     let mind = args.running.mind(args.exact)?;
     let options = EngineOptions {
@@ -121,7 +127,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let mut core = CoreLoop::new(engine, text, sampling, args.max_tokens)?;
         core.converse(args.system.clone());
         core.turn_tokens("?")?;
-        let mut session = Session::new(core, printer, interrupts);
+        let mut session = Session::new(core, printer, interrupts, thinking);
         let ended = session.hold(Input::open(printer)?, mode).await;
         // Of a run that failed the log keeps what was learned.
         let kept = match &ended {

@@ -14,6 +14,7 @@ use super::why::Move;
 use crate::engine::core_loop::{CoreLoop, Observation};
 use crate::engine::memory::resident_set;
 use crate::engine::reading::Ended;
+use crate::engine::template::{Shown, Thinking};
 use crate::engine::{Engine, Limit, Orientation};
 use crate::events::{Event, EventKind, Mode, SalienceEvent};
 use crate::media::medium::{Medium, MediumKind};
@@ -33,13 +34,23 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A conversation around a loop that has begun one.
-    pub fn new(core: CoreLoop, printer: &'a Printer, interrupts: Interrupts) -> Self {
+    ///
+    /// `thinking` tells thoughts in an answer.
+    pub fn new(
+        core: CoreLoop,
+        printer: &'a Printer,
+        interrupts: Interrupts,
+        thinking: Thinking,
+    ) -> Self {
         Self {
             core,
             interrupts,
             show: Show {
                 printer,
                 trouble: None,
+                answer: thinking.clone(),
+                thinking,
+                thought: false,
             },
             turn_tick: 0,
             answered: false,
@@ -318,6 +329,12 @@ struct Show<'a> {
     printer: &'a Printer,
     /// Output that could not be written ends the conversation at the next line.
     trouble: Option<CliError>,
+    /// As every answer begins.
+    thinking: Thinking,
+    /// Of the answer that is shown.
+    answer: Thinking,
+    /// Whether the last that was shown was a thought.
+    thought: bool,
 }
 
 impl Show<'_> {
@@ -331,15 +348,40 @@ impl Show<'_> {
         self.trouble.take().map_or(Ok(()), Err)
     }
 
-    fn try_event(&self, event: &Event) -> Result<(), CliError> {
+    fn told(&mut self, shown: impl IntoIterator<Item = Shown>) -> Result<(), CliError> {
+        for shown in shown {
+            match shown {
+                Shown::Thought(text) => {
+                    self.printer.thought(&text);
+                    self.thought = true;
+                }
+                Shown::Said(text) => {
+                    if std::mem::take(&mut self.thought) {
+                        self.printer.end_thought();
+                    }
+                    self.printer.part(&text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn try_event(&mut self, event: &Event) -> Result<(), CliError> {
         let printer = self.printer;
         if printer.is_json() {
             return printer.json(event);
         }
         match &event.kind {
             EventKind::Mode(mode) => printer.note(format_args!("mode: {}", mode.text)),
-            EventKind::Token { text } => printer.part(text)?,
+            EventKind::Token { text } => {
+                let shown = self.answer.push(text);
+                self.told(shown)?;
+            }
             EventKind::Answer { ended, .. } => {
+                let shown = self.answer.finish();
+                self.told(shown)?;
+                self.answer = self.thinking.clone();
+                self.thought = false;
                 printer.line("")?;
                 if let Some(why) = broken_off(*ended) {
                     printer.note(format_args!("({why})"));

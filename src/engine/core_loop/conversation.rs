@@ -34,10 +34,7 @@ impl Conversation {
     /// The messages up to `text`; of the turns only those from `first` on. A goal stands in place of the conversation's own
     /// system message.
     fn messages(&self, goal: Option<&str>, first: usize, text: &str) -> Vec<Message> {
-        let message = |role, content: &str| Message {
-            role,
-            content: content.to_owned(),
-        };
+        let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = goal.or(self.system.as_deref());
         let system = system.into_iter().map(|text| message("system", text));
         let turns =

@@ -183,10 +183,7 @@ impl CoreLoop {
         goal: Option<&str>,
         content: &str,
     ) -> Result<Vec<u32>, EngineError> {
-        let message = |role, text: &str| Message {
-            role,
-            content: text.to_owned(),
-        };
+        let message = |role: &'static str, text: &str| Message::new(role, text);
         let system = goal.into_iter().map(|goal| message("system", goal));
         let messages: Vec<Message> = system.chain([message("user", content)]).collect();
         Ok(self.text.encode(&self.text.render(&messages)?)?)
