@@ -171,7 +171,8 @@ CODER = r"""
                 {%- for args_name, args_value in tool_call.arguments.items() %}
                     {{- '<parameter=' + args_name + '>\n' }}
                     {%- set args_value = args_value | tojson | safe if args_value is mapping or (args_value is sequence and args_value is not string) else args_value | string %}
-                    {{- args_value + '\n</parameter>\n' }}
+                    {{- args_value }}
+                    {{- '\n</parameter>\n' }}
                 {%- endfor %}
             {%- endif %}
             {{- '</function>\n</tool_call>' }}

@@ -269,6 +269,9 @@ fn lock(store: &Path) -> Result<File, StoreError> {
 /// Puts a small file into the store unless it is there with the same bytes.
 fn put_file(store: &Path, name: &str, bytes: &[u8]) -> Result<CopiedFile, StoreError> {
     let path = store.join(name);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+    }
     if fs::read(&path).ok().as_deref() != Some(bytes) {
         atomic::write_file(&path, bytes)?;
     }

@@ -115,7 +115,9 @@ fn read(path: &Path, most: u64) -> Result<String, TextError> {
         .map_err(|error| damaged(path, error))?
         .len();
     if bytes > most {
-        let reason = format!("it has {bytes} bytes, expected {most} at most");
+        let reason = format!(
+            "the chat template is to be in it, but it has {bytes} bytes; expected {most} at most"
+        );
         return Err(damaged(path, reason));
     }
     fs::read_to_string(path).map_err(|error| damaged(path, error))

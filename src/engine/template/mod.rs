@@ -17,6 +17,7 @@ mod message;
 mod methods;
 mod source;
 mod thinking;
+mod tokens;
 mod value;
 
 use std::collections::BTreeMap;

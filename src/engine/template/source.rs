@@ -7,16 +7,18 @@
 //!   meaning of its own; their whitespace marks stay.
 //! - Every list, tuple and mapping that is written out, everything that is assigned, and the parameters of macros pass
 //!   [`super::value::keep`]: `[a]` becomes `__keep([a])`.
-//! - Tags that load other templates are refused: a chat template has none.
+//! - Tags that load other templates are refused, a chat template has none; and a macro can only be called: it has a list of
+//!   its own that passes no gate.
 //!
 //! Line breaks stay where they are, so that the engine's messages name the right line.
 
+use std::collections::BTreeSet;
+
 use super::functions::{KEEP, KEEP_INSIDE};
+use super::tokens::{Kind, Token, Tokens, tokens};
 
 /// The largest templates of released models have about 40 KiB.
 pub(super) const MAX_SOURCE_BYTES: usize = 256 * 1024;
-/// Characters of one tag, without blanks and without what stands between quotes.
-const MAX_TAG_CHARS: usize = 4096;
 /// Branches of all conditions.
 const MAX_BRANCHES: usize = 1000;
 
@@ -30,6 +32,7 @@ pub(super) fn prepare(source: &str) -> Result<String, String> {
     }
     let mut out = String::with_capacity(source.len() * 2);
     let (mut at, mut branches) = (0, 0);
+    let macros = macros(source);
     while let Some(start) = find_tag(source, at) {
         out.push_str(&source[at..start]);
         let line = || 1 + source[..start].matches('\n').count();
@@ -62,11 +65,33 @@ pub(super) fn prepare(source: &str) -> Result<String, String> {
                 ));
             }
         }
+        if let Some(name) = tag.takes(&macros) {
+            return Err(format!(
+                "line {}: the macro `{name}` can only be called",
+                line()
+            ));
+        }
         let written = tag.write(kind == "{%", &mut out);
         written.map_err(|problem| format!("line {}: {problem}", line()))?;
     }
     out.push_str(&source[at..]);
     Ok(out)
+}
+
+/// The names of all macros, and of what a block is called by.
+fn macros(source: &str) -> BTreeSet<&str> {
+    let definitions = source.match_indices("macro").filter_map(|(at, word)| {
+        let before = source[..at].trim_end().trim_end_matches(['-', '+']);
+        let rest = &source[at + word.len()..];
+        let name = rest.trim_start();
+        let defines = before.ends_with("{%") && name.len() < rest.len();
+        defines.then_some(name)
+    });
+    let names = definitions.map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    names.chain(["caller"]).collect()
 }
 
 fn find_tag(source: &str, from: usize) -> Option<usize> {
@@ -101,177 +126,6 @@ fn raw_tag(source: &str, start: usize, name: &str) -> Option<usize> {
     let rest = rest.strip_prefix(['-', '+']).unwrap_or(rest);
     let rest = rest.strip_prefix("%}")?;
     Some(source.len() - rest.len())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A word that names something.
-    Name,
-    /// A word of the language, behind which a value begins.
-    Word,
-    /// A text or a number.
-    Literal,
-    Open,
-    Close,
-    Comma,
-    /// `=`, not `==`.
-    Assign,
-    Dot,
-    Other,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Token {
-    kind: Kind,
-    start: usize,
-    end: usize,
-    /// Brackets that are open around it.
-    depth: usize,
-    /// Of an opening bracket: whether a value begins with it, rather than arguments or an index; and whether a comma
-    /// stands directly in it.
-    literal: bool,
-    commas: bool,
-}
-
-struct Tokens {
-    list: Vec<Token>,
-    /// Behind the tag.
-    end: usize,
-}
-
-const WORDS: [&str; 8] = ["and", "else", "elif", "if", "in", "is", "not", "or"];
-
-/// Divides what stands between `from` and the tag's end.
-fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, String> {
-    let bytes = source.as_bytes();
-    let mut list: Vec<Token> = Vec::new();
-    let mut open: Vec<usize> = Vec::new();
-    let (mut at, mut chars) = (from, 0);
-    loop {
-        let rest = &source[at..];
-        let Some(c) = rest.chars().next() else {
-            return Err("a tag does not end".to_owned());
-        };
-        if c.is_whitespace() {
-            at += c.len_utf8();
-            continue;
-        }
-        let marked = |mark: char| {
-            rest.strip_prefix(mark)
-                .is_some_and(|r| r.starts_with(close))
-        };
-        if open.is_empty() && (rest.starts_with(close) || marked('-') || marked('+')) {
-            let mark = usize::from(!rest.starts_with(close));
-            return Ok(Tokens {
-                list,
-                end: at + mark + close.len(),
-            });
-        }
-        let start = at;
-        let kind = match c {
-            '\'' | '"' => {
-                at += quoted(rest, c).ok_or("a text does not end")?;
-                Kind::Literal
-            }
-            c if c.is_alphanumeric() || c == '_' => {
-                at += rest
-                    .find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len());
-                word(&source[start..at], &list, source)
-            }
-            _ => {
-                at += c.len_utf8();
-                match c {
-                    '(' | '[' | '{' => Kind::Open,
-                    ')' | ']' | '}' => Kind::Close,
-                    ',' => Kind::Comma,
-                    '.' => Kind::Dot,
-                    '=' if bytes.get(at) == Some(&b'=') => {
-                        at += 1;
-                        Kind::Other
-                    }
-                    '=' => Kind::Assign,
-                    '!' | '<' | '>' if bytes.get(at) == Some(&b'=') => {
-                        at += 1;
-                        Kind::Other
-                    }
-                    _ => Kind::Other,
-                }
-            }
-        };
-        if c != '\'' && c != '"' {
-            chars += at - start;
-            if chars > MAX_TAG_CHARS {
-                return Err(format!(
-                    "a tag has more than {MAX_TAG_CHARS} characters outside of texts"
-                ));
-            }
-        }
-        if kind == Kind::Close {
-            let opened = open.pop().map(|n| source.as_bytes()[list[n].start]);
-            if !matches!(
-                (opened, c),
-                (Some(b'('), ')') | (Some(b'['), ']') | (Some(b'{'), '}')
-            ) {
-                return Err(format!("`{c}` closes nothing"));
-            }
-        }
-        if kind == Kind::Comma
-            && let Some(n) = open.last()
-        {
-            list[*n].commas = true;
-        }
-        let behind = list.last().map(|token| token.kind);
-        list.push(Token {
-            kind,
-            start,
-            end: at,
-            depth: open.len(),
-            literal: !matches!(behind, Some(Kind::Name | Kind::Literal | Kind::Close)),
-            commas: false,
-        });
-        if kind == Kind::Open {
-            open.push(list.len() - 1);
-        }
-    }
-}
-
-/// Bytes of the text that `rest` begins with, its quotes included.
-fn quoted(rest: &str, quote: char) -> Option<usize> {
-    let mut escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            c if c == quote => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// What a word is behind the tokens before it.
-fn word(text: &str, before: &[Token], source: &str) -> Kind {
-    let text_of = |token: &Token| &source[token.start..token.end];
-    let last = before.last();
-    // Behind a dot and behind `is` and `is not` every word is a name.
-    let is_not = before.len() > 1
-        && last.is_some_and(|token| text_of(token) == "not")
-        && text_of(&before[before.len() - 2]) == "is";
-    let named = last.is_some_and(|token| {
-        token.kind == Kind::Dot
-            || text_of(token) == "|"
-            || (text_of(token) == "is" && text != "not")
-    });
-    if named || is_not {
-        Kind::Name
-    } else if text.starts_with(|c: char| c.is_ascii_digit()) {
-        Kind::Literal
-    } else if WORDS.contains(&text) {
-        Kind::Word
-    } else {
-        Kind::Name
-    }
 }
 
 /// One tag of a template.
@@ -311,12 +165,29 @@ impl<'a> Tag<'a> {
             .map_or("", |token| self.text(token))
     }
 
+    /// The macro that this takes for a value: neither calls nor names it, nor asks whether it is there.
+    fn takes(&self, macros: &BTreeSet<&str>) -> Option<&'a str> {
+        let list = &self.tokens.list;
+        if list.len() == 2 && matches!(self.name(), "if" | "elif") {
+            return None;
+        }
+        let taken = list.iter().enumerate().find(|(n, token)| {
+            let next = list.get(n + 1);
+            let named = *n > 0 && matches!(list[n - 1].kind, Kind::Dot);
+            let used = next.is_some_and(|next| {
+                next.kind == Kind::Assign || matches!(self.text(next), "(" | "is" | "in")
+            });
+            token.kind == Kind::Name && macros.contains(self.text(token)) && !named && !used
+        });
+        taken.map(|(_, token)| self.text(token))
+    }
+
     /// Where the tag's end begins, its mark included.
     fn close(&self) -> usize {
         let close = self.tokens.end - 2;
         let marked = matches!(self.source.as_bytes().get(close - 1), Some(b'-' | b'+'));
         let content = self.tokens.list.last().map_or(self.start + 2, |t| t.end);
-        if marked && close - 1 >= content {
+        if marked && close > content {
             close - 1
         } else {
             close
@@ -524,6 +395,10 @@ mod tests {
                 "line 1: `include` asks for another template; a chat template stands alone",
             ),
             ("{# x", "line 1: a tag does not end"),
+            (
+                "{% macro m(a) %}{% endmacro %}{{ m(1) }}{% if m is defined %}\n{{ (m).arguments }}",
+                "line 2: the macro `m` can only be called",
+            ),
             ("{% raw %}x", "line 1: a tag does not end"),
         ] {
             assert_eq!(prepare(source), Err(expected.to_owned()), "{source}");

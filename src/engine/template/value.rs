@@ -241,7 +241,7 @@ pub(super) fn keep(value: Value) -> Result<Value, Error> {
         return Ok(value);
     };
     let plain = object.repr() == ObjectRepr::Plain;
-    if plain || is_namespace(&value) || is_callable(&value) {
+    if plain || is_namespace(&value) || has_type(&value, "::Loop") {
         return Ok(value);
     }
     inner(value, 0)
@@ -261,7 +261,7 @@ fn inner(value: Value, level: usize) -> Result<Value, Error> {
     }
     if level > MAX_DEPTH || is_namespace(&value) || is_callable(&value) {
         return Err(refused(
-            "a namespace, a function or a macro cannot be kept in a list, a mapping or a namespace",
+            "a macro cannot be kept, and a namespace or a function not in a list, a mapping or a namespace",
         ));
     }
     match value.kind() {
