@@ -18,7 +18,7 @@ use super::inbox::{Bound, Waiter};
 use super::open;
 use super::ports::{Action, Effector, Sensor};
 use crate::engine::EngineOptions;
-use crate::engine::core_loop::{Abandoned, CoreLoop, Observation};
+use crate::engine::core_loop::{Abandoned, CoreLoop, Heed, Observation};
 use crate::engine::generate::SETTLE_TICKS;
 use crate::engine::sampling::Sampling;
 use crate::events::{Event, EventKind, Summary};
@@ -146,6 +146,19 @@ pub(super) fn live(
     }
 }
 
+/// What waits outside, as the loop asks for it while it reads.
+struct Door(Arc<Shared>);
+
+impl Heed for Door {
+    fn due(&self, _: Tick) -> Option<Tick> {
+        None
+    }
+
+    fn waits(&self) -> bool {
+        self.0.inbox().is_urgent()
+    }
+}
+
 struct Driver {
     core: CoreLoop,
     shared: Arc<Shared>,
@@ -161,7 +174,8 @@ struct Driver {
 
 impl Driver {
     async fn open(plan: Plan, shared: Arc<Shared>) -> Result<Self, BuildError> {
-        let (core, mode) = open::core_loop(&plan).await?;
+        let (mut core, mode) = open::core_loop(&plan).await?;
+        core.heed(Box::new(Door(Arc::clone(&shared))));
         let mut hearing = Hearing::new(Arc::clone(&shared));
         let kind = EventKind::Mode(mode.clone());
         let _ = shared.mode.set(mode);

@@ -298,6 +298,12 @@ impl Inbox {
         self.waiting.is_empty() && self.held == Waiting::default()
     }
 
+    /// Whether something waits that does not wait for the end of a chunk.
+    pub(super) fn is_urgent(&self) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|waiter| waiter.observation.is_urgent())
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let held = in_the_loop(&self.held) as u64;
         self.tally.counts(self.waiting.len() as u64, held)

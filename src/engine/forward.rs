@@ -44,6 +44,8 @@ pub struct Forward {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
+    /// It was given up between two layers: there are no hidden states, and the cache holds none of its tokens.
+    pub given_up: bool,
     /// Input embeddings, media merged, `[tokens, hidden]`; where the engine speaks.
     pub embeds: Vec<f32>,
     /// Hidden states that the talker listens to, `[tokens, hidden]`; where the engine speaks.
@@ -102,7 +104,25 @@ impl Engine {
         fed: Fed<'_>,
         phase: Phase,
         orientation: &Orientation,
+        probe: Option<&mut dyn Probe>,
+    ) -> Result<Forward, EngineError> {
+        let never = &mut |_| false;
+        self.forward_unless(kv, fed, phase, orientation, probe, never)
+            .await
+    }
+
+    /// As [`Engine::forward_fed`], unless `interrupt`, which is asked before every layer, says that it is to be given up.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn forward_unless(
+        &mut self,
+        kv: &mut KvCache,
+        fed: Fed<'_>,
+        phase: Phase,
+        orientation: &Orientation,
         mut probe: Option<&mut dyn Probe>,
+        interrupt: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Forward, EngineError> {
         let Fed { tokens, .. } = fed;
         self.check(kv, tokens)?;
@@ -138,7 +158,14 @@ impl Engine {
             spans: &spans,
         };
         let mut residency = orientation.residency.clone();
-        for layer in 0..self.thinker.layers.len() {
+        let layers = self.thinker.layers.len();
+        for layer in 0..layers {
+            if interrupt(layer) {
+                let share = layer as f64 / layers as f64;
+                self.note_spent(tokens.len() as f64 * share, orientation, &out);
+                out.given_up = true;
+                return Ok(out);
+            }
             self.thinker
                 .attend(layer, &mut x, kv, &angles, &mut self.scratch);
             let normed = self.thinker.feed_forward_input(layer, &x);
@@ -181,7 +208,8 @@ impl Engine {
             _ => {}
         }
         out.router_entropy /= (tokens.len() * self.sparse_layers.len().max(1)) as f32;
-        self.note_spent(tokens.len(), orientation, &out);
+        self.tick += tokens.len() as u64;
+        self.note_spent(tokens.len() as f64, orientation, &out);
         Ok(out)
     }
 
@@ -203,10 +231,9 @@ impl Engine {
         }
     }
 
-    fn note_spent(&mut self, tokens: usize, orientation: &Orientation, out: &Forward) {
-        self.tick += tokens as u64;
+    fn note_spent(&mut self, tokens: f64, orientation: &Orientation, out: &Forward) {
         let trained = self.thinker.config.num_experts_per_tok as f64;
-        self.spent.compute_units += tokens as f64 * f64::from(orientation.directive.k) / trained;
+        self.spent.compute_units += tokens * f64::from(orientation.directive.k) / trained;
         self.spent.miss_bytes += out.miss_bytes;
     }
 }

@@ -105,18 +105,48 @@ impl Reading {
         kv: &mut KvCache,
         orientation: &Orientation,
     ) -> Result<ReadStep, EngineError> {
-        let end = self
-            .tokens
-            .len()
-            .min(self.done + engine.step_tokens(orientation));
+        let tokens = self.next_tokens(engine, orientation);
+        let never = &mut |_| false;
+        self.step_of(tokens, engine, kv, orientation, never).await
+    }
+
+    /// Tokens of the next chunk at most.
+    pub fn next_tokens(&self, engine: &Engine, orientation: &Orientation) -> usize {
+        self.left().min(engine.step_tokens(orientation))
+    }
+
+    /// Reads a chunk of `tokens`. Before every layer `interrupt` is asked whether it is to be given up; then nothing of it is
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn step_of(
+        &mut self,
+        tokens: usize,
+        engine: &mut Engine,
+        kv: &mut KvCache,
+        orientation: &Orientation,
+        interrupt: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<ReadStep, EngineError> {
+        let end = self.done + tokens;
+        if kv.is_empty() && engine.mind_config.salience.beginnings_apart {
+            self.segment.begin_context();
+        }
         let scene = self.scene.as_deref().map(|scene| (scene, self.done));
         let fed = Fed {
             tokens: &self.tokens[self.done..end],
             scene,
         };
         let mut forward = engine
-            .forward_fed(kv, fed, Phase::Prefill, orientation, None)
+            .forward_unless(kv, fed, Phase::Prefill, orientation, None, interrupt)
             .await?;
+        if forward.given_up {
+            return Ok(ReadStep {
+                forward,
+                tokens: 0,
+                measures: Vec::new(),
+            });
+        }
         let hidden = engine.thinker.config.hidden_size;
         let rows = self.measured_rows(end);
         let targets: Vec<u32> = rows

@@ -104,6 +104,7 @@ async fn compare(
 ) -> Result<Verdict, ReplayError> {
     let comparison = Comparison::new(reader)?;
     core.record(Tape::new(Box::new(comparison.clone()), logits));
+    core.heed(Box::new(comparison.clone()));
     let mut whole = false;
     while let Some(record) = comparison.next()? {
         match record {

@@ -1,3 +1,4 @@
+mod events;
 mod memory;
 mod properties;
 mod reading;

@@ -6,6 +6,7 @@
 mod account;
 mod conversation;
 mod dream;
+mod heed;
 mod job;
 mod limits;
 mod observation;
@@ -40,6 +41,8 @@ use crate::trace::Tape;
 use account::Account;
 use conversation::Conversation;
 use dream::Dreaming;
+use heed::Heeding;
+pub use heed::{HEARD_WITHIN_TOKENS, Heed};
 use job::{Job, Want};
 pub use queue::{Abandoned, Waiting};
 use recall::Recall;
@@ -171,6 +174,7 @@ pub struct CoreLoop {
     usage: Usage,
     next_id: u64,
     tape: Option<Tape>,
+    heeding: Heeding,
 }
 
 impl CoreLoop {
@@ -216,6 +220,7 @@ impl CoreLoop {
             usage,
             next_id: 0,
             tape: None,
+            heeding: Heeding::default(),
         })
     }
 

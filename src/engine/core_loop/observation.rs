@@ -186,6 +186,15 @@ impl Observation {
         ) || self.asks_about_media()
     }
 
+    /// Whether it is a threat, which does not wait for what is being read: an alarm, or a sensor outside its range.
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Self::Alarm { .. } | Self::Sensed { alarm: true, .. } => true,
+            Self::Sensor(reading) => reading.is_out_of_range(),
+            _ => false,
+        }
+    }
+
     fn asks_about_media(&self) -> bool {
         matches!(self, Self::Sensed { text, .. } if !text.is_empty())
     }
