@@ -14,7 +14,7 @@ fn resting() -> World {
 /// One step that is driven this much, and what came of it and of the quiet after it.
 fn states_after(mut world: World, stimulus: &Input) -> Vec<State> {
     let first = world.step(stimulus).transition;
-    let later = world.run(&IDLE, 30);
+    let later = world.run(&IDLE, 20);
     let all = first.into_iter().chain(later);
     all.map(|change| change.to).collect()
 }

@@ -82,6 +82,6 @@ fn the_worst_of_few_beginnings_is_no_surprise_again() {
         }
     }
     assert_eq!(assessor.step(&seen(beginning(2.0))).salience.surprise, 0.0);
-    let more = assessor.step(&seen(beginning(4.0))).salience.surprise;
+    let more = assessor.step(&seen(beginning(12.0))).salience.surprise;
     assert!(more > 0.9, "{more}");
 }
