@@ -128,7 +128,9 @@ async fn an_alarm_breaks_off_the_chunk_that_is_being_read() {
                 let id = handle.observe(Observation::alarm("watch", HELEN));
                 alarm = Some(id.expect("an alarm is taken on"));
             }
-            EventKind::State { to, .. } if to == State::Threat => heard = Some(event.tick),
+            EventKind::State {
+                to: State::Threat, ..
+            } => heard = Some(event.tick),
             EventKind::Answer { id, .. } => assert_eq!(Some(id), alarm),
             EventKind::Read { tokens, .. } => read += tokens,
             _ => {}
