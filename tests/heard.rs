@@ -119,8 +119,8 @@ fn one_siren_in_rest_leads_to_focus() {
         let events = play(world.path(), &[]);
         let late = events.iter().filter(|e| e["tick"].as_u64() >= Some(280));
         let late: Vec<Value> = late.cloned().collect();
-        let before = events.iter().filter(|e| e["type"] == "state");
-        let before = before.filter(|e| e["tick"].as_u64() < Some(280)).last();
+        let mut before = events.iter().filter(|e| e["type"] == "state");
+        let before = before.rfind(|e| e["tick"].as_u64() < Some(280));
         assert_eq!(before.unwrap()["to"], "rest");
         states(&late)
             .iter()
