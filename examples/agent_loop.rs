@@ -5,6 +5,7 @@
 //! parts it is; the effector switches that part off; the feedback says whether it was the right one. Everything is
 //! recorded, and at the end the recording is repeated: every decision and every word must come again.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -55,7 +56,17 @@ impl Effector for Switch {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match watch().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn watch() -> Result<(), Box<dyn std::error::Error>> {
     let heater = Heater(Arc::new(AtomicU32::new(60)));
     let folder = tempfile::tempdir()?;
     let trace = folder.path().join("agent.trace");

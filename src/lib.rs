@@ -46,6 +46,7 @@ pub mod kernels;
 pub mod ledger;
 pub mod media;
 pub mod model;
+pub mod reads;
 pub mod replay;
 pub mod report;
 pub mod scenario;

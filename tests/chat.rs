@@ -98,7 +98,7 @@ fn a_second_question_sees_the_first() {
         "--exact",
         "--raw",
     ])
-    .args(["--json", "--prompt", &whole])
+    .args(["--json", "--allow-control-tokens", "--prompt", &whole])
     .output()
     .expect("sage runs");
     let generated: Value = serde_json::from_slice(&generated.stdout).expect("JSON");
@@ -436,4 +436,30 @@ fn an_interrupt_ends_the_answer_and_not_the_conversation() {
     talk.say("/limit none");
     talk.hear("limit");
     talk.end();
+}
+
+/// `/limit` alone says what is in force; a number without its unit is asked for it.
+#[test]
+fn the_limit_is_shown_and_wants_a_unit() {
+    let lines = "/limit\n/limit 40\n/limit 300slots\n/limit\n";
+    let events = events(lines, &["--limit", "60slots"]);
+    let shown = of(&events, "limit_report");
+    assert_eq!(shown[0]["limit_reason"], "as it was asked for");
+    assert_eq!(
+        number(&shown[0]["floor_bytes"]) + number(&shown[0]["pool_bytes"]),
+        number(&shown[0]["limit_bytes"])
+    );
+    assert!(number(&shown[1]["limit_bytes"]) > number(&shown[0]["limit_bytes"]));
+    let refused = of(&events, "refused");
+    assert_eq!(refused.len(), 1);
+    let message = refused[0]["message"].as_str().expect("why");
+    assert!(message.contains("`40` has no unit"), "{message}");
+    assert!(
+        message.contains("40MiB") && message.contains("40slots"),
+        "{message}"
+    );
+    let said = text(&chat("/limit\n", &["--limit", "60slots"]).stdout);
+    for words in ["limit    ", "MiB, as it was asked for", "floor ", "pool "] {
+        assert!(said.contains(words), "{said}");
+    }
 }

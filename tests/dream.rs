@@ -165,6 +165,42 @@ fn a_dream_scores_consolidates_and_ends_by_itself() {
     });
 }
 
+/// A text is never read asleep, however early in a Dream it comes.
+#[test]
+fn a_text_is_read_awake_whenever_in_a_dream_it_comes() {
+    runtime().block_on(async {
+        let mut core = core(60).await;
+        let mut events = Vec::new();
+        read_texts(&mut core, &mut events).await;
+        let more = pieces(&documents("kjv")[1], 70, 18);
+        for (dreamt, texts) in more.chunks(3).enumerate() {
+            until(&mut core, State::Dream, &mut events).await;
+            for _ in 0..dreamt {
+                core.tick(&mut |event| events.push(event))
+                    .await
+                    .expect("a tick");
+            }
+            assert_eq!(core.state(), State::Dream);
+            for text in texts {
+                core.submit(Observation::text("book", text));
+            }
+            events.clear();
+            core.tick(&mut |event| events.push(event))
+                .await
+                .expect("a tick");
+            assert_eq!(core.state(), State::Wake, "after {dreamt} ticks");
+            let woken = events
+                .iter()
+                .position(|event| matches!(event.kind, EventKind::State { .. }));
+            let read = events
+                .iter()
+                .position(|event| matches!(event.kind, EventKind::Read { .. }));
+            assert!(woken.is_some() && woken < read, "{events:?}");
+        }
+        core.shutdown().await;
+    });
+}
+
 #[test]
 fn input_ends_a_dream_at_once_and_the_next_dream_goes_on() {
     runtime().block_on(async {
@@ -270,6 +306,15 @@ fn the_limit_holds_while_dreaming() {
         summary["dreamt"]["bytes_read"].as_u64() > Some(0),
         "{summary}"
     );
+    // It is read on top of what the steps ask for, and said so.
+    let read = &summary["read_bytes"];
+    assert!(
+        read["shadow"].as_u64() >= summary["dreamt"]["bytes_read"].as_u64(),
+        "{summary}"
+    );
+    let parts = ["demand", "prefetch", "shadow", "towers", "other"];
+    let sum: u64 = parts.iter().filter_map(|part| read[part].as_u64()).sum();
+    assert_eq!(read["total"], sum);
     assert!(
         summary["peak_rss_bytes"].as_u64() <= summary["limit_bytes"].as_u64(),
         "{summary}"

@@ -56,7 +56,10 @@ async fn tick_by_tick_the_same_observations_give_the_same_run() {
         for _ in 0..20 {
             sage.tick().await.expect("a tick");
         }
+        let read = sage.read_bytes();
         let outcome = sage.shutdown().await.expect("an end");
+        assert!(read.demand > 0 && read.other > 0, "{read}");
+        assert!(outcome.summary.read_bytes.total >= read.total);
         assert_eq!(outcome.counts.taken, 3);
         comparable(&mut telemetry)
     };
@@ -132,15 +135,10 @@ async fn a_goal_is_the_system_message_of_the_questions_that_follow() {
     let source = open_model(MODEL).expect("the model");
     let text = Text::load(&*source).expect("its tokenizer");
     let prompt = |goal: Option<&str>| {
-        let message = |role, content: &str| Message {
-            role,
-            content: content.to_owned(),
-        };
+        let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = goal.map(|goal| message("system", goal));
         let messages: Vec<Message> = system.into_iter().chain([message("user", HELEN)]).collect();
-        text.encode(&text.render(&messages).expect("a prompt"))
-            .expect("tokens")
-            .len()
+        text.prompt_tokens(&messages, "").expect("tokens").len()
     };
     let goals = ["Name a town.", "Answer in one word, and be quick about it."];
     let mut sage = builder().goal(goals[0]).build().await.expect("a loop");
@@ -363,4 +361,50 @@ async fn after_its_end_a_loop_says_so() {
         handle.telemetry().next().await.map(|event| event.tick),
         None
     );
+}
+
+/// The guide's program is the example, but for where the model lies, and says what the guide says it does; an error is a
+/// sentence.
+#[test]
+fn the_guides_program_runs_as_it_is_written() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file");
+    let guide = read("docs/embedding.md");
+    let block = |kind: &str| {
+        let begin = guide.find(&format!("```{kind}\n")).expect("a block") + kind.len() + 4;
+        let end = guide[begin..].find("```").expect("its end");
+        guide[begin..begin + end].to_owned()
+    };
+    let example = read("examples/embed.rs");
+    let (_, program) = example.split_once("\n\n").expect("a first comment");
+    assert_eq!(
+        block("rust").replace("../SAGE/models/tiny", "models/tiny"),
+        program
+    );
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_sage"));
+    let built = built.with_file_name("examples").join("embed");
+    if !built.is_file() {
+        println!(
+            "passed over: the examples are not built; `cargo test` without --test builds them"
+        );
+        return;
+    }
+    let run = |folder: &std::path::Path| {
+        let mut command = std::process::Command::new(&built);
+        command.current_dir(folder).output().expect("it runs")
+    };
+    let done = run(root);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    // The guide shows how it begins and what is answered.
+    for line in block("text").lines() {
+        assert!(said.contains(line), "no `{line}` in: {said}");
+    }
+    let lost = run(&std::env::temp_dir());
+    let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert!(!lost.status.success());
+    assert!(
+        said.starts_with("models/tiny") || said.contains("models/tiny:"),
+        "{said}"
+    );
+    assert!(!said.contains(" { "), "{said}");
 }

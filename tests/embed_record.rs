@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use common::embedding::{HELEN, builder};
 use sage::embed::{Action, Observation, Reading, Sensor};
+use sage::events::EventKind;
 use sage::replay;
 use sage::trace::{Reader, Record};
+use sage_actors::protocol::State;
 
 const MODEL: &str = "models/tiny";
 
@@ -98,6 +100,56 @@ async fn a_free_and_overloaded_run_comes_again() {
         outcome.counts.shed_total(),
         "every shed one is recorded"
     );
+}
+
+/// Free-running through a long text in large chunks: an alarm that comes while one is read is heard at once, and when that was
+/// comes again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_breaks_off_the_chunk_that_is_being_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("alarm.trace");
+    let built = builder().chunk_tokens(128).context_tokens(1024);
+    let sage = built.record(&trace).record_logits().build().await;
+    let sage = sage.expect("a loop");
+    let mut telemetry = sage.telemetry();
+    let handle = sage.run();
+    let book = std::fs::read_to_string("models/tiny/heldout/kjv.txt").expect("held-out text");
+    let text: String = book.chars().take(2_500).collect();
+    handle
+        .observe(Observation::text("book", text))
+        .expect("taken");
+    let mut alarm = None;
+    let (mut given, mut heard, mut read) = (0, None, 0);
+    while let Some(event) = telemetry.next().await {
+        match event.kind {
+            // The first chunk is begun with the tick that hears of the text.
+            EventKind::Observation(seen) if seen.kind == "text" => {
+                given = handle.tick_count();
+                let id = handle.observe(Observation::alarm("watch", HELEN));
+                alarm = Some(id.expect("an alarm is taken on"));
+            }
+            EventKind::State {
+                to: State::Threat, ..
+            } => heard = Some(event.tick),
+            EventKind::Answer { id, .. } => assert_eq!(Some(id), alarm),
+            EventKind::Read { tokens, .. } => read += tokens,
+            _ => {}
+        }
+        if read > 500 && handle.is_idle() {
+            break;
+        }
+    }
+    let heard = heard.expect("a crisis");
+    assert!((given..=given + 8).contains(&heard), "{given}: {heard}");
+    handle.shutdown().await.expect("an end");
+    let recorded = std::fs::read_to_string(&trace).expect("a recording");
+    assert_eq!(recorded.matches("{\"type\":\"given_up\"").count(), 1);
+    let verdict = replay::verify(&trace, MODEL.as_ref()).await;
+    let verdict = verdict.expect("a verdict");
+    assert!(verdict.equal && verdict.whole, "{verdict:?}");
+    let again = replay::ask_again(&trace, &mut |_| ()).await;
+    let again = again.expect("a verdict");
+    assert!(again.equal && again.whole, "{again:?}");
 }
 
 /// The same observations at the same ticks are the same recording; other ones are not.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Export golden tensors of a Qwen3-Omni checkpoint from the reference implementation, for `sage verify`.
+"""Export golden tensors of a Qwen3-Omni or Qwen3-MoE checkpoint from the reference implementation, for `sage verify`.
 
-The checkpoint is loaded with transformers' thinker, each prompt is run once with hooks on every decoder layer and
+The checkpoint (`qwen3_omni_moe`, its thinker saved alone as `qwen3_omni_moe_thinker`, or a text-only `qwen3_moe` such as
+Qwen3-30B-A3B and Qwen3-Coder) is loaded with transformers' decoder, each prompt is run once with hooks on every decoder layer and
 router, then continued greedily with the KV cache. What the reference computed is written as `<case>.safetensors`
 beside `<case>.json`, the format of tests/fixtures:
 
@@ -10,8 +11,7 @@ beside `<case>.json`, the format of tests/fixtures:
     sage verify CHECKPOINT --goldens goldens
 
 Works with transformers 4.57 and 5.x. Text only: images, audio and speech are not exported. The checkpoint is a folder
-in the layout of the release (`thinker.*` tensors, experts as separate matrices); it may lack towers, talker and
-vocoder. Stored bfloat16 is widened to float32 and all arithmetic is float32 with eager attention, so memory for four
+in a layout that the installed transformers loads; it may lack towers, talker and vocoder. Stored bfloat16 is widened to float32 and all arithmetic is float32 with eager attention, so memory for four
 bytes per thinker parameter is needed (about 127 GB for the released model). `--dtype bfloat16` halves that, but its
 rounding flips experts and tokens: such goldens are marked `orientation_only`, reported and never a target.
 
@@ -36,6 +36,7 @@ from pathlib import Path
 
 INSTALL = "pip install -U torch transformers safetensors"
 NEAR_TIE = 1e-4  # closer decisions than this are pointed out
+OMNI, THINKER, TEXT = "qwen3_omni_moe", "qwen3_omni_moe_thinker", "qwen3_moe"
 KEPT = 64  # longer prompts keep final norm and logits at this many positions only
 PAD = 0  # the token that fills the shorter row of a batch; masked, so any will do
 
@@ -83,20 +84,37 @@ def read_config(checkpoint):
         raise Refused(f"{path}: {error.strerror}; CHECKPOINT is a folder with config.json and *.safetensors") from None
     except ValueError as error:
         raise Refused(f"{path}: not JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("model_type") != "qwen3_omni_moe":
-        found = config.get("model_type") if isinstance(config, dict) else None
-        raise Refused(f"{path}: model_type is {found!r}; only qwen3_omni_moe checkpoints can be exported")
-    thinker = config.get("thinker_config")
-    if not isinstance(thinker, dict) or not isinstance(thinker.get("text_config"), dict):
-        raise Refused(f"{path}: thinker_config.text_config is missing; it must describe the decoder")
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found not in (OMNI, THINKER, TEXT):
+        raise Refused(f"{path}: model_type is {found!r}; only {OMNI}, {THINKER} and {TEXT} can be exported")
+    if not isinstance(text_config(config), dict):
+        raise Refused(f"{path}: text_config is missing; it must describe the decoder")
     if not any(checkpoint.glob("*.safetensors")):
         raise Refused(f"{checkpoint}: holds no *.safetensors; download or copy the weights there")
     return config
 
 
+def thinker_config(config):
+    """The thinker's configuration: a section of the file, or the file."""
+    return config.get("thinker_config") or {} if config["model_type"] == OMNI else config
+
+
+def text_config(config):
+    """The decoder's configuration; none where it is missing."""
+    return config if config["model_type"] == TEXT else thinker_config(config).get("text_config")
+
+
+def end_token(config):
+    """The id that ends an answer."""
+    if config["model_type"] == OMNI:
+        return config.get("im_end_token_id", 151645)
+    end = config.get("im_end_token_id", config.get("eos_token_id"))
+    return end[0] if isinstance(end, list) and end else end
+
+
 def special_tokens(config):
     """Ids of special tokens, wherever the configuration names them."""
-    both = [*config.items(), *config["thinker_config"].items()]
+    both = [*config.items(), *thinker_config(config).items()]
     return {value for key, value in both if key.endswith("_token_id") and isinstance(value, int)}
 
 
@@ -115,7 +133,7 @@ def tokenizer_of(checkpoint):
 
 def prompts_of(args, config):
     """(case, description, token ids) of every prompt asked for."""
-    text = config["thinker_config"]["text_config"]
+    text = text_config(config)
     vocabulary, context = text.get("vocab_size", 0), text.get("max_position_embeddings", math.inf)
     out = []
     if args.prompt:
@@ -156,33 +174,15 @@ def load(checkpoint, config, dtype):
     """The reference thinker with all of the checkpoint's weights, and its version."""
     import torch
     import transformers
-    from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
-    from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeThinkerForConditionalGeneration
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-
-    thinker = json.loads(json.dumps(config["thinker_config"]))
-    text = thinker["text_config"]
-    width = text.get("hidden_size")
-    if not thinker.get("audio_config"):
-        thinker["audio_config"] = dict(NO_AUDIO, output_dim=width)
-    if not thinker.get("vision_config"):
-        thinker["vision_config"] = dict(NO_VISION, out_hidden_size=width)
-    # transformers 4.57 looks for this flag in the decoder's configuration, 5.x in the thinker's.
-    tied = bool(thinker.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
-    thinker["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
-    text["output_router_logits"] = False
-
+    make, settings = reference_of(config)
     options = dict(dtype=getattr(torch, dtype), attn_implementation="eager")
     if int(transformers.__version__.split(".")[0]) >= 5:
         options["experts_implementation"] = "eager"
-    elif text.get("rope_parameters"):  # the spelling of files saved by 5.x
-        text["rope_scaling"] = text.pop("rope_parameters")
-        text["rope_theta"] = text["rope_scaling"].get("rope_theta", text.get("rope_theta"))
     try:
-        model, info = Qwen3OmniMoeThinkerForConditionalGeneration.from_pretrained(
-            checkpoint, config=Qwen3OmniMoeThinkerConfig.from_dict(thinker), local_files_only=True,
-            output_loading_info=True, **options)
+        model, info = make.from_pretrained(
+            checkpoint, config=settings, local_files_only=True, output_loading_info=True, **options)
     except Exception as error:
         raise Refused(f"{checkpoint}: transformers {transformers.__version__} cannot load it: {brief(error)}; "
                       f"`sage inspect {checkpoint}` names what is missing or misshapen") from None
@@ -197,9 +197,46 @@ def load(checkpoint, config, dtype):
     return model.eval(), reference
 
 
+def reference_of(config):
+    """The class that runs the checkpoint's decoder, and its configuration."""
+    import transformers
+    old = int(transformers.__version__.split(".")[0]) < 5
+    if config["model_type"] == TEXT:
+        from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+        text = json.loads(json.dumps(config))
+        text["output_router_logits"] = False
+        if old:
+            respell(text)
+        return Qwen3MoeForCausalLM, Qwen3MoeConfig.from_dict(text)
+    from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
+    from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeThinkerForConditionalGeneration
+    thinker = json.loads(json.dumps(thinker_config(config)))
+    text = thinker["text_config"]
+    width = text.get("hidden_size")
+    if not thinker.get("audio_config"):
+        thinker["audio_config"] = dict(NO_AUDIO, output_dim=width)
+    if not thinker.get("vision_config"):
+        thinker["vision_config"] = dict(NO_VISION, out_hidden_size=width)
+    # transformers 4.57 looks for this flag in the decoder's configuration, 5.x in the thinker's.
+    tied = bool(thinker.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
+    thinker["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
+    text["output_router_logits"] = False
+    if old:
+        respell(text)
+    return Qwen3OmniMoeThinkerForConditionalGeneration, Qwen3OmniMoeThinkerConfig.from_dict(thinker)
+
+
+def respell(text):
+    """The rotary settings of a file saved by 5.x as 4.57 spells them."""
+    if text.get("rope_parameters"):
+        text["rope_scaling"] = text.pop("rope_parameters")
+        text["rope_theta"] = text["rope_scaling"].get("rope_theta", text.get("rope_theta"))
+
+
 def decoder_of(model):
     """The decoder, which versions keep in different places."""
-    return next(module for module in model.modules() if type(module).__name__ == "Qwen3OmniMoeThinkerTextModel")
+    names = ("Qwen3OmniMoeThinkerTextModel", "Qwen3MoeModel")
+    return next(module for module in model.modules() if type(module).__name__ in names)
 
 
 def routers_of(model):
@@ -282,7 +319,10 @@ def prefill(model, ids, mask):
         for index, block in routers_of(model):
             hooks.after(block.gate, keep_routing(index, block))
         hooks.after(decoder.norm, keep("thinker.final_norm"))
-        keep("thinker.logits")(model(input_ids=ids, attention_mask=mask, use_cache=True).logits)
+        positions = {}
+        if type(decoder).__name__ == "Qwen3MoeModel":  # which counts padding unless it is told not to
+            positions["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        keep("thinker.logits")(model(input_ids=ids, attention_mask=mask, use_cache=True, **positions).logits)
     rows = ids.shape[0]
     found["thinker.position_ids"] = found["thinker.position_ids"].expand(3, rows, -1).float()
     # 4.57 keeps the offset in the outer model, 5.x in the inner one.
@@ -309,7 +349,8 @@ def continuation(model, ids, mask, steps, end):
     # What the checkpoint asks for (sampling, penalties, further end tokens) must not shine through.
     model.generation_config = GenerationConfig()
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=steps, eos_token_id=end, pad_token_id=end, output_logits=True,
+        do_sample=False, max_new_tokens=steps, eos_token_id=end, pad_token_id=PAD if end is None else end,
+        output_logits=True,
         return_dict_in_generate=True)
     with Hooks() as hooks:
         for _, block in routers_of(model):
@@ -319,7 +360,8 @@ def continuation(model, ids, mask, steps, end):
     logits = torch.stack(made.logits, dim=1)
     best = logits.float().topk(2, dim=-1).values
     margins = best[..., 0] - best[..., 1]
-    ended = (tokens == end).int().cumsum(-1) - (tokens == end).int() > 0  # padding after the end token
+    is_end = tokens == (-1 if end is None else end)
+    ended = is_end.int().cumsum(-1) - is_end.int() > 0  # padding after the end token
     return tokens, logits, min(gaps), margins[~ended].min().item()
 
 
@@ -418,7 +460,7 @@ def main():
         cases.append(batch(prompts))
     model, reference = load(args.checkpoint, config, args.dtype)
     print(f"{args.checkpoint}: loaded with {reference}")
-    end = config.get("im_end_token_id", 151645)
+    end = end_token(config)
     for case, description, rows, mask in cases:
         measured = export(model, reference, args, end, case, description, rows, mask)
         shown = ", ".join(f"{name} {value:.2e}" for name, value in measured.items())

@@ -11,7 +11,7 @@ use sage::engine::{EngineOptions, Limit, open};
 use sage::store::open_model;
 use sage_actors::config::{MindConfig, RoutingPolicy};
 
-const CHECKPOINTS: [&str; 7] = [
+const CHECKPOINTS: [&str; 8] = [
     "tiny-thinker",
     "edge-no-norm-topk",
     "edge-dense-layers",
@@ -19,6 +19,7 @@ const CHECKPOINTS: [&str; 7] = [
     "edge-top1",
     "edge-tied",
     "edge-bf16",
+    "qwen3-moe-tiny",
 ];
 
 fn fixture(name: &str) -> std::path::PathBuf {
@@ -285,4 +286,139 @@ fn salient_routing_without_bias_is_exact() {
             );
         }
     }
+}
+
+/// Writes a golden of tiny-thinker, with its tensors as `change` leaves them.
+fn written_with(
+    folder: &Path,
+    change: impl Fn(&mut std::collections::BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>),
+) {
+    let from = fixture("tiny-thinker/goldens");
+    let bytes = std::fs::read(from.join("text.safetensors")).expect("a golden");
+    let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let mut tensors = parsed
+        .iter()
+        .map(|(name, view)| {
+            let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+            (name.to_owned(), tensor)
+        })
+        .collect();
+    change(&mut tensors);
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), data);
+        (name.clone(), view.expect("a tensor"))
+    });
+    let bytes = safetensors::serialize(views, None).expect("serialised");
+    std::fs::write(folder.join("text.safetensors"), bytes).expect("written");
+    std::fs::copy(from.join("text.json"), folder.join("text.json")).expect("copied");
+}
+
+#[test]
+fn a_golden_that_is_damaged_or_partly_unknown_never_passes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = fixture("tiny-thinker");
+    let status = |what: &str| {
+        let reports = std::panic::catch_unwind(|| run_cases(&model, folder.path()));
+        reports.unwrap_or_else(|_| panic!("{what}: a panic"))
+    };
+    written_with(folder.path(), |_| ());
+    assert_eq!(status("as it is"), Ok(Status::Pass));
+    let names: Vec<String> = {
+        let bytes = std::fs::read(folder.path().join("text.safetensors")).expect("a golden");
+        let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+        parsed.names().into_iter().map(str::to_owned).collect()
+    };
+    for name in &names {
+        // Under a name that nobody knows.
+        written_with(folder.path(), |tensors| {
+            if let Some(tensor) = tensors.remove(name) {
+                tensors.insert(format!("{name}.of_tomorrow"), tensor);
+            }
+        });
+        assert_ne!(
+            status(&format!("{name} renamed")),
+            Ok(Status::Pass),
+            "{name} renamed"
+        );
+        if name == "in.attention_mask" {
+            continue;
+        }
+        // Cut to half its rows, and to nothing.
+        for keep in [2, usize::MAX] {
+            written_with(folder.path(), |tensors| {
+                if let Some((_, shape, data)) = tensors.get_mut(name) {
+                    let at = shape.iter().position(|n| *n > 1).unwrap_or(0);
+                    let row = data.len() / shape[at].max(1);
+                    shape[at] /= keep;
+                    data.truncate(shape[at] * row);
+                    let whole = shape.iter().product::<usize>();
+                    let each = if name.starts_with("in.")
+                        || name.contains("index")
+                        || name.ends_with("tokens")
+                    {
+                        8
+                    } else {
+                        4
+                    };
+                    data.resize(whole * each, 0);
+                }
+            });
+            assert_ne!(
+                status(&format!("{name} cut")),
+                Ok(Status::Pass),
+                "{name} cut by {keep}"
+            );
+        }
+    }
+    // Numbers that are none.
+    for (what, bits) in [("infinite", f32::INFINITY), ("not a number", f32::NAN)] {
+        for name in [
+            "thinker.logits",
+            "thinker.final_norm",
+            "thinker.topk_weight.1",
+        ] {
+            written_with(folder.path(), |tensors| {
+                if let Some((_, _, data)) = tensors.get_mut(name) {
+                    data[8..12].copy_from_slice(&bits.to_le_bytes());
+                }
+            });
+            assert_eq!(status(what), Ok(Status::Fail), "{name} {what}");
+        }
+    }
+    // A description that is there and cannot be read says nothing that could be relied on.
+    written_with(folder.path(), |_| ());
+    std::fs::write(folder.path().join("text.json"), "{\"orientation_only\": tr").expect("written");
+    assert!(status("a damaged description").is_err());
+    std::fs::write(
+        folder.path().join("text.safetensors"),
+        b"\xff\xff\xff\xff\xff\xff\xff\x7f{}",
+    )
+    .expect("written");
+    assert!(status("a damaged file").is_err());
+}
+
+/// What became of the one case of a folder; an error's text where it could not be run to its end.
+fn run_cases(model: &Path, goldens: &Path) -> Result<Status, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let source: Arc<dyn sage::store::WeightSource> =
+            Arc::from(open_model(model).expect("a model"));
+        let cases = goldens::cases(goldens).map_err(|error| error.to_string())?;
+        let mind = MindConfig {
+            hold: Some(EXACT),
+            routing: RoutingPolicy::Exact,
+            ..MindConfig::default()
+        };
+        let options = EngineOptions {
+            context_tokens: 256,
+            mind,
+            ..EngineOptions::default()
+        };
+        let mut engine = open(source, options, |_, _| ()).await.expect("an engine");
+        let report = goldens::run(&mut engine, &cases[0]).await;
+        engine.shutdown().await;
+        Ok(report.map_err(|error| error.to_string())?.status)
+    })
 }

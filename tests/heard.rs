@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::copied;
-use common::runs::{complaint, events, failed, root, run, sage, states, summary, without_timings};
+use common::runs::{
+    complaint, events, failed, read_for, root, run, sage, states, summary, without_timings,
+};
 use common::sounds::{hum, siren};
 use sage::Sage;
 use sage::embed::{Medium, Observation};
@@ -36,7 +38,6 @@ fn world() -> tempfile::TempDir {
     for at in 0..10 {
         heard(at * 20, &format!("hum-{}.wav", at % 3));
     }
-    // One alone wakes; Focus asks for more than a moment.
     for at in [210, 226, 242] {
         heard(at, "siren.wav");
     }
@@ -99,8 +100,47 @@ fn a_siren_among_hums_stirs_and_wakes_the_ears() {
     let all = summary(&events)["bytes_read"].as_u64().unwrap();
     assert_eq!(all, sum(&perceived) + sum(&of(&events, "cache")));
     assert!(perceived[0]["bytes_read"].as_u64() > Some(0));
+    // Apart from what else was read of the disk, of which the weights that stay are a part.
+    let summary = summary(&events);
+    assert!(read_for(summary, "towers") > 0 && read_for(summary, "other") > 0);
+    // Who works for a sound works for no text.
+    let domains = &of(&events, "experts")[0]["domains"];
+    assert_eq!(
+        (&domains[0]["kind"], &domains[0]["source"]),
+        (&"sound".into(), &"room".into())
+    );
+    assert_eq!(domains[1], Value::Null, "{domains}");
     let again = play(world.path(), &[]);
     assert_eq!(without_timings(&events), without_timings(&again));
+}
+
+/// One siren is enough, also for a mind that rests; one more hum in its place moves nothing.
+#[test]
+fn one_siren_in_rest_leads_to_focus() {
+    let world = world();
+    let script = world.path().join("heard.toml");
+    let mut table: toml::Table = fs::read_to_string(&script).unwrap().parse().unwrap();
+    let mut states_with = |sound: &str| {
+        let observe = table["observe"].as_array_mut().unwrap();
+        observe.truncate(10);
+        let mut last = observe[9].as_table().unwrap().clone();
+        last.insert("at".into(), 300.into());
+        last.insert("sound".into(), sound.into());
+        observe.push(last.into());
+        fs::write(&script, toml::to_string(&table).unwrap()).unwrap();
+        let events = play(world.path(), &[]);
+        let late = events.iter().filter(|e| e["tick"].as_u64() >= Some(280));
+        let late: Vec<Value> = late.cloned().collect();
+        let mut before = events.iter().filter(|e| e["type"] == "state");
+        let before = before.rfind(|e| e["tick"].as_u64() < Some(280));
+        assert_eq!(before.unwrap()["to"], "rest");
+        states(&late)
+            .iter()
+            .map(|&state| state.to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states_with("siren.wav"), ["focus", "wake", "rest"]);
+    assert_eq!(states_with("hum-0.wav"), [""; 0]);
 }
 
 fn recorded(world: &Path) -> PathBuf {

@@ -282,6 +282,97 @@ fn what_is_no_picture_is_refused_and_named() {
     );
 }
 
+/// Pictures as programs write them are what Pillow sees when it sets them upright.
+#[test]
+fn pictures_that_people_have_are_seen_as_they_are() {
+    let files = std::fs::read_dir(fixture("media-cases")).expect("a folder");
+    let mut seen = 0;
+    for entry in files {
+        let name = entry
+            .expect("a file")
+            .file_name()
+            .into_string()
+            .expect("a name");
+        let Some(name) = name.strip_suffix(".expected.png") else {
+            continue;
+        };
+        let right = opened(&format!("media-cases/{name}.expected.png"));
+        let found = match decode(&file(&format!("media-cases/{name}"))) {
+            Err(error) if name.contains("noninterleaved") => {
+                assert!(
+                    error.to_string().contains("one scan per component"),
+                    "{error}"
+                );
+                continue;
+            }
+            found => found.unwrap_or_else(|error| panic!("{name}: {error}")),
+        };
+        let size = |picture: &Picture| [picture.width(), picture.height()];
+        assert_eq!(size(&found), size(&right), "{name}");
+        let off = found
+            .rgb()
+            .iter()
+            .zip(right.rgb())
+            .map(|(a, b)| a.abs_diff(*b));
+        let mean = off.clone().map(f64::from).sum::<f64>() / found.rgb().len() as f64;
+        let most = off.max().expect("pixels");
+        assert!(
+            mean <= 1.0 && most <= 6,
+            "{name}: off by {mean}, at most {most}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen} pictures");
+}
+
+/// A baseline picture whose components come one after the other is not understood by the decoder: it is refused, however it is
+/// sampled and however many scans it has. A progressive one is made of such scans, and is right.
+#[test]
+fn components_apart_are_refused_by_name() {
+    for (name, components) in [
+        ("gradient", 1_u8),
+        ("gradient", 2),
+        ("gradient-on-its-side", 1),
+    ] {
+        let mut jpeg = file(&format!("pictures/{name}.jpg"));
+        let scan = jpeg
+            .windows(2)
+            .rposition(|pair| pair == [0xff, 0xda])
+            .expect("a scan");
+        assert_eq!(jpeg[scan + 4], 3);
+        jpeg[scan + 4] = components;
+        let error = decode(&jpeg).expect_err("a refusal").to_string();
+        assert!(error.contains("one scan per component"), "{error}");
+        assert!(error.contains("save it"), "{error}");
+    }
+}
+
+/// What nobody needs is not inflated, whatever stands in it; a chunk of another format than PNG is not passed over.
+#[test]
+fn other_chunks_are_passed_over() {
+    let profile = file("media-cases/png-iccp-30mb.png");
+    decode(&profile).expect("a picture with a profile of 30 MB");
+    let picture = file("pictures/palette.png");
+    let with = |id: &[u8; 4], contents: &[u8]| {
+        let length = (contents.len() as u32).to_be_bytes();
+        // The sum of a chunk that nobody needs is not checked.
+        let chunk = [&length, &id[..], contents, &[0; 4]].concat();
+        [&picture[..33], &chunk, &picture[33..]].concat()
+    };
+    let plain = decode(&picture).expect("a picture");
+    for id in [
+        b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"prVt", b"gAMA", b"acTL",
+    ] {
+        for contents in [&b""[..], b"x", b"\0\0", &[0; 100_000]] {
+            assert_eq!(decode(&with(id, contents)).as_ref(), Ok(&plain), "{id:?}");
+        }
+    }
+    let error = decode(&with(b"CgBI", b"\x50\0\x20\x06"))
+        .expect_err("not a PNG")
+        .to_string();
+    assert!(error.contains("`CgBI` is of another format"), "{error}");
+}
+
 fn few_pixels(pixels: u64) -> DecodeLimits {
     DecodeLimits {
         pixels,
@@ -298,10 +389,23 @@ fn damaged_files_never_get_through_or_bring_down_the_process() {
         "pictures/gradient-progressive.jpg",
         "pictures/gradient-on-its-side.jpg",
         "pictures/palette.png",
+        "media-cases/jpeg-with-trailer.jpg",
+        "media-cases/jpeg-cmyk.jpg",
+        "media-cases/png-raw-profile-ztxt.png",
+        "media-cases/png-exif-after-idat.png",
+        "media-cases/png-16-bit-interlaced.png",
     ] {
         let whole = file(name);
-        // The last twelve bytes of a PNG only say that it ends.
-        let end = whole.len() - if name.ends_with("png") { 12 } else { 0 };
+        // The last four bytes of a PNG are a sum of nothing, and what stands behind the end of a JPEG says nothing.
+        let end = match name {
+            _ if name.ends_with("png") => whole.len() - 4,
+            _ => {
+                2 + whole
+                    .windows(2)
+                    .position(|pair| pair == [0xff, 0xd9])
+                    .expect("an end")
+            }
+        };
         for cut in (0..end).step_by(1 + whole.len() / 400) {
             assert!(decode(&whole[..cut]).is_err(), "{name} cut to {cut} bytes");
         }

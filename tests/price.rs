@@ -60,6 +60,7 @@ fn every_expert_has_its_price_and_its_trust() {
         [
             "bytes_read",
             "experts",
+            "fingerprint",
             "held",
             "other_segments",
             "segments"

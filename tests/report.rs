@@ -109,6 +109,13 @@ fn the_data_agrees_with_the_events() {
         assert_eq!(sum(&data["series"][key]), expected, "{key} over time");
     }
     assert_eq!(data["totals"]["bytes_read"], summary["bytes_read"]);
+    let read = &data["measured"]["read_bytes"];
+    assert_eq!(*read, summary["read_bytes"]);
+    assert!(
+        read["prefetch"].as_u64() > Some(0),
+        "Focus reads ahead: {read}"
+    );
+    assert!(read["total"].as_u64() > read["demand"].as_u64(), "{read}");
     let mode = of(events, "mode").next().expect("a mode");
     assert_eq!(data["mode"]["text"], mode["text"]);
     let verdicts: Vec<_> = of(events, "expectation")
@@ -253,6 +260,9 @@ fn the_page_shows_what_the_data_holds_and_loads_nothing() {
         let (from, to) = from.zip(to).expect("states");
         assert!(page.contains(&format!("tick {tick}: {from} to {to}, because ")));
     }
+    let total = data["measured"]["read_bytes"]["total"].as_u64();
+    let total = sage::input::human_bytes(total.expect("bytes"));
+    assert!(page.contains(&format!("<dt>read from disk</dt><dd>{total}<")));
     let domains = data["experts"]["domains"].as_array().expect("domains");
     assert_eq!(count("<figure class=\"map\">"), domains.len() as u64);
     for entry in data["timeline"].as_array().expect("a time line") {

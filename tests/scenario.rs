@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::runs::{events, failed, root, run, states, summary};
+use common::runs::{complaint, events, failed, root, run, sage, states, summary};
 use common::scramble::scramble;
 use serde_json::Value;
 
@@ -282,7 +282,118 @@ fn an_impatient_user_arouses_and_is_answered() {
             .all(|event| event["arousal"].as_f64() < Some(0.3))
     );
     assert!(at(300, "arousal") > 0.5 && at(510, "arousal") > 0.3);
-    assert!(at(299, "reward") > 0.7 && at(304, "reward") < 0.3);
+    assert!(at(221, "reward") > 0.7 && at(304, "reward") < 0.3);
     assert!(at(299, "drive") < at(304, "drive"));
-    assert!(at(700, "reward") > 0.7);
+    // It fades: long after the last praise nobody is moved by it.
+    assert!(at(642, "reward") > 0.9 && at(699, "reward") < 0.6);
+}
+
+/// A text of several chunks of 128 tokens, and something in the middle of one: `more` of the script.
+fn long_text(name: &str, more: &str) -> PathBuf {
+    let book = std::fs::read_to_string(root().join("models/tiny/heldout/kjv.txt"));
+    let text: String = book.expect("held-out text").chars().take(1_400).collect();
+    let script = format!(
+        "name = \"a long text\"\nticks = 500\ncontext_tokens = 512\nchunk_tokens = 128\n[[observe]]\nat = 0\n\
+         kind = \"text\"\nsource = \"book\"\ntext = {}\n{more}",
+        toml::Value::from(text)
+    );
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, script).expect("written");
+    path
+}
+
+/// The tick at which a crisis began.
+fn threatened(events: &[Value]) -> Option<u64> {
+    let threat = events.iter().find(|event| event["to"] == "threat");
+    threat.and_then(|event| event["tick"].as_u64())
+}
+
+fn tokens_read(events: &[Value]) -> Vec<u64> {
+    let read = events.iter().filter(|event| event["type"] == "read");
+    read.filter_map(|event| event["tokens"].as_u64()).collect()
+}
+
+const WHICH: &str = "motor 77 (60-80)\\nheater 99 (30-80)\\nbattery 73 (60-80)\\nfan 55 (50-70)\\nWhich sensor is out of range?";
+
+#[test]
+fn an_alarm_is_heard_within_8_tokens_wherever_a_chunk_stands() {
+    for at in [1, 60, 119, 120, 127, 128, 130, 250] {
+        let alarm = format!(
+            "[[observe]]\nat = {at}\nkind = \"alarm\"\ntext = \"{WHICH}\"\nexpect = \"heater\"\n"
+        );
+        let path = long_text("alarm-in-a-chunk.toml", &alarm);
+        let (output, events) = run(&path, &[]);
+        assert_eq!(output.status.code(), Some(0), "{:?}", failed(&events));
+        let heard = threatened(&events).expect("a crisis");
+        assert!((at..=at + 8).contains(&heard), "{at}: {heard}");
+        // Nothing is cut where nothing is gained, and what was interrupted is read to its end.
+        let first = if at < 120 { at } else { 128 };
+        let read = tokens_read(&events);
+        assert_eq!(read[0], first, "{at}: {read:?}");
+        assert!(read.iter().sum::<u64>() > 400, "{at}: {read:?}");
+    }
+}
+
+/// A sensor that leaves its range is a threat like an alarm; one that stays in it interrupts nobody.
+#[test]
+fn a_reading_out_of_its_range_is_heard_within_8_tokens_too() {
+    for (value, heard) in [(95, Some(50)), (71, None)] {
+        let reading = format!(
+            "[[observe]]\nat = 50\nkind = \"sensor\"\nsensor = \"boiler\"\nvalue = {value}\n\
+             [sensors.boiler]\nrange = [40, 90]\nresolution = 1\n"
+        );
+        let events = events(&long_text("reading-in-a-chunk.toml", &reading), &[]);
+        assert_eq!(threatened(&events), heard);
+        let read = tokens_read(&events);
+        assert_eq!(read[0], heard.unwrap_or(128), "{read:?}");
+    }
+}
+
+/// No input says where a chunk was cut: a recording does.
+#[test]
+fn a_chunk_that_was_cut_for_an_alarm_comes_again() {
+    let alarm = format!("[[observe]]\nat = 50\nkind = \"alarm\"\ntext = \"{WHICH}\"\n");
+    let path = long_text("recorded-alarm.toml", &alarm);
+    let trace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded-alarm.trace");
+    let _ = std::fs::remove_file(&trace);
+    let trace = trace.to_str().expect("a path");
+    events(&path, &["--record", trace, "--record-logits"]);
+    let text = std::fs::read_to_string(trace).expect("a recording");
+    let cut = "{\"event\":{\"type\":\"cut\",\"tick\":0,\"tokens\":50}";
+    assert_eq!(text.matches(cut).count(), 1);
+    for way in ["--verify", "--policy-only"] {
+        let output = sage(&["replay", trace, way]);
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    }
+}
+
+/// Praise and blame fade, whatever they are and whenever they come: the mind goes to rest.
+#[test]
+fn feedback_does_not_keep_awake() {
+    let feedback = |entries: &[(u64, f64)]| {
+        let mut script = "name = \"feedback\"\nticks = 300\n".to_owned();
+        for (at, value) in entries {
+            script += &format!("[[observe]]\nat = {at}\nkind = \"feedback\"\nvalue = {value:?}\n");
+        }
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("feedback.toml");
+        std::fs::write(&path, script).expect("written");
+        events(&path, &[])
+    };
+    let alternating: Vec<(u64, f64)> = (0..40)
+        .map(|tick| (tick, [1.0, -1.0][tick as usize % 2]))
+        .collect();
+    for entries in [
+        vec![(0, 1.0)],
+        vec![(0, -1.0)],
+        vec![(3, 0.75), (4, 0.9), (5, 1.0)],
+        vec![(100, 1.0), (200, -1.0)],
+        alternating,
+    ] {
+        let events = feedback(&entries);
+        let rest = events.iter().find(|event| event["to"] == "rest");
+        let rested = rest.and_then(|event| event["tick"].as_u64());
+        assert!(rested < Some(100), "{entries:?}: {rested:?}");
+        // And it wakes nobody who rests.
+        assert_eq!(states(&events), ["rest"], "{entries:?}");
+    }
 }

@@ -263,3 +263,100 @@ fn damage_anywhere_is_an_answer_with_a_place() {
         }
     }
 }
+
+/// Sounds and pictures are decoded by the check: what a run would refuse has line and column, and what admits it.
+#[test]
+fn files_that_cannot_be_perceived_are_found() {
+    let mut script = "name = 'a'\nticks = 5\nmedia_tokens = 32\n".to_owned();
+    let mut expected = Vec::new();
+    let long = [
+        &b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\0\0\0\0\x01\0\x08\0data\0\0\0\0"
+            [..],
+        &[129; 5 * 8_000],
+    ]
+    .concat();
+    let cases = root().join("tests/fixtures/media-cases");
+    let case = |name: &str| std::fs::read(cases.join(name)).expect(name);
+    let files = [
+        ("sound", "gone.wav", None, "`sound` cannot be read"),
+        (
+            "sound",
+            "none.wav",
+            Some(b"no sound".to_vec()),
+            "not a sound file",
+        ),
+        (
+            "sound",
+            "long.wav",
+            Some(long),
+            "takes 65 tokens, expected at most 32",
+        ),
+        (
+            "sound",
+            "cut.flac",
+            Some(case("flac-stereo-16.flac")[..9_000].to_vec()),
+            "cut short",
+        ),
+        (
+            "sound",
+            "short.wav",
+            Some(case("wav-double.wav")[..900].to_vec()),
+            "at least 201",
+        ),
+        (
+            "picture",
+            "none.png",
+            Some(b"\x89PNG\r\n\x1a\nno".to_vec()),
+            "cannot be decoded",
+        ),
+        (
+            "picture",
+            "apart.jpg",
+            Some(case("jpeg-noninterleaved-420.jpg")),
+            "one scan per component",
+        ),
+        (
+            "picture",
+            "large.jpg",
+            Some(case("large.jpg")),
+            "expected at most 524288",
+        ),
+        ("picture", ".", None, "is a folder"),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    for (index, (key, name, bytes, message)) in files.into_iter().enumerate() {
+        if let Some(bytes) = bytes {
+            std::fs::write(folder.path().join(name), bytes).expect("written");
+        }
+        script.push_str(&format!(
+            "[[observe]]\nat = {}\nkind = '{key}'\n{key} = '{name}'\n",
+            index % 2 + index / 2
+        ));
+        // The value behind the key.
+        expected.push((7 + 4 * index, key.len() + 4, message));
+    }
+    std::fs::write(
+        folder.path().join("media.toml"),
+        script.replace("ticks = 5", "ticks = 9"),
+    )
+    .expect("written");
+    let output = sage(
+        folder.path(),
+        &["scenario", "check", "--json", "media.toml"],
+    );
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let problems = report["files"][0]["problems"].as_array().expect("problems");
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, (line, column, message)) in problems.iter().zip(&expected) {
+        assert!(
+            problem.to_string().contains(message),
+            "{message}: {problem}"
+        );
+        assert_eq!(problem["line"], *line, "{problem}");
+        assert_eq!(problem["column"], *column, "{problem}");
+    }
+    let said = report.to_string();
+    assert!(said.contains("`media_tokens = 65` admits it"), "{said}");
+    assert!(said.contains("`media_tokens = 127` admits it"), "{said}");
+}

@@ -60,12 +60,8 @@ async fn engine(folder: &Path, routing: RoutingPolicy, degrade: bool) -> Engine 
 }
 
 fn tokens(text: &Text, prompt: &str) -> Vec<u32> {
-    let message = Message {
-        role: "user",
-        content: prompt.to_owned(),
-    };
-    text.encode(&text.render(&[message]).expect("rendered"))
-        .expect("tokens")
+    let message = Message::new("user", prompt);
+    text.prompt_tokens(&[message], "").expect("tokens")
 }
 
 /// The `KEPT` experts of every layer that work most on the texts, as lines for `--experts`.
@@ -164,7 +160,7 @@ fn answers_are_right_with_the_right_half_of_the_experts_and_wrong_with_another()
         let text = Text::load(&*whole.source).expect("a tokenizer");
         let bible = std::fs::read_to_string(model().join("heldout/kjv.txt")).expect("a text");
         let bible: Vec<Vec<u32>> = text
-            .encode(&bible)
+            .encode_untrusted(&bible)
             .expect("tokens")
             .chunks(256)
             .map(<[u32]>::to_vec)
@@ -178,7 +174,7 @@ fn answers_are_right_with_the_right_half_of_the_experts_and_wrong_with_another()
             let counted: Vec<Vec<u32>> = items[..ITEMS]
                 .iter()
                 .map(|(prompt, answer)| {
-                    let answer = text.encode(answer).expect("tokens");
+                    let answer = text.encode_untrusted(answer).expect("tokens");
                     [tokens(&text, prompt), answer].concat()
                 })
                 .collect();

@@ -5,11 +5,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use sage::checkpoint::config::Code2WavConfig;
 use sage::checkpoint::{Component, DType, ModelConfig, expected_tensors};
 use sage::model::Code2Wav;
+use sage::reads::{ReadCounter, ReadPurpose};
 use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource, open_model};
 
 struct Counting;
@@ -87,7 +89,16 @@ impl WeightSource for Made {
         })
     }
 
-    fn read_tensor(&self, _: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+    fn reads(&self) -> &Arc<ReadCounter> {
+        self.inner.reads()
+    }
+
+    fn read_tensor_for(
+        &self,
+        _: ReadPurpose,
+        _: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
         // Small numbers of both signs: 1/64 and its negative, shuffled.
         let mut state = 1u32;
         for number in buffer.chunks_exact_mut(2) {

@@ -17,16 +17,52 @@ impl Baseline {
     /// Robust z: (x − median) / (1.4826 · MAD + floor), where `floor` may depend on the median.
     /// None until there are enough values.
     pub fn z(&self, x: f64, floor: impl FnOnce(f64) -> f64) -> Option<f64> {
-        if self.values.len() < Self::WARM_UP {
+        if !self.is_warm() {
             return None;
         }
+        let (middle, deviation) = self.spread();
+        Some((x - middle) / (1.4826 * deviation + floor(middle)))
+    }
+
+    /// As [`Baseline::z`], of a value of a kind that `kin` holds apart, and that may by its nature be greater than the rest:
+    /// above the larger of both middles, in units of the larger spread. While `kin` has too few values for a middle, its
+    /// greatest stands for it; with fewer than `least` it says nothing.
+    pub fn z_of_kind(
+        &self,
+        x: f64,
+        kin: &Self,
+        least: usize,
+        floor: impl FnOnce(f64) -> f64,
+    ) -> Option<f64> {
+        if kin.values.len() < least {
+            return self.z(x, floor);
+        }
+        if !self.is_warm() {
+            return None;
+        }
+        let (mut middle, mut deviation) = self.spread();
+        let (kin_middle, kin_deviation) = kin.spread();
+        let usual = match kin.is_warm() {
+            true => kin_middle,
+            false => kin.values.iter().copied().fold(kin_middle, f64::max),
+        };
+        middle = middle.max(usual);
+        deviation = deviation.max(kin_deviation);
+        Some((x - middle) / (1.4826 * deviation + floor(middle)))
+    }
+
+    fn is_warm(&self) -> bool {
+        self.values.len() >= Self::WARM_UP
+    }
+
+    /// The median, and the median distance from it.
+    fn spread(&self) -> (f64, f64) {
         let mut sorted: Vec<f64> = self.values.iter().copied().collect();
         let middle = median(&mut sorted);
         for value in &mut sorted {
             *value = (*value - middle).abs();
         }
-        let deviation = median(&mut sorted);
-        Some((x - middle) / (1.4826 * deviation + floor(middle)))
+        (middle, median(&mut sorted))
     }
 
     /// `1 − exp(−max(z, 0) / 3)` of the robust z; 0 until there are enough values.

@@ -145,7 +145,7 @@ impl Mind {
             .map(|(key, router)| (key, spawn(LayerRouter(router))))
             .collect();
         Ok(Self {
-            salience: spawn(SalienceAssessor(Assessor::new())),
+            salience: spawn(SalienceAssessor(Assessor::of(config.salience))),
             metabolic: spawn(MetabolicController(Controller::new(&config))),
             trust: spawn(TrustLedger(Ledger::new(&config.modules))),
             cache: spawn(ExpertCache(Cache::new(&config, source))),

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::DType;
+use super::{DType, foreign};
+use crate::input::open_file;
 
 /// A header of 28,010 tensors takes about 4 MB; the safetensors library draws the same line.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -34,6 +35,14 @@ pub enum HeaderError {
         /// The file.
         path: PathBuf,
         /// What was found and expected.
+        problem: String,
+    },
+    /// The weights are another program's.
+    #[error("{}: {problem}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose, and what to do.
         problem: String,
     },
     /// One tensor's entry is wrong.
@@ -125,7 +134,8 @@ impl Header {
             path: path.to_owned(),
             problem,
         };
-        let file = File::open(path).map_err(io)?;
+        let file = open_file(path).map_err(|error| io(error.into_io()))?;
+        read_no_further(&file);
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() {
             return Err(damaged("not a regular file".to_owned()));
@@ -168,6 +178,14 @@ impl Header {
                 "{file_bytes} bytes long, but its data would begin at byte {data_offset}"
             )));
         }
+        let named = raw
+            .0
+            .iter()
+            .map(|(name, entry)| (name.as_str(), entry.dtype.as_str()));
+        if let Some(problem) = foreign::of_tensors(named) {
+            let path = path.to_owned();
+            return Err(HeaderError::Foreign { path, problem });
+        }
         let mut tensors = Vec::with_capacity(raw.0.len());
         for (name, entry) in raw.0 {
             tensors.push(check_entry(name, &entry, data_offset, file_bytes).map_err(
@@ -187,6 +205,13 @@ impl Header {
             tensors,
         })
     }
+}
+
+/// Has the system fetch nothing of a file but what is asked for: what lies behind a header or a tensor is mostly of experts that nobody
+/// wants now, and read-ahead of 8 MiB a time fetches more of them than of the tensors. It is advice: a file system that has
+/// none reads as it does.
+pub(crate) fn read_no_further(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
 }
 
 type Named = (String, String);

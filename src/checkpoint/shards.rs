@@ -1,15 +1,21 @@
 //! The shards of a checkpoint and the tensors in them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use memmap2::Mmap;
 
+use super::fused::{self, Fused, Uncut};
+use super::header::read_no_further;
 use super::index::Index;
+use super::names::{HEAD, Spellings};
 use super::{CheckpointError, DType, Header, HeaderError, ModelConfig};
+use crate::input::{MOST_MODEL_FILE_BYTES, open_file};
+use crate::reads::{ReadCounter, ReadPurpose};
 
 const CONFIG: &str = "config.json";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
@@ -18,8 +24,10 @@ pub(super) const SINGLE: &str = "model.safetensors";
 /// Where a tensor lies and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Full name, as in the checkpoint.
+    /// Full name in the one spelling that this program knows, whatever the files call it.
     pub name: String,
+    /// What the files call it, or the fused tensor that it is a part of; none where that is the name.
+    pub stored_as: Option<Arc<str>>,
     /// Element type.
     pub dtype: DType,
     /// Dimensions, outermost first.
@@ -30,6 +38,13 @@ pub struct TensorInfo {
     pub offset: u64,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl TensorInfo {
+    /// The name in the files.
+    pub fn stored_name(&self) -> &str {
+        self.stored_as.as_deref().unwrap_or(&self.name)
+    }
 }
 
 struct Shard {
@@ -48,6 +63,12 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
     missing_shards: Vec<String>,
+    spellings: Spellings,
+    fused: Fused,
+    notes: Vec<String>,
+    reads: Arc<ReadCounter>,
+    /// Files beside the weights that were asked for, and so read.
+    files: Mutex<BTreeSet<String>>,
 }
 
 impl Checkpoint {
@@ -69,6 +90,12 @@ impl Checkpoint {
     }
 
     fn open_with(folder: &Path, tolerate_missing: bool) -> Result<Self, CheckpointError> {
+        let reads = Arc::new(ReadCounter::default());
+        let read_file = |path: &Path| {
+            let bytes = read_file(path)?;
+            reads.add(ReadPurpose::Other, bytes.len() as u64);
+            Ok::<_, CheckpointError>(bytes)
+        };
         let config_json = read_file(&folder.join(CONFIG))?;
         let config =
             ModelConfig::from_json(&config_json).map_err(|source| CheckpointError::Config {
@@ -76,19 +103,18 @@ impl Checkpoint {
                 source,
             })?;
         let index_path = folder.join(INDEX);
-        let weight_map = if index_path.exists() {
-            let parsed = Index::parse(&read_file(&index_path)?);
-            Some(
-                parsed
-                    .map_err(|problem| CheckpointError::Index {
-                        path: index_path.clone(),
-                        problem,
-                    })?
-                    .weight_map
-                    .0,
-            )
-        } else if folder.join(SINGLE).exists() {
+        let mut notes = Vec::new();
+        // As transformers does: a single file goes before an index.
+        let weight_map = if folder.join(SINGLE).exists() {
+            notes.extend(beside_single(folder, &index_path));
             None
+        } else if index_path.exists() {
+            let parsed = Index::parse(&read_file(&index_path)?);
+            let problem = |problem| CheckpointError::Index {
+                path: index_path.clone(),
+                problem,
+            };
+            Some(parsed.map_err(problem)?.weight_map.0)
         } else {
             return Err(CheckpointError::NoWeights {
                 folder: folder.to_owned(),
@@ -105,6 +131,11 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             missing_shards: Vec::new(),
+            spellings: Spellings::default(),
+            fused: Fused::default(),
+            notes,
+            reads: Arc::clone(&reads),
+            files: Mutex::default(),
         };
         for name in names {
             checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing)?;
@@ -112,7 +143,42 @@ impl Checkpoint {
         if let Some(map) = &weight_map {
             checkpoint.check_map(map, &index_path)?;
         }
+        checkpoint.settle_layout()?;
         Ok(checkpoint)
+    }
+
+    /// From what the files hold to what the model is made of: one spelling of every name, experts cut out of fused tensors,
+    /// and a head of its own used where there is one.
+    fn settle_layout(&mut self) -> Result<(), CheckpointError> {
+        let twice = |shard: usize, tensor: String, other: &str| HeaderError::Tensor {
+            path: self.shards[shard].path.to_path_buf(),
+            tensor,
+            problem: format!("is the same tensor as `{other}`; expected one of them"),
+        };
+        let mut settled = BTreeMap::new();
+        for (stored, mut info) in std::mem::take(&mut self.tensors) {
+            if let Cow::Owned(name) = self.spellings.canonical(&stored) {
+                info.name = name;
+                info.stored_as = Some(stored.into());
+            }
+            let (shard, stored) = (info.shard, info.stored_name().to_owned());
+            if let Some(other) = settled.insert(info.name.clone(), info) {
+                return Err(twice(shard, stored, other.stored_name()).into());
+            }
+        }
+        self.fused = fused::cut(&self.config, &mut settled)
+            .map_err(|(tensor, other)| twice(0, tensor, &other))?;
+        if self.fused.cut > 0 {
+            self.notes.push(format!(
+                "{} tensors hold the experts of a whole layer (gate_up_proj, down_proj); each expert is cut out of them",
+                self.fused.cut
+            ));
+        }
+        let has_head = settled.contains_key(HEAD);
+        self.notes
+            .extend(self.config.settle_head(has_head).map(str::to_owned));
+        self.tensors = settled;
+        Ok(())
     }
 
     fn add_shard(
@@ -144,6 +210,7 @@ impl Checkpoint {
             });
         }
         let header = Header::read(&path)?;
+        self.reads.add(ReadPurpose::Other, header.data_offset);
         let shard = self.shards.len();
         for found in header.tensors {
             match weight_map.map(|map| map.get(&found.name)) {
@@ -162,6 +229,7 @@ impl Checkpoint {
             }
             let info = TensorInfo {
                 name: found.name.clone(),
+                stored_as: None,
                 dtype: found.dtype,
                 shape: found.shape,
                 shard,
@@ -246,9 +314,47 @@ impl Checkpoint {
         &self.missing_shards
     }
 
-    /// A file beside the weights (`tokenizer.json`, …), if it is there.
+    /// Bytes of everything that the shards hold.
+    pub fn total_bytes(&self) -> u64 {
+        let uncut = self.fused.uncut.values().map(|uncut| uncut.info.bytes);
+        let tensors = self.tensors.values().map(|tensor| tensor.bytes);
+        tensors.chain(uncut).sum()
+    }
+
+    /// What someone who opens this checkpoint should know: whole sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether experts are stored fused, at least in one layer.
+    pub(super) fn has_fused_experts(&self) -> bool {
+        self.fused.cut > 0 || !self.fused.uncut.is_empty()
+    }
+
+    /// Fused tensors of the wrong shape, by name.
+    pub(super) fn uncut(&self) -> &BTreeMap<String, Uncut> {
+        &self.fused.uncut
+    }
+
+    /// How the files spell names.
+    pub(super) fn spellings(&self) -> &Spellings {
+        &self.spellings
+    }
+
+    /// A file beside the weights (`tokenizer.json`, …), if it is there. Who asks reads it: it counts as read, once.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
-        Some(self.folder.join(name)).filter(|path| path.is_file())
+        let path = Some(self.folder.join(name)).filter(|path| path.is_file())?;
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.insert(name.to_owned()) {
+            let bytes = fs::metadata(&path).map_or(0, |found| found.len());
+            self.reads.add(ReadPurpose::Other, bytes);
+        }
+        Some(path)
+    }
+
+    /// What was read of it.
+    pub fn reads(&self) -> &Arc<ReadCounter> {
+        &self.reads
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, CheckpointError> {
@@ -292,6 +398,19 @@ impl Checkpoint {
     /// # Errors
     /// If there is no such tensor, the buffer has another size, or reading fails.
     pub fn read_into(&self, name: &str, buffer: &mut [u8]) -> Result<(), CheckpointError> {
+        self.read_into_for(ReadPurpose::Other, name, buffer)
+    }
+
+    /// As [`Self::read_into`], counted for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub fn read_into_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), CheckpointError> {
         let info = self.info(name)?;
         if buffer.len() as u64 != info.bytes {
             let (tensor, bytes, buffer) = (name.to_owned(), info.bytes, buffer.len());
@@ -301,7 +420,7 @@ impl Checkpoint {
                 buffer,
             });
         }
-        self.read_at(info.shard, info.offset, buffer)
+        self.read_at_for(purpose, info.shard, info.offset, buffer)
     }
 
     /// Reads `buffer.len()` bytes at `offset` of shard `shard`. Panics if there is no such shard.
@@ -314,19 +433,57 @@ impl Checkpoint {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), CheckpointError> {
+        self.read_at_for(ReadPurpose::Other, shard, offset, buffer)
+    }
+
+    /// As [`Self::read_at`], counted for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Self::read_at`].
+    pub fn read_at_for(
+        &self,
+        purpose: ReadPurpose,
+        shard: usize,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), CheckpointError> {
         let shard = &self.shards[shard];
         self.shard_file(shard)?
             .read_exact_at(buffer, offset)
-            .map_err(|source| io(&shard.path, source))
+            .map_err(|source| io(&shard.path, source))?;
+        self.reads.add(purpose, buffer.len() as u64);
+        Ok(())
     }
 
     fn shard_file<'a>(&self, shard: &'a Shard) -> Result<&'a File, CheckpointError> {
         if let Some(file) = shard.file.get() {
             return Ok(file);
         }
-        let file = File::open(&shard.path).map_err(|source| io(&shard.path, source))?;
+        let file = open_file(&shard.path).map_err(|error| io(&shard.path, error.into_io()))?;
+        read_no_further(&file);
         Ok(shard.file.get_or_init(|| file))
     }
+}
+
+/// What is to be said of an index beside a single file, if there is one.
+fn beside_single(folder: &Path, index: &Path) -> Option<String> {
+    if !index.exists() {
+        return None;
+    }
+    let parsed = Index::parse(&read_file(index).ok()?).ok();
+    let shards: BTreeSet<String> = parsed?.weight_map.0.into_values().collect();
+    let gone = shards.iter().filter(|name| !folder.join(name).exists());
+    let others = shards.iter().filter(|name| name.as_str() != SINGLE);
+    Some(match (gone.count(), others.count()) {
+        (_, 0) => return None,
+        (0, others) => format!(
+            "{SINGLE} and the {others} shards of {INDEX} are both there; {SINGLE} is loaded, as transformers does (delete \
+             it to load the shards)"
+        ),
+        (gone, others) => format!(
+            "{INDEX} names {others} shards, of which {gone} are not there; {SINGLE} is loaded instead, as transformers does"
+        ),
+    })
 }
 
 fn io(path: &Path, source: std::io::Error) -> CheckpointError {
@@ -337,5 +494,5 @@ fn io(path: &Path, source: std::io::Error) -> CheckpointError {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(path).map_err(|source| io(path, source))
+    crate::input::read_file(path, MOST_MODEL_FILE_BYTES).map_err(|error| io(path, error.into_io()))
 }

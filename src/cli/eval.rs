@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use sage_actors::protocol::State;
 
 use super::opening::{self, Eviction, RunningArgs, SettingsArgs};
-use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
-use crate::engine::Limit;
+use super::printable::printable;
+use super::text::TextArgs;
+use super::{CliError, Outcome, Printer, SizeError, Table, human_bytes};
 use crate::eval::{
     self, ArmReport, Estimate, EvalError, Evaluation, Job, NamedLimit, Policy, Reading, Report,
     Settings, TasksReport, TextReport, arms,
@@ -71,6 +72,8 @@ pub struct EvalArgs {
     /// Which expert makes room [default: horizon]
     #[arg(long, value_enum)]
     eviction: Option<Eviction>,
+    #[command(flatten)]
+    untrusted: TextArgs,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
@@ -143,22 +146,12 @@ impl EvalPolicy {
 struct LimitArg(NamedLimit);
 
 impl FromStr for LimitArg {
-    type Err = String;
+    type Err = SizeError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let limit = if text == "none" {
-            Limit::None
-        } else {
-            match text.parse::<Size>() {
-                Ok(Size::Bytes(bytes)) => Limit::Bytes(bytes),
-                Ok(Size::Percent(percent)) => Limit::Percent(percent),
-                Ok(Size::Slots(slots)) => Limit::Slots(slots),
-                Err(error) => return Err(format!("{error}, or none")),
-            }
-        };
+    fn from_str(text: &str) -> Result<Self, SizeError> {
         Ok(Self(NamedLimit {
             name: text.to_owned(),
-            limit,
+            limit: text.parse()?,
         }))
     }
 }
@@ -204,6 +197,7 @@ impl EvalArgs {
                 documents: self.documents,
                 items: self.items,
             },
+            control_tokens: self.untrusted.allow_control_tokens,
             arms: arms(&states, &policies, &limits),
             mind: running.mind(false)?,
             answer_tokens: self.answer_tokens,
@@ -237,7 +231,7 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<Outcome, CliError> {
     }
     let bar = printer.steps("evaluating", evaluation.units() as u64);
     let report = evaluation.run(&mut |arm| {
-        bar.set_message(arm.to_owned());
+        bar.set_message(printable(arm).into_owned());
         bar.inc(1);
     });
     bar.finish_and_clear();
@@ -331,9 +325,10 @@ fn text_table(arms: &[(&ArmReport, &TextReport)]) -> Table {
         "KL, nats",
         "agreement, %",
         "hits",
-        "read/token",
+        "missed/token",
         "denied",
         "tokens/s",
+        "read",
         "peak",
     ]);
     for (arm, text) in arms {
@@ -348,6 +343,7 @@ fn text_table(arms: &[(&ArmReport, &TextReport)]) -> Table {
             human_bytes(text.bytes_per_token as u64),
             format!("{:.3}", text.denied_mass_per_token),
             format!("{:.0}", text.measured.tokens_per_second),
+            human_bytes(text.measured.read_bytes.total),
             human_bytes(text.measured.peak_rss_bytes),
         ]);
     }
@@ -362,7 +358,7 @@ fn tasks_table(arms: &[(&ArmReport, &TasksReport)]) -> Table {
     let names = arms.iter().flat_map(|(_, tasks)| &tasks.tasks);
     let first = arms.first().map_or(0, |(_, tasks)| tasks.tasks.len());
     titles.extend(names.take(first).map(|task| task.task.clone()));
-    titles.extend(["hits", "read/token", "tokens/s", "peak"].map(str::to_owned));
+    titles.extend(["hits", "missed/token", "tokens/s", "read", "peak"].map(str::to_owned));
     let mut table = Table::with_titles(titles);
     for (arm, tasks) in arms {
         let mut cells = vec![
@@ -384,6 +380,7 @@ fn tasks_table(arms: &[(&ArmReport, &TasksReport)]) -> Table {
             format!("{:.1} %", tasks.hit_rate * 100.0),
             human_bytes(tasks.bytes_per_token as u64),
             format!("{:.0}", tasks.measured.tokens_per_second),
+            human_bytes(tasks.measured.read_bytes.total),
             human_bytes(tasks.measured.peak_rss_bytes),
         ]);
         table.push(cells);

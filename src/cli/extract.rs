@@ -16,15 +16,24 @@ use crate::store::{
 };
 
 mod experts;
+mod prices;
 
 const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE                              everything
   sage extract CHECKPOINT --out STORE --components thinker         one component
+  sage extract CHECKPOINT --out STORE --components vision,audio    enough for sage encode
   sage extract CHECKPOINT --out STORE --experts top:32             a partial store: 32 experts a layer
+  sage extract CHECKPOINT --out STORE --experts price:32 --prices prices.json   of sage price MODEL --text F --json
+  sage extract CHECKPOINT --out STORE --experts usage:32 --prices prices.json
   sage extract CHECKPOINT --out STORE --component thinker --layer 3 --expert 17
+  sage extract CHECKPOINT --out STORE --extract-expert 5 --layer 0            the first prototype's spellings
+  sage extract CHECKPOINT --out STORE --extract-routers --component thinker
+  sage extract CHECKPOINT --out STORE --extract-all
   sage extract --verify STORE                                      re-hash every file
 
-An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it.";
+An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it. A store
+holds `extraction_manifest.json`, `routers/`, `components/`, and `experts/` with a file an expert, such as
+`thinker_expert_005_layer_00.safetensors`. A partial store runs with --degrade.";
 
 /// Arguments of `sage extract`.
 #[derive(Args)]
@@ -39,22 +48,29 @@ pub struct ExtractArgs {
     /// Only these components
     #[arg(long, value_parser = component_parser(), value_delimiter = ',', conflicts_with = "component")]
     components: Vec<Component>,
-    /// One expert: its component
-    #[arg(long, value_parser = component_parser(), requires_all = ["layer", "expert"], conflicts_with = "experts")]
+    /// Only this component; with --expert, whose it is [default there: thinker]
+    #[arg(long, value_parser = component_parser())]
     component: Option<Component>,
     /// One expert: its decoder layer
-    #[arg(long, requires = "component")]
+    #[arg(long, requires = "expert")]
     layer: Option<usize>,
     /// One expert: its number in the layer
-    #[arg(long, requires = "component")]
+    #[arg(long, visible_alias = "extract-expert", requires = "layer", conflicts_with_all = ["components", "experts"])]
     expert: Option<usize>,
     /// Only routers, or beside the experts named otherwise
-    #[arg(long)]
+    #[arg(long, visible_alias = "extract-routers")]
     routers: bool,
-    /// Only these experts, with everything that is no expert: a file of `layer expert` lines or a JSON list, or `top:N`
-    /// for the N of each layer whose router rows have the largest norm
-    #[arg(long, value_name = "FILE|top:N")]
+    /// Everything, as without a selection
+    #[arg(long, conflicts_with_all = ["components", "component", "layer", "expert", "routers", "experts"])]
+    extract_all: bool,
+    /// Only these experts, with everything that is no expert: a file of `layer expert` lines or a JSON list; `top:N` for the
+    /// N of each layer whose router rows have the largest norm; `price:N` and `usage:N` for the N of each layer whose measured
+    /// price is highest, or that most tokens used, by --prices
+    #[arg(long, value_name = "FILE|top:N|price:N|usage:N")]
     experts: Option<String>,
+    /// What `sage price --json` wrote of this model, for --experts price:N or usage:N
+    #[arg(long, value_name = "FILE", requires = "experts")]
+    prices: Option<PathBuf>,
     /// Element type of the experts [default: as stored]
     #[arg(long, value_enum)]
     quant: Option<Quant>,
@@ -66,7 +82,7 @@ pub struct ExtractArgs {
     allow_missing: bool,
     /// Re-hash every file of a store instead of extracting
     #[arg(long, value_name = "STORE", conflicts_with_all = ["checkpoint", "out", "components", "component",
-        "routers", "experts", "quant", "dry_run", "allow_missing"])]
+        "layer", "expert", "routers", "extract_all", "experts", "prices", "quant", "dry_run", "allow_missing"])]
     verify: Option<PathBuf>,
     /// Report as one JSON object
     #[arg(long)]
@@ -123,8 +139,11 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         Checkpoint::open(path)?
     };
+    for note in checkpoint.notes() {
+        printer.note(format_args!("note: {note}"));
+    }
     check_quant(args.quant, &checkpoint)?;
-    let selection = selection(args, printer)?;
+    let selection = selection(args, &checkpoint, printer)?;
     let extraction = Extraction::prepare(&checkpoint, out, &selection, args.allow_missing)?;
     if args.dry_run {
         return dry_run(&extraction, out, printer);
@@ -137,13 +156,17 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-fn selection(args: &ExtractArgs, printer: &Printer) -> Result<Selection, CliError> {
+fn selection(
+    args: &ExtractArgs,
+    checkpoint: &Checkpoint,
+    printer: &Printer,
+) -> Result<Selection, CliError> {
     let mut selection = Selection::all();
     if !args.components.is_empty() {
         selection.components = args.components.iter().copied().collect();
     }
-    if let (Some(component), Some(layer), Some(expert)) = (args.component, args.layer, args.expert)
-    {
+    if let (Some(layer), Some(expert)) = (args.layer, args.expert) {
+        let component = args.component.unwrap_or(Component::Thinker);
         let experts = ExpertSelection::Listed([(component, layer, expert)].into());
         let components = BTreeSet::from([component]);
         return Ok(Selection {
@@ -153,8 +176,31 @@ fn selection(args: &ExtractArgs, printer: &Printer) -> Result<Selection, CliErro
             experts,
         });
     }
+    if let Some(component) = args.component {
+        selection.components = BTreeSet::from([component]);
+    }
     selection.rest = !args.routers;
+    let ranked = args.experts.as_deref().and_then(|text| {
+        let (by, count) = prices::RankedBy::of(text)?;
+        Some((text, by, count))
+    });
+    if let Some((text, by, count)) = ranked {
+        let ranking = prices::Ranking {
+            text,
+            by,
+            count,
+            file: args.prices.as_deref(),
+            components: &selection.components,
+        };
+        selection.experts = ranking.select(checkpoint, printer)?;
+        return Ok(selection);
+    }
     selection.experts = match &args.experts {
+        Some(text) if args.prices.is_some() => {
+            return Err(CliError::request(format!(
+                "--experts {text} ranks nothing by price: leave --prices out, or ask for price:N or usage:N"
+            )));
+        }
         Some(text) => experts::parse(text, &selection.components)?,
         None if args.routers => ExpertSelection::None,
         None => ExpertSelection::All,
@@ -210,7 +256,7 @@ fn dry_run(
             .map(|record| json!({ "file": record.kind.file(record.component), "bytes": record.file_bytes }))
             .collect();
         printer.json(&json!({
-            "dry_run": true, "store": out, "fingerprint": extraction.fingerprint(), "files": report.written,
+            "dry_run": true, "store": out.to_string_lossy(), "fingerprint": extraction.fingerprint(), "files": report.written,
             "bytes": report.written_bytes, "kept": report.kept, "missing": report.missing, "records": records,
         }))?;
         return Ok(Outcome::Done);
@@ -260,7 +306,7 @@ fn show(
 ) -> Result<(), CliError> {
     if printer.is_json() {
         return printer.json(&json!({
-            "store": out, "fingerprint": extraction.fingerprint(), "written": report.written,
+            "store": out.to_string_lossy(), "fingerprint": extraction.fingerprint(), "written": report.written,
             "written_bytes": report.written_bytes, "kept": report.kept, "kept_bytes": report.kept_bytes,
             "missing": report.missing, "complete": report.complete,
         }));
@@ -303,7 +349,9 @@ fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError
             if printer.is_json() {
                 let damaged =
                     [json!({ "file": "extraction_manifest.json", "problem": error.to_string() })];
-                printer.json(&json!({ "store": path, "ok": false, "damaged": damaged }))?;
+                printer.json(
+                    &json!({ "store": path.to_string_lossy(), "ok": false, "damaged": damaged }),
+                )?;
             } else {
                 printer.line(error)?;
             }
@@ -328,7 +376,7 @@ fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError
             .map(|damage| json!({ "file": damage.file, "problem": damage.problem }))
             .collect();
         printer.json(&json!({
-            "store": path, "ok": ok, "files": report.files, "bytes": report.bytes, "damaged": damaged,
+            "store": path.to_string_lossy(), "ok": ok, "files": report.files, "bytes": report.bytes, "damaged": damaged,
             "unfinished": report.unfinished,
         }))?;
     } else {

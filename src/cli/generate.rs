@@ -11,19 +11,26 @@ use super::media::{self, MediaArgs};
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
 use super::speaking::{SpeakArgs, Speech, SpeechReport};
+use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, human_bytes};
 use crate::engine::generate::{Generation, Request, generate};
 use crate::engine::memory::resident_set;
 use crate::engine::perception::{expand, sense, senses_of};
 use crate::engine::reading::stop_tokens;
 use crate::engine::speech::Spoken;
+use crate::engine::template::{self, Thinking};
 use crate::engine::text::{Message, Stream, Text};
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::events::Mode;
+use crate::input::without_mark;
+use crate::media::medium::MediumKind;
+use crate::reads::{ReadBytes, kernel_read_bytes};
+use crate::sensors::Machine;
 
 const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'
   sage generate MODEL --prompt 'Tell me a story.' --temperature 0.8 --seed 7 --limit 6GiB
+  sage generate MODEL --prompt 'What is 21 + 3?' --template-arg enable_thinking=false
   sage generate MODEL --prompt 'What is 21 + 3?' --exact      the reference's experts, whatever the limit
   sage generate MODEL --audio word.wav --prompt 'What is said?'
   sage generate MODEL --image photo.jpg --prompt 'What is this?' --limit 6GiB
@@ -48,6 +55,8 @@ pub struct GenerateArgs {
     /// Continue the prompt as it is, without the chat template
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    template: TemplateOptions,
     /// The trained number of experts, chosen as the reference does; memory changes speed, never the answer
     #[arg(long)]
     exact: bool,
@@ -78,13 +87,18 @@ pub struct GenerateArgs {
 #[derive(Serialize)]
 struct Report<'a> {
     mode: &'a Mode,
+    /// What was said; what was thought before it stands apart.
     text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
     tokens: &'a [u32],
     #[serde(flatten)]
     generation: &'a Generation,
     #[serde(skip_serializing_if = "Option::is_none")]
     speech: Option<SpeechReport<'a>>,
     peak_rss_bytes: u64,
+    read_bytes: ReadBytes,
+    kernel_read_bytes: Option<u64>,
 }
 
 /// Runs the command.
@@ -97,15 +111,22 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
     let mut speech = args.speaking.begin(args.max_tokens, args.exact, seed)?;
     let source = opening::source(&args.model)?;
     let text = if args.prompt.is_some() {
-        Some(Text::load(&*source).map_err(EngineError::from)?)
+        Some(args.template.text(&*source)?)
     } else {
         None
     };
     let media = args.media.read()?;
     let config = &source.config().thinker;
-    let mut tokens = args.tokens(text.as_ref(), &media::places(config, &media)?)?;
+    let (mut tokens, thinking) = args.tokens(text.as_ref(), &media::places(config, &media)?)?;
     let mut sensed = None;
     if !media.is_empty() {
+        if media
+            .iter()
+            .any(|medium| medium.kind == MediumKind::Picture)
+        {
+            // They are resampled before the model is opened.
+            opening::start_threads(None)?;
+        }
         let found = sense(&*source, &media, 0.0, args.media.media_tokens);
         let found = found.map_err(EngineError::from)?;
         tokens = expand(config, &tokens, &found);
@@ -124,7 +145,6 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         .into());
     }
     let options = EngineOptions {
-        limit: args.running.limit(None),
         context_tokens,
         chunk_tokens: 128,
         mind: mind.clone(),
@@ -134,7 +154,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         speaks: speech.is_some(),
         codes: args.speaking.codes().unwrap_or_default(),
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.running.limit, Machine::of_process());
     let stop = if args.ignore_stop {
         Vec::new()
     } else {
@@ -156,10 +177,13 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         let mut shown = Shown {
             text: text.as_ref(),
             stream: Stream::default(),
+            thinking,
             whole: String::new(),
+            thought: String::new(),
             printer,
         };
         let answered = answer(&mut engine, &request, &mut shown, speech.as_mut()).await;
+        let read = engine.read_bytes();
         engine.shutdown().await;
         let (generation, spoken) = answered?;
         report(
@@ -168,6 +192,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
             &shown,
             &generation,
             speech.as_ref().zip(spoken.as_ref()),
+            read,
         )?;
         Ok(Outcome::Done)
     })
@@ -207,38 +232,38 @@ async fn answer(
 }
 
 impl GenerateArgs {
-    /// The prompt, with `places` before its words.
-    fn tokens(&self, text: Option<&Text>, places: &[u32]) -> Result<Vec<u32>, CliError> {
+    /// The prompt, with `places` before its words; and what tells thoughts in the answer to a rendered one.
+    fn tokens(
+        &self,
+        text: Option<&Text>,
+        places: &[u32],
+    ) -> Result<(Vec<u32>, Option<Thinking>), CliError> {
         let (Some(text), Some(prompt)) = (text, &self.prompt) else {
             let ids = self.prompt_tokens.as_deref().unwrap_or_default();
             let ids = ids
                 .split(|c: char| c == ',' || c.is_whitespace())
                 .filter(|id| !id.is_empty());
-            return ids
-                .map(|id| {
-                    id.parse().map_err(|_| {
-                        CliError::request(format!("`{id}` in --prompt-tokens is no token id"))
-                    })
+            let ids = ids.map(|id| {
+                id.parse().map_err(|_| {
+                    CliError::request(format!("`{id}` in --prompt-tokens is no token id"))
                 })
-                .collect();
-        };
-        let places = text.spelled(places).map_err(EngineError::from)?;
-        let content = format!("{places}{prompt}");
-        let prompt = if self.raw {
-            content
-        } else {
-            let system = self.system.iter().map(|content| Message {
-                role: "system",
-                content: content.clone(),
             });
-            let user = Message {
-                role: "user",
-                content,
-            };
-            let messages: Vec<Message> = system.chain([user]).collect();
-            text.render(&messages).map_err(EngineError::from)?
+            return Ok((ids.collect::<Result<_, CliError>>()?, None));
         };
-        Ok(text.encode(&prompt).map_err(EngineError::from)?)
+        let prompt = without_mark(prompt);
+        if self.raw {
+            let said = text.encode_untrusted(prompt).map_err(EngineError::from)?;
+            return Ok(([places, &said].concat(), None));
+        }
+        let places = text.spelled(places).map_err(EngineError::from)?;
+        let system = self.system.as_deref().map(without_mark);
+        let system = system.into_iter().map(|text| Message::new("system", text));
+        let user = Message::new("user", format!("{places}{prompt}"));
+        let messages: Vec<Message> = system.chain([user]).collect();
+        let prompt = text.prompt(&messages, &places).map_err(EngineError::from)?;
+        let thinking = Thinking::behind(&prompt.text);
+        let tokens = text.encode_prompt(&prompt).map_err(EngineError::from)?;
+        Ok((tokens, Some(thinking)))
     }
 }
 
@@ -246,7 +271,11 @@ impl GenerateArgs {
 struct Shown<'a> {
     text: Option<&'a Text>,
     stream: Stream,
+    thinking: Option<Thinking>,
+    /// What was said.
     whole: String,
+    /// What was thought before.
+    thought: String,
     printer: &'a Printer,
 }
 
@@ -256,13 +285,43 @@ impl Shown<'_> {
             Some(text) => self.stream.push(text, token).map_err(EngineError::from)?,
             None => format!("{token} "),
         };
-        self.show(&shown)
+        self.tell(&shown)
+    }
+
+    /// Shows what is told of a piece of the answer.
+    fn tell(&mut self, piece: &str) -> Result<(), CliError> {
+        let Some(thinking) = &mut self.thinking else {
+            return self.show(piece);
+        };
+        for shown in thinking.push(piece) {
+            self.part(shown)?;
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, shown: template::Shown) -> Result<(), CliError> {
+        match shown {
+            template::Shown::Said(text) => {
+                if self.whole.is_empty() && !self.thought.is_empty() {
+                    self.printer.end_thought();
+                }
+                self.show(&text)
+            }
+            template::Shown::Thought(text) => {
+                self.printer.thought(&text);
+                self.thought.push_str(&text);
+                Ok(())
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<(), CliError> {
         if let Some(text) = self.text {
             let rest = self.stream.finish(text).map_err(EngineError::from)?;
-            self.show(&rest)?;
+            self.tell(&rest)?;
+        }
+        if let Some(shown) = self.thinking.as_mut().and_then(Thinking::finish) {
+            self.part(shown)?;
         }
         if self.printer.is_json() {
             Ok(())
@@ -286,20 +345,24 @@ fn report(
     shown: &Shown<'_>,
     generation: &Generation,
     speech: Option<(&Speech<'_>, &Spoken)>,
+    read_bytes: ReadBytes,
 ) -> Result<(), CliError> {
     let (_, peak_rss_bytes) = resident_set();
     if printer.is_json() {
         return printer.json(&Report {
             mode,
             text: shown.text.map(|_| shown.whole.as_str()),
+            reasoning: Some(shown.thought.as_str()).filter(|thought| !thought.is_empty()),
             tokens: &generation.tokens,
             generation,
             speech: speech.map(|(speech, spoken)| speech.report(spoken)),
             peak_rss_bytes,
+            read_bytes,
+            kernel_read_bytes: kernel_read_bytes(),
         });
     }
     printer.note(format_args!(
-        "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} read a token, waited {:.1} ms a token; peak memory {}",
+        "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} missed a token, waited {:.1} ms a token; read {read_bytes}; peak memory {}",
         generation.prompt_tokens,
         generation.prefill_tokens_per_second,
         generation.answer_tokens,

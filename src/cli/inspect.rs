@@ -9,15 +9,24 @@ use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::checkpoint::{Checkpoint, Component};
 use crate::store::{ModelKind, Store, recognise};
 
+mod memory;
 mod survey;
 
+use memory::{Memory, MemoryArgs};
 use survey::{ComponentReport, ModuleMemory, StateMemory, Straddling, Survey};
 
 const EXAMPLES: &str = "Examples:
   sage inspect CHECKPOINT
   sage inspect STORE --json
+  sage inspect STORE --limit 6GiB             what a limit would give, state by state
+  sage inspect STORE --context 4096 --hear    the least limit of a run with a longer context, and ears
 
-Exit code 1 says that tensors are missing or misshapen.";
+The object `memory` of --json has context_tokens, floor_bytes (the least limit), floor_parts, everything_bytes,
+limit_bytes, lacking_bytes, pool_bytes and states[] with state, k, token_experts, expert_bytes_per_token (none of them
+resident), experts_resident, resident_share (of all experts), token_share (of a token's), read_bytes_per_token (were all
+used alike) and cap_bytes_per_token. It is null where `memory_unknown` says why.
+
+Exit code 1 says that tensors are missing, misshapen, or experts of several types, or that the limit is below the least one.";
 
 /// How many names of a list are shown to people; `--json` has all.
 const SHOWN: usize = 10;
@@ -28,6 +37,8 @@ const SHOWN: usize = 10;
 pub struct InspectArgs {
     /// Checkpoint or store
     model: PathBuf,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Report as one JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -35,10 +46,18 @@ pub struct InspectArgs {
 
 /// A tensor whose shape is not what the configuration calls for.
 #[derive(Debug, Serialize)]
-struct Misshapen {
+struct WrongShape {
     name: String,
     shape: Vec<usize>,
     expected: Vec<usize>,
+}
+
+/// An expert's tensor of another type than the first expert's.
+#[derive(Debug, Serialize)]
+struct WrongType {
+    name: String,
+    dtype: &'static str,
+    expected: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,13 +68,24 @@ struct Report {
     tensors: usize,
     components: Vec<ComponentReport>,
     memory_per_state: Vec<StateMemory>,
+    memory: Option<Memory>,
+    /// Why nothing is known of memory: what is missing of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_unknown: Option<String>,
     straddling_experts: Vec<Straddling>,
     missing: Vec<String>,
     missing_shards: Vec<String>,
-    misshapen: Vec<Misshapen>,
+    misshapen: Vec<WrongShape>,
+    other_types: Vec<WrongType>,
     unexpected: Vec<String>,
     /// Tensors of the model that a partial store was not asked to hold.
     not_extracted: usize,
+    /// How the model is stored, where that is not the usual way.
+    notes: Vec<String>,
+    /// Whether every tensor of the model is there.
+    complete: bool,
+    /// Whether opening would refuse nothing, and text can be generated.
+    runnable: bool,
 }
 
 /// Runs `sage inspect`.
@@ -63,18 +93,32 @@ struct Report {
 /// # Errors
 /// If the model cannot be opened.
 pub fn run(args: &InspectArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let report = match recognise(&args.model)? {
+    // Memory is planned first: what the survey takes of the process is none of a run's.
+    let (memory, mut report) = match recognise(&args.model)? {
         ModelKind::Checkpoint => {
-            Survey::of_checkpoint(&Checkpoint::open_incomplete(&args.model)?).report()
+            let checkpoint = Checkpoint::open_incomplete(&args.model)?;
+            let memory = args.memory.of(&checkpoint)?;
+            (memory, Survey::of_checkpoint(&checkpoint).report())
         }
-        ModelKind::Store => Survey::of_store(&Store::open(&args.model)?).report(),
+        ModelKind::Store => {
+            let store = Store::open(&args.model)?;
+            let memory = args.memory.of(&store)?;
+            (memory, Survey::of_store(&store).report())
+        }
     };
+    match memory {
+        Ok(memory) => report.memory = Some(memory),
+        Err(why) => report.memory_unknown = Some(why),
+    }
     if printer.is_json() {
         printer.json(&report)?;
     } else {
         show(&report, printer)?;
     }
-    let sound = report.missing.is_empty() && report.misshapen.is_empty();
+    let sound =
+        report.missing.is_empty() && report.misshapen.is_empty() && report.other_types.is_empty();
+    let enough = report.memory.as_ref().is_none_or(Memory::is_enough);
+    let sound = sound && enough;
     Ok(if sound { Outcome::Done } else { Outcome::No })
 }
 
@@ -109,6 +153,11 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
     }
     printer.table(&table)?;
     show_states(report, printer)?;
+    match (&report.memory, &report.memory_unknown) {
+        (Some(memory), _) => memory.show(printer)?,
+        (None, Some(why)) => printer.line(format_args!("\nthe least limit is unknown: {why}"))?,
+        (None, None) => {}
+    }
     show_list(
         printer,
         "straddling experts",
@@ -138,17 +187,45 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
     })?;
     show_list(
         printer,
+        "experts of another type",
+        &report.other_types,
+        |tensor| {
+            format!(
+                "{}: {}, expected {} as the first expert",
+                tensor.name, tensor.dtype, tensor.expected
+            )
+        },
+    )?;
+    show_list(
+        printer,
         "unexpected tensors",
         &report.unexpected,
         Clone::clone,
     )?;
     if report.not_extracted > 0 {
+        let held: Vec<&str> = report
+            .components
+            .iter()
+            .map(|part| part.name.name())
+            .collect();
         printer.line(format_args!(
-            "\na partial store: {} tensors were not extracted",
+            "\na partial store, on purpose: it holds tensors of {}; {} others of the model were not asked for",
+            held.join(", "),
             report.not_extracted
         ))?;
     }
-    Ok(())
+    show_verdict(report, printer)
+}
+
+fn show_verdict(report: &Report, printer: &Printer) -> Result<(), CliError> {
+    for note in &report.notes {
+        printer.line(format_args!("\nnote: {note}"))?;
+    }
+    printer.line(match (report.complete, report.runnable) {
+        (true, true) => "\ncomplete and runnable",
+        (_, true) => "\nrunnable, but not complete: the thinker is whole",
+        (_, false) => "\nnot runnable as it is",
+    })
 }
 
 fn show_states(report: &Report, printer: &Printer) -> Result<(), CliError> {

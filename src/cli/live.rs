@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sage_actors::protocol::{State, Tick};
 
+use super::printable::{one_line, printable};
 use super::{CliError, Printer, human_bytes};
 use crate::events::{
     CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Observed, ObservedMedium, SalienceEvent,
@@ -173,11 +174,12 @@ impl<'a> View<'a> {
             return Ok(());
         }
         let text = format!("{}{heard}", self.step(&cache));
-        self.printer.line(text)
+        self.printer.line(one_line(&text))
     }
 
     fn line(&self, text: &str) -> Result<(), CliError> {
         let text = format!("{:>5} {text}", self.tick);
+        let text = one_line(&text);
         match &self.status {
             Some(status) => status.suspend(|| self.printer.line(text)),
             None => self.printer.line(text),
@@ -202,7 +204,8 @@ impl<'a> View<'a> {
         } else {
             &self.heard
         };
-        status.set_message(format!("{}{cause}{heard}{answer}", self.step(cache)));
+        let message = format!("{}{cause}{heard}{answer}", self.step(cache));
+        status.set_message(printable(&message).into_owned());
         status.tick();
     }
 

@@ -26,19 +26,23 @@ pub struct MediaArgs {
 }
 
 impl MediaArgs {
+    /// What is to be read, in the order of [`Self::read`].
+    pub fn paths(&self) -> Vec<(MediumKind, PathBuf)> {
+        let pictures = self.image.iter().map(|path| (MediumKind::Picture, path));
+        let sounds = self.audio.iter().map(|path| (MediumKind::Sound, path));
+        let all = pictures.chain(sounds);
+        all.map(|(kind, path)| (kind, path.clone())).collect()
+    }
+
     /// Reads the files, pictures first.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn read(&self) -> Result<Vec<Medium>, CliError> {
-        let pictures = self.image.iter().map(|path| (MediumKind::Picture, path));
-        let sounds = self.audio.iter().map(|path| (MediumKind::Sound, path));
-        pictures
-            .chain(sounds)
-            .map(|(kind, path)| {
-                Medium::read(kind, path).map_err(|error| CliError::request(error.to_string()))
-            })
-            .collect()
+        let read = |(kind, path): (MediumKind, PathBuf)| {
+            Medium::read(kind, &path).map_err(|error| CliError::request(error.to_string()))
+        };
+        self.paths().into_iter().map(read).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod chat;
 mod config;
+mod encode;
 mod error;
 mod eval;
 mod extract;
@@ -12,6 +13,7 @@ mod live;
 mod media;
 mod opening;
 mod price;
+mod printable;
 mod printer;
 mod recording;
 mod replay;
@@ -23,8 +25,12 @@ mod scenario;
 mod sensors;
 mod speaking;
 mod synth;
+mod template;
+mod text;
 mod trust;
 mod verify;
+mod version;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -37,7 +43,8 @@ pub use printer::{Printer, Table};
 #[derive(Parser)]
 #[command(
     name = "sage",
-    version,
+    version = version::short(),
+    long_version = version::long(),
     about = "Runs mixture-of-experts models on machines smaller than the model",
     after_help = "Exit codes: 0 done; 1 it ran and the answer is no; 2 the request is wrong; 3 the run failed.",
     arg_required_else_help = true
@@ -57,6 +64,10 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Hold a conversation
     Chat(chat::ChatArgs),
+    /// Look closely at one state: experts chosen in a layer, what each takes, and what of the layer is not needed
+    Wake(wake::WakeArgs),
+    /// Embed sounds and pictures with the towers alone; the decoder is neither loaded nor run
+    Encode(encode::EncodeArgs),
     /// Compare a model with goldens of the reference implementation
     Verify(verify::VerifyArgs),
     /// Play a scenario
@@ -91,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
         Command::Chat(args) => with(args.json, |printer| chat::run(&args, printer)),
+        Command::Wake(args) => with(args.json, |printer| wake::run(&args, printer)),
+        Command::Encode(args) => with(args.json, |printer| encode::run(&args, printer)),
         Command::Verify(args) => with(args.json, |printer| verify::run(&args, printer)),
         Command::Run(args) => with(args.json, |printer| run::run(&args, printer)),
         Command::Trust(args) => with(args.json(), |printer| trust::run(&args, printer)),

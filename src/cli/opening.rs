@@ -9,13 +9,14 @@ use sage_actors::cache::StateCliff;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 use sage_actors::protocol::Module;
 
-use super::{CliError, Printer, Size};
+use super::{CliError, Printer};
 use crate::embed::go_on_from;
 use crate::engine::goldens::hold_to_reference;
 pub use crate::engine::mode::mode;
-use crate::engine::{Engine, EngineError, EngineOptions, Limit, MOST_THREADS, open};
+use crate::engine::{Engine, EngineError, EngineOptions, Limit, LimitOrigin, MOST_THREADS, open};
 use crate::events::Mode;
 use crate::ledger::About;
+use crate::reads::{ReadPurpose, kernel_read_bytes};
 use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
 
@@ -40,9 +41,10 @@ impl SettingsArgs {
 /// Options of every command that runs a model.
 #[derive(Args, Debug, Default)]
 pub struct RunningArgs {
-    /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts)
-    #[arg(long)]
-    pub limit: Option<Size>,
+    /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts), or none [default: none
+    /// where everything fits into what the machine and its control groups have left, else that, less a reserve]
+    #[arg(long, value_name = "SIZE")]
+    pub limit: Option<Limit>,
     /// How routers choose experts [default: salient]
     #[arg(long, value_enum)]
     pub routing: Option<Routing>,
@@ -176,31 +178,35 @@ impl RunningArgs {
         Ok(mind)
     }
 
-    /// The limit: the command line's, else `scripted`, else none.
-    pub fn limit(&self, scripted: Option<Size>) -> Limit {
-        self.limit.or(scripted).map_or(Limit::None, Limit::from)
-    }
-
-    /// Sets the number of threads; call once.
+    /// Sets the number of threads; call once. Where none is given they are started as the model is opened, so that its memory
+    /// is planned without them.
     pub fn set_threads(&self) -> Result<(), CliError> {
-        let Some(threads) = self.threads else {
-            return Ok(());
-        };
-        if !(1..=MOST_THREADS).contains(&threads) {
-            return Err(CliError::request(format!(
-                "--threads is {threads}; expected 1 to {MOST_THREADS}"
-            )));
+        match self.threads {
+            Some(threads) if !(1..=MOST_THREADS).contains(&threads) => Err(CliError::request(
+                format!("--threads is {threads}; expected 1 to {MOST_THREADS}"),
+            )),
+            Some(threads) => start_threads(Some(threads)),
+            None => Ok(()),
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global();
-        pool.map_err(|error| CliError::Failed(error.into()))
     }
+}
+
+/// Starts the threads of the arithmetic: `threads` of them, or as many as there are cores.
+pub fn start_threads(threads: Option<usize>) -> Result<(), CliError> {
+    crate::kernels::threads::start(threads).map_err(|error| {
+        CliError::Failed(anyhow::anyhow!(
+            "cannot start the threads of the arithmetic: {error}: let the process have more threads, or try --threads 1"
+        ))
+    })
 }
 
 /// Opens the model in `folder`, whatever it is.
 pub fn source(folder: &Path) -> Result<Arc<dyn WeightSource>, CliError> {
-    Ok(Arc::from(open_model(folder)?))
+    // Of the program itself, as far as the system had to fetch it, and of what was named beside the model.
+    let before = kernel_read_bytes().unwrap_or(0);
+    let source: Arc<dyn WeightSource> = Arc::from(open_model(folder)?);
+    source.reads().add(ReadPurpose::Other, before);
+    Ok(source)
 }
 
 /// The runtime on which engine and actors live: one thread, where an ask costs least.
@@ -223,17 +229,30 @@ pub fn runtime_of(threads: usize) -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(|error| CliError::Failed(error.into()))
 }
 
-/// Opens the engine with progress on a terminal; says where a pool holds less than one token uses.
+/// Opens the engine with progress on a terminal; says which limit was chosen and why, and where a pool holds less than one token uses.
 pub async fn engine(
     source: Arc<dyn WeightSource>,
     options: EngineOptions,
     printer: &Printer,
 ) -> Result<Engine, CliError> {
+    for note in source.notes() {
+        printer.note(format_args!("note: {note}"));
+    }
     let layers = source.config().thinker.text.num_hidden_layers as u64;
     let bar = printer.steps("loading layers", layers);
     let eviction = options.mind.eviction;
+    let machine = options.limit_policy.machine();
+    for garbled in machine.into_iter().flat_map(|machine| &machine.garbled) {
+        printer.warn(format_args!("{garbled}; it counts for no limit"));
+    }
     let engine = open(source, options, |done, _| bar.set_position(done as u64)).await?;
     bar.finish_and_clear();
+    if let Some(line) = engine.limit_origin.line(&engine.plan) {
+        match engine.limit_origin {
+            LimitOrigin::Fits => printer.aside(line),
+            _ => printer.note(line),
+        }
+    }
     match cycle_cliff(&engine.cliffs, eviction) {
         Some(text) if eviction == EvictionPolicy::Lru => printer.warn(text),
         Some(text) => printer.note(format_args!("note: {text}")),

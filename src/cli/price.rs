@@ -5,17 +5,20 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
-use super::{CliError, Outcome, Printer, Size, Table, human_bytes};
+use super::text::TextArgs;
+use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::engine::goldens::hold_to_reference;
 use crate::engine::shadow::{self, Shadow};
 use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions, Limit};
+use crate::engine::{EngineOptions, Limit};
 use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
+use crate::sensors::Machine;
 
 const EXAMPLES: &str = "Examples:
   sage price MODEL --text BOOK.txt
   sage price MODEL --text models/tiny/heldout/*.txt --split --segments 4
   sage price MODEL --text BOOK.txt --other ANOTHER.txt --json
+  sage price MODEL --text BOOK.txt --json > prices.json     for sage extract --experts price:N --prices prices.json
 
 Every expert is denied once in every piece of text that used it, and its price is what the tokens that had used it lose:
 the mean increase of their loss, nats. Convergence and trust are what the ledger makes of it together with what it
@@ -48,7 +51,9 @@ pub struct PriceArgs {
     top: usize,
     /// Memory limit of the whole process: 512MiB, 6GiB, 25% (of everything resident), 64slots (experts)
     #[arg(long)]
-    limit: Option<Size>,
+    limit: Option<Limit>,
+    #[command(flatten)]
+    untrusted: TextArgs,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
@@ -62,7 +67,6 @@ pub struct PriceArgs {
 /// Runs the command.
 pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let running = RunningArgs {
-        limit: args.limit,
         settings: args.settings.clone(),
         threads: args.threads,
         ..RunningArgs::default()
@@ -80,21 +84,21 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     if args.segments == Some(0) {
         return Err(CliError::request("--segments is 0; expected at least 1"));
     }
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.untrusted.load(&*source)?;
     let (texts, other) = material(args, &text, tokens)?;
     let mut mind = running.mind(false)?;
     hold_to_reference(&mut mind);
     let options = EngineOptions {
-        limit: running.limit(None),
         context_tokens: tokens,
         chunk_tokens: tokens,
         mind,
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.limit, Machine::of_process());
     let all = config.sparse_layers().count() * config.num_experts;
-    let slots = if options.limit == Limit::None { all } else { 1 };
     let prices = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
+        let slots = engine.plan.limit_bytes.map_or(all, |_| 1);
         let mut shadow = Shadow::new(&engine, slots)?;
         let bar = printer.steps("pricing", (texts.len() + other.len()) as u64);
         let progress = |done| bar.set_position(done as u64);

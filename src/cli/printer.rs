@@ -1,4 +1,6 @@
 //! Where output goes: data to stdout, everything else to stderr, progress only to a terminal.
+//!
+//! Everything that is shown passes here, and what others wrote reaches no terminal raw.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -7,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::CliError;
+use super::printable::{json_printable, printable};
 
 /// Decides what is shown where and how.
 #[derive(Debug, Clone)]
@@ -38,7 +41,8 @@ impl Printer {
     /// # Errors
     /// If stdout cannot be written.
     pub fn line(&self, text: impl Display) -> Result<(), CliError> {
-        Ok(writeln!(io::stdout().lock(), "{text}")?)
+        let text = text.to_string();
+        Ok(writeln!(io::stdout().lock(), "{}", printable(&text))?)
     }
 
     /// One JSON object on a line, to stdout.
@@ -46,7 +50,8 @@ impl Printer {
     /// # Errors
     /// If stdout cannot be written.
     pub fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
-        self.line(serde_json::to_string(value)?)
+        let json = serde_json::to_string(value)?;
+        Ok(writeln!(io::stdout().lock(), "{}", json_printable(&json))?)
     }
 
     /// A table, to stdout.
@@ -54,13 +59,20 @@ impl Printer {
     /// # Errors
     /// If stdout cannot be written.
     pub fn table(&self, table: &Table) -> Result<(), CliError> {
-        Ok(write!(io::stdout().lock(), "{table}")?)
+        let text = table.to_string();
+        Ok(write!(io::stdout().lock(), "{}", printable(&text))?)
     }
 
     /// Something to know that is not data, to stderr.
     pub fn note(&self, text: impl Display) {
+        self.say("", text, "");
+    }
+
+    /// A line to stderr between what turns a colour on and off.
+    fn say(&self, before: &str, text: impl Display, after: &str) {
+        let text = text.to_string();
         // A closed stderr is no reason to stop.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{before}{}{after}", printable(&text));
     }
 
     /// Something by the way, to stderr, on a terminal only.
@@ -69,19 +81,46 @@ impl Printer {
             return;
         }
         if self.colour {
-            self.note(format_args!("\x1b[2m{text}\x1b[0m"));
+            self.say("\x1b[2m", text, "\x1b[0m");
         } else {
             self.note(text);
         }
     }
 
-    /// Text of a line that is not yet complete, to stdout.
+    /// A piece of what a model thinks before it answers, to stderr: it is no part of the answer.
+    pub fn thought(&self, text: &str) {
+        if self.json {
+            return;
+        }
+        let (begin, end) = if self.colour {
+            ("\x1b[2m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let mut out = io::stderr().lock();
+        let _ = write!(out, "{begin}{}{end}", printable(text));
+        let _ = out.flush();
+    }
+
+    /// Ends what was thought, before the answer.
+    pub fn end_thought(&self) {
+        if !self.json {
+            self.note("\n");
+        }
+    }
+
+    /// Text of a line that is not yet complete, to stdout: as it is, unless that is a terminal.
     ///
     /// # Errors
     /// If stdout cannot be written.
     pub fn part(&self, text: &str) -> Result<(), CliError> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
+        let shown = if out.is_terminal() {
+            printable(text)
+        } else {
+            text.into()
+        };
+        out.write_all(shown.as_bytes())?;
         Ok(out.flush()?)
     }
 
@@ -98,12 +137,12 @@ impl Printer {
     }
 
     fn marked(&self, colour: &str, mark: &str, text: impl Display) {
-        let mark = if self.colour {
-            format!("\x1b[1;{colour}m{mark}\x1b[0m")
+        if self.colour {
+            let before = format!("\x1b[1;{colour}m{mark}\x1b[0m: ");
+            self.say(&before, text, "");
         } else {
-            mark.to_owned()
-        };
-        self.note(format_args!("{mark}: {text}"));
+            self.note(format_args!("{mark}: {text}"));
+        }
     }
 
     /// A progress bar over `total_bytes`, on a terminal only.

@@ -1,6 +1,6 @@
 //! `sage run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,20 +10,21 @@ use super::live::View;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::recording::RecordArgs;
 use super::report::Destination;
+use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
+use crate::engine::EngineOptions;
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::sampling::Sampling;
-use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions};
 use crate::events::{Event, EventKind, Summary};
 use crate::replay;
 use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
+use crate::sensors::Machine;
 use crate::trace::SensorMode;
 
 const EXAMPLES: &str = "Examples:
   sage run scenarios/wake-focus-crisis.toml
-  sage run scenarios/wake-focus-crisis.toml --limit 24MiB
+  sage run scenarios/wake-focus-crisis.toml --limit 40slots
   sage run SCENARIO --report out              what happened, as out/report.html and out/report.json
   sage run SCENARIO --model STORE --json
   sage run SCENARIO --ledger trust.redb       go on from what earlier runs learned
@@ -55,6 +56,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FOLDER")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    template: TemplateOptions,
+    #[command(flatten)]
     recording: RecordArgs,
     #[command(flatten)]
     running: RunningArgs,
@@ -76,7 +79,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.template.text(&*source)?;
     let mind = args.running.mind(false)?;
     let mut live = match args.live_sensors {
         true => Some(sensors::live(
@@ -86,7 +89,6 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         false => None,
     };
     let options = EngineOptions {
-        limit: args.running.limit(script.limit),
         context_tokens: script.context_tokens,
         chunk_tokens: script.chunk_tokens,
         mind: mind.clone(),
@@ -94,7 +96,11 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         senses: script.senses(),
         media_tokens: script.media_tokens,
         ..EngineOptions::default()
-    };
+    }
+    .limited(
+        args.running.limit.or(script.limit),
+        machine(args.sysfs.as_deref()),
+    );
     let mut collector = destination.as_ref().map(|_| {
         Collector::new(About {
             name: script.name.clone(),
@@ -108,7 +114,6 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let ledger = args.learning.begin(&mut engine, &mut mode, printer).await?;
         let about = replay::About {
             name: script.name.clone(),
-            limit: args.running.limit(script.limit),
             sampling: Sampling::GREEDY,
             answer_tokens: script.answer_tokens,
             degrade: args.running.degrade,
@@ -117,6 +122,8 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
                 false => SensorMode::Scripted,
             },
             logits: false,
+            control_tokens: text.allows_control_tokens(),
+            template_args: text.template().args().clone(),
         };
         let tape = args.recording.begin(&engine, about, ledger).await?;
         let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
@@ -175,6 +182,14 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     })
 }
 
+/// The folder that stands for the machine stands for its memory too.
+fn machine(sysfs: Option<&Path>) -> Machine {
+    match sysfs {
+        Some(folder) => Machine::read(Some(folder)),
+        None => Machine::of_process(),
+    }
+}
+
 /// What each state did, and how it ended.
 fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
     let mut table = Table::new([
@@ -184,7 +199,7 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
         "tokens",
         "tokens/s",
         "hits",
-        "read/token",
+        "missed/token",
         "mean loss",
     ]);
     for (name, state) in &summary.states {
@@ -207,9 +222,9 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
         format!("limit {}", human_bytes(limit))
     });
     printer.line(format_args!(
-        "\npeak memory {} ({limit}); {} of weights read; {} expectations met, {} not met",
+        "\npeak memory {} ({limit}); read {}; {} expectations met, {} not met",
         human_bytes(summary.peak_rss_bytes),
-        human_bytes(summary.bytes_read),
+        summary.read_bytes,
         summary.expectations_met,
         summary.expectations_failed,
     ))

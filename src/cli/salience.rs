@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
-use super::{CliError, Outcome, Printer, Size, Table};
+use super::text::TextArgs;
+use super::{CliError, Outcome, Printer, Table};
+use crate::engine::Limit;
 use crate::eval::salience::{self, Mean, Report, SURPRISED, Settings, Share};
 
 const EXAMPLES: &str = "Examples:
@@ -43,10 +45,12 @@ pub struct SalienceArgs {
     same_source: bool,
     /// Memory limit of the whole process: none, 512MiB, 25%, 48slots, … [default: none]
     #[arg(long)]
-    limit: Option<Size>,
+    limit: Option<Limit>,
     /// Tokens of context
     #[arg(long, default_value_t = 512, value_name = "N")]
     context_tokens: usize,
+    #[command(flatten)]
+    untrusted: TextArgs,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Threads of the arithmetic [default: all cores]; the result does not depend on it
@@ -73,7 +77,6 @@ impl SalienceArgs {
             }
         }
         let running = RunningArgs {
-            limit: self.limit,
             settings: self.settings.clone(),
             threads: self.threads,
             ..RunningArgs::default()
@@ -81,13 +84,14 @@ impl SalienceArgs {
         running.set_threads()?;
         Ok(Settings {
             texts: self.text.clone(),
+            control_tokens: self.untrusted.allow_control_tokens,
             piece_tokens: self.piece_tokens,
             cuts: self.cuts,
             before: self.before,
             after: self.after,
             same_source: self.same_source,
             mind: running.mind(false)?,
-            limit: running.limit(None),
+            limit: self.limit.unwrap_or(Limit::None),
             context_tokens: self.context_tokens,
         })
     }

@@ -63,6 +63,7 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Checked<'a> {
+    #[serde(serialize_with = "crate::input::path_as_text")]
     file: &'a Path,
     ok: bool,
     problems: Vec<Problem>,
@@ -90,7 +91,7 @@ fn check(args: &CheckArgs, printer: &Printer) -> Result<Outcome, CliError> {
             problems: Vec::new(),
             error: None,
         };
-        match Scenario::read(file) {
+        match Scenario::check(file) {
             Ok(scenario) => {
                 checked.ok = true;
                 if !printer.is_json() {

@@ -43,6 +43,7 @@ pub struct Speech<'a> {
 /// What is said of it.
 #[derive(Serialize)]
 pub struct SpeechReport<'a> {
+    #[serde(serialize_with = "crate::input::path_as_text")]
     path: &'a Path,
     speaker: &'a str,
     #[serde(flatten)]

@@ -125,7 +125,7 @@ pub fn run(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
     progress.finish_and_clear();
     if printer.is_json() {
         printer.json(&json!({
-            "kind": "store", "path": args.out, "records": report.records, "bytes": report.bytes,
+            "kind": "store", "path": args.out.to_string_lossy(), "records": report.records, "bytes": report.bytes,
             "fingerprint": report.fingerprint,
         }))?;
     } else {
@@ -142,7 +142,7 @@ fn headers(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let report = synth::write_headers(&args.out, args.layers)?;
     if printer.is_json() {
         printer.json(&json!({
-            "kind": "checkpoint", "path": args.out, "shards": report.shards, "tensors": report.tensors,
+            "kind": "checkpoint", "path": args.out.to_string_lossy(), "shards": report.shards, "tensors": report.tensors,
             "bytes": report.bytes,
         }))?;
     } else {

@@ -104,6 +104,7 @@ pub fn run(args: &TrustArgs, printer: &Printer) -> Result<Outcome, CliError> {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "crate::input::path_as_text")]
     ledger: &'a Path,
     version: u32,
     fingerprint: &'a str,
@@ -324,6 +325,7 @@ fn export(args: &ExportArgs, printer: &Printer) -> Result<Outcome, CliError> {
 
 #[derive(Serialize)]
 struct Imported<'a> {
+    #[serde(serialize_with = "crate::input::path_as_text")]
     ledger: &'a Path,
     fingerprint: &'a str,
     outcomes: u64,

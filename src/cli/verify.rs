@@ -12,6 +12,7 @@ use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
 use crate::engine::perception::Towers;
 use crate::engine::speech::can_speak;
 use crate::engine::{EngineError, EngineOptions};
+use crate::sensors::Machine;
 use crate::store::WeightSource;
 
 const EXAMPLES: &str = "Examples:
@@ -58,7 +59,6 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
     // Cases that speak say so themselves where the model cannot.
     let codes = goldens::codes(&cases).filter(|_| can_speak(&*source));
     let options = EngineOptions {
-        limit: args.running.limit(None),
         context_tokens: cases
             .iter()
             .map(|case| case.context_tokens)
@@ -73,7 +73,8 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         speaks: codes.is_some(),
         codes: codes.unwrap_or_default(),
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.running.limit, Machine::of_process());
     let report = opening::runtime()?.block_on(async {
         let mut engine = opening::engine(source, options, printer).await?;
         printer.note(format_args!(

@@ -15,14 +15,18 @@ use super::ports::{Action, Effector, Listener, Sensor};
 use crate::engine::goldens::hold_to_reference;
 use crate::engine::open::MEDIA_TOKENS;
 use crate::engine::sampling::Sampling;
+use crate::engine::template::TemplateArgs;
 use crate::engine::{EngineOptions, Limit, MOST_THREADS};
-use crate::input::Size;
-use crate::sensors::Live;
+use crate::sensors::{Live, Machine};
 use crate::settings::{Origin, Sources};
 
 /// With fewer places there would be no room for an alarm beside what is being read.
 const LEAST_INBOX: usize = 8;
 const MOST_INBOX: usize = 1 << 20;
+
+/// Bytes that may wait unless said otherwise: of texts, and of files where the loop hears or sees.
+const INBOX_BYTES: usize = 4 << 20;
+const INBOX_MEDIA_BYTES: usize = 32 << 20;
 
 /// Tokens of context unless asked for otherwise, as far as the model goes.
 pub(super) const CONTEXT_TOKENS: usize = 2048;
@@ -43,17 +47,20 @@ pub struct Builder {
     degrade: bool,
     senses: Vec<Modality>,
     media_tokens: usize,
+    template_args: Vec<(String, serde_json::Value)>,
     settings: Sources,
     configure: Vec<Change>,
     ledger: Option<PathBuf>,
     record: Option<PathBuf>,
     record_logits: bool,
+    control_tokens: bool,
     goal: Option<String>,
     sensors: Vec<Box<dyn Sensor>>,
     machine_sensors: bool,
+    sysfs: Option<PathBuf>,
     effectors: Vec<Box<dyn Effector>>,
     inbox: usize,
-    inbox_bytes: usize,
+    inbox_bytes: Option<usize>,
     events: usize,
     actions: usize,
     pace: Duration,
@@ -73,17 +80,20 @@ impl Default for Builder {
             degrade: false,
             senses: Vec::new(),
             media_tokens: MEDIA_TOKENS,
+            template_args: Vec::new(),
             settings: Sources::default(),
             configure: Vec::new(),
             ledger: None,
             record: None,
             record_logits: false,
+            control_tokens: false,
             goal: None,
             sensors: Vec::new(),
             machine_sensors: false,
+            sysfs: None,
             effectors: Vec::new(),
             inbox: 256,
-            inbox_bytes: 4 << 20,
+            inbox_bytes: None,
             events: 4096,
             actions: 256,
             pace: Duration::from_millis(100),
@@ -100,7 +110,9 @@ impl Builder {
     }
 
     /// The memory limit of the whole process, the host's own memory included: `512MiB`, `6GiB`, `25%` (of everything
-    /// resident), `64slots` (experts beyond what must be there). Without one, the model takes what it wants.
+    /// resident), `64slots` (experts beyond what must be there), or `none`. Without one there is none where everything of the
+    /// model fits; else one is chosen from what the machine and its control groups have left, and said in
+    /// [`crate::events::Mode::limit_reason`]. One above the machine is refused.
     pub fn limit(mut self, size: impl Into<String>) -> Self {
         self.limit = Some(size.into());
         self
@@ -167,6 +179,16 @@ impl Builder {
         self
     }
 
+    /// A variable of the chat template, such as `enable_thinking` with `false`; may be said again for another.
+    pub fn template_arg(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.template_args.push((key.into(), value.into()));
+        self
+    }
+
     /// The layers of settings. The default is `config/default.toml` alone;
     /// [`Sources::of_process`] reads `SAGE_CONFIG` and the environment as the commands do. Call before [`Builder::set`].
     pub fn settings(mut self, sources: Sources) -> Self {
@@ -209,6 +231,13 @@ impl Builder {
         self
     }
 
+    /// Control tokens that are spelled out in texts, questions and goals (`<|im_end|>`, `<|image_pad|>`) are such. Without it
+    /// they are text like the rest, whoever says it.
+    pub fn allow_control_tokens(mut self) -> Self {
+        self.control_tokens = true;
+        self
+    }
+
     /// A standing instruction from the beginning: the first observation, of the source `host`.
     pub fn goal(mut self, text: impl Into<String>) -> Self {
         self.goal = Some(text.into());
@@ -224,6 +253,12 @@ impl Builder {
     /// Observes the machine's own sensors too (memory pressure, temperature, battery), every `sensors.every_ticks` ticks.
     pub fn machine_sensors(mut self) -> Self {
         self.machine_sensors = true;
+        self
+    }
+
+    /// A folder with `proc` and `sys` that stands for the machine, where its memory and its sensors are read; else `/`.
+    pub fn sysfs(mut self, folder: impl AsRef<Path>) -> Self {
+        self.sysfs = Some(folder.as_ref().to_owned());
         self
     }
 
@@ -244,9 +279,9 @@ impl Builder {
         self
     }
 
-    /// Bytes of text that may wait (4 MiB).
+    /// Bytes of texts and files that may wait: 4 MiB, or 32 MiB where the loop hears or sees. Memory is planned for the files.
     pub fn inbox_bytes(mut self, bytes: usize) -> Self {
-        self.inbox_bytes = bytes;
+        self.inbox_bytes = Some(bytes);
         self
     }
 
@@ -300,7 +335,11 @@ impl Builder {
         let one = "at least 1";
         within("answer_tokens", self.answer_tokens, any.clone(), one)?;
         within("chunk_tokens", self.chunk_tokens, any.clone(), one)?;
-        within("inbox_bytes", self.inbox_bytes, any.clone(), one)?;
+        let inbox_bytes = self.inbox_bytes.unwrap_or(match self.senses.is_empty() {
+            true => INBOX_BYTES,
+            false => INBOX_MEDIA_BYTES,
+        });
+        within("inbox_bytes", inbox_bytes, any.clone(), one)?;
         within("context_tokens", self.context_tokens.unwrap_or(1), any, one)?;
         let inbox = LEAST_INBOX..=MOST_INBOX;
         within("inbox", self.inbox, inbox, "8 to 1048576")?;
@@ -338,7 +377,7 @@ impl Builder {
                 "an exact loop asks no trust and learns none: leave .ledger out, or .exact",
             ));
         }
-        let limit = self.limit.as_deref().map(str::parse::<Size>).transpose()?;
+        let limit = self.limit.as_deref().map(str::parse::<Limit>).transpose()?;
         let settings = self.settings.load()?;
         let mut mind = settings.mind.clone();
         if self.exact {
@@ -359,11 +398,19 @@ impl Builder {
                 "exact routing does without no expert: leave .degrade out, or the exactness",
             ));
         }
+        let mut template_args = TemplateArgs::default();
+        for (key, value) in self.template_args {
+            let set = template_args.set(&key, value);
+            set.map_err(|_| BuildError::Value {
+                name: "template_arg",
+                value: format!("{key:?}"),
+                expected: "the name of a variable that the template does not get anyway, such as enable_thinking",
+            })?;
+        }
         let live = self.machine_sensors;
         Ok(Plan {
             model,
             options: EngineOptions {
-                limit: limit.map_or(Limit::None, Limit::from),
                 // Found when the model is open.
                 context_tokens: self.context_tokens.unwrap_or(0),
                 chunk_tokens: self.chunk_tokens,
@@ -371,20 +418,24 @@ impl Builder {
                 degrade: self.degrade,
                 senses: self.senses,
                 media_tokens: self.media_tokens,
+                waiting_media_bytes: inbox_bytes as u64,
                 ..EngineOptions::default()
-            },
+            }
+            .limited(limit, Machine::read(self.sysfs.as_deref())),
             answer_tokens: self.answer_tokens,
             sampling: self.sampling,
             ledger: self.ledger,
             record: self.record,
             record_logits: self.record_logits,
+            control_tokens: self.control_tokens,
+            template_args,
             sensors: self.sensors.into_iter().map(Polled::new).collect(),
-            live: live.then(|| Live::new(None, settings.sensors)),
+            live: live.then(|| Live::new(self.sysfs.as_deref(), settings.sensors)),
             effectors: self.effectors,
             pace: self.pace,
             bound: Bound {
                 observations: self.inbox,
-                bytes: self.inbox_bytes,
+                bytes: inbox_bytes,
             },
         })
     }

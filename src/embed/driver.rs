@@ -18,9 +18,10 @@ use super::inbox::{Bound, Waiter};
 use super::open;
 use super::ports::{Action, Effector, Sensor};
 use crate::engine::EngineOptions;
-use crate::engine::core_loop::{Abandoned, CoreLoop, Observation};
+use crate::engine::core_loop::{Abandoned, CoreLoop, Heed, Observation};
 use crate::engine::generate::SETTLE_TICKS;
 use crate::engine::sampling::Sampling;
+use crate::engine::template::TemplateArgs;
 use crate::events::{Event, EventKind, Summary};
 use crate::sensors::Live;
 
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub(super) ledger: Option<PathBuf>,
     pub(super) record: Option<PathBuf>,
     pub(super) record_logits: bool,
+    pub(super) control_tokens: bool,
+    pub(super) template_args: TemplateArgs,
     pub(super) sensors: Vec<Polled>,
     pub(super) live: Option<Live>,
     pub(super) effectors: Vec<Box<dyn Effector>>,
@@ -146,6 +149,19 @@ pub(super) fn live(
     }
 }
 
+/// What waits outside, as the loop asks for it while it reads.
+struct Door(Arc<Shared>);
+
+impl Heed for Door {
+    fn due(&self, _: Tick) -> Option<Tick> {
+        None
+    }
+
+    fn waits(&self) -> bool {
+        self.0.inbox().is_urgent()
+    }
+}
+
 struct Driver {
     core: CoreLoop,
     shared: Arc<Shared>,
@@ -161,10 +177,12 @@ struct Driver {
 
 impl Driver {
     async fn open(plan: Plan, shared: Arc<Shared>) -> Result<Self, BuildError> {
-        let (core, mode) = open::core_loop(&plan).await?;
+        let (mut core, mode) = open::core_loop(&plan).await?;
+        core.heed(Box::new(Door(Arc::clone(&shared))));
         let mut hearing = Hearing::new(Arc::clone(&shared));
         let kind = EventKind::Mode(mode.clone());
         let _ = shared.mode.set(mode);
+        let _ = shared.reads.set(Arc::clone(core.engine().source.reads()));
         hearing.hear(Event { tick: 0, kind });
         Ok(Self {
             core,
@@ -390,14 +408,14 @@ impl Driver {
         // What is given up now was not decided by the mind.
         self.core.end_recording()?;
         let hearing = &mut self.hearing;
-        let Abandoned { answers, texts } = self.core.abandon(&mut |event| hearing.hear(event))?;
+        let Abandoned { answers, unread } = self.core.abandon(&mut |event| hearing.hear(event))?;
         for answer in answers {
             self.hearing.answer(tick, answer);
         }
-        for (id, source) in texts {
+        for (id, kind, source) in unread {
             let kind = EventKind::Refused {
                 id,
-                kind: "text",
+                kind,
                 source,
                 reason: "the loop ended before it was read".to_owned(),
             };

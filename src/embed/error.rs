@@ -70,7 +70,7 @@ pub enum ObserveError {
     #[error("{0}")]
     Unsound(String),
     /// More comes than can be taken, and everything that waits matters more. It is counted.
-    #[error("observation {id} is shed ({}): more comes than the loop can take; observe less, or widen .inbox", match .reason { ShedReason::Bytes => "as many bytes wait as may", _ => "as many wait as may" })]
+    #[error("observation {id} is shed ({}): more comes than the loop can take; observe less, or widen {}", match .reason { ShedReason::Bytes => "with it more bytes would wait than may", _ => "as many wait as may" }, match .reason { ShedReason::Bytes => ".inbox_bytes", _ => ".inbox" })]
     Shed {
         /// Its number.
         id: u64,

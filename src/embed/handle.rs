@@ -16,6 +16,7 @@ use super::ports::Action;
 use super::stream::{Actions, Hub, Telemetry, lock};
 use crate::engine::core_loop::Observation;
 use crate::events::{Event, Mode};
+use crate::reads::{ReadBytes, ReadCounter};
 
 /// Bytes of a source's name at most: names are kept where texts are not.
 const MOST_SOURCE_BYTES: usize = 256;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) events: Hub<Event>,
     pub(super) actions: Hub<Action>,
     pub(super) mode: OnceLock<Mode>,
+    pub(super) reads: OnceLock<Arc<ReadCounter>>,
 }
 
 impl Shared {
@@ -158,6 +160,12 @@ impl Handle {
         self.shared.inbox().counts()
     }
 
+    /// What was read from disk so far, by purpose. It depends on the moment; nothing in the loop depends on it.
+    pub fn read_bytes(&self) -> ReadBytes {
+        let reads = self.shared.reads.get();
+        reads.map_or(ReadBytes::default(), |reads| reads.bytes())
+    }
+
     /// Ends the loop: it takes no more observations, finishes the answer that it is giving, says of every other request that
     /// it stays unanswered, keeps the ledger, and ends the actors. All who call it are told the same.
     ///
@@ -223,6 +231,7 @@ impl Sage {
             events: Hub::new(events),
             actions: Hub::new(actions),
             mode: OnceLock::new(),
+            reads: OnceLock::new(),
         });
         let (commands, heard) = mpsc::channel(COMMANDS);
         let (ready, opened) = oneshot::channel();

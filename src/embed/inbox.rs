@@ -56,7 +56,7 @@ impl Waiter {
             Observation::Feedback(_) => (1, 0),
             Observation::Goal { .. } => (1, 1),
             Observation::Alarm { .. } | Observation::Sensed { alarm: true, .. } => (1, 2),
-            Observation::Sensed { text, .. } if text.is_empty() => (0, 0),
+            sensed @ Observation::Sensed { .. } if !sensed.is_request() => (0, 0),
             Observation::Sensed { .. } => (0, 2),
             Observation::Limit { .. } => (2, 0),
         }
@@ -296,6 +296,12 @@ impl Inbox {
     /// Whether nothing waits, here or in the loop.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.held == Waiting::default()
+    }
+
+    /// Whether something waits that does not wait for the end of a chunk.
+    pub(super) fn is_urgent(&self) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|waiter| waiter.observation.is_urgent())
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -47,4 +47,5 @@ pub use crate::engine::core_loop::Observation;
 pub use crate::engine::reading::Ended;
 pub use crate::events::{Event, EventKind, ShedReason};
 pub use crate::media::medium::{Medium, MediumError, MediumKind};
+pub use crate::reads::ReadBytes;
 pub use crate::settings::Sources;

@@ -19,7 +19,8 @@ use crate::trace::SensorMode;
 /// The loop that was planned, and the line that says which mode it runs in.
 pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildError> {
     let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = Text::load_with(&*source, plan.template_args.clone()).map_err(EngineError::from)?;
+    let text = text.allowing_control_tokens(plan.control_tokens);
     let longest = source.config().thinker.text.max_position_embeddings;
     let context_tokens = match plan.options.context_tokens {
         0 => CONTEXT_TOKENS.min(longest),
@@ -49,12 +50,13 @@ pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildErro
         Some(path) => {
             let about = replay::About {
                 name: "embedded".to_owned(),
-                limit: plan.options.limit,
                 sampling: plan.sampling,
                 answer_tokens: plan.answer_tokens,
                 degrade: plan.options.degrade,
                 sensors: SensorMode::Live,
                 logits: plan.record_logits,
+                control_tokens: plan.control_tokens,
+                template_args: text.template().args().clone(),
             };
             Some(replay::begin(path, &engine, about, ledger.as_ref()).await?)
         }

@@ -1,6 +1,8 @@
 //! A layer's experts by way of the mind: leased window by window, computed while the rest is read, summed in an order that
 //! does not depend on what was in memory. The same for every module.
 
+pub(super) mod apart;
+
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
@@ -93,17 +95,7 @@ impl Engine {
                 &layer.logits,
             );
         }
-        let route = Route {
-            tick: step.tick,
-            phase: step.phase,
-            logits: layer.logits,
-            resident: residency.resident.clone(),
-            bytes_left: residency.bytes_left.filter(|_| step.phase == Phase::Decode),
-            salience_t: step.felt.salience_t,
-            surprise_t: step.felt.surprise_t,
-            reward: step.felt.reward,
-            spans: step.spans.to_vec(),
-        };
+        let route = route(step, layer.logits, residency);
         let selection = self.asked.time(1, self.mind.route(key, route)).await?;
         if let Some(probe) = probe.as_deref_mut() {
             probe.selection(layer.number, &selection);
@@ -272,6 +264,21 @@ impl Engine {
         let layers = self.layers_of(key.module);
         let after = layers.iter().find(|layer| **layer > key);
         after.or(layers.first()).copied().unwrap_or(key)
+    }
+}
+
+/// What the layer's router is asked.
+fn route(step: &SparseStep<'_>, logits: Vec<f32>, residency: &Residency) -> Route {
+    Route {
+        tick: step.tick,
+        phase: step.phase,
+        logits,
+        resident: residency.resident.clone(),
+        bytes_left: residency.bytes_left.filter(|_| step.phase == Phase::Decode),
+        salience_t: step.felt.salience_t,
+        surprise_t: step.felt.surprise_t,
+        reward: step.felt.reward,
+        spans: step.spans.to_vec(),
     }
 }
 

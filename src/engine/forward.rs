@@ -1,6 +1,6 @@
 //! One step through the thinker: attention here, experts by way of the mind.
 
-use sage_actors::protocol::{Module, Phase, Selection, Used, Worked};
+use sage_actors::protocol::{Module, Phase, Residency, Selection, Used, Worked};
 
 use super::experts::{Felt, SparseLayer, SparseStep};
 use super::orient::Orientation;
@@ -44,6 +44,8 @@ pub struct Forward {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
+    /// It was given up between two layers: there are no hidden states, and the cache holds none of its tokens.
+    pub given_up: bool,
     /// Input embeddings, media merged, `[tokens, hidden]`; where the engine speaks.
     pub embeds: Vec<f32>,
     /// Hidden states that the talker listens to, `[tokens, hidden]`; where the engine speaks.
@@ -102,7 +104,25 @@ impl Engine {
         fed: Fed<'_>,
         phase: Phase,
         orientation: &Orientation,
+        probe: Option<&mut dyn Probe>,
+    ) -> Result<Forward, EngineError> {
+        let never = &mut |_| false;
+        self.forward_unless(kv, fed, phase, orientation, probe, never)
+            .await
+    }
+
+    /// As [`Engine::forward_fed`], unless `interrupt`, which is asked before every layer, says that it is to be given up.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn forward_unless(
+        &mut self,
+        kv: &mut KvCache,
+        fed: Fed<'_>,
+        phase: Phase,
+        orientation: &Orientation,
         mut probe: Option<&mut dyn Probe>,
+        interrupt: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Forward, EngineError> {
         let Fed { tokens, .. } = fed;
         self.check(kv, tokens)?;
@@ -138,25 +158,18 @@ impl Engine {
             spans: &spans,
         };
         let mut residency = orientation.residency.clone();
-        for layer in 0..self.thinker.layers.len() {
+        let layers = self.thinker.layers.len();
+        for layer in 0..layers {
+            if interrupt(layer) {
+                let share = layer as f64 / layers as f64;
+                self.note_spent(tokens.len() as f64 * share, orientation, &out);
+                out.given_up = true;
+                return Ok(out);
+            }
             self.thinker
                 .attend(layer, &mut x, kv, &angles, &mut self.scratch);
-            let normed = self.thinker.feed_forward_input(layer, &x);
-            if let Some(added) = self.thinker.dense(layer, &normed, &mut self.scratch) {
-                x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
-            } else if let Some(logits) =
-                self.thinker
-                    .router_logits(layer, &normed, &mut self.scratch)
-            {
-                let (number, normed) = (layer, &normed[..]);
-                let layer = SparseLayer {
-                    number,
-                    normed,
-                    logits,
-                };
-                self.run_sparse(&step, layer, &mut residency, &mut x, &mut out, &mut probe)
-                    .await?;
-            }
+            self.feed_forward(&step, layer, &mut residency, &mut x, &mut out, &mut probe)
+                .await?;
             report(&mut probe, &format!("thinker.layer_out.{layer}"), &x);
             if accepted == Some(Accepted::After(layer)) {
                 out.accepted = x.clone();
@@ -181,11 +194,42 @@ impl Engine {
             _ => {}
         }
         out.router_entropy /= (tokens.len() * self.sparse_layers.len().max(1)) as f32;
-        self.note_spent(tokens.len(), orientation, &out);
+        self.tick += tokens.len() as u64;
+        self.note_spent(tokens.len() as f64, orientation, &out);
         Ok(out)
     }
 
-    fn check(&self, kv: &KvCache, tokens: &[u32]) -> Result<(), EngineError> {
+    /// What comes behind the attention of a decoder layer of the thinker, dense or sparse, added to `x` `[tokens, hidden]`.
+    pub(super) async fn feed_forward(
+        &mut self,
+        step: &SparseStep<'_>,
+        number: usize,
+        residency: &mut Residency,
+        x: &mut [f32],
+        out: &mut Forward,
+        probe: &mut Option<&mut dyn Probe>,
+    ) -> Result<(), EngineError> {
+        let normed = self.thinker.feed_forward_input(number, x);
+        if let Some(added) = self.thinker.dense(number, &normed, &mut self.scratch) {
+            x.iter_mut().zip(&added).for_each(|(x, added)| *x += added);
+            return Ok(());
+        }
+        let router = self
+            .thinker
+            .router_logits(number, &normed, &mut self.scratch);
+        let Some(logits) = router else {
+            return Ok(());
+        };
+        let normed = &normed[..];
+        let layer = SparseLayer {
+            number,
+            normed,
+            logits,
+        };
+        self.run_sparse(step, layer, residency, x, out, probe).await
+    }
+
+    pub(super) fn check(&self, kv: &KvCache, tokens: &[u32]) -> Result<(), EngineError> {
         let needed = kv.len() + tokens.len();
         if needed > kv.capacity() {
             return Err(EngineError::ContextFull {
@@ -203,10 +247,9 @@ impl Engine {
         }
     }
 
-    fn note_spent(&mut self, tokens: usize, orientation: &Orientation, out: &Forward) {
-        self.tick += tokens as u64;
+    fn note_spent(&mut self, tokens: f64, orientation: &Orientation, out: &Forward) {
         let trained = self.thinker.config.num_experts_per_tok as f64;
-        self.spent.compute_units += tokens as f64 * f64::from(orientation.directive.k) / trained;
+        self.spent.compute_units += tokens * f64::from(orientation.directive.k) / trained;
         self.spent.miss_bytes += out.miss_bytes;
     }
 }
@@ -218,7 +261,7 @@ pub(super) fn report(probe: &mut Option<&mut dyn Probe>, name: &str, values: &[f
 }
 
 /// Words that are read carry the words' own salience; those that are said carry that of the whole segment before them.
-fn felt(orientation: &Orientation, phase: Phase) -> Felt {
+pub(super) fn felt(orientation: &Orientation, phase: Phase) -> Felt {
     let report = &orientation.report;
     let words = report.senses.filter(|_| phase == Phase::Prefill);
     let (salience_t, surprise_t) = words.map_or((report.salience_t, report.surprise_t), |senses| {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::limit::LimitChoice;
 use super::speech::SpeechDemand;
 use super::{episodes, shadow};
 use crate::checkpoint::config::TextConfig;
@@ -12,8 +13,8 @@ use crate::input::Size;
 use crate::model::{KvCache, experts::ExpertShape};
 
 /// What of the resident set cannot be foreseen to the byte: what the allocator keeps, thread stacks, rounding. Measured, the process
-/// has 11 to 12 MiB before it opens a model: with this that is in the middle of a step.
-const SLACK_BYTES: u64 = 2 << 20;
+/// has 14 to 15 MiB before it opens a model with a tokenizer, and 8 without: with this both are in the middle of a step.
+const SLACK_BYTES: u64 = 11 << 19;
 
 /// The measured base differs a little from run to run, and everything that is decided depends on the pool: so base and
 /// slack are rounded up to a step that is wide enough to give the same pool every time.
@@ -22,8 +23,8 @@ const BASE_STEP_BYTES: u64 = 8 << 20;
 /// A limit below what must be there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a limit of {} is below the floor of {} for this model and a context of {context_tokens} tokens\n  {breakdown}\n  hint: --limit {} would do",
-    mib(*limit_bytes), mib(*floor_bytes), mib_argument(*floor_bytes)
+    "a limit of {}{} is below the floor of {} for this model and a context of {context_tokens} tokens\n  {breakdown}\n  hint: {}",
+    mib(*limit_bytes), reason(chosen.as_ref()), mib(*floor_bytes), hint(self)
 )]
 pub struct BelowFloor {
     /// Asked for.
@@ -34,6 +35,25 @@ pub struct BelowFloor {
     pub context_tokens: usize,
     /// Parts of the floor, for people.
     pub breakdown: String,
+    /// From what the limit was chosen, where nobody asked for it.
+    pub chosen: Option<LimitChoice>,
+}
+
+fn reason(chosen: Option<&LimitChoice>) -> String {
+    chosen.map_or(String::new(), |choice| {
+        format!(", chosen because {choice},")
+    })
+}
+
+fn hint(below: &BelowFloor) -> String {
+    let would_do = mib_argument(below.floor_bytes);
+    match &below.chosen {
+        None => format!("--limit {would_do} would do"),
+        Some(choice) if below.floor_bytes <= choice.bound.total_bytes => format!(
+            "--limit {would_do} would do, if what else runs gives back so much; a shorter context takes less"
+        ),
+        Some(_) => "this model needs more memory than there is: a shorter context takes less; `none` as the limit lets it try".to_owned(),
+    }
 }
 
 /// The parts of the floor, bytes.
@@ -57,6 +77,9 @@ pub struct Floor {
     pub dream_bytes: u64,
     /// What hearing and seeing take beside a share of the pool; nothing where nothing is to be perceived.
     pub perception_bytes: u64,
+    /// Files of sounds and pictures that may wait to be perceived; nothing where all of them were read before the plan.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub waiting_media_bytes: u64,
     /// What speaking takes beside a share of the pool, a lease window of the talker's experts included; nothing where nothing
     /// speaks.
     #[serde(skip_serializing_if = "is_nothing")]
@@ -79,10 +102,12 @@ impl Floor {
             + self.window_bytes
             + self.dream_bytes
             + self.perception_bytes
+            + self.waiting_media_bytes
             + self.speech_bytes
     }
 
-    fn breakdown(&self) -> String {
+    /// Every part in words.
+    pub fn breakdown(&self) -> String {
         let words = format!(
             "process {}, resident weights {}, key-value cache {}, mind {}, activations {}, read buffers {}, one lease window {}, dreams {}",
             mib(self.base_bytes),
@@ -96,6 +121,7 @@ impl Floor {
         );
         let more = [
             ("hearing and seeing", self.perception_bytes),
+            ("files that wait", self.waiting_media_bytes),
             ("speaking", self.speech_bytes),
         ];
         let more = more.iter().filter(|(_, bytes)| *bytes > 0);
@@ -171,6 +197,8 @@ pub struct Demand<'a> {
     pub dreams: bool,
     /// What hearing and seeing take.
     pub perception_bytes: u64,
+    /// Files of sounds and pictures that may wait.
+    pub waiting_media_bytes: u64,
     /// Senses that the mind remembers by.
     pub senses: usize,
     /// All weights of the towers.
@@ -220,6 +248,7 @@ impl MemoryPlan {
                 0
             },
             perception_bytes: demand.perception_bytes,
+            waiting_media_bytes: demand.waiting_media_bytes,
             speech_bytes: demand.speech.map_or(0, |speech| {
                 let window = demand.window_experts as u64 * speech.slot_bytes;
                 speech.bytes + window + records_bytes(speech.experts)
@@ -249,6 +278,7 @@ impl MemoryPlan {
                 floor_bytes: plan.floor.total(),
                 context_tokens: plan.context_tokens,
                 breakdown: plan.floor.breakdown(),
+                chosen: None,
             }),
             _ => Ok(plan),
         }
@@ -261,10 +291,9 @@ impl MemoryPlan {
         let limit_bytes = match limit {
             Limit::None => None,
             Limit::Bytes(bytes) => Some(bytes),
-            Limit::Percent(percent) => Some(
-                ((floor + self.all_experts_bytes + self.towers_bytes) as f64 * percent / 100.0)
-                    as u64,
-            ),
+            Limit::Percent(percent) => {
+                Some((self.everything_bytes() as f64 * percent / 100.0) as u64)
+            }
             Limit::Slots(slots) => {
                 Some(floor.saturating_add(slots.saturating_mul(self.slot_bytes)))
             }
@@ -281,6 +310,11 @@ impl MemoryPlan {
             pool_bytes,
             ..*self
         }
+    }
+
+    /// What the process takes with everything in memory: the floor, all experts, all towers.
+    pub fn everything_bytes(&self) -> u64 {
+        self.floor.total() + self.all_experts_bytes + self.towers_bytes
     }
 
     /// What the limit lacks of the floor: in use, and not to be given back.
@@ -339,7 +373,7 @@ pub fn mib(bytes: u64) -> String {
 }
 
 /// The least whole number of MiB, as an argument.
-fn mib_argument(bytes: u64) -> String {
+pub(super) fn mib_argument(bytes: u64) -> String {
     format!("{}MiB", bytes.div_ceil(1 << 20))
 }
 

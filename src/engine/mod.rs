@@ -4,8 +4,9 @@
 //! asked of the actors; the engine measures what happened and tells them.
 
 pub mod asked;
-pub mod chat;
+pub mod closeup;
 pub mod core_loop;
+mod ending;
 pub mod episodes;
 pub mod experts;
 pub mod forward;
@@ -17,6 +18,7 @@ pub mod mode;
 pub mod open;
 pub mod orient;
 pub mod perception;
+pub mod prompt;
 pub mod reading;
 pub mod remember;
 pub mod sampling;
@@ -25,7 +27,9 @@ pub mod segment;
 pub mod shadow;
 pub mod speech;
 pub mod stepwise;
+pub mod template;
 pub mod text;
+mod tokenizer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,11 +41,12 @@ use sage_actors::protocol::{ExpertKey, LayerKey, Spent, Tick};
 
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
+use crate::reads::ReadBytes;
 use crate::store::WeightSource;
 use crate::store::arena::SlotArena;
 
 pub use forward::{Forward, Probe};
-pub use limit::LimitChange;
+pub use limit::{LimitChange, LimitError, LimitOrigin, LimitPolicy, resolve};
 pub use memory::{Limit, MemoryPlan};
 pub use open::{EngineOptions, open, plan};
 pub use orient::{Arrivals, Orientation};
@@ -64,6 +69,9 @@ pub enum EngineError {
     /// The limit is below the floor.
     #[error(transparent)]
     BelowFloor(#[from] memory::BelowFloor),
+    /// The limit is above what the machine has.
+    #[error(transparent)]
+    AboveMachine(#[from] limit::AboveMachine),
     /// A sound or a picture.
     #[error(transparent)]
     Perception(#[from] perception::PerceptionError),
@@ -187,6 +195,11 @@ pub struct Engine {
     pub mind_config: MindConfig,
     /// How the limit was divided.
     pub plan: MemoryPlan,
+    /// The limit that it was opened with: as it was asked for, or chosen, in bytes.
+    pub limit: Limit,
+    /// Where the limit in force comes from.
+    pub limit_origin: LimitOrigin,
+    limit_policy: LimitPolicy,
     /// Tokens of a prefill chunk.
     pub chunk_tokens: usize,
     /// Experts of a lease window.
@@ -232,6 +245,12 @@ impl Engine {
                 source,
             },
         )
+    }
+
+    /// What was read from disk since the model was opened, once all that is asked for now has come.
+    pub fn read_bytes(&self) -> ReadBytes {
+        self.arena.finish_reads();
+        self.source.reads().bytes()
     }
 
     /// Lets `ticks` pass without a step of the model.

@@ -2,7 +2,7 @@
 
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, LimitOrigin};
 use crate::events::Mode;
 use crate::input::human_bytes;
 
@@ -23,10 +23,12 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, EngineError> {
         }
     };
     let plan = &engine.plan;
+    let chosen = matches!(engine.limit_origin, LimitOrigin::Chosen(_));
     let memory = match plan.limit_bytes {
         Some(limit) => format!(
-            "limit {} (floor {}, pool {} for experts of {})",
+            "limit {}{} (floor {}, pool {} for experts of {})",
             human_bytes(limit),
+            if chosen { ", chosen" } else { "" },
             human_bytes(plan.floor.total()),
             human_bytes(plan.pool_bytes),
             human_bytes(plan.all_experts_bytes),
@@ -54,6 +56,8 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, EngineError> {
         routing,
         eviction,
         limit_bytes: plan.limit_bytes,
+        limit_chosen: chosen,
+        limit_reason: engine.limit_origin.reason(),
         floor_bytes: plan.floor.total(),
         pool_bytes: plan.pool_bytes,
         below_cycle: {

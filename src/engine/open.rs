@@ -9,15 +9,18 @@ use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{ExpertKey, Modality, Module, Spent, State};
 
 use super::asked::Asked;
+use super::limit::{LimitOrigin, LimitPolicy};
 use super::memory::{Demand, Limit, MemoryPlan, resident_set};
 use super::perception::Towers;
 use super::speech::{self, Voice, talker_shape};
 use super::{Engine, EngineError};
 use crate::checkpoint::config::TextConfig;
 use crate::kernels::memory::round_up_to_page;
+use crate::kernels::threads;
 use crate::model::Thinker;
 use crate::model::experts::Scratch;
 use crate::model::talker::choice::MAX_CODES;
+use crate::sensors::Machine;
 use crate::store::arena::{SlotArena, module_name};
 use crate::store::direct::{DirectReader, component_of};
 use crate::store::{StoreError, WeightSource};
@@ -27,6 +30,8 @@ use crate::store::{StoreError, WeightSource};
 pub struct EngineOptions {
     /// Of the whole process.
     pub limit: Limit,
+    /// Whether the machine is looked at: to refuse a limit above it, or to choose one. [`EngineOptions::limited`] sets both.
+    pub limit_policy: LimitPolicy,
     /// Tokens of context to plan memory for.
     pub context_tokens: usize,
     /// Tokens of a prefill chunk.
@@ -44,6 +49,9 @@ pub struct EngineOptions {
     pub senses: Vec<Modality>,
     /// Tokens that one sound or picture may take at most; never more than the context.
     pub media_tokens: usize,
+    /// Bytes of files of sounds and pictures that may wait to be perceived at one time, beyond those that were read before the model
+    /// is opened: memory is planned for them where anything is to be perceived.
+    pub waiting_media_bytes: u64,
     /// Whether answers can be spoken: memory is planned for it.
     pub speaks: bool,
     /// Codes of one spoken turn at most, the end code included: one more than frames of 80 ms.
@@ -57,6 +65,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             limit: Limit::None,
+            limit_policy: LimitPolicy::AsGiven,
             context_tokens: 2048,
             chunk_tokens: 128,
             mind: MindConfig::default(),
@@ -65,8 +74,24 @@ impl Default for EngineOptions {
             read_ahead: true,
             senses: Vec::new(),
             media_tokens: MEDIA_TOKENS,
+            waiting_media_bytes: 0,
             speaks: false,
             codes: MAX_CODES,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// With the limit that was asked for on `machine`, or one that is chosen from what it has.
+    #[must_use]
+    pub fn limited(self, asked: Option<Limit>, machine: Machine) -> Self {
+        Self {
+            limit: asked.unwrap_or(Limit::None),
+            limit_policy: match asked {
+                Some(_) => LimitPolicy::Checked(machine),
+                None => LimitPolicy::Chosen(machine),
+            },
+            ..self
         }
     }
 }
@@ -74,7 +99,7 @@ impl Default for EngineOptions {
 /// Memory as it would be divided, in this process as it is now: refuses what [`open`] would refuse, reads no weight.
 ///
 /// # Errors
-/// When the limit is below the floor, the context is too long, or a tensor is missing.
+/// When the limit is below the floor or above the machine, the context is too long, or a tensor is missing.
 pub fn plan(source: &dyn WeightSource, options: &EngineOptions) -> Result<MemoryPlan, EngineError> {
     Ok(sizes(source, options)?.plan)
 }
@@ -82,6 +107,8 @@ pub fn plan(source: &dyn WeightSource, options: &EngineOptions) -> Result<Memory
 /// What is known of a model before its weights are read.
 struct Sizes {
     plan: MemoryPlan,
+    limit: Limit,
+    limit_origin: LimitOrigin,
     towers: Towers,
     media_tokens: usize,
     slot_bytes: u64,
@@ -114,8 +141,8 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     });
     let towers = Towers::new(source, &options.senses)?;
     let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
-    let plan = MemoryPlan::new(
-        options.limit,
+    let whole = MemoryPlan::new(
+        Limit::None,
         &Demand {
             config,
             expert,
@@ -127,14 +154,21 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             base_bytes,
             dreams: options.mind.hold.is_none(),
             perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
+            waiting_media_bytes: match towers.senses().is_empty() {
+                true => 0,
+                false => options.waiting_media_bytes,
+            },
             senses: towers.senses().len(),
             towers_bytes: towers.total_bytes(),
             speech,
         },
         options.base_bytes,
     )?;
+    let (limit, limit_origin) = options.limit_policy.resolve(options.limit, &whole)?;
     Ok(Sizes {
-        plan,
+        plan: whole.with_limit(limit)?,
+        limit,
+        limit_origin,
         towers,
         media_tokens,
         slot_bytes,
@@ -146,7 +180,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
 /// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
 ///
 /// # Errors
-/// When the limit is below the floor, weights are missing or damaged, or an actor cannot start.
+/// When the limit is below the floor or above the machine, weights are missing or damaged, or an actor cannot start.
 pub async fn open(
     source: Arc<dyn WeightSource>,
     options: EngineOptions,
@@ -154,12 +188,20 @@ pub async fn open(
 ) -> Result<Engine, EngineError> {
     let Sizes {
         plan,
+        limit,
+        limit_origin,
         towers,
         media_tokens,
         slot_bytes,
         window_experts,
         talker_slot_bytes,
     } = sizes(&*source, &options)?;
+    // After the process's own memory was measured: what threads take is not to be foreseen.
+    threads::start(None).map_err(|source| EngineError::System {
+        what: "cannot start the threads of the arithmetic, let the process have more of them"
+            .into(),
+        source,
+    })?;
     let config = source.config().thinker.text.clone();
     let thinker = Thinker::load(&*source, progress)?;
     let voice = match talker_slot_bytes {
@@ -203,6 +245,9 @@ pub async fn open(
         mind,
         mind_config,
         plan,
+        limit,
+        limit_origin,
+        limit_policy: options.limit_policy,
         chunk_tokens: options.chunk_tokens.max(1),
         window_experts,
         context_tokens: options.context_tokens,

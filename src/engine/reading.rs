@@ -13,6 +13,7 @@ use super::scene::Scene;
 use super::segment::SegmentBuilder;
 use super::text::TextError;
 use super::{Engine, EngineError, Forward};
+use crate::input::read_file;
 use crate::kernels::pointwise::nll_and_entropy;
 use crate::model::KvCache;
 use crate::store::WeightSource;
@@ -105,18 +106,48 @@ impl Reading {
         kv: &mut KvCache,
         orientation: &Orientation,
     ) -> Result<ReadStep, EngineError> {
-        let end = self
-            .tokens
-            .len()
-            .min(self.done + engine.step_tokens(orientation));
+        let tokens = self.next_tokens(engine, orientation);
+        let never = &mut |_| false;
+        self.step_of(tokens, engine, kv, orientation, never).await
+    }
+
+    /// Tokens of the next chunk at most.
+    pub fn next_tokens(&self, engine: &Engine, orientation: &Orientation) -> usize {
+        self.left().min(engine.step_tokens(orientation))
+    }
+
+    /// Reads a chunk of `tokens`. Before every layer `interrupt` is asked whether it is to be given up; then nothing of it is
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn step_of(
+        &mut self,
+        tokens: usize,
+        engine: &mut Engine,
+        kv: &mut KvCache,
+        orientation: &Orientation,
+        interrupt: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<ReadStep, EngineError> {
+        let end = self.done + tokens;
+        if kv.is_empty() && engine.mind_config.salience.beginnings_apart {
+            self.segment.begin_context();
+        }
         let scene = self.scene.as_deref().map(|scene| (scene, self.done));
         let fed = Fed {
             tokens: &self.tokens[self.done..end],
             scene,
         };
         let mut forward = engine
-            .forward_fed(kv, fed, Phase::Prefill, orientation, None)
+            .forward_unless(kv, fed, Phase::Prefill, orientation, None, interrupt)
             .await?;
+        if forward.given_up {
+            return Ok(ReadStep {
+                forward,
+                tokens: 0,
+                measures: Vec::new(),
+            });
+        }
         let hidden = engine.thinker.config.hidden_size;
         let rows = self.measured_rows(end);
         let targets: Vec<u32> = rows
@@ -239,16 +270,34 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Tokens that end an answer: the configuration's `im_end_token_id` and the end tokens of generation_config.json.
+/// Of generation_config.json.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Tokens that end an answer: the configuration's `im_end_token_id` and the end tokens of generation_config.json. Where
+/// neither is stated, `eos_token_id` of config.json; where that is not either, the tokenizer's `<|im_end|>`.
 ///
 /// # Errors
 /// When generation_config.json is damaged.
 pub fn stop_tokens(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
-    let mut stop = vec![source.config().im_end_token_id];
+    let mut stop: Vec<u32> = source.config().im_end_token_id.into_iter().collect();
+    stop.extend(generation_ends(source)?);
+    if stop.is_empty() {
+        stop.extend(&source.config().eos_token_ids);
+    }
+    if stop.is_empty() {
+        stop.extend(super::ending::im_end(source)?);
+    }
+    stop.sort_unstable();
+    stop.dedup();
+    Ok(stop)
+}
+
+/// The end tokens of generation_config.json.
+fn generation_ends(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
     let Some(path) = source.file("generation_config.json") else {
-        return Ok(stop);
+        return Ok(Vec::new());
     };
-    let parsed = std::fs::read(&path)
+    let parsed = read_file(&path, MOST_BYTES)
         .map_err(|error| error.to_string())
         .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
     let parsed: serde_json::Value = parsed.map_err(|reason| TextError::File { path, reason })?;
@@ -256,13 +305,10 @@ pub fn stop_tokens(source: &dyn WeightSource) -> Result<Vec<u32>, TextError> {
         serde_json::Value::Array(ends) => ends.clone(),
         end => vec![end.clone()],
     };
-    stop.extend(
-        ends.iter()
-            .filter_map(|end| u32::try_from(end.as_u64()?).ok()),
-    );
-    stop.sort_unstable();
-    stop.dedup();
-    Ok(stop)
+    let ends = ends.iter();
+    Ok(ends
+        .filter_map(|end| u32::try_from(end.as_u64()?).ok())
+        .collect())
 }
 
 /// An answer on its way.

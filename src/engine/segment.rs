@@ -68,6 +68,7 @@ struct Part {
 #[derive(Debug)]
 pub struct SegmentBuilder {
     origin: Origin,
+    begins_context: bool,
     hidden: usize,
     tokens: Vec<TokenMeasure>,
     words: Sums,
@@ -79,11 +80,17 @@ impl SegmentBuilder {
     pub fn new(origin: Origin, hidden: usize) -> Self {
         Self {
             origin,
+            begins_context: false,
             hidden,
             tokens: Vec::new(),
             words: Sums::default(),
             perceived: BTreeMap::new(),
         }
+    }
+
+    /// What is added next stands at the beginning of a context.
+    pub fn begin_context(&mut self) {
+        self.begins_context = true;
     }
 
     /// Adds the rows of a step and the measures of their tokens; `scene` is what they are a part of, and the number of the first in it.
@@ -145,6 +152,7 @@ impl SegmentBuilder {
         let said = words.rows > 0;
         Segment {
             origin: self.origin,
+            begins_context: std::mem::take(&mut self.begins_context),
             tokens: std::mem::take(&mut self.tokens),
             mean_hidden: if said || alone {
                 let mut hidden = words.mean_hidden();

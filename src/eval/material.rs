@@ -6,6 +6,10 @@ use serde::Deserialize;
 
 use super::EvalError;
 use crate::engine::text::{Message, Text};
+use crate::input::{read_file_text, without_mark};
+
+/// A text or a file of tasks is held in memory.
+const MOST_TEXT_BYTES: u64 = 1 << 30;
 
 /// Stands between two documents of a file.
 pub(super) const SEPARATOR: &str = "<|endoftext|>";
@@ -95,13 +99,11 @@ impl Material {
 }
 
 pub(super) fn content(path: &Path) -> Result<String, EvalError> {
-    std::fs::read_to_string(path).map_err(|error| EvalError::File {
+    let text = read_file_text(path, MOST_TEXT_BYTES).map_err(|error| EvalError::File {
         path: path.to_owned(),
-        problem: match error.kind() {
-            std::io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
-            _ => error.to_string(),
-        },
-    })
+        problem: error.to_string(),
+    })?;
+    Ok(without_mark(&text).to_owned())
 }
 
 /// The file's own name: where it lies says nothing of its content.
@@ -127,7 +129,7 @@ fn documents(
         if found.len() >= most {
             break;
         }
-        let tokens = text.encode(document)?;
+        let tokens = text.encode_untrusted(document)?;
         // What is left over at an end and cannot be predicted from anything is no document.
         let pieces = tokens.chunks(reading.max_tokens_per_document);
         for piece in pieces.filter(|piece| piece.len() > 1) {
@@ -171,14 +173,11 @@ fn items(
         if line.answer.trim().is_empty() {
             return Err(wrong("the answer is empty: nothing could match it".into()));
         }
-        let messages = [Message {
-            role: "user",
-            content: line.prompt,
-        }];
+        let messages = [Message::new("user", line.prompt)];
         found.push(Item {
             task: line.task,
             name: format!("{} {}", file_name(path), index + 1),
-            tokens: text.encode(&text.render(&messages)?)?,
+            tokens: text.prompt_tokens(&messages, "")?,
             answer: line.answer.trim().to_owned(),
         });
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::sampling::argmax;
+use crate::reads::ReadBytes;
 
 /// Sums over one document; every field but the last is the same in every run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct Done {
     pub floor_bytes: u64,
     /// Peak of the process's resident set.
     pub peak_rss_bytes: u64,
+    /// What the process read from disk; nothing in a record of an earlier version.
+    #[serde(default)]
+    pub read_bytes: ReadBytes,
 }
 
 /// Logits of one position, with what makes log-probabilities of them; sums in f64.

@@ -80,6 +80,8 @@ pub struct Held {
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prices {
+    /// Which model this is of, 64 hexadecimal digits.
+    pub fingerprint: String,
     /// Pieces scored for the ledger.
     pub segments: usize,
     /// Pieces of the other text.
@@ -126,6 +128,7 @@ pub async fn price(
     }
     let experts = report(engine, &own, &others).await?;
     Ok(Prices {
+        fingerprint: engine.source.fingerprint().map_err(EngineError::from)?,
         segments: texts.len(),
         other_segments: other.len(),
         held: (!other.is_empty()).then(|| held(&experts)),

@@ -88,6 +88,7 @@ impl Record {
             path: path.to_owned(),
             problem,
         };
+        crate::input::check_replaceable(path).map_err(|error| refused(error.to_string()))?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -9,6 +9,7 @@ use super::metrics::{Answered, DocumentResult, Done};
 use super::record::{PartResult, Results};
 use super::rows::{Row, document_rows, item_rows};
 use super::{Part, Policy};
+use crate::reads::ReadBytes;
 
 /// A number, how sure it is, and how it differs from the exact arm's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -65,6 +66,8 @@ pub struct Measured {
     pub tokens_per_second: f64,
     /// Peak of the resident set of the arm's process.
     pub peak_rss_bytes: u64,
+    /// What that process read from disk.
+    pub read_bytes: ReadBytes,
     /// The limit, if there is one. A limit in slots or percent is worth what the process itself measured.
     pub limit_bytes: Option<u64>,
     /// What must be in memory.
@@ -358,6 +361,7 @@ fn measured(seconds: f64, tokens: u64, done: &Done) -> Measured {
             0.0
         },
         peak_rss_bytes: done.peak_rss_bytes,
+        read_bytes: done.read_bytes,
         limit_bytes: done.limit_bytes,
         floor_bytes: done.floor_bytes,
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub tasks: Vec<PathBuf>,
     /// How they are read.
     pub reading: Reading,
+    /// Whether control tokens that are spelled in texts and prompts are such.
+    pub control_tokens: bool,
     /// What is compared.
     pub arms: Vec<Arm>,
     /// Budgets, eviction and everything else that the arms have in common.
@@ -77,7 +79,7 @@ impl<'a> Evaluation<'a> {
         settings: Settings,
         commands: Commands<'a>,
     ) -> Result<Self, EvalError> {
-        let text = Text::load(source)?;
+        let text = Text::load(source)?.allowing_control_tokens(settings.control_tokens);
         let material = Material::read(&text, &settings.texts, &settings.tasks, settings.reading)?;
         let fingerprint = source.fingerprint().map_err(EngineError::from)?;
         let header = Header::new(fingerprint.clone(), digest(&settings, &material)?);

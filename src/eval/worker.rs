@@ -118,6 +118,7 @@ pub async fn serve(
         limit_bytes: engine.plan.limit_bytes,
         floor_bytes: engine.plan.floor.total(),
         peak_rss_bytes: resident_set().1,
+        read_bytes: engine.read_bytes(),
     };
     engine.shutdown().await;
     tell(Message::Done(done))
@@ -141,14 +142,21 @@ pub(super) fn run(
         .map_err(EvalError::system(format!("starting the process of {name}")))?;
     let stderr = child.stderr.take();
     // Read beside stdout: a process that has much to complain about must not wait for us.
-    let complaints = std::thread::spawn(move || {
+    let read = move || {
         let mut text = String::new();
         if let Some(mut stderr) = stderr {
             // What cannot be read is not shown; the exit code says what matters.
             let _ = stderr.read_to_string(&mut text);
         }
         text
+    };
+    let complaints = std::thread::Builder::new().spawn(read);
+    let complaints = complaints.inspect_err(|_| {
+        // Nobody would listen to it.
+        let _ = child.kill();
     });
+    let complaints =
+        complaints.map_err(EvalError::system(format!("starting a thread for {name}")))?;
     let heard = listen(&mut child, name, hear);
     if heard.is_err() {
         // It may have ended by itself meanwhile.

@@ -2,7 +2,8 @@
 //!
 //! Timings stand only in `summary`; everything else is the same in every run of the same inputs.
 
-use std::collections::BTreeMap;
+mod summary;
+
 use std::path::PathBuf;
 
 use sage_actors::cache::StateCliff;
@@ -11,6 +12,8 @@ use serde::Serialize;
 
 use crate::engine::Orientation;
 use crate::engine::reading::Ended;
+
+pub use summary::{StateSummary, Summary};
 
 /// Something that happened at a tick.
 #[derive(Clone, Debug, Serialize)]
@@ -191,6 +194,10 @@ pub struct Mode {
     pub eviction: String,
     /// The limit, if there is one.
     pub limit_bytes: Option<u64>,
+    /// Whether nobody asked for it, and it was chosen from what the machine has.
+    pub limit_chosen: bool,
+    /// Why it is what it is, or why there is none.
+    pub limit_reason: String,
     /// What must be in memory.
     pub floor_bytes: u64,
     /// What is left for experts.
@@ -202,6 +209,7 @@ pub struct Mode {
     pub below_cycle: Vec<StateCliff>,
     /// The trust ledger that outlives the run, where one is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "crate::input::maybe_path_as_text")]
     pub ledger: Option<PathBuf>,
     /// The model's fingerprint.
     pub fingerprint: String,
@@ -286,6 +294,12 @@ pub struct ObservedMedium {
     pub tokens: usize,
     /// Loudness in dB of full scale, or mean brightness in [0, 1].
     pub level: f64,
+    /// How long a sound is, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Width and height of a picture as it came, pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<[usize; 2]>,
 }
 
 /// See [`EventKind::Perceived`].
@@ -407,7 +421,7 @@ pub struct ExpertsEvent {
 /// The experts that worked for one source of observations.
 #[derive(Clone, Debug, Serialize)]
 pub struct DomainUse {
-    /// `text`, `question`, `alarm`; `others` for all that have no domain of their own.
+    /// `text`, `sound`, `picture`, `question`, `alarm`; `others` for all that have no domain of their own.
     pub kind: &'static str,
     /// Where they came from.
     pub source: String,
@@ -435,52 +449,4 @@ pub struct DreamEvent {
     /// Hot lists: domain, state, and how many experts at least a quarter of its tokens use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hot: Vec<(String, State, u32)>,
-}
-
-/// What one state did, in all.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct StateSummary {
-    /// Ticks spent in it.
-    pub ticks: u64,
-    /// Tokens read and generated.
-    pub tokens: u64,
-    /// Tokens a second of the time that steps took.
-    pub tokens_per_second: f64,
-    /// Share of leased experts that were resident.
-    pub hit_rate: f64,
-    /// Logical bytes missed per token.
-    pub bytes_per_token: f64,
-    /// Mean loss of the text read, nats a token; none where nothing was read.
-    pub mean_loss: Option<f64>,
-    /// Experts a token.
-    pub k: u16,
-}
-
-/// See [`EventKind::Summary`].
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
-    /// The limit, if there is one; where it changed, the widest.
-    pub limit_bytes: Option<u64>,
-    /// Peak of the resident set, as the system counts it.
-    pub peak_rss_bytes: u64,
-    /// The limits that were in force one after the other.
-    pub limits: Vec<LimitPeriod>,
-    /// Logical bytes of all misses.
-    pub bytes_read: u64,
-    /// Leased experts that were resident.
-    pub hits: u64,
-    /// Leased experts that were not.
-    pub misses: u64,
-    /// Misses whose expert had been read ahead.
-    pub waits_avoided: u64,
-    /// What Rest and Dream did; none of it is in the figures above.
-    pub dreamt: DreamEvent,
-    /// Mean loss of all text read, nats a token.
-    pub mean_loss: Option<f64>,
-    /// States that were entered.
-    pub states: BTreeMap<String, StateSummary>,
-    /// Expectations that came true.
-    pub expectations_met: usize,
-    /// Expectations that did not.
-    pub expectations_failed: usize,
 }

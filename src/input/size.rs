@@ -15,8 +15,29 @@ pub enum Size {
 
 /// A size that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a size; expected for example 512MiB, 6GiB, 10% or 256slots")]
-pub struct SizeError(String);
+pub enum SizeError {
+    /// It is none.
+    #[error("`{0}` is not a size; expected for example 512MiB, 6GiB, 10% or 256slots")]
+    Unknown(String),
+    /// It is no memory limit.
+    #[error("`{0}` is not a size; expected for example 512MiB, 6GiB, 25%, 64slots, or none")]
+    NoLimit(String),
+    /// A number that says nothing without a unit.
+    #[error(
+        "`{0}` has no unit: is it {0}MiB, {0}GiB, {0}slots (experts) or {0}% (of everything resident)?"
+    )]
+    NoUnit(String),
+}
+
+impl SizeError {
+    /// The same of a memory limit, which may also be `none`.
+    pub fn of_limit(self) -> Self {
+        match self {
+            Self::Unknown(text) => Self::NoLimit(text),
+            other => other,
+        }
+    }
+}
 
 /// Units in bytes; a bare number is in bytes too.
 const UNITS: [(&str, u64); 14] = [
@@ -40,8 +61,14 @@ impl FromStr for Size {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        parse(text.trim()).ok_or_else(|| SizeError(text.to_owned()))
+        parse(text.trim()).ok_or_else(|| SizeError::Unknown(text.to_owned()))
     }
+}
+
+/// Whether a size is a number without a unit.
+pub fn lacks_unit(text: &str) -> bool {
+    let text = text.trim();
+    text.parse::<f64>().is_ok() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
 }
 
 fn parse(text: &str) -> Option<Size> {

@@ -33,7 +33,12 @@ pub struct ReadError {
     pub reason: String,
 }
 
-/// Reads a text file of a size that people write.
+/// A text without the byte-order mark that some editors put before its first line.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Reads a text file of a size that people write; a byte-order mark before its first line is no part of it.
 ///
 /// # Errors
 /// When it cannot be read, is not UTF-8 or larger than 16 MiB.
@@ -52,18 +57,20 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
             MOST_BYTES >> 20
         )));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         failed(format!(
             "is not UTF-8 text (byte {})",
             error.utf8_error().valid_up_to()
         ))
-    })
+    })?;
+    Ok(without_mark(&text).to_owned())
 }
 
 /// A place in a text; line and column count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The file.
+    #[serde(serialize_with = "super::path_as_text")]
     pub file: PathBuf,
     /// The line.
     pub line: usize,
@@ -252,5 +259,7 @@ mod tests {
             error.contains("UTF-8") && error.contains("byte 1"),
             "{error}"
         );
+        std::fs::write(file.path(), "\u{feff}a\u{feff}\n").expect("written");
+        assert_eq!(read_text(file.path()).expect("text"), "a\u{feff}\n");
     }
 }

@@ -4,49 +4,11 @@
 //! multiply and add (never fused); the lanes are folded by a fixed tree. So the result does not depend on the
 //! instruction set, on how many rows are computed together, or on how rows are split over threads.
 
-use half::bf16;
-
+use super::element::Element;
 use super::tiles;
 
 /// Lanes of a dot product: two 512-bit, four 256-bit or eight 128-bit registers.
 pub const LANES: usize = 32;
-
-/// A stored number that widens to f32 without rounding.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// The f32 of the same value.
-    fn widen(self) -> f32;
-
-    /// The f32 of each.
-    #[inline(always)]
-    fn widen_all<const N: usize>(numbers: &[Self; N]) -> [f32; N] {
-        let mut wide = [0.0; N];
-        let mut at = 0;
-        while at < N {
-            wide[at] = numbers[at].widen();
-            at += 1;
-        }
-        wide
-    }
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn widen_all<const N: usize>(numbers: &[f32; N]) -> [f32; N] {
-        *numbers
-    }
-}
-
-impl Element for bf16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-}
 
 /// N sums of two lanes: lane i plus lane i + N.
 #[inline(always)]
@@ -231,6 +193,7 @@ pub fn multiply<E: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::{bf16, f16};
 
     fn numbers(seed: u64, count: usize) -> Vec<f32> {
         let mut state = seed;
@@ -241,6 +204,33 @@ mod tests {
             (state >> 40) as f32 / 16_777_216.0 - 0.5
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    /// Halves give the bits of the same numbers in f32, in every product.
+    #[test]
+    fn halves_multiply_as_what_they_widen_to() {
+        for cols in [1, 31, 32, 77, 128] {
+            for x_rows in [1, 2, 5, 9] {
+                let x = numbers(5, cols * x_rows);
+                let halves: Vec<f16> = numbers(6, cols * 6)
+                    .iter()
+                    .map(|w| f16::from_f32(*w))
+                    .collect();
+                let wide: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+                for set in InstructionSet::available() {
+                    let [mut found, mut due] = [(); 2].map(|()| vec![0.0; 6 * x_rows]);
+                    multiply(set, &halves, cols, &x, x_rows, &mut found);
+                    multiply(set, &wide, cols, &x, x_rows, &mut due);
+                    let bits =
+                        |out: Vec<f32>| out.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                    assert_eq!(
+                        bits(found),
+                        bits(due),
+                        "{set:?}, {cols} columns, {x_rows} rows"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

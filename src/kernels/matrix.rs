@@ -1,8 +1,9 @@
 //! Weight matrices as stored, and their products with f32 rows.
 
-use half::bf16;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::element::Element;
 use super::lanes::{InstructionSet, multiply};
 use super::memory::Mapped;
 
@@ -13,6 +14,8 @@ pub enum Numbers {
     F32,
     /// 2 bytes, the upper half of an f32.
     Bf16,
+    /// 2 bytes, IEEE half precision.
+    F16,
 }
 
 impl Numbers {
@@ -20,7 +23,7 @@ impl Numbers {
     pub fn bytes(self) -> usize {
         match self {
             Numbers::F32 => 4,
-            Numbers::Bf16 => 2,
+            Numbers::Bf16 | Numbers::F16 => 2,
         }
     }
 }
@@ -42,6 +45,33 @@ pub enum MatrixView<'a> {
         /// Numbers of a row.
         cols: usize,
     },
+    /// Stored as f16.
+    F16 {
+        /// `rows * cols` numbers.
+        data: &'a [f16],
+        /// Numbers of a row.
+        cols: usize,
+    },
+}
+
+/// The same for a view's numbers, however they are stored.
+macro_rules! whatever_stored {
+    ($view:expr, $data:ident, $cols:ident => $do:expr) => {
+        match $view {
+            MatrixView::F32 {
+                data: $data,
+                cols: $cols,
+            } => $do,
+            MatrixView::Bf16 {
+                data: $data,
+                cols: $cols,
+            } => $do,
+            MatrixView::F16 {
+                data: $data,
+                cols: $cols,
+            } => $do,
+        }
+    };
 }
 
 impl<'a> MatrixView<'a> {
@@ -68,64 +98,43 @@ impl<'a> MatrixView<'a> {
                 data: memory.numbers::<bf16>().get(range)?,
                 cols,
             },
+            Numbers::F16 => MatrixView::F16 {
+                data: memory.numbers::<f16>().get(range)?,
+                cols,
+            },
         })
     }
 
     /// Number of rows: the output features.
     pub fn rows(&self) -> usize {
-        match self {
-            MatrixView::F32 { data, cols } => data.len() / cols,
-            MatrixView::Bf16 { data, cols } => data.len() / cols,
-        }
+        whatever_stored!(self, data, cols => data.len() / cols)
     }
 
     /// Number of columns: the input features.
     pub fn cols(&self) -> usize {
-        match self {
-            MatrixView::F32 { cols, .. } | MatrixView::Bf16 { cols, .. } => *cols,
-        }
+        whatever_stored!(self, _data, cols => *cols)
     }
 
     /// Widens row `row` into `out` `[cols]`; panics when there is no such row.
     pub fn widen_row(&self, row: usize, out: &mut [f32]) {
-        match self {
-            MatrixView::F32 { data, cols } => {
-                out.copy_from_slice(&data[row * cols..(row + 1) * cols])
-            }
-            MatrixView::Bf16 { data, cols } => {
-                for (out, value) in out.iter_mut().zip(&data[row * cols..(row + 1) * cols]) {
-                    *out = value.to_f32();
-                }
-            }
-        }
+        whatever_stored!(self, data, cols => widen(&data[row * cols..(row + 1) * cols], out));
     }
 
     /// `out[o * x_rows + r] = self[first + o] · x[r]` for as many rows as `out` has room for.
     pub fn multiply_rows(&self, first: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
         let count = out.len() / x_rows;
         let set = InstructionSet::best();
-        match self {
-            MatrixView::F32 { data, cols } => {
-                multiply(
-                    set,
-                    &data[first * cols..(first + count) * cols],
-                    *cols,
-                    x,
-                    x_rows,
-                    out,
-                );
-            }
-            MatrixView::Bf16 { data, cols } => {
-                multiply(
-                    set,
-                    &data[first * cols..(first + count) * cols],
-                    *cols,
-                    x,
-                    x_rows,
-                    out,
-                );
-            }
-        }
+        whatever_stored!(self, data, cols => {
+            let rows = &data[first * cols..(first + count) * cols];
+            multiply(set, rows, *cols, x, x_rows, out);
+        });
+    }
+}
+
+/// The f32 of every number.
+pub(crate) fn widen<E: Element>(numbers: &[E], out: &mut [f32]) {
+    for (out, number) in out.iter_mut().zip(numbers) {
+        *out = number.widen();
     }
 }
 
@@ -154,14 +163,19 @@ impl Matrix {
 
     /// The matrix, borrowed.
     pub fn view(&self) -> MatrixView<'_> {
+        let (len, cols) = (self.rows * self.cols, self.cols);
         match self.numbers {
             Numbers::F32 => MatrixView::F32 {
-                data: &self.memory.numbers()[..self.rows * self.cols],
-                cols: self.cols,
+                data: &self.memory.numbers()[..len],
+                cols,
             },
             Numbers::Bf16 => MatrixView::Bf16 {
-                data: &self.memory.numbers()[..self.rows * self.cols],
-                cols: self.cols,
+                data: &self.memory.numbers()[..len],
+                cols,
+            },
+            Numbers::F16 => MatrixView::F16 {
+                data: &self.memory.numbers()[..len],
+                cols,
             },
         }
     }

@@ -82,13 +82,13 @@ impl Mapped {
     /// The bytes asked for as numbers of T; the start is page-aligned.
     ///
     /// `T` must be valid for every bit pattern (f32, bf16); a trailing partial number is left out.
-    pub(crate) fn numbers<T: super::lanes::Element>(&self) -> &[T] {
+    pub(crate) fn numbers<T: super::element::Element>(&self) -> &[T] {
         // SAFETY: aligned to a page, within the mapping, and `Element`s are plain numbers.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
     }
 
     /// As [`Self::numbers`], to be written.
-    pub(crate) fn numbers_mut<T: super::lanes::Element>(&mut self) -> &mut [T] {
+    pub(crate) fn numbers_mut<T: super::element::Element>(&mut self) -> &mut [T] {
         // SAFETY: as above, and exclusively borrowed.
         unsafe {
             std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<T>())

@@ -3,13 +3,16 @@
 //! Invariant: every output is one dot product in a fixed order, whatever the instruction set, the number of
 //! threads, or the rows computed together. Threads split rows; nothing is ever reduced across threads.
 
+mod element;
 mod lanes;
 pub mod matrix;
 pub mod memory;
 pub mod pointwise;
+pub mod threads;
 mod tiles;
 
-pub use lanes::{Element, InstructionSet, multiply};
+pub use element::Element;
+pub use lanes::{InstructionSet, multiply};
 pub use matrix::{Matrix, MatrixView, Numbers, matmul};
 pub use memory::Mapped;
 

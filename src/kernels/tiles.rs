@@ -6,7 +6,8 @@
 // Iterators over arrays are calls that the compiler does not always inline in functions as large as these.
 #![allow(clippy::needless_range_loop)]
 
-use super::lanes::{Element, LANES, fold};
+use super::element::Element;
+use super::lanes::{LANES, fold};
 
 /// Rows of x of a tile.
 pub(super) const TILE_X: usize = 4;

@@ -220,6 +220,7 @@ impl LedgerError {
                 source.kind(),
                 io::ErrorKind::NotFound
                     | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::InvalidInput
                     | io::ErrorKind::NotADirectory
             ),
             Self::Busy { .. }

@@ -11,6 +11,10 @@ use sage_actors::protocol::Outcome;
 
 use super::tables::Epoch;
 use super::{LedgerError, VERSION};
+use crate::input::read_file;
+
+/// It is read whole; an epoch ends long before.
+const MOST_LOG_BYTES: u64 = 4 << 30;
 
 const MAGIC: [u8; 8] = *b"sagelog\n";
 /// Magic, version, stamp, CRC-32 of these.
@@ -113,10 +117,10 @@ pub(super) fn replay(
     mut learn: impl FnMut(&Outcome) -> Result<(), String>,
 ) -> Result<Tail, LedgerError> {
     let path = log_path(ledger);
-    let bytes = match fs::read(&path) {
+    let bytes = match read_file(&path, MOST_LOG_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Tail::default()),
-        Err(error) => return Err(LedgerError::io("read", &path)(error)),
+        Err(error) if error.is_missing() => return Ok(Tail::default()),
+        Err(error) => return Err(LedgerError::io("read", &path)(error.into_io())),
     };
     let damaged = |offset: usize, problem: String| LedgerError::DamagedLog {
         path: path.clone(),

@@ -15,6 +15,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError};
 use rustix::fs::FlockOperation;
 use sage_actors::protocol::{Outcome, Tick};
@@ -26,6 +27,8 @@ pub use error::LedgerError;
 use log::Log;
 pub use log::log_path;
 use tables::Epoch;
+
+use crate::input::{check_replaceable, open_file};
 
 /// Version of tables, log and export. Whatever changes one of them, a field of a record included, raises it.
 pub const VERSION: u32 = 2;
@@ -96,10 +99,10 @@ impl LedgerFile {
     /// # Errors
     /// When it is in use, or cannot be written.
     pub fn replace(path: &Path, about: &About, state: &LedgerState) -> Result<(), LedgerError> {
-        let replaced = match File::open(path) {
+        let replaced = match open_file(path) {
             Ok(file) => Some(file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(LedgerError::io("open", path)(error)),
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(LedgerError::io("open", path)(error.into_io())),
         };
         if let Some(file) = &replaced {
             // Held until the other has taken its place.
@@ -285,6 +288,7 @@ fn end_of(outcome: &Outcome) -> Tick {
 
 /// A file in the same folder, to be given the name once it is whole.
 fn scratch_beside(path: &Path) -> Result<tempfile::NamedTempFile, LedgerError> {
+    check_replaceable(path).map_err(LedgerError::io("write", path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     tempfile::Builder::new()
         .prefix(&format!(".{name}.partial-"))
@@ -301,8 +305,8 @@ fn written_beside(
 ) -> Result<tempfile::NamedTempFile, LedgerError> {
     let scratch = scratch_beside(path)?;
     let file = scratch.reopen().map_err(LedgerError::io("create", path))?;
-    let db = builder()
-        .create_file(file)
+    let db = FileBackend::new(file)
+        .and_then(|file| builder().create_with_backend(file))
         .map_err(|error| LedgerError::database("create", path, error))?;
     tables::write(&db, path, &Epoch::first(about), &about.fingerprint, state)?;
     drop(db);
@@ -311,7 +315,7 @@ fn written_beside(
 
 /// What is no database at all is said to be so before anything tries to repair it.
 fn check_magic(path: &Path) -> Result<(), LedgerError> {
-    let file = File::open(path).map_err(LedgerError::io("open", path))?;
+    let file = open_file(path).map_err(|error| LedgerError::io("open", path)(error.into_io()))?;
     let mut magic = Vec::new();
     let read = file.take(MAGIC.len() as u64).read_to_end(&mut magic);
     read.map_err(LedgerError::io("read", path))?;
@@ -324,15 +328,13 @@ fn check_magic(path: &Path) -> Result<(), LedgerError> {
     })
 }
 
-/// The database, with every page that is in use checked against its checksum, and what it holds.
+/// The database, with every page that is in use checked against its checksum, and what it holds. Where the newest commit is
+/// not sound, opening goes back to the one before; the log tells whether it may.
 fn open_database(path: &Path) -> Result<(Database, tables::Contents), LedgerError> {
     let open = || {
-        let mut db = builder()
+        let db = builder()
             .open(path)
             .map_err(|error| LedgerError::database("open", path, error))?;
-        // Where the newest commit is not sound, this goes back to the one before; the log tells whether it may.
-        db.check_integrity()
-            .map_err(|error| LedgerError::database("check", path, error))?;
         let contents = tables::read(&db, path)?;
         Ok((db, contents))
     };
@@ -346,9 +348,10 @@ fn open_database(path: &Path) -> Result<(Database, tables::Contents), LedgerErro
 
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
+    // Without the check a file that somebody altered is trusted, and the database asserts what it says.
     builder
         .set_cache_size(CACHE_BYTES)
-        .create_with_file_format_v3(true);
+        .set_check_integrity_on_open(true);
     builder
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use redb::{
-    CommitError, Database, ReadTransaction, ReadableTable, StorageError, TableDefinition,
-    TableError, TransactionError,
+    CommitError, Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, TableError, TransactionError,
 };
 use sage_actors::protocol::{Module, Tick};
 use sage_actors::trust::state::{LedgerState, ModuleHead, ModuleState};

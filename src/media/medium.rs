@@ -1,8 +1,12 @@
 //! Files of sound and pictures as they arrive, known by their contents.
 
+use std::fs::{FileType, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 /// A file larger than this is refused before it is read.
@@ -39,6 +43,14 @@ pub enum MediumError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// It is no file that ends.
+    #[error("{path} is {what}, expected a regular file: write what it should hold to a file first")]
+    NotAFile {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// It is too large.
     #[error("{path} has {bytes} bytes; expected at most {MOST_FILE_BYTES}: cut or shrink it")]
     TooLarge {
@@ -60,7 +72,7 @@ pub struct Medium {
     pub len_bytes: u64,
     /// The contents; empty in one that was read back from a recording, until they are found.
     #[serde(skip)]
-    bytes: Arc<[u8]>,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl PartialEq for Medium {
@@ -71,8 +83,9 @@ impl PartialEq for Medium {
 
 impl Medium {
     /// Of the contents of a file.
-    pub fn new(kind: MediumKind, bytes: impl Into<Arc<[u8]>>) -> Self {
-        let bytes = bytes.into();
+    pub fn new(kind: MediumKind, bytes: impl Into<Vec<u8>>) -> Self {
+        // A vector keeps its place in memory: the contents are held once, from the moment they are read.
+        let bytes = Arc::new(bytes.into());
         Self {
             kind,
             blake3: blake3::hash(&bytes).to_hex().to_string(),
@@ -82,32 +95,52 @@ impl Medium {
     }
 
     /// A sound.
-    pub fn sound(bytes: impl Into<Arc<[u8]>>) -> Self {
+    pub fn sound(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(MediumKind::Sound, bytes)
     }
 
     /// A picture.
-    pub fn picture(bytes: impl Into<Arc<[u8]>>) -> Self {
+    pub fn picture(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(MediumKind::Picture, bytes)
     }
 
-    /// Reads a file.
+    /// Reads a regular file.
     ///
     /// # Errors
-    /// When it cannot be read, or is larger than [`MOST_FILE_BYTES`].
+    /// When it cannot be read, is a folder, a pipe or a device, or is larger than [`MOST_FILE_BYTES`].
     pub fn read(kind: MediumKind, path: &Path) -> Result<Self, MediumError> {
         let unreadable = |source| MediumError::Unreadable {
             path: path.to_owned(),
             source,
         };
-        let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
-        if bytes > MOST_FILE_BYTES {
-            return Err(MediumError::TooLarge {
+        let too_large = |bytes| MediumError::TooLarge {
+            path: path.to_owned(),
+            bytes,
+        };
+        // Asked before it is opened: opening a pipe waits for somebody to write.
+        let about = std::fs::metadata(path).map_err(unreadable)?;
+        if !about.is_file() {
+            return Err(MediumError::NotAFile {
                 path: path.to_owned(),
-                bytes,
+                what: name_of(about.file_type()),
             });
         }
-        Ok(Self::new(kind, std::fs::read(path).map_err(unreadable)?))
+        if about.len() > MOST_FILE_BYTES {
+            return Err(too_large(about.len()));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .open(path)
+            .map_err(unreadable)?;
+        let mut bytes = Vec::with_capacity(about.len() as usize);
+        // It may have grown since, and files of the system state no size.
+        let mut some = file.take(MOST_FILE_BYTES + 1);
+        some.read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MOST_FILE_BYTES {
+            return Err(too_large(bytes.len() as u64));
+        }
+        Ok(Self::new(kind, bytes))
     }
 
     /// The contents.
@@ -121,13 +154,22 @@ impl Medium {
     }
 
     /// Puts the contents in their place; whether they are the right ones.
-    pub fn fill(&mut self, bytes: impl Into<Arc<[u8]>>) -> bool {
-        let bytes = bytes.into();
+    pub fn fill(&mut self, bytes: impl Into<Vec<u8>>) -> bool {
+        let bytes = Arc::new(bytes.into());
         let right = blake3::hash(&bytes).to_hex().as_str() == self.blake3;
         if right {
             self.bytes = bytes;
         }
         right
+    }
+}
+
+fn name_of(file_type: FileType) -> &'static str {
+    match file_type {
+        _ if file_type.is_dir() => "a folder",
+        _ if file_type.is_fifo() => "a pipe",
+        _ if file_type.is_socket() => "a socket",
+        _ => "a device",
     }
 }
 

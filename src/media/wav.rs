@@ -45,9 +45,10 @@ impl WavWriter {
             path: path.to_owned(),
             source,
         };
-        if path.is_dir() {
+        // A device must not give way to a file.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             return Err(error(std::io::Error::other(
-                "it is a folder; name a file in it",
+                "it is a folder, a device or a pipe; name a file",
             )));
         }
         let mut builder = Builder::new();

@@ -70,7 +70,7 @@ impl CodePredictor {
     /// When the model has none, or a tensor is missing, misshapen, damaged, or stored in a format without kernels.
     pub fn load(source: &dyn WeightSource) -> Result<Self, LoadError> {
         let config = talker::config_of(source)?.code_predictor.clone();
-        let loader = Loader { source };
+        let loader = Loader::new(source);
         let (hidden, dim) = (config.hidden_size, config.head_dim);
         let groups = 0..config.num_code_groups.saturating_sub(1);
         let tables = |table: &str| {

@@ -6,8 +6,10 @@ use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
 use crate::checkpoint::config::{ConfigError, TextConfig};
 use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
+use crate::kernels::matrix::widen;
 use crate::kernels::memory::round_up_to_page;
 use crate::kernels::{Element, Mapped, Matrix, Numbers};
+use crate::reads::ReadPurpose;
 use crate::store::{TensorMeta, WeightSource};
 
 /// Why a module cannot be loaded.
@@ -31,16 +33,6 @@ pub enum LoadError {
     /// The configuration asks for what is not implemented.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A number format that has no kernels.
-    #[error(
-        "tensor {name} is stored as {found}, expected F32 or BF16: convert the checkpoint to one of these"
-    )]
-    Numbers {
-        /// Tensor.
-        name: String,
-        /// In the file.
-        found: String,
-    },
     /// The checkpoint has no such part.
     #[error(
         "this model has no {component}: its config.json has no {key} (or states enable_audio_output false); use a checkpoint that speaks"
@@ -63,21 +55,39 @@ pub enum LoadError {
     },
 }
 
-/// The kernels' name of a storage type; none where there is no kernel.
-pub fn numbers_of(dtype: DType) -> Option<Numbers> {
+/// The kernels' name of a storage type.
+pub fn numbers_of(dtype: DType) -> Numbers {
     match dtype {
-        DType::F32 => Some(Numbers::F32),
-        DType::BF16 => Some(Numbers::Bf16),
-        _ => None,
+        DType::F32 => Numbers::F32,
+        DType::BF16 => Numbers::Bf16,
+        DType::F16 => Numbers::F16,
     }
 }
 
 /// Reads tensors by name into memory of their own, and holds them to their shapes.
 pub(super) struct Loader<'a> {
     pub(super) source: &'a dyn WeightSource,
+    /// What is read counts for this.
+    pub(super) purpose: ReadPurpose,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    /// Of weights that stay.
+    pub(super) fn new(source: &'a dyn WeightSource) -> Self {
+        Self {
+            source,
+            purpose: ReadPurpose::Other,
+        }
+    }
+
+    /// Of a tower's pieces, which come and go.
+    pub(super) fn of_tower(source: &'a dyn WeightSource) -> Self {
+        Self {
+            source,
+            purpose: ReadPurpose::Towers,
+        }
+    }
+
     /// What the source says of the tensor, held to its shape, and how its numbers are stored.
     fn checked(&self, name: &str, expected: &[usize]) -> Result<(TensorMeta, Numbers), LoadError> {
         let info = self.source.tensor(name)?;
@@ -88,10 +98,7 @@ impl Loader<'_> {
                 expected: expected.into(),
             });
         }
-        let numbers = numbers_of(info.dtype).ok_or_else(|| LoadError::Numbers {
-            name: name.into(),
-            found: format!("{:?}", info.dtype),
-        })?;
+        let numbers = numbers_of(info.dtype);
         Ok((info, numbers))
     }
 
@@ -114,7 +121,7 @@ impl Loader<'_> {
             source,
         })?;
         self.source
-            .read_tensor(name, &mut memory.pages_mut()[..bytes])?;
+            .read_tensor_for(self.purpose, name, &mut memory.pages_mut()[..bytes])?;
         Ok((memory, numbers))
     }
 
@@ -153,6 +160,7 @@ impl Loader<'_> {
         match numbers {
             Numbers::F32 => reorder::<f32>(&stored, &mut memory, cols, at),
             Numbers::Bf16 => reorder::<half::bf16>(&stored, &mut memory, cols, at),
+            Numbers::F16 => reorder::<half::f16>(&stored, &mut memory, cols, at),
         }
         Matrix::new(memory, numbers, rows, cols).ok_or_else(|| LoadError::Shape {
             name: name.into(),
@@ -164,13 +172,13 @@ impl Loader<'_> {
     /// A vector, widened: norms and biases are small and read at every token.
     pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let (memory, numbers) = self.raw(name, &[len])?;
-        Ok(match numbers {
-            Numbers::F32 => memory.numbers::<f32>()[..len].to_vec(),
-            Numbers::Bf16 => memory.numbers::<half::bf16>()[..len]
-                .iter()
-                .map(|n| n.to_f32())
-                .collect(),
-        })
+        let mut wide = vec![0.0; len];
+        match numbers {
+            Numbers::F32 => widen(memory.numbers::<f32>(), &mut wide),
+            Numbers::Bf16 => widen(memory.numbers::<half::bf16>(), &mut wide),
+            Numbers::F16 => widen(memory.numbers::<half::f16>(), &mut wide),
+        }
+        Ok(wide)
     }
 
     pub(super) fn projection(
@@ -301,7 +309,7 @@ impl Thinker {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self, LoadError> {
         let config = source.config().thinker.text.clone();
-        let loader = Loader { source };
+        let loader = Loader::new(source);
         let embed_tokens = loader.matrix(
             "thinker.model.embed_tokens.weight",
             config.vocab_size,
@@ -377,30 +385,19 @@ pub(super) fn expert_shape(
         intermediate: config.moe_intermediate_size,
         numbers,
     };
-    let Some((record, name)) = first_expert(source, component, config) else {
-        // A model without sparse layers, or a store without any expert: routing will name what is missing.
-        return Ok(shape(Numbers::F32));
-    };
-    let numbers = numbers_of(record).ok_or(LoadError::Numbers {
-        name,
-        found: format!("{record:?}"),
-    })?;
-    Ok(shape(numbers))
+    // A model without sparse layers, or a store without any expert: routing will name what is missing.
+    let dtype = first_expert_type(source, component, config).unwrap_or(DType::F32);
+    Ok(shape(numbers_of(dtype)))
 }
 
-fn first_expert(
+/// All experts of a component are stored alike: opening refuses those that are not.
+fn first_expert_type(
     source: &dyn WeightSource,
     component: Component,
     config: &TextConfig,
-) -> Option<(DType, String)> {
+) -> Option<DType> {
     (0..config.num_hidden_layers)
         .filter(|layer| component.is_sparse(source.config(), *layer))
         .flat_map(|layer| (0..config.num_experts).map(move |expert| (layer, expert)))
-        .find_map(|(layer, expert)| {
-            let record = source.expert(component, layer, expert).ok()?;
-            Some((
-                record.dtype,
-                format!("{component} expert {expert} of layer {layer}"),
-            ))
-        })
+        .find_map(|(layer, expert)| Some(source.expert(component, layer, expert).ok()?.dtype))
 }

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sage_actors::protocol::Tick;
+
 use super::Difference;
+use crate::engine::core_loop::Heed;
 use crate::trace::{Line, Reader, Record, Sink, TraceError};
 
 /// Shared by the tape, which compares, and the driver, which looks ahead.
@@ -77,6 +80,18 @@ impl Comparison {
         })
     }
 
+    /// The next recorded line, if it is of this type; none behind a difference.
+    fn upcoming(&self, name: &str) -> Option<Record> {
+        let inner = self.lock();
+        let line = inner.next.as_ref()?;
+        // Asked before every layer: not every line is parsed for it.
+        let begins = line.body.strip_prefix("{\"type\":\"")?.starts_with(name);
+        if !begins || inner.difference.is_some() {
+            return None;
+        }
+        line.record().ok().filter(|record| record.name() == name)
+    }
+
     /// Passes over a line that nobody repeats.
     pub fn pass(&self) {
         self.lock().advance();
@@ -91,6 +106,20 @@ impl Comparison {
             digest.unwrap_or_else(|| inner.reader.digest()),
             inner.difference.clone(),
         )
+    }
+}
+
+/// What was heeded when it was recorded is heeded again.
+impl Heed for Comparison {
+    fn due(&self, tick: Tick) -> Option<Tick> {
+        match self.upcoming("cut")? {
+            Record::Cut { tokens, .. } => Some(tick.saturating_add(tokens as Tick)),
+            _ => None,
+        }
+    }
+
+    fn waits(&self) -> bool {
+        self.upcoming("given_up").is_some()
     }
 }
 

@@ -7,6 +7,7 @@ use super::comparison::Comparison;
 use super::recording::{fill, ledger_of};
 use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::engine::core_loop::{CoreLoop, Observation};
+use crate::engine::template::TemplateArgs;
 use crate::engine::text::Text;
 use crate::engine::{EngineError, EngineOptions, open};
 use crate::kernels::{LIBM, SPEC};
@@ -68,7 +69,9 @@ pub async fn verify_with(
     }
     let ledger = ledger_of(trace, &header)?;
     let (limit, sampling) = asked(&header)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let args = TemplateArgs::from(header.template_args.clone());
+    let text = Text::load_with(&*source, args).map_err(EngineError::from)?;
+    let text = text.allowing_control_tokens(header.control_tokens);
     let options = EngineOptions {
         limit,
         context_tokens: header.context_tokens,
@@ -79,6 +82,7 @@ pub async fn verify_with(
         read_ahead: way.read_ahead,
         senses: header.senses.clone(),
         media_tokens: header.media_tokens,
+        waiting_media_bytes: header.waiting_media_bytes,
         // Nothing that is recorded speaks.
         ..EngineOptions::default()
     };
@@ -104,6 +108,7 @@ async fn compare(
 ) -> Result<Verdict, ReplayError> {
     let comparison = Comparison::new(reader)?;
     core.record(Tape::new(Box::new(comparison.clone()), logits));
+    core.heed(Box::new(comparison.clone()));
     let mut whole = false;
     while let Some(record) = comparison.next()? {
         match record {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine::sampling::Sampling;
+use crate::engine::template::TemplateArgs;
 use crate::engine::{Engine, EngineError, Limit};
 use crate::ledger::LedgerError;
 use crate::store::StoreError;
@@ -69,8 +70,6 @@ pub struct Verdict {
 pub struct About {
     /// The scenario's name, or the host's.
     pub name: String,
-    /// The limit as it was asked for.
-    pub limit: Limit,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Tokens of an answer at most.
@@ -81,6 +80,10 @@ pub struct About {
     pub sensors: SensorMode,
     /// Whether router logits are recorded.
     pub logits: bool,
+    /// Whether control tokens that are spelled in observations are such.
+    pub control_tokens: bool,
+    /// Of the chat template, its clock among them.
+    pub template_args: TemplateArgs,
 }
 
 /// The header of a recording of `engine`, before its first step.
@@ -101,16 +104,19 @@ fn header(
         mind: engine.mind_config.clone(),
         absent: engine.mind_config.absent.clone(),
         degrade: about.degrade,
-        limit: value(serde_json::to_value(about.limit)),
+        limit: value(serde_json::to_value(engine.limit)),
         base_bytes: engine.plan.floor.base_bytes,
         context_tokens: engine.context_tokens,
         chunk_tokens: engine.chunk_tokens,
         senses: engine.towers.senses(),
         media_tokens: engine.media_tokens,
+        waiting_media_bytes: engine.plan.floor.waiting_media_bytes,
         answer_tokens: about.answer_tokens,
         sampling: value(serde_json::to_value(about.sampling)),
         sensors: about.sensors,
         logits: about.logits,
+        control_tokens: about.control_tokens,
+        template_args: about.template_args.into(),
         ledger,
         about: about.name,
     })

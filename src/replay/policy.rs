@@ -48,7 +48,11 @@ pub async fn ask_again(
     let mut whole = false;
     while let Some(record) = comparison.next()? {
         match record {
-            Record::Input { .. } | Record::Event { .. } | Record::Host { .. } => {
+            Record::Input { .. }
+            | Record::Cut { .. }
+            | Record::GivenUp { .. }
+            | Record::Event { .. }
+            | Record::Host { .. } => {
                 comparison.pass();
             }
             Record::End { tick } => {
@@ -125,6 +129,8 @@ impl Again {
                 mind.prune_episodes().await?;
             }
             Record::Input { .. }
+            | Record::Cut { .. }
+            | Record::GivenUp { .. }
             | Record::Event { .. }
             | Record::Host { .. }
             | Record::End { .. } => {}

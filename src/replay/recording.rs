@@ -8,10 +8,14 @@ use sage_actors::trust::state::LedgerState;
 
 use super::{About, ReplayError, header};
 use crate::engine::{Engine, EngineError};
+use crate::input::{read_file, read_file_text};
 use crate::ledger;
-use crate::media::medium::Medium;
+use crate::media::medium::{MOST_FILE_BYTES, Medium};
 use crate::store::write_file;
 use crate::trace::{Header, LedgerSnapshot, Tape, Writer, media_path};
+
+/// A ledger as JSON has about 300 bytes an expert.
+const MOST_LEDGER_BYTES: u64 = 1 << 30;
 
 /// Begins the recording of an engine before its first step; what its ledger believes, if it has one, is kept beside it.
 /// A recording that stands there is not touched.
@@ -67,7 +71,7 @@ pub(super) fn fill(trace: &Path, medium: &mut Medium) -> Result<(), ReplayError>
             medium.kind.name()
         ))
     };
-    let bytes = std::fs::read(&path).map_err(|error| refused(error.to_string()))?;
+    let bytes = read_file(&path, MOST_FILE_BYTES).map_err(|error| refused(error.to_string()))?;
     let expected = medium.blake3.clone();
     if medium.fill(bytes) {
         return Ok(());
@@ -93,7 +97,8 @@ pub(super) fn ledger_of(
             path.display()
         ))
     };
-    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+    let text = read_file_text(&path, MOST_LEDGER_BYTES);
+    let text = text.map_err(|error| refused(error.to_string()))?;
     let hash = blake3::hash(text.as_bytes()).to_hex();
     if hash.as_str() != snapshot.blake3 {
         return Err(refused(format!(

@@ -300,6 +300,8 @@ impl Collector {
             measured: Measured {
                 peak_rss_bytes: summary.peak_rss_bytes,
                 limits: summary.limits,
+                read_bytes: summary.read_bytes,
+                kernel_read_bytes: summary.kernel_read_bytes,
                 waits_avoided: summary.waits_avoided,
                 tokens_per_second: speeds
                     .map(|(name, state)| (name.clone(), state.tokens_per_second))

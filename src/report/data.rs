@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::engine::reading::Ended;
 use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, Mode, ObservedMedium};
+use crate::reads::ReadBytes;
 
 /// Version of the keys of `report.json`.
 pub const VERSION: u32 = 1;
@@ -90,7 +91,7 @@ pub struct Totals {
     pub hits: u64,
     /// Leased experts that were not.
     pub misses: u64,
-    /// Logical bytes of the misses.
+    /// Logical bytes of the misses and of towers: what the steps asked for.
     pub bytes_read: u64,
     /// Denied router mass.
     pub denied_mass: f64,
@@ -153,7 +154,7 @@ pub struct Entry {
     pub event: u64,
     /// When.
     pub tick: Tick,
-    /// `text`, `question`, `alarm`, `sound`, `picture`, `sensor`, `feedback`, or `answer`.
+    /// `text`, `question`, `alarm`, `sound`, `picture`, `goal`, `sensor`, `feedback`, or `answer`.
     pub kind: &'static str,
     /// Number of the observation; of an answer, of what it answers.
     pub id: u64,
@@ -217,7 +218,7 @@ pub struct Series {
     pub hits: Vec<u64>,
     /// Leased experts that were not.
     pub misses: Vec<u64>,
-    /// Logical bytes of the misses.
+    /// Logical bytes of the misses and of towers.
     pub bytes_read: Vec<u64>,
     /// Denied router mass.
     pub denied_mass: Vec<f64>,
@@ -252,6 +253,10 @@ pub struct Measured {
     pub peak_rss_bytes: u64,
     /// The limits that were in force one after the other, each with the peak under it.
     pub limits: Vec<LimitPeriod>,
+    /// What was read from disk, by purpose.
+    pub read_bytes: ReadBytes,
+    /// What the kernel says that storage delivered for the process.
+    pub kernel_read_bytes: Option<u64>,
     /// Misses whose expert had been read ahead.
     pub waits_avoided: u64,
     /// Tokens a second of the time that a state's steps took.

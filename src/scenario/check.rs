@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use sage_actors::protocol::State;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{At, Fields, Report, number, pair, text, whole};
 use super::language::{EXPECT, MOST_TICKS, MOST_TOKENS, SCENARIO, SENSOR, STATES};
+use super::media_files::{Media, MediaFiles};
 use super::observations::Observations;
 use super::script::{Expectation, Scenario, SensorDeclaration, state_named};
-use crate::input::{Problem, Size, Source, known, short};
+use crate::engine::Limit;
+use crate::input::{Problem, Source, known, short};
 
 /// Longest answer, context and chunk unless the scenario says otherwise, tokens.
 const ANSWER_TOKENS: usize = 32;
@@ -23,13 +26,13 @@ const MEDIA_TOKENS: usize = 128;
 ///
 /// # Errors
 /// Every mistake, in the order of the text.
-pub fn read(source: Source<'_>) -> Result<Scenario, Vec<Problem>> {
+pub fn read(source: Source<'_>, media: Media) -> Result<Scenario, Vec<Problem>> {
     let table = source.toml()?;
     let mut report = Report {
         source,
         problems: Vec::new(),
     };
-    let scenario = scenario(table.get_ref(), &mut report);
+    let scenario = scenario(table.get_ref(), media, &mut report);
     let mut problems = report.problems;
     match scenario {
         Some(scenario) if problems.is_empty() => Ok(scenario),
@@ -40,7 +43,7 @@ pub fn read(source: Source<'_>) -> Result<Scenario, Vec<Problem>> {
     }
 }
 
-fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
+fn scenario(table: &DeTable<'_>, media: Media, report: &mut Report<'_>) -> Option<Scenario> {
     let fields = Fields::new(table, &SCENARIO, 0..0, String::new(), report);
     let name = fields.required("name", report, text);
     let description = fields.optional("description", report, text);
@@ -56,7 +59,9 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
     let media_tokens = tokens("media_tokens", 1, MEDIA_TOKENS);
     let sensors = sensors(&fields, report);
     let last = ticks.as_ref().map(|ticks| ticks.value);
-    let observe = Observations::read(&fields, &sensors, last, report);
+    let folder = report.source.path.parent().unwrap_or(Path::new(""));
+    let media = MediaFiles::new(folder, media, media_tokens, context_tokens);
+    let observe = Observations::read(&fields, &sensors, last, media, report);
     let expect = expectations(&fields, report);
     let sensors = sensors
         .into_iter()
@@ -76,7 +81,7 @@ fn scenario(table: &DeTable<'_>, report: &mut Report<'_>) -> Option<Scenario> {
     })
 }
 
-pub(super) fn size(value: &DeValue<'_>) -> Option<Size> {
+pub(super) fn size(value: &DeValue<'_>) -> Option<Limit> {
     value.as_str().and_then(|size| size.parse().ok())
 }
 

@@ -2,7 +2,8 @@ use std::path::Path;
 
 use super::language::{EXPECT, OBSERVE, SCENARIO, SENSOR};
 use super::{Expectation, Scenario, ScenarioError};
-use crate::input::{Problem, Size};
+use crate::engine::Limit;
+use crate::input::Problem;
 
 fn problems(text: &str) -> Vec<Problem> {
     match Scenario::parse(Path::new("t.toml"), text) {
@@ -141,7 +142,7 @@ fn a_sound_scenario_is_read_with_its_defaults() {
     let scenario = Scenario::parse(Path::new("t.toml"), text).expect("sound");
     assert_eq!(
         (scenario.ticks, scenario.limit),
-        (16, Some(Size::Percent(25.0)))
+        (16, Some(Limit::Percent(25.0)))
     );
     assert_eq!(
         (

@@ -39,8 +39,8 @@ pub const SCENARIO: [Key; 11] = [
     key("description", "a text", "empty"),
     key(
         "limit",
-        "a size such as \"512MiB\", \"6GiB\", \"25%\" or \"96slots\"",
-        "no limit",
+        "a size such as \"512MiB\", \"6GiB\", \"25%\" or \"96slots\", or \"none\"",
+        "none where the model fits, else chosen",
     ),
     required("ticks", "a whole number from 0 to 1000000000"),
     key("context_tokens", "a whole number from 2 to 1048576", "512"),
@@ -81,7 +81,7 @@ pub const OBSERVE: [Key; 12] = [
     key("value", "a number", "none"),
     key(
         "limit",
-        "a size such as \"512MiB\", \"6GiB\", \"25%\" or \"96slots\"",
+        "a size such as \"512MiB\", \"6GiB\", \"25%\" or \"96slots\", or \"none\"",
         "none",
     ),
 ];

@@ -6,6 +6,7 @@ mod check_tests;
 mod fields;
 pub mod import;
 pub mod language;
+mod media_files;
 mod observations;
 mod runner;
 mod script;

@@ -9,15 +9,16 @@ use toml::de::{DeTable, DeValue};
 use super::check::{size, tables};
 use super::fields::{At, Fields, Report, number, text, whole};
 use super::language::{KINDS, MOST_TICKS, OBSERVE};
+use super::media_files::MediaFiles;
 use super::script::{Scripted, ScriptedKind, SensorDeclaration};
 use crate::input::{known, read_text, short};
-use crate::media::medium::{Medium, MediumKind};
 
 /// What reading the observations needs to know.
 pub(super) struct Observations<'a> {
     sensors: &'a BTreeMap<String, Option<SensorDeclaration>>,
     ticks: Option<u64>,
     folder: PathBuf,
+    media: MediaFiles,
 }
 
 impl Observations<'_> {
@@ -25,13 +26,15 @@ impl Observations<'_> {
         fields: &Fields<'_, '_>,
         sensors: &BTreeMap<String, Option<SensorDeclaration>>,
         ticks: Option<u64>,
+        media: MediaFiles,
         report: &mut Report<'_>,
     ) -> Vec<Scripted> {
         let folder = report.source.path.parent().unwrap_or(Path::new(""));
-        let observations = Observations {
+        let mut observations = Observations {
             sensors,
             ticks,
             folder: folder.to_owned(),
+            media,
         };
         let mut before = None;
         let mut read = Vec::new();
@@ -42,7 +45,7 @@ impl Observations<'_> {
     }
 
     fn entry(
-        &self,
+        &mut self,
         index: usize,
         table: &DeTable<'_>,
         span: Range<usize>,
@@ -65,7 +68,7 @@ impl Observations<'_> {
         let limit = fields.optional("limit", report, size);
         let expect = fields.optional("expect", report, text);
         let text = self.text(&fields, report);
-        let media = self.media(&fields, report);
+        let media = self.media.of(&fields, report);
         let kind = kind?;
         // What is missing or does not belong depends on the kind.
         unused(&fields, kind, report);
@@ -174,29 +177,6 @@ impl Observations<'_> {
             }
         }
         None
-    }
-
-    /// Files of an entry, the picture first.
-    fn media(&self, fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Vec<Medium> {
-        let keys = [
-            ("picture", MediumKind::Picture),
-            ("sound", MediumKind::Sound),
-        ];
-        let mut media = Vec::new();
-        for (key, kind) in keys {
-            let Some(file) = fields.optional(key, report, text) else {
-                continue;
-            };
-            match Medium::read(kind, &self.folder.join(&file.value)) {
-                Ok(medium) => media.push(medium),
-                Err(error) => {
-                    let hint = "a path is relative to the scenario's folder".to_owned();
-                    let message = format!("`{key}` cannot be read: {error}");
-                    report.note(&file.span, &fields.entry, message, Some(hint));
-                }
-            }
-        }
-        media
     }
 
     fn sensor(

@@ -6,7 +6,7 @@ use sage_actors::protocol::{SensorReading, State, Tick};
 
 use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
 use crate::engine::EngineError;
-use crate::engine::core_loop::{Answer, CoreLoop, Observation};
+use crate::engine::core_loop::{Answer, CoreLoop, Heed, Observation};
 use crate::events::{Event, EventKind, ExpectedAnswer, LimitPeriod, Summary};
 use crate::sensors::Live;
 
@@ -46,6 +46,7 @@ pub async fn run(
     let mut expected: BTreeMap<u64, &str> = BTreeMap::new();
     let mut answered: Vec<(Answer, &str)> = Vec::new();
     let mut entered = vec![core.state()];
+    core.heed(Box::new(Alarms::of(scenario)));
     loop {
         let tick = core.engine().tick();
         while let Some(entry) = scenario.observe.get(next).filter(|entry| entry.at <= tick) {
@@ -93,6 +94,32 @@ pub async fn run(
     Ok(judge(scenario, summary, tick, &answered, &entered, sink))
 }
 
+/// When the script has something urgent.
+struct Alarms(Vec<Tick>);
+
+impl Alarms {
+    fn of(scenario: &Scenario) -> Self {
+        let urgent = |entry: &&Scripted| {
+            let alarms = entry.kind == ScriptedKind::Alarm;
+            let reading = || entry.kind == ScriptedKind::Sensor;
+            let observed = || observation(scenario, entry);
+            alarms || reading() && observed().is_some_and(|observed| observed.is_urgent())
+        };
+        let entries = scenario.observe.iter().filter(urgent);
+        Self(entries.map(|entry| entry.at).collect())
+    }
+}
+
+impl Heed for Alarms {
+    fn due(&self, tick: Tick) -> Option<Tick> {
+        self.0.iter().copied().filter(|at| *at > tick).min()
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+}
+
 fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
     let text = entry.text.clone().unwrap_or_default();
     let (source, urgency) = (entry.source.clone(), entry.urgency);
@@ -101,6 +128,7 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
             source,
             media: entry.media.clone(),
             text,
+            spoken: false,
             alarm: entry.kind == ScriptedKind::Alarm,
             urgency,
         });
@@ -126,7 +154,7 @@ fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
         ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),
         ScriptedKind::Limit => Observation::Limit {
             source,
-            limit: entry.limit?.into(),
+            limit: entry.limit?,
         },
         ScriptedKind::Sensor => {
             let name = entry.sensor.clone()?;

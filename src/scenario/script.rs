@@ -6,8 +6,10 @@ use std::path::Path;
 use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
+use super::media_files::Media;
+use crate::engine::Limit;
 use crate::engine::perception::senses_of;
-use crate::input::{Problem, ReadError, Size, Source, read_text};
+use crate::input::{Problem, ReadError, Source, read_text};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
@@ -34,8 +36,8 @@ pub struct Scenario {
     pub name: String,
     /// What it shows.
     pub description: String,
-    /// Memory limit of the process.
-    pub limit: Option<Size>,
+    /// Memory limit of the process; without one, one is chosen where the model does not fit.
+    pub limit: Option<Limit>,
     /// Ticks that it lasts at least; open requests are answered even beyond.
     pub ticks: Tick,
     /// Tokens of context.
@@ -90,7 +92,7 @@ pub struct Scripted {
     /// Of a sensor reading, or feedback in [-1, 1].
     pub value: Option<f64>,
     /// Of a limit: the limit.
-    pub limit: Option<Size>,
+    pub limit: Option<Limit>,
     /// What is seen and heard, the picture first.
     pub media: Vec<Medium>,
     /// Of question and alarm: the expected answer, word for word.
@@ -171,6 +173,15 @@ impl Scenario {
         Self::parse(path, &read_text(path)?)
     }
 
+    /// As [`Self::read`], and every sound and picture is decoded, which a run does as they come.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn check(path: &Path) -> Result<Self, ScenarioError> {
+        let text = &read_text(path)?;
+        check::read(Source { path, text }, Media::Decoded).map_err(ScenarioError::Wrong)
+    }
+
     /// What has to be perceived beside words.
     pub fn senses(&self) -> Vec<Modality> {
         senses_of(self.observe.iter().flat_map(|entry| &entry.media))
@@ -181,6 +192,6 @@ impl Scenario {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
-        check::read(Source { path, text }).map_err(ScenarioError::Wrong)
+        check::read(Source { path, text }, Media::Read).map_err(ScenarioError::Wrong)
     }
 }

@@ -24,6 +24,16 @@ enum Version {
     Two,
 }
 
+impl Version {
+    /// The file that says what a group's processes have.
+    fn usage(self) -> &'static str {
+        match self {
+            Self::One => "memory.usage_in_bytes",
+            Self::Two => "memory.current",
+        }
+    }
+}
+
 /// Where it is mounted, and which group is at the top there.
 struct Mount {
     top: String,
@@ -129,10 +139,7 @@ pub fn memory(root: &Root) -> Sample {
         let Some(limit) = limit(version, &group, &mut sample) else {
             continue;
         };
-        let used = match version {
-            Version::One => group.join("memory.usage_in_bytes"),
-            Version::Two => group.join("memory.current"),
-        };
+        let used = group.join(version.usage());
         let Some(used) = sample.keep(number::<u64>(&used, "a number of bytes")) else {
             continue;
         };
@@ -145,6 +152,51 @@ pub fn memory(root: &Root) -> Sample {
         ));
     }
     sample
+}
+
+/// A group that limits the memory of this process.
+pub struct GroupLimit {
+    /// Its path in its hierarchy, as far as it can be seen from here.
+    pub path: String,
+    /// What its processes may have together.
+    pub limit_bytes: u64,
+    /// What they have, without page cache.
+    pub held_bytes: u64,
+}
+
+/// Every limit at the process's own group and at those above it, in both versions.
+pub fn limits(root: &Root, sample: &mut Sample) -> Vec<GroupLimit> {
+    let mut found = Vec::new();
+    for (version, file) in [
+        (Version::One, "memory.limit_in_bytes"),
+        (Version::Two, "memory.max"),
+    ] {
+        let top = root.path(mount(root, version).point);
+        for group in groups(root, version, file) {
+            let own = limit(version, &group, sample);
+            let Some(limit_bytes) = own.into_iter().chain(inherited(version, &group)).min() else {
+                continue;
+            };
+            let used = group.join(version.usage());
+            let used = sample.keep(number::<u64>(&used, "a number of bytes"));
+            let below = group.strip_prefix(&top).unwrap_or(Path::new(""));
+            found.push(GroupLimit {
+                path: format!("/{}", below.display()),
+                limit_bytes,
+                held_bytes: used.unwrap_or(0).saturating_sub(cache(version, &group)),
+            });
+        }
+    }
+    found
+}
+
+/// The least limit of a group and all above it, those that cannot be seen from here included; version 1 alone says it.
+fn inherited(version: Version, group: &Path) -> Option<u64> {
+    if version == Version::Two {
+        return None;
+    }
+    let stat = text(&group.join("memory.stat")).ok()??;
+    field(&stat, "hierarchical_memory_limit").filter(|bytes| *bytes < NO_LIMIT_BYTES)
 }
 
 /// The limit of one group; none if it has none.

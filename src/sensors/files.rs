@@ -21,6 +21,7 @@ const SHOWN_CHARS: usize = 40;
 #[error("{}: {reason}", file.display())]
 pub struct Garbled {
     /// Which.
+    #[serde(serialize_with = "crate::input::path_as_text")]
     pub file: PathBuf,
     /// Why.
     pub reason: String,

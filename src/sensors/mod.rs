@@ -11,6 +11,7 @@ mod cgroup;
 mod files;
 mod kinds;
 mod live;
+mod machine;
 mod pressure;
 mod temperature;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use files::Root;
 pub use files::Garbled;
 pub use kinds::{KINDS, Kind, reserve_level};
 pub use live::{Live, SensorSettings};
+pub use machine::{Machine, MemoryBound};
 
 /// What reading one kind of sensor came to.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
 mod cgroup;
+mod machine;
 
 use std::collections::BTreeMap;
 use std::fs;

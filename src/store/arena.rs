@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use sage_actors::protocol::{ExpertKey, ExpertSource, Module, SlotId};
 
 use crate::kernels::Mapped;
+use crate::reads::ReadPurpose;
 
 /// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
 pub trait RecordReader: Send + Sync + 'static {
@@ -23,11 +24,16 @@ pub trait RecordReader: Send + Sync + 'static {
     /// When there is no such expert.
     fn slot_bytes(&self, key: ExpertKey) -> Result<usize, ReadError>;
 
-    /// Reads the record into `memory` (gate, up, down without gaps) and checks it.
+    /// Reads the record into `memory` (gate, up, down without gaps) and checks it; what is read counts for `purpose`.
     ///
     /// # Errors
     /// When it cannot be read, or its checksum is wrong.
-    fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError>;
+    fn read(
+        &self,
+        purpose: ReadPurpose,
+        key: ExpertKey,
+        memory: &mut Mapped,
+    ) -> Result<(), ReadError>;
 }
 
 /// Why an expert is not in its slot.
@@ -55,6 +61,8 @@ struct Slot {
     key: Option<ExpertKey>,
     /// Counts admissions, so that a read which ends after its slot moved on is thrown away.
     generation: u64,
+    /// What the read took that filled it.
+    read_in: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -65,6 +73,8 @@ struct State {
     speculative: VecDeque<(SlotId, u64)>,
     /// Memory of evicted slots by record length, until `settle`.
     free: BTreeMap<usize, Vec<Mapped>>,
+    /// Whether the thread is reading now.
+    reading: bool,
     closing: bool,
     telemetry: ArenaTelemetry,
 }
@@ -172,6 +182,18 @@ impl SlotArena {
         }
     }
 
+    /// Blocks until everything that is queued has been read: what is counted then is all that was asked for.
+    pub fn finish_reads(&self) {
+        let mut state = lock(&self.shared);
+        while state.reading || !state.demand.is_empty() || !state.speculative.is_empty() {
+            state = self
+                .shared
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Bytes mapped for experts now, those waiting for `settle` included.
     pub fn mapped_bytes(&self) -> usize {
         let state = lock(&self.shared);
@@ -189,6 +211,11 @@ impl SlotArena {
             .flatten()
             .map(Mapped::mapped_bytes)
             .sum::<usize>()
+    }
+
+    /// What it took to read the slot's expert from disk and check it; none while it is not there. Telemetry: no decision reads it.
+    pub fn read_in(&self, slot: SlotId) -> Option<Duration> {
+        lock(&self.shared).slots.get(&slot.0)?.read_in
     }
 
     /// Totals since the start.
@@ -233,9 +260,11 @@ impl ExpertSource for SlotArena {
             contents: Contents::Empty,
             key: None,
             generation: 0,
+            read_in: None,
         });
         entry.contents = Contents::Pending;
         entry.key = Some(key);
+        entry.read_in = None;
         entry.generation += 1;
         let queued = (slot, entry.generation);
         if speculative {
@@ -295,11 +324,14 @@ fn read_until_closed(shared: &Shared) {
         if state.closing {
             return;
         }
-        let Some((slot, generation)) = state
-            .demand
-            .pop_front()
-            .or_else(|| state.speculative.pop_front())
-        else {
+        let demanded = state.demand.pop_front();
+        // What was begun before anybody demanded it stays a prefetch: it is not read again.
+        let purpose = match demanded {
+            Some(_) => ReadPurpose::Demand,
+            None => ReadPurpose::Prefetch,
+        };
+        let Some((slot, generation)) = demanded.or_else(|| state.speculative.pop_front()) else {
+            shared.ready.notify_all();
             state = shared
                 .work
                 .wait(state)
@@ -314,8 +346,10 @@ fn read_until_closed(shared: &Shared) {
             .slot_bytes(key)
             .ok()
             .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
+        state.reading = true;
         drop(state);
-        let read = AssertUnwindSafe(|| read_with_retry(shared, key, reusable));
+        let started = Instant::now();
+        let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, reusable));
         let outcome = catch_unwind(read).unwrap_or_else(|_| {
             // Whoever waits must hear of it.
             Err(ReadError {
@@ -325,10 +359,13 @@ fn read_until_closed(shared: &Shared) {
                     .into(),
             })
         });
+        let read_in = started.elapsed();
         state = lock(shared);
+        state.reading = false;
         if current_key(&state, slot, generation).is_some()
             && let Some(entry) = state.slots.get_mut(&slot.0)
         {
+            entry.read_in = Some(read_in);
             entry.contents = match outcome {
                 Ok(memory) => Contents::Ready(Arc::new(memory)),
                 Err(error) => Contents::Failed(error),
@@ -350,6 +387,7 @@ fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey
 /// One retry: a second failure ends the run.
 fn read_with_retry(
     shared: &Shared,
+    purpose: ReadPurpose,
     key: ExpertKey,
     reusable: Option<Mapped>,
 ) -> Result<Mapped, ReadError> {
@@ -362,112 +400,12 @@ fn read_with_retry(
         Some(memory) => memory,
         None => Mapped::new(shared.reader.slot_bytes(key)?).map_err(system)?,
     };
-    match shared.reader.read(key, &mut memory) {
+    let reader = &shared.reader;
+    match reader.read(purpose, key, &mut memory) {
         Ok(()) => Ok(memory),
-        Err(_) => shared.reader.read(key, &mut memory).map(|()| memory),
+        Err(_) => reader.read(purpose, key, &mut memory).map(|()| memory),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sage_actors::protocol::LayerKey;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    struct Counting {
-        reads: AtomicU32,
-        fail_first: u32,
-    }
-
-    impl RecordReader for Counting {
-        fn slot_bytes(&self, _: ExpertKey) -> Result<usize, ReadError> {
-            Ok(10_000)
-        }
-        fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
-            if self.reads.fetch_add(1, Ordering::SeqCst) < self.fail_first {
-                return Err(ReadError {
-                    key,
-                    component: "thinker",
-                    reason: "told to fail".into(),
-                });
-            }
-            memory.pages_mut().fill(key.expert as u8);
-            Ok(())
-        }
-    }
-
-    fn arena(fail_first: u32) -> Arc<SlotArena> {
-        SlotArena::new(Arc::new(Counting {
-            reads: AtomicU32::new(0),
-            fail_first,
-        }))
-        .expect("a thread")
-    }
-
-    fn key(expert: u16) -> ExpertKey {
-        ExpertKey {
-            layer: LayerKey {
-                module: Module::Thinker,
-                layer: 0,
-            },
-            expert,
-        }
-    }
-
-    #[test]
-    fn an_admitted_expert_arrives_and_its_memory_goes_back() {
-        let arena = arena(0);
-        arena.admit(key(7), SlotId(3), false);
-        arena.settle();
-        assert_eq!(
-            arena.wait(key(7), SlotId(3)).expect("read").bytes()[9_999],
-            7
-        );
-        assert_eq!(arena.mapped_bytes(), 12_288);
-        arena.evict(SlotId(3));
-        arena.settle();
-        assert_eq!(arena.mapped_bytes(), 0);
-        assert!(
-            arena.wait(key(7), SlotId(3)).is_err(),
-            "an evicted expert is not served"
-        );
-    }
-
-    /// Slots of a second module begin far behind those of the first: what is between takes no memory.
-    #[test]
-    fn slots_may_be_numbered_with_gaps() {
-        let arena = arena(0);
-        let far = SlotId(u32::MAX);
-        arena.admit(key(9), far, false);
-        arena.settle();
-        assert!(arena.wait(key(9), far).is_ok());
-        assert!(arena.wait(key(9), SlotId(1 << 24)).is_err());
-        assert_eq!(lock(&arena.shared).slots.len(), 1);
-    }
-
-    #[test]
-    fn one_failure_is_retried_two_are_an_error() {
-        let once = arena(1);
-        once.admit(key(1), SlotId(0), false);
-        assert!(once.wait(key(1), SlotId(0)).is_ok());
-        let twice = arena(2);
-        twice.admit(key(1), SlotId(0), false);
-        let error = twice.wait(key(1), SlotId(0)).expect_err("two failures");
-        assert!(error.to_string().contains("expert 1 of layer 0"), "{error}");
-    }
-
-    #[test]
-    fn a_slot_that_moved_on_does_not_get_the_older_read() {
-        let arena = arena(0);
-        for expert in 0..50 {
-            arena.admit(key(expert), SlotId(0), expert % 2 == 0);
-            if expert % 3 == 0 {
-                arena.promote(SlotId(0));
-            }
-            if expert < 49 {
-                arena.evict(SlotId(0));
-            }
-        }
-        assert_eq!(arena.wait(key(49), SlotId(0)).expect("read").bytes()[0], 49);
-    }
-}
+mod tests;

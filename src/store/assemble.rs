@@ -195,13 +195,9 @@ impl Assembly<'_> {
             Ok(records)
         };
         let workers = super::io_threads().min(todo.len().max(1));
-        let results: Vec<_> = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            handles.into_iter().map(|handle| handle.join()).collect()
-        });
         let mut records = Vec::new();
-        for result in results {
-            records.extend(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        for result in super::on_threads(workers, work) {
+            records.extend(result?);
         }
         Ok(records)
     }
@@ -269,6 +265,9 @@ fn lock(store: &Path) -> Result<File, StoreError> {
 /// Puts a small file into the store unless it is there with the same bytes.
 fn put_file(store: &Path, name: &str, bytes: &[u8]) -> Result<CopiedFile, StoreError> {
     let path = store.join(name);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+    }
     if fs::read(&path).ok().as_deref() != Some(bytes) {
         atomic::write_file(&path, bytes)?;
     }

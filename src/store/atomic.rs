@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
+use crate::input::check_replaceable;
 
 /// What partial files have in their names, before the number of the process that writes them.
 const MARK: &str = ".partial-";
@@ -23,6 +24,7 @@ pub(super) struct AtomicFile {
 
 impl AtomicFile {
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+        check_replaceable(path).map_err(StoreError::io("write", path))?;
         let partial = partial_path(path);
         let file = File::create(&partial).map_err(StoreError::io("create", &partial))?;
         Ok(Self {
@@ -35,6 +37,7 @@ impl AtomicFile {
 
     /// As [`AtomicFile::create`], for writes that bypass the page cache where the file system can do that.
     fn create_direct(path: &Path) -> Result<Self, StoreError> {
+        check_replaceable(path).map_err(StoreError::io("write", path))?;
         let partial = partial_path(path);
         let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
         let mut options = OpenOptions::new();

@@ -17,6 +17,7 @@ use super::{ExpertRecord, Segment, WeightSource};
 use crate::checkpoint::Component;
 use crate::kernels::Mapped;
 use crate::kernels::memory::{PAGE_BYTES, round_up_to_page};
+use crate::reads::ReadPurpose;
 
 /// Reads records of a store or a checkpoint.
 pub struct DirectReader {
@@ -58,6 +59,7 @@ impl DirectReader {
 
     fn read_segment(
         &self,
+        purpose: ReadPurpose,
         segment: &Segment,
         keep: bool,
         memory: &mut Mapped,
@@ -69,7 +71,8 @@ impl DirectReader {
             && at.is_multiple_of(PAGE_BYTES)
             && end <= memory.mapped_bytes()
         {
-            return read_exactly(&file, &mut memory.pages_mut()[at..end], offset, len);
+            let pages = &mut memory.pages_mut()[at..end];
+            return self.read_pages(purpose, &file, pages, offset, len);
         }
         let start = offset / PAGE_BYTES as u64 * PAGE_BYTES as u64;
         let skip = (offset - start) as usize;
@@ -85,9 +88,24 @@ impl DirectReader {
             return Err(std::io::Error::other("no bounce buffer"));
         };
         let pages = &mut bounce.pages_mut()[..wanted];
-        read_exactly(&file, pages, start, skip + len)?;
+        self.read_pages(purpose, &file, pages, start, skip + len)?;
         memory.pages_mut()[at..at + len].copy_from_slice(&pages[skip..skip + len]);
         Ok(())
+    }
+
+    /// Reads at least `wanted` bytes into whole pages, and counts what came, whether or not it was enough.
+    fn read_pages(
+        &self,
+        purpose: ReadPurpose,
+        file: &OwnedFd,
+        pages: &mut [u8],
+        offset: u64,
+        wanted: usize,
+    ) -> std::io::Result<()> {
+        let mut read = 0;
+        let outcome = read_exactly(file, pages, offset, wanted, &mut read);
+        self.source.reads().add(purpose, read as u64);
+        outcome
     }
 }
 
@@ -96,7 +114,12 @@ impl RecordReader for DirectReader {
         Ok(self.record(key)?.len_bytes)
     }
 
-    fn read(&self, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
+    fn read(
+        &self,
+        purpose: ReadPurpose,
+        key: ExpertKey,
+        memory: &mut Mapped,
+    ) -> Result<(), ReadError> {
         let (component, layer, expert) = place(key);
         self.source
             .check_expert(component, layer, expert)
@@ -114,7 +137,7 @@ impl RecordReader for DirectReader {
         }
         let keep = record.segments.len() > 1;
         for segment in &record.segments {
-            self.read_segment(segment, keep, memory)
+            self.read_segment(purpose, segment, keep, memory)
                 .map_err(|error| failed(key, format!("{}: {error}", segment.path.display())))?;
         }
         match record.crc32 {
@@ -160,6 +183,19 @@ fn failed(key: ExpertKey, reason: String) -> ReadError {
     }
 }
 
+/// Whether a file is read past the page cache: not every file system can do that (tmpfs cannot).
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn is_direct(path: &Path) -> std::io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::INVAL) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens for direct reads; where the file system has none (tmpfs), for ordinary ones.
 fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -170,27 +206,27 @@ fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
     }
 }
 
-/// Reads at least `wanted` bytes into whole pages; a file may end inside the last one.
+/// Reads at least `wanted` bytes into whole pages; a file may end inside the last one. `done` says how many came.
 fn read_exactly(
     file: &OwnedFd,
     pages: &mut [u8],
     offset: u64,
     wanted: usize,
+    done: &mut usize,
 ) -> std::io::Result<()> {
-    let mut done = 0;
-    while done < wanted {
-        let read = match rustix::io::pread(file, &mut pages[done..], offset + done as u64) {
+    while *done < wanted {
+        let read = match rustix::io::pread(file, &mut pages[*done..], offset + *done as u64) {
             Ok(0) => {
                 return Err(std::io::Error::new(
                     std::io::ErrorKind::UnexpectedEof,
-                    format!("the file ends {} bytes early", wanted - done),
+                    format!("the file ends {} bytes early", wanted - *done),
                 ));
             }
             Ok(read) => read,
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         };
-        done += read;
+        *done += read;
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Why a store cannot be written, opened or read.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{CheckpointError, Component, DType};
+use crate::checkpoint::{CheckpointError, Component, DType, Misshapen, OtherType};
+use crate::input::{MOST_MODEL_FILE_BYTES, open_file, read_file};
 
 /// Why a store cannot be written, opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +75,10 @@ pub enum StoreError {
         first: String,
     },
     /// A tensor's shape is not what the configuration calls for.
-    #[error("tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}")]
+    #[error(
+        "tensor `{tensor}` has shape {found:?}; config.json calls for {expected:?}{}",
+        turned(found, expected)
+    )]
     Misshapen {
         /// The tensor.
         tensor: String,
@@ -82,20 +87,19 @@ pub enum StoreError {
         /// The shape by the configuration.
         expected: Vec<usize>,
     },
-    /// The matrices of one expert have several element types.
+    /// The experts of a component have several element types.
     #[error(
-        "{component} layer {layer} expert {expert} mixes {first} and {other}; expected one type for its matrices"
+        "tensor `{tensor}` is stored as {other}, the first expert of the {component} as {first}; expected one type for \
+         all experts of a component: save the checkpoint again in one type"
     )]
     MixedTypes {
         /// Component.
         component: Component,
-        /// Decoder layer.
-        layer: usize,
-        /// Expert of the layer.
-        expert: usize,
-        /// Type of its first matrix.
+        /// The first tensor that differs.
+        tensor: String,
+        /// Type of the first expert.
         first: DType,
-        /// Another type.
+        /// Its own type.
         other: DType,
     },
     /// There is no tensor of that name.
@@ -189,8 +193,53 @@ pub enum StoreError {
     Selection(String),
 }
 
+/// What is said of a shape whose last two dimensions are the expected ones the other way round.
+fn turned(found: &[usize], expected: &[usize]) -> &'static str {
+    let mut swapped = expected.to_vec();
+    if let [.., rows, cols] = &mut swapped[..] {
+        std::mem::swap(rows, cols);
+    }
+    if swapped == found && swapped != expected {
+        " (its matrices stand transposed, as some writers store them: save the checkpoint again with transformers)"
+    } else {
+        ""
+    }
+}
+
+impl From<Misshapen> for StoreError {
+    fn from(found: Misshapen) -> Self {
+        Self::Misshapen {
+            tensor: found.name,
+            found: found.shape,
+            expected: found.expected,
+        }
+    }
+}
+
+impl From<OtherType> for StoreError {
+    fn from(found: OtherType) -> Self {
+        Self::MixedTypes {
+            component: found.component,
+            tensor: found.name,
+            first: found.first,
+            other: found.other,
+        }
+    }
+}
+
 impl StoreError {
     /// Wraps an error of the operating system.
+    /// Opens an ordinary file.
+    pub(super) fn open(path: &Path) -> Result<File, Self> {
+        open_file(path).map_err(|error| Self::io("open", path)(error.into_io()))
+    }
+
+    /// Reads a file that stands beside the weights.
+    pub(super) fn read(path: &Path) -> Result<Vec<u8>, Self> {
+        read_file(path, MOST_MODEL_FILE_BYTES)
+            .map_err(|error| Self::io("read", path)(error.into_io()))
+    }
+
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {

@@ -12,7 +12,7 @@ use super::{StoreError, fingerprint};
 use crate::checkpoint::Checkpoint;
 
 /// Files that a model needs beside its weights.
-pub const COPIED_FILES: [&str; 8] = [
+pub const COPIED_FILES: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -20,7 +20,12 @@ pub const COPIED_FILES: [&str; 8] = [
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
     "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/default.jinja",
+    "additional_chat_templates/tool_use.jinja",
 ];
 
 /// What an extraction did, or would do.
@@ -118,10 +123,7 @@ impl<'a> Extraction<'a> {
         let mut files = Vec::new();
         for name in COPIED_FILES {
             if let Some(path) = self.checkpoint.file(name) {
-                files.push((
-                    name,
-                    fs::read(&path).map_err(StoreError::io("read", &path))?,
-                ));
+                files.push((name, StoreError::read(&path)?));
             }
         }
         let reader = UncachedReader::new(self.checkpoint);

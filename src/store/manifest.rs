@@ -5,7 +5,6 @@
 //! and selection give the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -158,7 +157,7 @@ impl Manifest {
     /// If it is not there, damaged, of another version, or says what cannot be.
     pub fn read(store: &Path) -> Result<Self, StoreError> {
         let path = store.join(MANIFEST);
-        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        let bytes = StoreError::read(&path)?;
         Self::parse(&bytes).map_err(|problem| damaged(&path, problem))
     }
 

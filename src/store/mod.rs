@@ -8,6 +8,7 @@ pub mod direct;
 mod error;
 mod extract;
 pub mod fingerprint;
+mod floats;
 mod journal;
 pub mod manifest;
 mod plan;
@@ -22,6 +23,7 @@ pub use assemble::Progress;
 pub(crate) use atomic::write_file;
 pub use error::StoreError;
 pub use extract::{COPIED_FILES, ExtractReport, Extraction};
+pub use floats::{FloatTensor, write_floats};
 pub use manifest::Manifest;
 pub use plan::{ExpertSelection, PlannedRecord, Selection};
 pub use reader::Store;
@@ -30,6 +32,27 @@ pub use verify::{Damage, VerifyReport};
 pub use weights::{
     ExpertRecord, ModelKind, Segment, TensorMeta, WeightSource, open_model, recognise,
 };
+
+/// Does `work` on `count` threads, this one among them, and answers with what each returned. Where the system has fewer threads
+/// to give, fewer do it.
+fn on_threads<T: Send>(count: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let others = (1..count).filter_map(|_| {
+            let thread = std::thread::Builder::new().name("store".to_owned());
+            thread.spawn_scoped(scope, &work).ok()
+        });
+        let others: Vec<_> = others.collect();
+        let mut done = vec![work()];
+        for other in others {
+            done.push(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
+        done
+    })
+}
 
 /// Threads for work that is bound by the disk.
 fn io_threads() -> usize {

@@ -82,7 +82,9 @@ impl RecordKind {
 }
 
 impl Plan {
+    /// Refuses at once what opening would refuse.
     pub(super) fn new(checkpoint: &Checkpoint, selection: &Selection) -> Result<Self, StoreError> {
+        super::weights::refuse_unsound(checkpoint)?;
         let chosen = Chosen::new(checkpoint, selection)?;
         let mut groups: BTreeMap<(RecordKind, Component), Vec<TensorSpec>> = BTreeMap::new();
         let (mut missing, mut selected_missing) = (BTreeSet::new(), None);
@@ -99,14 +101,6 @@ impl Plan {
                 missing.insert(expected.name);
                 continue;
             };
-            if info.shape != expected.shape {
-                let (tensor, found) = (expected.name, info.shape.clone());
-                return Err(StoreError::Misshapen {
-                    tensor,
-                    found,
-                    expected: expected.shape,
-                });
-            }
             let spec = TensorSpec {
                 name: expected.name,
                 dtype: info.dtype,
@@ -124,7 +118,6 @@ impl Plan {
             if incomplete.contains(&(kind, component)) {
                 continue;
             }
-            check_types(component, kind, &tensors)?;
             let file = kind.file(component);
             if chosen.contains(component, kind) {
                 selected.push(file.clone());
@@ -146,27 +139,6 @@ impl Plan {
             missing,
             selected_missing,
         })
-    }
-}
-
-fn check_types(
-    component: Component,
-    kind: RecordKind,
-    tensors: &[TensorSpec],
-) -> Result<(), StoreError> {
-    let RecordKind::Expert { layer, expert } = kind else {
-        return Ok(());
-    };
-    let first = tensors[0].dtype;
-    match tensors.iter().find(|tensor| tensor.dtype != first) {
-        Some(tensor) => Err(StoreError::MixedTypes {
-            component,
-            layer,
-            expert,
-            first,
-            other: tensor.dtype,
-        }),
-        None => Ok(()),
     }
 }
 
@@ -229,15 +201,6 @@ fn top_by_router_norm(
                     first: name,
                 });
             };
-            let expected = vec![text.num_experts, text.hidden_size];
-            if info.shape != expected {
-                let found = info.shape.clone();
-                return Err(StoreError::Misshapen {
-                    tensor: name,
-                    found,
-                    expected,
-                });
-            }
             let mut bytes = vec![0; info.bytes as usize];
             checkpoint.read_into(&name, &mut bytes)?;
             let row_bytes = text.hidden_size * info.dtype.size_bytes();

@@ -1,7 +1,7 @@
 //! An opened store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,12 @@ use super::record::{Record, RecordKind, RecordTensor};
 use super::weights::check_bounds;
 use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
-    CheckpointError, Component, ModelConfig, Part, expected_tensors, expert_tensor_name,
+    CheckpointError, Component, DType, HEAD, ModelConfig, Part, expected_tensors,
+    expert_tensor_name, read_no_further,
 };
+use crate::reads::{ReadCounter, ReadPurpose};
+
+const CONFIG: &str = "config.json";
 
 /// A store: its manifest in memory, its records on disk.
 pub struct Store {
@@ -24,6 +28,8 @@ pub struct Store {
     paths: HashMap<(Component, usize, usize), Arc<Path>>,
     /// Records whose header was found sound.
     sound: Mutex<BTreeSet<String>>,
+    notes: Vec<String>,
+    reads: Arc<ReadCounter>,
 }
 
 impl Store {
@@ -34,11 +40,19 @@ impl Store {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
         let folder = folder.as_ref().to_owned();
         let manifest = Manifest::read(&folder)?;
-        let config = read_config(&folder, &manifest)?;
+        let mut config = read_config(&folder, &manifest)?;
+        let reads = Arc::new(ReadCounter::default());
+        for file in [MANIFEST, CONFIG] {
+            let bytes = fs::metadata(folder.join(file)).map_or(0, |found| found.len());
+            reads.add(ReadPurpose::Other, bytes);
+        }
         let damaged = |problem| StoreError::Manifest {
             path: folder.join(MANIFEST),
             problem,
         };
+        let records = manifest.records.values();
+        let mut stored = records.flat_map(|record| &record.tensors);
+        let note = config.settle_head(stored.any(|tensor| tensor.name == HEAD));
         check_tensors(&manifest, &config).map_err(damaged)?;
         let (mut tensors, mut paths) = (BTreeMap::new(), HashMap::new());
         for record in manifest.records.values() {
@@ -67,6 +81,8 @@ impl Store {
             tensors,
             paths,
             sound: Mutex::default(),
+            notes: note.into_iter().map(str::to_owned).collect(),
+            reads,
         })
     }
 
@@ -92,7 +108,11 @@ impl Store {
     pub fn check_files(&self) -> Result<(), StoreError> {
         for file in &self.manifest.files {
             let path = self.folder.join(&file.file);
-            let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+            let bytes = StoreError::read(&path)?;
+            if file.file != CONFIG {
+                // The configuration was read when the store was opened.
+                self.reads.add(ReadPurpose::Other, bytes.len() as u64);
+            }
             if file.blake3 != blake3::hash(&bytes).to_hex().as_str() {
                 let problem = "is not the file that was extracted; extract again".to_owned();
                 return Err(StoreError::Manifest { path, problem });
@@ -108,10 +128,13 @@ impl Store {
             return Ok(());
         }
         let path = self.folder.join(&record.file);
-        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let file = StoreError::open(&path)?;
+        // Behind it lies the record, which is read past the page cache.
+        read_no_further(&file);
         let mut header = vec![0; record.offset as usize];
         file.read_exact_at(&mut header, 0)
             .map_err(StoreError::io("read", &path))?;
+        self.reads.add(ReadPurpose::Other, record.offset);
         if record.header_blake3 != blake3::hash(&header).to_hex().as_str() {
             return Err(StoreError::CorruptHeader { path });
         }
@@ -138,12 +161,9 @@ impl Store {
 }
 
 fn read_config(folder: &Path, manifest: &Manifest) -> Result<ModelConfig, StoreError> {
-    let path = folder.join("config.json");
-    let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
-    let recorded = manifest
-        .files
-        .iter()
-        .find(|file| file.file == "config.json");
+    let path = folder.join(CONFIG);
+    let bytes = StoreError::read(&path)?;
+    let recorded = manifest.files.iter().find(|file| file.file == CONFIG);
     if recorded.is_none_or(|file| file.blake3 != blake3::hash(&bytes).to_hex().as_str()) {
         let problem = "is not the file that was extracted; extract again".to_owned();
         return Err(StoreError::Manifest { path, problem });
@@ -164,6 +184,7 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
         .iter()
         .map(|tensor| (tensor.name.as_str(), tensor))
         .collect();
+    let mut first_types: HashMap<Component, DType> = HashMap::new();
     for record in manifest.records.values() {
         for tensor in &record.tensors {
             let found = expected.get(tensor.name.as_str()).filter(|found| {
@@ -187,14 +208,16 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
             .iter()
             .map(|tensor| Some(&tensor.name))
             .eq(names.iter().map(Option::as_ref));
-        if !ordered
-            || record
+        let mut types = record.tensors.iter().map(|tensor| tensor.dtype);
+        let first = *first_types.entry(record.component).or_insert(
+            record
                 .tensors
-                .iter()
-                .any(|tensor| tensor.dtype != record.tensors[0].dtype)
-        {
+                .first()
+                .map_or(DType::F32, |tensor| tensor.dtype),
+        );
+        if !ordered || types.any(|dtype| dtype != first) {
             return Err(format!(
-                "record {:?} is not gate, up and down of one type",
+                "record {:?} is not gate, up and down of one type, {first}, as the first expert",
                 record.file
             ));
         }
@@ -224,7 +247,12 @@ impl WeightSource for Store {
         })
     }
 
-    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+    fn read_tensor_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
         let (record, tensor) = self.find(name)?;
         if buffer.len() as u64 != tensor.bytes {
             let (tensor, bytes, buffer) = (name.to_owned(), tensor.bytes, buffer.len());
@@ -236,9 +264,10 @@ impl WeightSource for Store {
         }
         self.check_header(record)?;
         let path = self.folder.join(&record.file);
-        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let file = StoreError::open(&path)?;
         file.read_exact_at(buffer, tensor.offset)
             .map_err(StoreError::io("read", &path))?;
+        self.reads.add(purpose, tensor.bytes);
         let (found, expected) = (crc32fast::hash(buffer), tensor.crc32);
         if found != expected {
             return Err(StoreError::Corrupt {
@@ -249,6 +278,10 @@ impl WeightSource for Store {
             });
         }
         Ok(())
+    }
+
+    fn reads(&self) -> &Arc<ReadCounter> {
+        &self.reads
     }
 
     fn expert(
@@ -320,5 +353,9 @@ impl WeightSource for Store {
 
     fn tensor_names(&self) -> Vec<&str> {
         self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 }

@@ -1,6 +1,5 @@
 //! Re-hashing a whole store.
 
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,6 +9,7 @@ use super::assemble::Progress;
 use super::journal::JOURNAL;
 use super::record::Record;
 use super::{Store, StoreError};
+use crate::input::{MOST_MODEL_FILE_BYTES, open_file, read_file};
 
 /// A file that is not what the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,22 +51,16 @@ impl Store {
                 .unwrap_or_else(|poisoned| poisoned.into_inner())
                 .push(damage);
         };
-        std::thread::scope(|scope| {
-            for _ in 0..super::io_threads() {
-                scope.spawn(|| {
-                    let mut buffer = vec![0; 1 << 20];
-                    while let Some(record) = records.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(problem) =
-                            check_record(self.folder(), record, &mut buffer, progress)
-                        {
-                            note(&record.file, problem);
-                        }
-                    }
-                });
+        super::on_threads(super::io_threads(), || {
+            let mut buffer = vec![0; 1 << 20];
+            while let Some(record) = records.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(problem) = check_record(self.folder(), record, &mut buffer, progress) {
+                    note(&record.file, problem);
+                }
             }
         });
         for copied in &self.manifest().files {
-            match fs::read(self.folder().join(&copied.file)) {
+            match read_file(&self.folder().join(&copied.file), MOST_MODEL_FILE_BYTES) {
                 Err(error) => note(&copied.file, error.to_string()),
                 Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() != copied.blake3 => {
                     note(&copied.file, "its hash is not the recorded one".to_owned());
@@ -95,7 +89,7 @@ fn check_record(
     buffer: &mut [u8],
     progress: Progress,
 ) -> Result<(), String> {
-    let mut file = File::open(store.join(&record.file)).map_err(|error| error.to_string())?;
+    let mut file = open_file(&store.join(&record.file)).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     if length != record.file_bytes {
         return Err(format!(

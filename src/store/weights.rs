@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::manifest::MANIFEST;
 use super::{Store, StoreError, fingerprint};
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name,
+    Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name, foreign,
 };
+use crate::reads::{ReadCounter, ReadPurpose};
 
 /// What a stored tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,23 @@ pub trait WeightSource: Send + Sync {
     ///
     /// # Errors
     /// Names the tensor and file if it is not there, unreadable or damaged.
-    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError>;
+    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
+        self.read_tensor_for(ReadPurpose::Other, name, buffer)
+    }
+
+    /// As [`Self::read_tensor`], counted for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Self::read_tensor`].
+    fn read_tensor_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError>;
+
+    /// What was read of it, by whomever.
+    fn reads(&self) -> &Arc<ReadCounter>;
 
     /// Where an expert lies.
     ///
@@ -107,6 +124,11 @@ pub trait WeightSource: Send + Sync {
 
     /// Names of all tensors that are there, ascending.
     fn tensor_names(&self) -> Vec<&str>;
+
+    /// What whoever opens the model should know of how it is stored: whole sentences.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// Opens the model in a folder: a store if it has a manifest, otherwise a checkpoint.
@@ -121,7 +143,23 @@ pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, Store
             store.check_files()?;
             Ok(Box::new(store))
         }
-        ModelKind::Checkpoint => Ok(Box::new(Checkpoint::open(path)?)),
+        ModelKind::Checkpoint => {
+            let checkpoint = Checkpoint::open(path)?;
+            refuse_unsound(&checkpoint)?;
+            Ok(Box::new(checkpoint))
+        }
+    }
+}
+
+/// That no tensor of a checkpoint has a wrong shape, and that the experts of each component are of one type.
+pub(super) fn refuse_unsound(checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    let findings = checkpoint.findings();
+    if let Some(first) = findings.misshapen.into_iter().next() {
+        return Err(first.into());
+    }
+    match findings.other_types.into_iter().next() {
+        Some(first) => Err(first.into()),
+        None => Ok(()),
     }
 }
 
@@ -149,12 +187,14 @@ pub fn recognise(path: &Path) -> Result<ModelKind, StoreError> {
         return not("no such folder; expected a checkpoint or an extracted store");
     }
     if !path.is_dir() {
-        return not("not a folder; expected a checkpoint or an extracted store");
+        return not(&foreign::of_file(path));
     }
     if path.join(MANIFEST).exists() {
         Ok(ModelKind::Store)
     } else if path.join(super::journal::JOURNAL).exists() {
         not("an unfinished extraction; run the same `sage extract` again to finish it")
+    } else if let Some(problem) = foreign::of_folder(path) {
+        not(&problem)
     } else if path.join("config.json").exists() {
         Ok(ModelKind::Checkpoint)
     } else {
@@ -215,8 +255,17 @@ impl WeightSource for Checkpoint {
         })
     }
 
-    fn read_tensor(&self, name: &str, buffer: &mut [u8]) -> Result<(), StoreError> {
-        Ok(self.read_into(name, buffer)?)
+    fn read_tensor_for(
+        &self,
+        purpose: ReadPurpose,
+        name: &str,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
+        Ok(self.read_into_for(purpose, name, buffer)?)
+    }
+
+    fn reads(&self) -> &Arc<ReadCounter> {
+        self.reads()
     }
 
     fn expert(
@@ -256,8 +305,7 @@ impl WeightSource for Checkpoint {
             if first != info.dtype {
                 return Err(StoreError::MixedTypes {
                     component,
-                    layer,
-                    expert,
+                    tensor,
                     first,
                     other: info.dtype,
                 });
@@ -288,5 +336,9 @@ impl WeightSource for Checkpoint {
 
     fn tensor_names(&self) -> Vec<&str> {
         self.tensors().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn notes(&self) -> &[String] {
+        self.notes()
     }
 }

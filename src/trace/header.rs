@@ -3,7 +3,7 @@
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{ExpertKey, Modality, Tick};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Version of the format.
 pub const SCHEMA: u32 = 2;
@@ -26,7 +26,7 @@ pub struct Header {
     pub absent: Vec<ExpertKey>,
     /// Whether such experts are done without.
     pub degrade: bool,
-    /// The limit as it was asked for.
+    /// The limit as it was asked for; one that was chosen from what the machine had, in bytes.
     pub limit: Value,
     /// The process's own memory as it entered the plan, bytes.
     pub base_bytes: u64,
@@ -38,6 +38,9 @@ pub struct Header {
     pub senses: Vec<Modality>,
     /// Tokens of one sound or picture at most.
     pub media_tokens: usize,
+    /// Bytes of files of sounds and pictures that the plan had room for while they wait; earlier versions had none.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub waiting_media_bytes: u64,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
     /// How tokens are chosen; temperature 0 is argmax.
@@ -46,10 +49,25 @@ pub struct Header {
     pub sensors: SensorMode,
     /// The router logits are in it: it can be asked again without the model.
     pub logits: bool,
+    /// Whether control tokens that are spelled in observations are such. Recordings that do not say so were made when they
+    /// always were.
+    #[serde(default = "allowed")]
+    pub control_tokens: bool,
+    /// Arguments of the chat template. Recordings without them were made without any.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub template_args: Map<String, Value>,
     /// What the ledger believed at the start; none: nothing yet. Everything else that is remembered began empty.
     pub ledger: Option<LedgerSnapshot>,
     /// What it was: the scenario's name, or the host's.
     pub about: String,
+}
+
+fn allowed() -> bool {
+    true
+}
+
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Where sensor readings came from.

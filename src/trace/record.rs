@@ -23,6 +23,20 @@ pub enum Record {
         /// As the loop got it.
         observation: Value,
     },
+    /// A chunk ends after so many tokens: something urgent comes then.
+    Cut {
+        /// When it begins.
+        tick: Tick,
+        /// How many.
+        tokens: usize,
+    },
+    /// A chunk was given up: something urgent waited.
+    GivenUp {
+        /// When it began.
+        tick: Tick,
+        /// The layer that it did not reach.
+        layer: usize,
+    },
     /// What a tick senses.
     Salience {
         /// What reached the loop.
@@ -341,6 +355,8 @@ impl Record {
     pub fn name(&self) -> &'static str {
         match self {
             Record::Input { .. } => "input",
+            Record::Cut { .. } => "cut",
+            Record::GivenUp { .. } => "given_up",
             Record::Salience { .. } => "salience",
             Record::State { .. } => "state",
             Record::Apply { .. } => "apply",

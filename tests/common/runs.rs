@@ -69,6 +69,18 @@ pub fn summary(events: &[Value]) -> &Value {
     last
 }
 
+/// What was read for a purpose, by a summary's or a report's `read_bytes`, whose parts add up.
+pub fn read_for(report: &Value, purpose: &str) -> u64 {
+    let parts = report["read_bytes"].as_object().expect("what was read");
+    let sum: u64 = parts
+        .iter()
+        .filter(|(name, _)| *name != "total")
+        .map(|(_, bytes)| bytes.as_u64().expect("bytes"))
+        .sum();
+    assert_eq!(parts["total"], sum, "{parts:?}");
+    parts[purpose].as_u64().expect("bytes")
+}
+
 /// The states that were entered, in order.
 pub fn states(events: &[Value]) -> Vec<&str> {
     let changes = events.iter().filter(|event| event["type"] == "state");
@@ -92,6 +104,9 @@ pub fn without_timings(events: &[Value]) -> Vec<Value> {
             continue;
         };
         event.remove("peak_rss_bytes");
+        // What is read ahead, and what of it is cancelled, is a matter of moments.
+        event.remove("read_bytes");
+        event.remove("kernel_read_bytes");
         let limits = event.get_mut("limits").and_then(Value::as_array_mut);
         for period in limits.into_iter().flatten() {
             let period = period.as_object_mut().expect("a period");

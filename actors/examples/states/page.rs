@@ -67,12 +67,13 @@ fn table() -> String {
             Leaves::Only(state) => format!("{state:?}"),
             Leaves::AllBut(state) => format!("any but {state:?}"),
         };
-        let dwell = format!("{} ticks in the state", transitions.dwell_ticks);
+        let lasted = row.lasted.ticks(&transitions);
+        let dwell = format!("{lasted} ticks in the state");
         let when = row
             .when
             .iter()
             .map(|condition| condition.words(&transitions));
-        let when: Vec<String> = when.chain(row.dwell.then_some(dwell)).collect();
+        let when: Vec<String> = when.chain((lasted > 0).then_some(dwell)).collect();
         text += &format!(
             "| {} | {from} | {} | {:?} | `{}` |\n",
             index + 1,

@@ -144,11 +144,13 @@ impl MindConfig {
         }
         let weight = energy.drive_reward_weight.into();
         add("energy.drive_reward_weight", weight, Bound::Share);
+        let half_life = self.salience.reward_half_life_ticks.into();
+        add("salience.reward_half_life_ticks", half_life, Bound::Count);
         numbers
     }
 
     /// Every pair of thresholds between which states would flutter.
-    pub fn gaps(&self) -> [Gap; 5] {
+    pub fn gaps(&self) -> [Gap; 6] {
         let t = &self.transitions;
         let gap = |above, below, rule, kept| Gap {
             above,
@@ -186,6 +188,12 @@ impl MindConfig {
                 "transitions.wake_rest_drive",
                 "above wake_rest_drive",
                 t.rest_wake_drive > t.wake_rest_drive,
+            ),
+            gap(
+                "transitions.rest_focus_drive",
+                "transitions.focus_wake_drive",
+                "above focus_wake_drive",
+                t.rest_focus_drive > t.focus_wake_drive,
             ),
         ]
     }
@@ -247,6 +255,7 @@ fn transitions(t: &Transitions, add: &mut impl FnMut(&str, f64, Bound)) {
         ("focus_wake_drive", t.focus_wake_drive.into(), Bound::Share),
         ("rest_wake_atp", t.rest_wake_atp, Bound::Atp),
         ("rest_wake_drive", t.rest_wake_drive.into(), Bound::Share),
+        ("rest_focus_drive", t.rest_focus_drive.into(), Bound::Share),
         ("dream_quiet_ticks", t.dream_quiet_ticks.into(), Bound::Row),
         ("dream_atp_min", t.dream_atp_min, Bound::Atp),
         (
@@ -255,6 +264,7 @@ fn transitions(t: &Transitions, add: &mut impl FnMut(&str, f64, Bound)) {
             Bound::Count,
         ),
         ("dream_ticks_max", t.dream_ticks_max.into(), Bound::Count),
+        ("dream_wake_ticks", t.dream_wake_ticks.into(), Bound::Count),
     ] {
         add(&format!("transitions.{name}"), value, bound);
     }

@@ -104,6 +104,28 @@ impl Condition {
     }
 }
 
+/// How long a state must have lasted before a row leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasted {
+    /// However long.
+    AtOnce,
+    /// For the dwell.
+    Dwell,
+    /// As long as a Dream is kept from an input; no longer than the dwell.
+    Dreamt,
+}
+
+impl Lasted {
+    /// Ticks that the state must have lasted.
+    pub fn ticks(self, t: &Transitions) -> u32 {
+        match self {
+            Self::AtOnce => 0,
+            Self::Dwell => t.dwell_ticks,
+            Self::Dreamt => t.dream_wake_ticks.min(t.dwell_ticks),
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -111,8 +133,8 @@ pub struct Row {
     pub from: Leaves,
     /// All of these must hold.
     pub when: &'static [Condition],
-    /// Whether the state must have lasted for the dwell.
-    pub dwell: bool,
+    /// How long the state must have lasted.
+    pub lasted: Lasted,
     /// What it enters.
     pub to: State,
     /// What the event says.
@@ -123,7 +145,7 @@ const fn row(from: State, when: &'static [Condition], to: State, cause: Cause) -
     Row {
         from: Leaves::Only(from),
         when,
-        dwell: true,
+        lasted: Lasted::Dwell,
         to,
         cause,
     }
@@ -134,11 +156,20 @@ const fn at_once(from: Leaves, when: &'static [Condition], to: State, cause: Cau
     Row {
         from,
         when,
-        dwell: false,
+        lasted: Lasted::AtOnce,
         to,
         cause,
     }
 }
+
+/// The row by which an input ends a Dream: what is read then must not be read asleep.
+const WOKEN: Row = Row {
+    from: Leaves::Only(Dream),
+    when: &[Awakened],
+    lasted: Lasted::Dreamt,
+    to: Wake,
+    cause: Cause::Awakened,
+};
 
 use Condition::{
     AllowanceSpent, Armed, AtpAbove, AtpBelow, Awakened, Bored, Calm, Consolidated, Dreamable,
@@ -148,7 +179,7 @@ use State::{Depletion, Dream, Focus, Rest, Threat, Wake};
 
 /// The table: the first row that matches wins.
 #[rustfmt::skip] // a row a line
-pub static ROWS: [Row; 18] = [
+pub static ROWS: [Row; 19] = [
     at_once(Leaves::AllBut(Threat), &[Armed, AtpAbove(|t| t.threat_atp_min), Condition::Threat], Threat, Cause::Threat),
     at_once(Leaves::AllBut(Threat), &[Armed, AtpAbove(|t| t.threat_atp_min), Overwhelmed], Threat, Cause::Overwhelming),
     at_once(Leaves::AllBut(Depletion), &[AtpBelow(|t| t.depletion_atp)], Depletion, Cause::Exhausted),
@@ -162,10 +193,12 @@ pub static ROWS: [Row; 18] = [
     row(Wake, &[AtpAbove(|t| t.wake_focus_atp), DriveAbove(|t| t.wake_focus_drive)], Focus, Cause::Drive),
     row(Focus, &[AtpBelow(|t| t.focus_wake_atp)], Wake, Cause::Tired),
     row(Focus, &[DriveBelow(|t| t.focus_wake_drive), NoRequest], Wake, Cause::Settled),
+    // One overwhelming stimulus has faded before Rest, Wake and their dwells are passed.
+    at_once(Leaves::Only(Rest), &[AtpAbove(|t| t.wake_focus_atp), DriveAbove(|t| t.rest_focus_drive)], Focus, Cause::Drive),
     row(Rest, &[AtpAbove(|t| t.rest_wake_atp), Request], Wake, Cause::Request),
     row(Rest, &[AtpAbove(|t| t.rest_wake_atp), DriveAbove(|t| t.rest_wake_drive)], Wake, Cause::Drive),
     row(Rest, &[Quiet, AtpAbove(|t| t.dream_atp_min), Dreamable], Dream, Cause::Quiet),
-    row(Dream, &[Awakened], Wake, Cause::Awakened),
+    WOKEN,
     row(Dream, &[Consolidated], Rest, Cause::Consolidated),
     row(Depletion, &[AtpAbove(|t| t.depletion_atp_exit)], Rest, Cause::Recovered),
 ];

@@ -1,3 +1,4 @@
+mod events;
 mod memory;
 mod properties;
 mod reading;
@@ -74,15 +75,11 @@ fn the_rows_of_dream() {
             .is_empty()
     );
     assert_eq!(world.until(&dreamy, 10), (State::Dream, Cause::Quiet));
-    world.step(&Input {
+    let woken = Input {
         outside: true,
         ..dreamy
-    });
-    assert_eq!(
-        world.until(&dreamy, 5),
-        (State::Wake, Cause::Awakened),
-        "an input within the dwell is not lost"
-    );
+    };
+    assert_eq!(world.until(&woken, 1), (State::Wake, Cause::Awakened));
     assert_eq!(world.until(&dreamy, 40), (State::Rest, Cause::Bored));
     assert_eq!(world.until(&dreamy, 10), (State::Dream, Cause::Quiet));
     assert_eq!(world.until(&IDLE, 5), (State::Rest, Cause::Consolidated));

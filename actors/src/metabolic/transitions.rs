@@ -129,7 +129,7 @@ impl Situation {
 
     fn matches(&self, row: &Row, now: &Now<'_>) -> bool {
         row.from.includes(self.state)
-            && (!row.dwell || self.dwell_ticks >= now.t.dwell_ticks)
+            && self.dwell_ticks >= row.lasted.ticks(now.t)
             && row.when.iter().all(|condition| self.holds(*condition, now))
     }
 

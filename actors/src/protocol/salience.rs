@@ -24,6 +24,9 @@ pub struct Segment {
     pub mean_hidden: Vec<f32>,
     /// Mean over tokens and sparse layers of the router's entropy, normalised by ln E, in [0, 1].
     pub router_entropy: f32,
+    /// A context began with it or within it: what was before was forgotten, so that it is predicted from less.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins_context: bool,
     /// What was heard or seen in it, a part a modality. The fields above are then of its words alone, and empty where
     /// there were none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +92,12 @@ impl SensorReading {
     /// nor wakes from Dream, or a mind that watches its battery would never dream.
     pub fn is_of_body(&self) -> bool {
         self.level.is_some() && self.range.is_none()
+    }
+
+    /// Whether it lies outside its declared healthy range, which is a threat; what is no number lies outside of any.
+    pub fn is_out_of_range(&self) -> bool {
+        let outside = |(low, high): (f64, f64)| !(low..=high).contains(&self.value);
+        self.range.is_some_and(outside)
     }
 }
 

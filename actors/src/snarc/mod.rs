@@ -8,6 +8,12 @@
 //! text left the course of the segments before it. A model that knows both of two domains predicts either well; only
 //! the second tells that one follows the other. Surprise is more than the run of things: it begins at 1.5 deviations
 //! (`1 − exp(−max(z − 1.5, 0) / 1.5)`), for by its nature every seventh segment lies beyond the first.
+//!
+//! A segment that begins a context, or in which the context was full and began anew, is predicted from nothing: the model
+//! loses more on it, however well it knows the text. It surprises only as far as it exceeds both the usual segment and
+//! the usual beginning; while there are fewer than 8 beginnings the worst of them stands for the usual one.
+//!
+//! Reward is an event: what feedback said, or similar episodes led to expect, fades to neutral with a half-life.
 
 pub mod actor;
 mod course;
@@ -18,6 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use crate::config::SalienceConfig;
 use crate::math::{Baseline, squash};
 use crate::protocol::{
     Observe, Origin, Pruned, Salience, SalienceReport, Segment, SensorReading, TokenMeasure,
@@ -45,6 +52,8 @@ const EPISODES_MIN: usize = 8;
 #[derive(Clone, Debug, Default)]
 struct Baselines {
     loss: Baseline,
+    /// Of segments that began a context.
+    loss_at_beginnings: Baseline,
     course: Course,
     novelty: Baseline,
     conflict: Baseline,
@@ -71,8 +80,11 @@ pub struct Assessor {
     consolidated: u32,
     /// Sounds and pictures.
     perception: Perception,
-    /// Kept until feedback or the next segment.
+    config: SalienceConfig,
+    /// What feedback or the last segment said.
     reward: f32,
+    /// Ticks since it was said.
+    reward_ticks: u64,
     /// The five numbers of the step that brought the last segment.
     segment: Salience,
 }
@@ -84,9 +96,15 @@ impl Default for Assessor {
 }
 
 impl Assessor {
-    /// Without baselines and without memory.
+    /// Without baselines and without memory, with the defaults.
     pub fn new() -> Self {
+        Self::of(SalienceConfig::default())
+    }
+
+    /// Without baselines and without memory.
+    pub fn of(config: SalienceConfig) -> Self {
         Self {
+            config,
             observed: Baselines::default(),
             generated: Baselines::default(),
             tokens: Baseline::default(),
@@ -96,6 +114,7 @@ impl Assessor {
             consolidated: 0,
             perception: Perception::default(),
             reward: 0.5,
+            reward_ticks: 0,
             segment: Salience {
                 reward: 0.5,
                 ..Salience::default()
@@ -104,8 +123,9 @@ impl Assessor {
     }
 
     /// Assesses one step. Without a segment and without sensors, surprise, novelty and conflict are 0, arousal is
-    /// computed and reward is kept.
+    /// computed and reward fades.
     pub fn step(&mut self, observe: &Observe) -> SalienceReport {
+        self.reward_ticks = self.reward_ticks.saturating_add(observe.ticks.into());
         let mut salience = Salience::default();
         let feedback = observe
             .feedback
@@ -121,14 +141,14 @@ impl Assessor {
             // After the segment was remembered: it belongs to the turn that the feedback is about.
             self.episodes.mark(outcome);
             self.perception.mark(outcome);
-            self.reward = outcome;
+            self.rewarded(outcome);
         }
         for reading in &observe.sensors {
             salience.surprise = salience.surprise.max(self.sense(reading));
         }
         let urgency = unit(observe.urgency);
         salience.arousal = self.arousal(observe).max(urgency);
-        salience.reward = self.reward;
+        salience.reward = self.reward();
         let words = salience;
         felt.raise(&mut salience);
         if observe.segment.as_ref().is_some_and(has_words) {
@@ -150,7 +170,7 @@ impl Assessor {
             salience_t: mean(&raised),
             surprise_t,
             urgency,
-            threat: if observe.alarm || observe.sensors.iter().any(out_of_range) {
+            threat: if observe.alarm || observe.sensors.iter().any(SensorReading::is_out_of_range) {
                 1.0
             } else {
                 0.0
@@ -183,10 +203,19 @@ impl Assessor {
             Origin::Observed | Origin::Perceived => &mut self.observed,
             Origin::Generated => &mut self.generated,
         };
-        let strayed = baselines.course.stray(&segment.mean_hidden);
+        let begins = segment.begins_context;
+        let strayed = baselines.course.stray(&segment.mean_hidden, begins);
         let mut lost = None;
         if let Some(x) = mean_nats(&segment.tokens) {
-            lost = baselines.loss.z(x, |_| FLOOR_NATS);
+            lost = match begins {
+                true => {
+                    let kin = &baselines.loss_at_beginnings;
+                    let z = baselines.loss.z_of_kind(x, kin, 1, |_| FLOOR_NATS);
+                    baselines.loss_at_beginnings.push(x);
+                    z
+                }
+                false => baselines.loss.z(x, |_| FLOOR_NATS),
+            };
             baselines.loss.push(x);
         }
         let most = [lost, strayed].into_iter().flatten().reduce(f64::max);
@@ -197,7 +226,7 @@ impl Assessor {
             baselines.conflict.push(entropy);
         }
         let cosines = self.episodes.cosines(&segment.mean_hidden);
-        self.reward = self.episodes.expected_outcome(&cosines);
+        (self.reward, self.reward_ticks) = (self.episodes.expected_outcome(&cosines), 0);
         if let Some(nearest) = cosines.iter().copied().reduce(f32::max) {
             let x = 1.0 - f64::from(nearest);
             if cosines.len() >= EPISODES_MIN {
@@ -206,6 +235,22 @@ impl Assessor {
             baselines.novelty.push(x);
         }
         self.episodes.insert(&segment.mean_hidden);
+    }
+
+    /// Feedback, or what the segment leads to expect.
+    fn rewarded(&mut self, outcome: f32) {
+        (self.reward, self.reward_ticks) = (outcome, 0);
+    }
+
+    /// What is left of the last reward: half of its distance from neutral goes in each half-life. However the ticks are cut into
+    /// steps, it is the same.
+    fn reward(&self) -> f32 {
+        let half_life = self.config.reward_half_life_ticks;
+        if half_life == 0 || self.reward_ticks == 0 {
+            return self.reward;
+        }
+        let halvings = self.reward_ticks as f32 / half_life as f32;
+        0.5 + (self.reward - 0.5) * libm::exp2f(-halvings)
     }
 
     /// Surprise of a reading: its distance from a moving average, judged by the distances before it.
@@ -268,13 +313,6 @@ fn mean_nats(tokens: &[TokenMeasure]) -> Option<f64> {
 /// Surprise of a segment that lies so many robust deviations above the usual.
 fn surprise(z: f64) -> f32 {
     (1.0 - libm::exp(-(z - USUAL_DEVIATIONS).max(0.0) / SURPRISE_DEVIATIONS)) as f32
-}
-
-/// Outside its declared healthy range; a reading that is no number is outside of any.
-fn out_of_range(reading: &SensorReading) -> bool {
-    reading
-        .range
-        .is_some_and(|(low, high)| !(low..=high).contains(&reading.value))
 }
 
 fn mean(s: &Salience) -> f32 {

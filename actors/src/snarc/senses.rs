@@ -200,7 +200,7 @@ impl Sense {
             arousal: unit(part.arousal),
             ..Salience::default()
         };
-        if let Some(strayed) = self.course.stray(&part.mean_hidden) {
+        if let Some(strayed) = self.course.stray(&part.mean_hidden, false) {
             salience.surprise = salience.surprise.max(surprise(strayed));
         }
         let entropy = f64::from(part.router_entropy);

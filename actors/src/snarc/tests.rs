@@ -1,5 +1,7 @@
 use super::*;
 
+mod beginnings;
+mod reward;
 mod senses;
 
 /// One token with this excess of nll over entropy.
@@ -14,6 +16,7 @@ fn segment(excess: f32) -> Segment {
     Segment {
         perceived: Vec::new(),
         experts: Vec::new(),
+        begins_context: false,
         origin: Origin::Observed,
         tokens: vec![token(excess)],
         mean_hidden: vec![1.0, 0.0, 0.0],
@@ -219,7 +222,7 @@ fn each_of_the_five_moves_with_its_own_input_only() {
 }
 
 #[test]
-fn a_tick_without_observation_keeps_reward_and_forgets_the_rest() {
+fn a_tick_without_observation_fades_reward_and_forgets_the_rest() {
     let mut assessor = warm();
     let strange = Segment {
         mean_hidden: vec![0.0, 1.0, 0.0],
@@ -246,7 +249,7 @@ fn a_tick_without_observation_keeps_reward_and_forgets_the_rest() {
     assert_eq!(
         after.salience,
         Salience {
-            reward: 1.0,
+            reward: 0.5 + 0.5 * libm::exp2f(-1.0 / 16.0),
             ..Salience::default()
         }
     );

@@ -133,6 +133,17 @@ impl<'a> Fields<'a> {
             .map(|id| id as u32))
     }
 
+    /// A token id or a list of them; none where the key is absent.
+    pub(super) fn tokens(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
+        match self.get(key) {
+            Some(Value::Array(list)) => {
+                let ids = list.iter().map(|item| self.whole_value(key, item));
+                ids.map(|id| id.map(|id| id as u32)).collect()
+            }
+            _ => Ok(self.token(key)?.into_iter().collect()),
+        }
+    }
+
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         let Some(value) = self.get(key) else {
             return Ok(None);

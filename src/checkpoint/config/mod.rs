@@ -49,14 +49,16 @@ pub enum ConfigError {
 /// The whole model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// `qwen3_omni_moe`.
+    /// `qwen3_omni_moe`, `qwen3_omni_moe_thinker` (its thinker saved alone) or `qwen3_moe` (a decoder of text alone).
     pub model_type: String,
     /// Whether the checkpoint speaks: talker and code2wav are present.
     pub enable_audio_output: bool,
-    /// `<|im_start|>`.
+    /// `<|im_start|>`; like the ids of roles and of the talker's text below, asked for by a talker alone.
     pub im_start_token_id: u32,
-    /// `<|im_end|>`, which ends an answer.
-    pub im_end_token_id: u32,
+    /// `<|im_end|>`, which ends an answer; none where config.json cannot state it: a thinker saved alone, and `qwen3_moe`.
+    pub im_end_token_id: Option<u32>,
+    /// `eos_token_id` of config.json, which ends an answer where generation_config.json says nothing else.
+    pub eos_token_ids: Vec<u32>,
     /// Text padding fed to the talker once the text has run out.
     pub tts_pad_token_id: u32,
     /// Start of the text fed to the talker.
@@ -139,7 +141,8 @@ pub struct TextConfig {
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
-    /// Rotary frequencies that follow time, height and width; sums to `head_dim / 2`.
+    /// Rotary frequencies that follow time, height and width; sums to `head_dim / 2`. All follow time in a decoder of text
+    /// alone, whose tokens stand at the same place on all three axes.
     pub mrope_section: [usize; 3],
     /// Whether the attention projections have biases.
     pub attention_bias: bool,
@@ -329,5 +332,25 @@ impl ModelConfig {
         let config = parse::model(&serde_json::from_slice(text)?)?;
         validate::model(&config)?;
         Ok(config)
+    }
+
+    /// The token that ends an answer by this file: `<|im_end|>`, else the first `eos_token_id`.
+    pub fn end_token_id(&self) -> Option<u32> {
+        self.im_end_token_id
+            .or_else(|| self.eos_token_ids.first().copied())
+    }
+
+    /// Says whether the weights have an output head of their own. One that is there is used, whatever
+    /// `tie_word_embeddings` says, as in transformers; answers with a sentence where that matters.
+    pub(crate) fn settle_head(&mut self, has_head: bool) -> Option<&'static str> {
+        let tied = &mut self.thinker.text.tie_word_embeddings;
+        if !(*tied && has_head) {
+            return None;
+        }
+        *tied = false;
+        Some(
+            "config.json ties the output head to the embedding (tie_word_embeddings), and the weights hold an lm_head of \
+             their own: that lm_head is used",
+        )
     }
 }

@@ -12,14 +12,28 @@ use super::{
 
 type Parsed<T> = Result<T, ConfigError>;
 
-const MODEL_TYPE: &str = "qwen3_omni_moe";
+const OMNI: &str = "qwen3_omni_moe";
+pub(super) const THINKER: &str = "qwen3_omni_moe_thinker";
+pub(super) const TEXT: &str = "qwen3_moe";
+const MODEL_TYPES: &str = "qwen3_omni_moe, qwen3_omni_moe_thinker, qwen3_moe";
 
 pub(super) fn model(json: &Value) -> Parsed<ModelConfig> {
     let root = Fields::root(json)?;
-    if root.get("model_type").is_none() {
-        return Err(root.missing("model_type", "the kind of model (qwen3_omni_moe)"));
+    let Some(model_type) = root.get("model_type") else {
+        return Err(root.missing(
+            "model_type",
+            "the kind of model (qwen3_omni_moe, qwen3_omni_moe_thinker or qwen3_moe)",
+        ));
+    };
+    match model_type.as_str() {
+        Some(OMNI) => omni(&root),
+        Some(THINKER) => silent(THINKER, &root, thinker(&root)?),
+        Some(TEXT) => silent(TEXT, &root, text_alone(&root)?),
+        _ => Err(root.unsupported("model_type", model_type, MODEL_TYPES)),
     }
-    root.only("model_type", MODEL_TYPE)?;
+}
+
+fn omni(root: &Fields) -> Parsed<ModelConfig> {
     let thinker = root
         .section("thinker_config")?
         .ok_or_else(|| root.missing("thinker_config", "the thinker's configuration"))?;
@@ -31,26 +45,60 @@ pub(super) fn model(json: &Value) -> Parsed<ModelConfig> {
             Ok(None)
         }
     };
-    // These ids have the same value in the released file and as the writer's default, so a file may leave them out.
-    let token = |key, absent| root.token(key).map(|id| id.unwrap_or(absent));
+    let thinker = self::thinker(&thinker)?;
+    let im_end = root.token("im_end_token_id")?.unwrap_or(IM_END);
     Ok(ModelConfig {
-        model_type: MODEL_TYPE.to_owned(),
         enable_audio_output,
-        im_start_token_id: token("im_start_token_id", 151_644)?,
-        im_end_token_id: token("im_end_token_id", 151_645)?,
-        tts_pad_token_id: token("tts_pad_token_id", 151_671)?,
-        tts_bos_token_id: token("tts_bos_token_id", 151_672)?,
-        tts_eos_token_id: token("tts_eos_token_id", 151_673)?,
-        system_token_id: token("system_token_id", 8_948)?,
-        user_token_id: token("user_token_id", 872)?,
-        assistant_token_id: token("assistant_token_id", 77_091)?,
-        thinker: self::thinker(&thinker)?,
+        im_end_token_id: Some(im_end),
+        eos_token_ids: Vec::new(),
         talker: speech("talker_config")?
             .map(|section| talker(&section))
             .transpose()?,
         code2wav: speech("code2wav_config")?
             .map(|section| code2wav(&section))
             .transpose()?,
+        ..silent(OMNI, root, thinker)?
+    })
+}
+
+/// These ids have the same value in the released file and as the writer's default, so a file may leave them out.
+const IM_END: u32 = 151_645;
+
+/// A model of a thinker and nothing else, which ends its answers as `root` says.
+fn silent(model_type: &str, root: &Fields, thinker: ThinkerConfig) -> Parsed<ModelConfig> {
+    let token = |key, absent| root.token(key).map(|id| id.unwrap_or(absent));
+    Ok(ModelConfig {
+        model_type: model_type.to_owned(),
+        enable_audio_output: false,
+        im_start_token_id: token("im_start_token_id", 151_644)?,
+        im_end_token_id: root.token("im_end_token_id")?,
+        eos_token_ids: root.tokens("eos_token_id")?,
+        tts_pad_token_id: token("tts_pad_token_id", 151_671)?,
+        tts_bos_token_id: token("tts_bos_token_id", 151_672)?,
+        tts_eos_token_id: token("tts_eos_token_id", 151_673)?,
+        system_token_id: token("system_token_id", 8_948)?,
+        user_token_id: token("user_token_id", 872)?,
+        assistant_token_id: token("assistant_token_id", 77_091)?,
+        thinker,
+        talker: None,
+        code2wav: None,
+    })
+}
+
+/// `qwen3_moe`: the decoder's configuration is the whole file, and positions have one axis.
+fn text_alone(root: &Fields) -> Parsed<ThinkerConfig> {
+    Ok(ThinkerConfig {
+        text: text(root, Axes::One)?,
+        audio: None,
+        vision: None,
+        audio_token_id: None,
+        image_token_id: None,
+        video_token_id: None,
+        audio_start_token_id: None,
+        audio_end_token_id: None,
+        vision_start_token_id: None,
+        vision_end_token_id: None,
+        position_id_per_seconds: None,
     })
 }
 
@@ -58,7 +106,7 @@ fn thinker(section: &Fields) -> Parsed<ThinkerConfig> {
     let text = section
         .section("text_config")?
         .ok_or_else(|| section.missing("text_config", "the decoder's configuration"))?;
-    let mut text = self::text(&text)?;
+    let mut text = self::text(&text, Axes::Three)?;
     // Writers put this flag on either level; whichever sets it means it.
     text.tie_word_embeddings |= section.flag("tie_word_embeddings")?.unwrap_or(false);
     Ok(ThinkerConfig {
@@ -82,9 +130,20 @@ fn thinker(section: &Fields) -> Parsed<ThinkerConfig> {
     })
 }
 
-fn text(section: &Fields) -> Parsed<TextConfig> {
+/// Axes of a decoder's positions.
+#[derive(Clone, Copy, PartialEq)]
+enum Axes {
+    One,
+    /// Time, height and width.
+    Three,
+}
+
+fn text(section: &Fields, axes: Axes) -> Parsed<TextConfig> {
     section.only("hidden_act", "silu")?;
-    refuse_sliding_window(section)?;
+    // A window that nothing says is used is unused in `qwen3_moe`.
+    if axes == Axes::Three || section.flag("use_sliding_window")? == Some(true) {
+        refuse_sliding_window(section)?;
+    }
     if let Some(false) = section.flag("use_qk_norm")? {
         return Err(section.unsupported("use_qk_norm", &Value::from(false), "true"));
     }
@@ -101,18 +160,11 @@ fn text(section: &Fields) -> Parsed<TextConfig> {
         }
     };
     let (rope_theta, rope) = rotary(section)?;
-    let (rope_key, rope) =
-        rope.ok_or_else(|| section.missing("rope_scaling.mrope_section", "three whole numbers"))?;
-    let mrope = rope
-        .wholes("mrope_section")?
-        .ok_or_else(|| rope.missing("mrope_section", "three whole numbers"))?;
-    let mrope_section = <[usize; 3]>::try_from(mrope).map_err(|list| {
-        section.invalid(
-            &format!("{rope_key}.mrope_section"),
-            &Value::from(list),
-            "three whole numbers",
-        )
-    })?;
+    let head_dim = head_dim(section)?;
+    let mrope_section = match axes {
+        Axes::One => [head_dim / 2, 0, 0],
+        Axes::Three => mrope_section(section, rope)?,
+    };
     let norm_topk_prob = section.flag("norm_topk_prob")?;
     Ok(TextConfig {
         vocab_size: section.dimension("vocab_size")?,
@@ -120,7 +172,7 @@ fn text(section: &Fields) -> Parsed<TextConfig> {
         num_hidden_layers: section.dimension("num_hidden_layers")?,
         num_attention_heads: section.dimension("num_attention_heads")?,
         num_key_value_heads: section.dimension("num_key_value_heads")?,
-        head_dim: head_dim(section)?,
+        head_dim,
         num_experts,
         num_experts_per_tok: section.whole("num_experts_per_tok")?,
         moe_intermediate_size: section.whole("moe_intermediate_size")?,
@@ -137,6 +189,21 @@ fn text(section: &Fields) -> Parsed<TextConfig> {
         attention_bias: section.flag("attention_bias")?.unwrap_or(false),
         tie_word_embeddings: section.flag("tie_word_embeddings")?.unwrap_or(false),
         max_position_embeddings: section.dimension("max_position_embeddings")?,
+    })
+}
+
+fn mrope_section(section: &Fields, rope: Option<(&'static str, Fields)>) -> Parsed<[usize; 3]> {
+    let (rope_key, rope) =
+        rope.ok_or_else(|| section.missing("rope_scaling.mrope_section", "three whole numbers"))?;
+    let mrope = rope
+        .wholes("mrope_section")?
+        .ok_or_else(|| rope.missing("mrope_section", "three whole numbers"))?;
+    <[usize; 3]>::try_from(mrope).map_err(|list| {
+        section.invalid(
+            &format!("{rope_key}.mrope_section"),
+            &Value::from(list),
+            "three whole numbers",
+        )
     })
 }
 
@@ -249,7 +316,7 @@ fn talker(section: &Fields) -> Parsed<TalkerConfig> {
     };
     let position_id_per_seconds = section.positive("position_id_per_seconds")?;
     Ok(TalkerConfig {
-        text: text(&part("text_config")?)?,
+        text: text(&part("text_config")?, Axes::Three)?,
         code_predictor: code_predictor(&part("code_predictor_config")?)?,
         accept_hidden_layer: section.whole("accept_hidden_layer")?,
         num_code_groups: section.dimension("num_code_groups")?,

@@ -1,5 +1,6 @@
 //! What must hold between the values of a configuration, so that the code behind it need not ask again.
 
+use super::parse::{TEXT, THINKER};
 use super::{
     Code2WavConfig, CodePredictorConfig, ConfigError, ModelConfig, TalkerConfig, TextConfig,
     ThinkerConfig,
@@ -37,12 +38,16 @@ fn equal(key: String, value: usize, other_key: &str, other: usize) -> Checked {
 }
 
 pub(super) fn model(config: &ModelConfig) -> Checked {
-    thinker(&config.thinker)?;
+    let prefix = thinker_prefix(&config.model_type);
+    thinker(prefix, &text_path(&config.model_type), &config.thinker)?;
     let vocab = config.thinker.text.vocab_size;
-    token("im_start_token_id", Some(config.im_start_token_id), vocab)?;
-    token("im_end_token_id", Some(config.im_end_token_id), vocab)?;
+    token("im_end_token_id", config.im_end_token_id, vocab)?;
+    for &id in &config.eos_token_ids {
+        token("eos_token_id", Some(id), vocab)?;
+    }
     if let Some(talker) = &config.talker {
         self::talker(talker, &config.thinker)?;
+        token("im_start_token_id", Some(config.im_start_token_id), vocab)?;
         token("tts_pad_token_id", Some(config.tts_pad_token_id), vocab)?;
         token("tts_bos_token_id", Some(config.tts_bos_token_id), vocab)?;
         token("tts_eos_token_id", Some(config.tts_eos_token_id), vocab)?;
@@ -51,6 +56,22 @@ pub(super) fn model(config: &ModelConfig) -> Checked {
         self::code2wav(code2wav, config.talker.as_ref())?;
     }
     Ok(())
+}
+
+/// What stands before the thinker's keys.
+fn thinker_prefix(model_type: &str) -> &'static str {
+    match model_type {
+        THINKER | TEXT => "",
+        _ => "thinker_config.",
+    }
+}
+
+/// What stands before the keys of the thinker's decoder.
+fn text_path(model_type: &str) -> String {
+    match model_type {
+        TEXT => String::new(),
+        _ => format!("{}text_config.", thinker_prefix(model_type)),
+    }
 }
 
 fn token(key: &str, id: Option<u32>, vocab: usize) -> Checked {
@@ -63,20 +84,19 @@ fn token(key: &str, id: Option<u32>, vocab: usize) -> Checked {
     )
 }
 
-fn thinker(config: &ThinkerConfig) -> Checked {
-    let text_path = "thinker_config.text_config";
+fn thinker(prefix: &str, text_path: &str, config: &ThinkerConfig) -> Checked {
     text(text_path, &config.text)?;
-    let hidden_key = "thinker_config.text_config.hidden_size";
+    let hidden_key = &format!("{text_path}hidden_size");
     let vocab = config.text.vocab_size;
     let require = |key: &str, id: Option<u32>| match id {
         None => Err(ConfigError::Missing {
-            key: format!("thinker_config.{key}"),
+            key: format!("{prefix}{key}"),
             expected: "a token id",
         }),
-        some => token(&format!("thinker_config.{key}"), some, vocab),
+        some => token(&format!("{prefix}{key}"), some, vocab),
     };
     if let Some(audio) = &config.audio {
-        let path = |key: &str| format!("thinker_config.audio_config.{key}");
+        let path = |key: &str| format!("{prefix}audio_config.{key}");
         at_most(path("encoder_layers"), audio.encoder_layers, MAX_LAYERS)?;
         divides(
             path("d_model"),
@@ -112,7 +132,7 @@ fn thinker(config: &ThinkerConfig) -> Checked {
         require("audio_token_id", config.audio_token_id)?;
     }
     if let Some(vision) = &config.vision {
-        let path = |key: &str| format!("thinker_config.vision_config.{key}");
+        let path = |key: &str| format!("{prefix}vision_config.{key}");
         at_most(path("depth"), vision.depth, MAX_LAYERS)?;
         divides(
             path("hidden_size"),
@@ -163,7 +183,7 @@ fn thinker(config: &ThinkerConfig) -> Checked {
         require("image_token_id", config.image_token_id)?;
         require("video_token_id", config.video_token_id)?;
         if config.position_id_per_seconds.is_none() {
-            let key = "thinker_config.position_id_per_seconds".to_owned();
+            let key = format!("{prefix}position_id_per_seconds");
             return Err(ConfigError::Missing {
                 key,
                 expected: "the positions of one second",
@@ -183,7 +203,7 @@ fn divides(key: String, value: usize, divisor: usize, divisor_key: &str) -> Chec
 }
 
 fn text(path: &str, text: &TextConfig) -> Checked {
-    let path = |key: &str| format!("{path}.{key}");
+    let path = |key: &str| format!("{path}{key}");
     at_most(
         path("num_hidden_layers"),
         text.num_hidden_layers,
@@ -243,7 +263,7 @@ fn text(path: &str, text: &TextConfig) -> Checked {
 
 fn talker(talker: &TalkerConfig, thinker: &ThinkerConfig) -> Checked {
     let path = |key: &str| format!("talker_config.{key}");
-    text("talker_config.text_config", &talker.text)?;
+    text("talker_config.text_config.", &talker.text)?;
     let (hidden_key, hidden) = (
         "thinker_config.text_config.hidden_size",
         thinker.text.hidden_size,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::Limit;
-use crate::input::{Size, known};
+use crate::input::{SizeError, known};
 use crate::media::medium::MediumKind;
 
 /// The commands: name, arguments, meaning.
@@ -28,7 +28,7 @@ pub const COMMANDS: [(&str, &str, &str); 13] = [
     (
         "/hear",
         "FILE [QUESTION]",
-        "a sound, and what to answer about it (begin with --hear)",
+        "a sound, and what to answer about it; alone, the question is in it (begin with --hear)",
     ),
     (
         "/see",
@@ -37,8 +37,8 @@ pub const COMMANDS: [(&str, &str, &str); 13] = [
     ),
     (
         "/limit",
-        "SIZE",
-        "another memory limit: 300MiB, 25%, 64slots, none",
+        "[SIZE]",
+        "the memory limit and where it comes from; another: 300MiB, 25%, 64slots, none",
     ),
     (
         "/feedback",
@@ -73,8 +73,8 @@ pub enum Command {
         /// What is asked about it; empty: nothing.
         question: String,
     },
-    /// Another limit.
-    Limit(Limit),
+    /// The limit; with one, another.
+    Limit(Option<Limit>),
     /// On the last answer.
     Feedback(f32),
     /// A new conversation.
@@ -133,9 +133,13 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
         "/quit" => plain(Command::Quit),
         "/hear" => perceive(name, MediumKind::Sound, argument),
         "/see" => perceive(name, MediumKind::Picture, argument),
-        "/limit" if argument == "none" => Ok(Command::Limit(Limit::None)),
-        "/limit" => match argument.parse::<Size>() {
-            Ok(size) => Ok(Command::Limit(size.into())),
+        "/limit" if argument.is_empty() => Ok(Command::Limit(None)),
+        "/limit" => match argument.parse::<Limit>() {
+            Ok(limit) => Ok(Command::Limit(Some(limit))),
+            Err(SizeError::NoUnit(number)) => Err((
+                SizeError::NoUnit(number.clone()).to_string(),
+                format!("/limit {number}MiB, or /limit {number}slots"),
+            )),
             Err(error) => Err((error.to_string(), "/limit 300MiB, or /limit none".into())),
         },
         "/feedback" => match argument.parse::<f32>() {
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn lines_are_said_or_commands_or_refused_with_a_hint() {
-        let refused = |line| match parse(line) {
+        let refused = |line: &str| match parse(line) {
             Asked::Refused(message, hint) => format!("{message}; {hint}"),
             other => panic!("{line}: {other:?}"),
         };
@@ -190,12 +194,21 @@ mod tests {
         );
         assert_eq!(
             parse("/limit 64 slots"),
-            Asked::Command(Command::Limit(Limit::Slots(64)))
+            Asked::Command(Command::Limit(Some(Limit::Slots(64))))
         );
         assert_eq!(
             parse("/limit none"),
-            Asked::Command(Command::Limit(Limit::None))
+            Asked::Command(Command::Limit(Some(Limit::None)))
         );
+        assert_eq!(parse("/limit "), Asked::Command(Command::Limit(None)));
+        for number in ["40", "0", "1.5", "4096"] {
+            let refused = refused(&format!("/limit {number}"));
+            assert!(refused.contains("no unit"), "{refused}");
+            assert!(
+                refused.contains(&format!("/limit {number}MiB")),
+                "{refused}"
+            );
+        }
         let heard = Command::Perceive {
             kind: MediumKind::Sound,
             file: "a.wav".into(),
@@ -210,7 +223,6 @@ mod tests {
             "/feedback",
             "/feedback 2",
             "/feedback nan",
-            "/limit",
             "/limit 3parsecs",
         ] {
             assert!(!refused(line).is_empty());
@@ -221,7 +233,7 @@ mod tests {
     fn every_command_of_the_list_is_one() {
         for (name, argument, _) in COMMANDS {
             let argument = match argument {
-                "SIZE" => "1GiB",
+                "[SIZE]" => "1GiB",
                 "N" => "1",
                 "FILE [QUESTION]" => "file",
                 other => other,

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use super::super::{CliError, Printer};
+use crate::input::without_mark;
 
 /// A line longer than this is no line.
 const MOST_LINE_BYTES: u64 = 1 << 20;
@@ -82,7 +83,9 @@ impl Input {
         let thread = std::thread::Builder::new().name("lines".into());
         let thread = thread.spawn(move || {
             let mut stdin = std::io::stdin().lock();
-            while let Some(line) = read_line(&mut stdin).transpose() {
+            let mut first = true;
+            while let Some(line) = read_line(&mut stdin, first).transpose() {
+                first = false;
                 let failed = line.is_err();
                 if sender.blocking_send(line).is_err() || failed {
                     break;
@@ -128,8 +131,8 @@ impl Input {
     }
 }
 
-/// A line without its end; none at the end of the input.
-fn read_line(input: &mut impl BufRead) -> Result<Option<String>, CliError> {
+/// A line without its end, and the first one without a byte-order mark; none at the end of the input.
+fn read_line(input: &mut impl BufRead, first: bool) -> Result<Option<String>, CliError> {
     let mut bytes = Vec::new();
     let read = input
         .take(MOST_LINE_BYTES + 1)
@@ -146,6 +149,7 @@ fn read_line(input: &mut impl BufRead) -> Result<Option<String>, CliError> {
     }
     let line = String::from_utf8(bytes)
         .map_err(|_| CliError::request("a line of the input is not UTF-8 text"))?;
+    let line = if first { without_mark(&line) } else { &line };
     Ok(Some(line.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
@@ -155,14 +159,16 @@ mod tests {
 
     #[test]
     fn lines_end_with_the_input_and_have_bounds() {
-        let mut input = "a\r\n\nb".as_bytes();
-        let mut next = || read_line(&mut input).expect("a line");
+        let mut input = "\u{feff}a\r\n\nb".as_bytes();
+        let mut next = || read_line(&mut input, true).expect("a line");
         assert_eq!(next().as_deref(), Some("a"));
         assert_eq!(next().as_deref(), Some(""));
         assert_eq!(next().as_deref(), Some("b"));
         assert_eq!(next(), None);
-        assert!(read_line(&mut &[0xff, b'\n'][..]).is_err());
+        let marked = read_line(&mut "\u{feff}a\n".as_bytes(), false).expect("a line");
+        assert_eq!(marked.as_deref(), Some("\u{feff}a"));
+        assert!(read_line(&mut &[0xff, b'\n'][..], true).is_err());
         let long = vec![b'x'; (MOST_LINE_BYTES + 2) as usize];
-        assert!(read_line(&mut &long[..]).is_err());
+        assert!(read_line(&mut &long[..], true).is_err());
     }
 }

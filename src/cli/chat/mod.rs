@@ -4,6 +4,7 @@ mod command;
 mod input;
 mod reply;
 mod session;
+mod show;
 mod shown;
 mod why;
 
@@ -15,11 +16,16 @@ use sage_actors::protocol::Modality;
 use super::home;
 use super::opening::{self, LedgerArgs, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
+use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer};
 use crate::engine::core_loop::CoreLoop;
 use crate::engine::open::MEDIA_TOKENS;
-use crate::engine::text::Text;
+use crate::engine::template::Thinking;
+use crate::engine::text::Message;
 use crate::engine::{EngineError, EngineOptions};
+use crate::input::without_mark;
+use crate::media::medium::MOST_FILE_BYTES;
+use crate::sensors::Machine;
 use input::{Input, Interrupts};
 use session::Session;
 
@@ -46,6 +52,8 @@ pub struct ChatArgs {
     /// A system message before the conversation
     #[arg(long)]
     system: Option<String>,
+    #[command(flatten)]
+    template: TemplateOptions,
     /// The trained number of experts, chosen as the reference does; memory changes speed, never an answer
     #[arg(long)]
     exact: bool,
@@ -99,19 +107,23 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         None => home::store_of_own_model(printer)?,
     };
     let source = opening::source(&folder)?;
-    let text = Text::load(&*source).map_err(EngineError::from)?;
+    let text = args.template.text(&*source)?;
+    let prompt = text.prompt(&[Message::new("user", "?")], "");
+    let thinking = Thinking::behind(&prompt.map_err(EngineError::from)?.text);
     let longest = source.config().thinker.text.max_position_embeddings;
     let mind = args.running.mind(args.exact)?;
     let options = EngineOptions {
-        limit: args.running.limit(None),
         context_tokens: args.context.unwrap_or(CONTEXT_TOKENS.min(longest)),
         chunk_tokens: 128,
         mind: mind.clone(),
         degrade: args.running.degrade,
         senses: args.senses(),
         media_tokens: args.media_tokens,
+        // One is taken at a time, and perceived before the next line is read.
+        waiting_media_bytes: MOST_FILE_BYTES,
         ..EngineOptions::default()
-    };
+    }
+    .limited(args.running.limit, Machine::of_process());
     opening::runtime()?.block_on(async {
         // From here on Ctrl-C means what it says above.
         let interrupts = Interrupts::listen()?;
@@ -119,10 +131,12 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let mut mode = opening::mode(&engine, &mind)?;
         args.learning.begin(&mut engine, &mut mode, printer).await?;
         let mut core = CoreLoop::new(engine, text, sampling, args.max_tokens)?;
-        core.converse(args.system.clone());
+        let system = args.system.as_deref().map(without_mark);
+        core.converse(system.map(str::to_owned));
         core.turn_tokens("?")?;
-        let mut session = Session::new(core, printer, interrupts);
+        let mut session = Session::new(core, printer, interrupts, thinking);
         let ended = session.hold(Input::open(printer)?, mode).await;
+        session.close();
         // Of a run that failed the log keeps what was learned.
         let kept = match &ended {
             Ok(()) => session.keep().await,

@@ -10,6 +10,7 @@ use super::command::COMMANDS;
 use super::why::Move;
 use crate::engine::core_loop::recall::{Assessed, Work};
 use crate::events::SalienceEvent;
+use crate::reads::ReadBytes;
 
 /// Experts of a layer that are shown of each kind.
 const SHOWN: usize = 3;
@@ -44,6 +45,25 @@ pub enum Reply {
         /// Who worked on the last turn; none before the first.
         #[serde(skip_serializing_if = "Option::is_none")]
         turn: Option<TurnWork>,
+        /// What was read from disk since the model was opened.
+        read_bytes: ReadBytes,
+    },
+    /// To `/limit` alone.
+    LimitReport {
+        /// The limit, if there is one.
+        limit_bytes: Option<u64>,
+        /// Whether it was chosen from what the machine has.
+        limit_chosen: bool,
+        /// Where it comes from.
+        limit_reason: String,
+        /// What must be in memory.
+        floor_bytes: u64,
+        /// What is left for experts.
+        pool_bytes: u64,
+        /// What the process would take with everything in memory.
+        everything_bytes: u64,
+        /// Resident set of the process.
+        rss_bytes: u64,
     },
     /// To `/feedback`.
     Feedback {
@@ -270,13 +290,15 @@ pub struct TurnWork {
     pub misses: u64,
     /// Logical bytes of the misses.
     pub miss_bytes: u64,
+    /// What was read from disk since the turn began.
+    pub read_bytes: ReadBytes,
     /// Every sparse layer.
     pub layers: Vec<WorkLayer>,
 }
 
 impl TurnWork {
-    /// Of the last request; none if nothing worked.
-    pub fn of(work: &Work) -> Option<Self> {
+    /// Of the last request, in whose time so much was read; none if nothing worked.
+    pub fn of(work: &Work, read_bytes: ReadBytes) -> Option<Self> {
         let mut layers: BTreeMap<u16, (Vec<Part>, Vec<Part>)> = BTreeMap::new();
         for ((layer, expert), gate) in &work.used {
             let (used, _) = layers.entry(*layer).or_default();
@@ -312,6 +334,7 @@ impl TurnWork {
             hits: work.hits,
             misses: work.misses,
             miss_bytes: work.miss_bytes,
+            read_bytes,
             layers: layers.into_iter().map(layer).collect(),
         })
     }

@@ -3,20 +3,21 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sage_actors::protocol::{State, Tick};
+use sage_actors::protocol::Tick;
 
-use super::super::live::{forgotten, limit_line, lost, name};
-use super::super::{CliError, Printer, human_bytes};
+use super::super::{CliError, Printer};
 use super::command::{Asked, Command, parse};
 use super::input::{Input, Interrupts, Line};
 use super::reply::{Reply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
+use super::show::{Heard, Show};
 use super::why::Move;
 use crate::engine::core_loop::{CoreLoop, Observation};
 use crate::engine::memory::resident_set;
-use crate::engine::reading::Ended;
-use crate::engine::{Engine, Limit, Orientation};
+use crate::engine::template::Thinking;
+use crate::engine::{Engine, Limit, LimitOrigin, Orientation};
 use crate::events::{Event, EventKind, Mode, SalienceEvent};
 use crate::media::medium::{Medium, MediumKind};
+use crate::reads::ReadBytes;
 
 /// Who speaks.
 const USER: &str = "user";
@@ -28,20 +29,34 @@ pub struct Session<'a> {
     show: Show<'a>,
     /// When the last turn began.
     turn_tick: Tick,
+    /// What had been read before it.
+    read_before: ReadBytes,
     answered: bool,
 }
 
 impl<'a> Session<'a> {
     /// A conversation around a loop that has begun one.
-    pub fn new(core: CoreLoop, printer: &'a Printer, interrupts: Interrupts) -> Self {
+    ///
+    /// `thinking` tells thoughts in an answer.
+    pub fn new(
+        core: CoreLoop,
+        printer: &'a Printer,
+        interrupts: Interrupts,
+        thinking: Thinking,
+    ) -> Self {
         Self {
             core,
             interrupts,
             show: Show {
                 printer,
                 trouble: None,
+                file: None,
+                answer: thinking.clone(),
+                thinking,
+                thought: false,
             },
             turn_tick: 0,
+            read_before: ReadBytes::default(),
             answered: false,
         }
     }
@@ -82,6 +97,12 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Says what was read in all.
+    pub fn close(&self) {
+        let read = self.core.engine().read_bytes();
+        self.show.printer.aside(format_args!("read {read} in all"));
+    }
+
     /// Keeps what was learned, if a ledger is in use.
     pub async fn keep(&mut self) -> Result<(), CliError> {
         Ok(self.core.keep().await?)
@@ -118,8 +139,16 @@ impl<'a> Session<'a> {
             Ok(medium) => medium,
             Err(error) => return self.show.reply(&Reply::refused(error, None)),
         };
-        self.attend(Observation::sensed(USER, vec![medium]).asking(question))
-            .await
+        let observation = Observation::sensed(USER, vec![medium]).asking(question);
+        // A sound without a word about it is itself what is said.
+        let observation = match kind {
+            MediumKind::Sound if question.is_empty() => observation.speaking(),
+            _ => observation,
+        };
+        self.show.file = Some(file.display().to_string());
+        let attended = self.attend(observation).await;
+        self.show.file = None;
+        attended
     }
 
     /// Until everything is done that the observation asks for, and the time that passes after it.
@@ -131,10 +160,15 @@ impl<'a> Session<'a> {
             ..
         } = self;
         self.turn_tick = core.engine().tick();
+        self.read_before = core.engine().read_bytes();
         let asks = observation.is_request();
         core.submit(observation);
         let started = Instant::now();
-        let mut sink = |event: Event| show.event(&event);
+        let mut heard = Heard::default();
+        let mut sink = |event: Event| {
+            heard.add(&event.kind);
+            show.event(&event);
+        };
         while !core.is_idle() {
             if interrupts.take() {
                 core.abandon(&mut sink)?;
@@ -146,7 +180,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.answered |= asks;
-        show.status(core, started);
+        show.status(core, asks, &heard, started, self.read_before);
         Ok(core.settle(&mut |event| show.event(&event)).await?)
     }
 
@@ -167,7 +201,21 @@ impl<'a> Session<'a> {
                 file,
                 question,
             } => return self.perceive(kind, &file, &question).await,
-            Command::Limit(limit) => return self.limit(limit).await,
+            Command::Limit(Some(limit)) => return self.limit(limit).await,
+            Command::Limit(None) => {
+                let Engine {
+                    plan, limit_origin, ..
+                } = self.core.engine();
+                Reply::LimitReport {
+                    limit_bytes: plan.limit_bytes,
+                    limit_chosen: matches!(limit_origin, LimitOrigin::Chosen(_)),
+                    limit_reason: limit_origin.reason(),
+                    floor_bytes: plan.floor.total(),
+                    pool_bytes: plan.pool_bytes,
+                    everything_bytes: plan.everything_bytes(),
+                    rss_bytes: resident_set().0,
+                }
+            }
             Command::Feedback(value) => self.feedback(value).await?,
             Command::Reset => {
                 let turns = self.core.turns();
@@ -243,7 +291,10 @@ impl<'a> Session<'a> {
     }
 
     fn why(&self) -> Reply {
-        let mind = &self.core.engine().mind_config;
+        let engine = self.core.engine();
+        let mind = &engine.mind_config;
+        let read_bytes = engine.read_bytes();
+        let read = read_bytes.since(self.read_before);
         let recall = self.core.recall();
         let moves = recall.moves.iter();
         let moves = moves.filter(|moved| moved.tick >= self.turn_tick);
@@ -251,7 +302,8 @@ impl<'a> Session<'a> {
             moves: moves
                 .map(|moved| Move::new(moved, &mind.transitions, mind.energy.capacity_units))
                 .collect(),
-            turn: TurnWork::of(&recall.work),
+            turn: TurnWork::of(&recall.work, read),
+            read_bytes,
         }
     }
 
@@ -265,8 +317,8 @@ impl<'a> Session<'a> {
             Ok(_) => self.tick().await,
             Err(error) => {
                 let text = error.to_string();
-                let (message, hint) = match text.split_once("\n  hint: --limit ") {
-                    Some((message, rest)) => (message, Some(format!("/limit {rest}"))),
+                let (message, hint) = match text.split_once("\n  hint: ") {
+                    Some((message, hint)) => (message, Some(hint.replace("--limit ", "/limit "))),
                     None => (text.as_str(), None),
                 };
                 self.show.reply(&Reply::refused(message, hint))
@@ -298,89 +350,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Why an answer is not whole; none for one that is.
-fn broken_off(ended: Ended) -> Option<&'static str> {
-    match ended {
-        Ended::Stop => None,
-        Ended::Length => Some("cut off: that is all of --max-tokens"),
-        Ended::Context => Some("cut off: the context is full"),
-        Ended::Depletion => Some("broken off: the energy is used up; /why says by what"),
-        Ended::Interrupted => Some("interrupted"),
-    }
-}
-
 fn failed(error: impl Into<crate::engine::EngineError>) -> CliError {
     error.into().into()
-}
-
-/// What is shown of it all.
-struct Show<'a> {
-    printer: &'a Printer,
-    /// Output that could not be written ends the conversation at the next line.
-    trouble: Option<CliError>,
-}
-
-impl Show<'_> {
-    fn event(&mut self, event: &Event) {
-        if self.trouble.is_none() {
-            self.trouble = self.try_event(event).err();
-        }
-    }
-
-    fn checked(&mut self) -> Result<(), CliError> {
-        self.trouble.take().map_or(Ok(()), Err)
-    }
-
-    fn try_event(&self, event: &Event) -> Result<(), CliError> {
-        let printer = self.printer;
-        if printer.is_json() {
-            return printer.json(event);
-        }
-        match &event.kind {
-            EventKind::Mode(mode) => printer.note(format_args!("mode: {}", mode.text)),
-            EventKind::Token { text } => printer.part(text)?,
-            EventKind::Answer { ended, .. } => {
-                printer.line("")?;
-                if let Some(why) = broken_off(*ended) {
-                    printer.note(format_args!("({why})"));
-                }
-            }
-            EventKind::Limit(limit) => printer.line(limit_line(limit))?,
-            EventKind::Forgotten { turns, left } => printer.note(forgotten(*turns, *left)),
-            kind => {
-                if let Some(text) = lost(kind) {
-                    printer.note(text);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn reply(&self, reply: &Reply) -> Result<(), CliError> {
-        match reply {
-            reply if self.printer.is_json() => self.printer.json(reply),
-            Reply::Refused { .. } => {
-                self.printer.note(reply);
-                Ok(())
-            }
-            reply => self.printer.line(reply),
-        }
-    }
-
-    /// What the turn took, in one line.
-    fn status(&self, core: &CoreLoop, started: Instant) {
-        let work = &core.recall().work;
-        let k = core.orientation().map_or(0, |last| last.directive.k);
-        let leased = (work.hits + work.misses).max(1);
-        let state: State = core.state();
-        self.printer.aside(format_args!(
-            "{} k {k}, hits {:.0} %, read {}, {:.1} tokens/s",
-            name(&state),
-            work.hits as f64 / leased as f64 * 100.0,
-            human_bytes(work.miss_bytes),
-            work.tokens as f64 / started.elapsed().as_secs_f64().max(1e-9),
-        ));
-    }
 }
 
 /// What hears and sees, and how much of it is in memory.

@@ -20,7 +20,38 @@ impl Display for Reply {
             Self::StateReport(report) => state(f, report),
             Self::SalienceReport { now, segments } => salience(f, now, segments),
             Self::Trust { layers } => trust(f, layers),
-            Self::Why { moves, turn } => why(f, moves, turn.as_ref()),
+            Self::Why {
+                moves,
+                turn,
+                read_bytes,
+            } => {
+                why(f, moves, turn.as_ref())?;
+                write!(f, "\nread in all: {read_bytes}")
+            }
+            Self::LimitReport {
+                limit_bytes,
+                limit_reason,
+                floor_bytes,
+                pool_bytes,
+                everything_bytes,
+                rss_bytes,
+                ..
+            } => {
+                let (limit, pool) = match limit_bytes {
+                    Some(limit) => (
+                        human_bytes(*limit),
+                        format!(", pool {}", human_bytes(*pool_bytes)),
+                    ),
+                    None => ("none".to_owned(), String::new()),
+                };
+                write!(
+                    f,
+                    "limit    {limit}, {limit_reason}\nmemory   {} used; floor {}{pool}, everything {}",
+                    human_bytes(*rss_bytes),
+                    human_bytes(*floor_bytes),
+                    human_bytes(*everything_bytes)
+                )
+            }
             Self::Feedback {
                 value,
                 reward,
@@ -206,11 +237,12 @@ fn why(f: &mut fmt::Formatter<'_>, moves: &[Move], turn: Option<&TurnWork>) -> f
     };
     write!(
         f,
-        "\nlast turn: {} tokens, {} of {} experts were in memory, {} read",
+        "\nlast turn: {} tokens, {} of {} experts were in memory, {} missed\nread since it began: {}",
         turn.tokens,
         turn.hits,
         turn.hits + turn.misses,
-        human_bytes(turn.miss_bytes)
+        human_bytes(turn.miss_bytes),
+        turn.read_bytes
     )?;
     for layer in &turn.layers {
         let parts = layer

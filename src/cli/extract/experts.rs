@@ -1,13 +1,13 @@
 //! The value of `--experts`.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::checkpoint::Component;
 use crate::cli::CliError;
+use crate::input::{read_file_text, without_mark};
 use crate::store::ExpertSelection;
 
 /// A list of all experts of a model takes a hundredth of this.
@@ -37,19 +37,13 @@ pub(super) fn parse(
         _ => Component::Thinker,
     };
     let wrong = |problem: String| CliError::request(format!("--experts {text}: {problem}"));
-    let size = fs::metadata(Path::new(text))
-        .map_err(|error| wrong(error.to_string()))?
-        .len();
-    if size > MAX_FILE_BYTES {
-        return Err(wrong(format!(
-            "{size} bytes; a list of experts has at most {MAX_FILE_BYTES}"
-        )));
-    }
-    let content = fs::read_to_string(text).map_err(|error| wrong(error.to_string()))?;
+    let content = read_file_text(Path::new(text), MAX_FILE_BYTES);
+    let content = content.map_err(|error| wrong(error.to_string()))?;
+    let content = without_mark(&content);
     let list = if content.trim_start().starts_with('[') {
-        from_json(&content, default)
+        from_json(content, default)
     } else {
-        from_lines(&content, default)
+        from_lines(content, default)
     };
     let list = list.map_err(wrong)?;
     if list.is_empty() {

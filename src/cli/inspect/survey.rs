@@ -1,13 +1,15 @@
 //! What `sage inspect` finds out.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use sage_actors::cache::cycle_cliff;
 use serde::Serialize;
 
-use super::{Misshapen, Report, layers_of};
-use crate::checkpoint::{Checkpoint, Component, DType, ModelConfig, Role, expected_tensors};
-use crate::store::Store;
+use super::{Report, WrongShape, WrongType, layers_of};
+use crate::checkpoint::{
+    Checkpoint, Component, DType, Findings, ModelConfig, Role, expected_tensors,
+};
+use crate::store::{Store, WeightSource};
 
 /// One component of the model.
 #[derive(Debug, Serialize)]
@@ -55,9 +57,8 @@ pub(super) struct Straddling {
     pub(super) shards: Vec<String>,
 }
 
-struct Found<'a> {
+struct Found {
     dtype: DType,
-    shape: &'a [usize],
     bytes: u64,
     shard: Option<usize>,
 }
@@ -66,22 +67,25 @@ struct Found<'a> {
 pub(super) struct Survey<'a> {
     kind: &'static str,
     config: &'a ModelConfig,
-    found: BTreeMap<&'a str, Found<'a>>,
+    found: BTreeMap<&'a str, Found>,
+    total_bytes: u64,
     shards: Vec<&'a str>,
     missing_shards: &'a [String],
     /// Which absent tensors were absent from the checkpoint already; `None` if this is the checkpoint.
     known_missing: Option<&'a BTreeSet<String>>,
+    /// What is wrong with a checkpoint's tensors; a store that has anything like that cannot be opened.
+    findings: Findings,
+    notes: Vec<String>,
 }
 
 impl<'a> Survey<'a> {
     pub(super) fn of_checkpoint(checkpoint: &'a Checkpoint) -> Self {
         let found = checkpoint.tensors().map(|tensor| {
-            let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.as_slice(), tensor.bytes);
+            let (dtype, bytes) = (tensor.dtype, tensor.bytes);
             (
                 tensor.name.as_str(),
                 Found {
                     dtype,
-                    shape,
                     bytes,
                     shard: Some(tensor.shard),
                 },
@@ -91,6 +95,9 @@ impl<'a> Survey<'a> {
             kind: "checkpoint",
             config: checkpoint.config(),
             found: found.collect(),
+            total_bytes: checkpoint.total_bytes(),
+            findings: checkpoint.findings(),
+            notes: notes(checkpoint),
             shards: checkpoint.shards().map(|(name, _)| name).collect(),
             missing_shards: checkpoint.missing_shards(),
             known_missing: None,
@@ -104,12 +111,11 @@ impl<'a> Survey<'a> {
             .values()
             .flat_map(|record| &record.tensors);
         let found = tensors.map(|tensor| {
-            let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.as_slice(), tensor.bytes);
+            let (dtype, bytes) = (tensor.dtype, tensor.bytes);
             (
                 tensor.name.as_str(),
                 Found {
                     dtype,
-                    shape,
                     bytes,
                     shard: None,
                 },
@@ -118,7 +124,16 @@ impl<'a> Survey<'a> {
         Self {
             kind: "store",
             config: store.config(),
+            total_bytes: store
+                .manifest()
+                .records
+                .values()
+                .flat_map(|record| &record.tensors)
+                .map(|tensor| tensor.bytes)
+                .sum(),
             found: found.collect(),
+            findings: Findings::default(),
+            notes: notes(store),
             shards: Vec::new(),
             missing_shards: &[],
             known_missing: Some(&store.manifest().missing),
@@ -129,47 +144,39 @@ impl<'a> Survey<'a> {
         let mut report = Report {
             model_type: self.config.model_type.clone(),
             kind: self.kind,
-            total_bytes: self.found.values().map(|tensor| tensor.bytes).sum(),
+            total_bytes: self.total_bytes,
             tensors: self.found.len(),
             components: Vec::new(),
             memory_per_state: Vec::new(),
+            memory: None,
+            memory_unknown: None,
             straddling_experts: Vec::new(),
-            missing: Vec::new(),
+            missing: self.findings.missing.clone(),
             missing_shards: self.missing_shards.to_vec(),
-            misshapen: Vec::new(),
-            unexpected: Vec::new(),
+            misshapen: self.misshapen(),
+            other_types: self.other_types(),
+            unexpected: self.findings.unexpected.clone(),
             not_extracted: 0,
+            notes: self.notes.clone(),
+            complete: false,
+            runnable: false,
         };
         let expected = expected_tensors(self.config);
-        let names: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-        report.unexpected = self
-            .found
-            .keys()
-            .filter(|name| !names.contains(*name))
-            .map(|&name| name.to_owned())
-            .collect();
+        let mut thinker_is_whole = true;
         let mut tallies: BTreeMap<Component, Tally> = BTreeMap::new();
         let mut experts: BTreeMap<(Component, usize, usize), BTreeSet<usize>> = BTreeMap::new();
         for tensor in &expected {
             let Some(found) = self.found.get(tensor.name.as_str()) else {
-                if self
-                    .known_missing
-                    .is_none_or(|missing| missing.contains(&tensor.name))
-                {
-                    report.missing.push(tensor.name.clone());
-                } else {
-                    report.not_extracted += 1;
+                thinker_is_whole &= tensor.component != Component::Thinker;
+                match self.known_missing {
+                    Some(missing) if missing.contains(&tensor.name) => {
+                        report.missing.push(tensor.name.clone());
+                    }
+                    Some(_) => report.not_extracted += 1,
+                    None => {}
                 }
                 continue;
             };
-            if found.shape != tensor.shape {
-                let (shape, expected) = (found.shape.to_vec(), tensor.shape.clone());
-                report.misshapen.push(Misshapen {
-                    name: tensor.name.clone(),
-                    shape,
-                    expected,
-                });
-            }
             tallies
                 .entry(tensor.component)
                 .or_default()
@@ -199,7 +206,33 @@ impl<'a> Survey<'a> {
             report.components.push(self.component(component, &tally));
         }
         report.memory_per_state = states(&report.components);
+        let sound = report.misshapen.is_empty() && report.other_types.is_empty();
+        // Opening wants every shard, whatever was in it.
+        report.runnable = sound && thinker_is_whole && report.missing_shards.is_empty();
+        report.complete = sound && report.missing.is_empty() && report.not_extracted == 0;
         report
+    }
+
+    fn misshapen(&self) -> Vec<WrongShape> {
+        let found = self.findings.misshapen.iter().cloned();
+        found
+            .map(|found| WrongShape {
+                name: found.name,
+                shape: found.shape,
+                expected: found.expected,
+            })
+            .collect()
+    }
+
+    fn other_types(&self) -> Vec<WrongType> {
+        let found = self.findings.other_types.iter();
+        found
+            .map(|found| WrongType {
+                name: found.name.clone(),
+                dtype: found.other.name(),
+                expected: found.first.name(),
+            })
+            .collect()
     }
 
     fn component(&self, component: Component, tally: &Tally) -> ComponentReport {
@@ -253,6 +286,20 @@ impl Tally {
             self.expert_dtype.get_or_insert(found.dtype);
         }
     }
+}
+
+/// How the model is stored, and whether text can be turned into tokens.
+fn notes(source: &dyn WeightSource) -> Vec<String> {
+    let mut notes = source.notes().to_vec();
+    let has = |name: &str| source.file(name).is_some();
+    if !(has("tokenizer.json") || (has("vocab.json") && has("merges.txt"))) {
+        notes.push(
+            "there is no tokenizer beside the weights (tokenizer.json, or vocab.json with merges.txt): without one only \
+             token ids can be given"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// In each state a token uses a share of the experts that the model was trained with: half, all, or twice as many.

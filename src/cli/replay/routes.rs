@@ -10,6 +10,7 @@ use sage_actors::EvictionPolicy;
 use sage_actors::cache::whatif::{Chooser, Counts, Routes, replay};
 use serde::Serialize;
 
+use crate::cli::opening::start_threads;
 use crate::cli::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::eval::bootstrap::{Interval, intervals};
 use crate::trace::routes::{Declared, Recording, read};
@@ -125,6 +126,7 @@ struct Against {
 
 /// Runs the command.
 pub fn run(args: &RoutesArgs, printer: &Printer) -> Result<Outcome, CliError> {
+    start_threads(None)?;
     let expert_bytes = match args.expert_bytes {
         None => None,
         Some(Size::Bytes(bytes)) if bytes > 0 => Some(bytes),

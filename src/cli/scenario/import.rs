@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::{CliError, Outcome, Printer};
-use crate::input::Size;
+use crate::engine::Limit;
 use crate::scenario::Scenario;
 use crate::scenario::import::{self, ImportError, Options};
 use crate::store::write_file;
@@ -30,7 +30,7 @@ pub struct ImportArgs {
     out: Option<PathBuf>,
     /// Memory limit of the scenario
     #[arg(long)]
-    limit: Option<Size>,
+    limit: Option<Limit>,
     /// Tokens of an answer at most
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     answer_tokens: u64,
@@ -95,11 +95,12 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// As a scenario says it.
-fn written(size: Size) -> String {
-    match size {
-        Size::Bytes(bytes) => bytes.to_string(),
-        Size::Percent(percent) => format!("{percent}%"),
-        Size::Slots(slots) => format!("{slots}slots"),
+fn written(limit: Limit) -> String {
+    match limit {
+        Limit::None => "none".to_owned(),
+        Limit::Bytes(bytes) => format!("{bytes}B"),
+        Limit::Percent(percent) => format!("{percent}%"),
+        Limit::Slots(slots) => format!("{slots}slots"),
     }
 }
 

@@ -9,6 +9,7 @@ use super::periods::Periods;
 use crate::engine::memory::{MemoryPlan, resident_set};
 use crate::engine::{Engine, Forward, Orientation};
 use crate::events::{DreamEvent, StateSummary, Summary};
+use crate::reads::kernel_read_bytes;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
@@ -113,6 +114,8 @@ impl Account {
             peak_rss_bytes: resident_set().1,
             limits: self.periods.all(),
             bytes_read: states.values().map(|sums| sums.miss_bytes).sum(),
+            read_bytes: engine.read_bytes(),
+            kernel_read_bytes: kernel_read_bytes(),
             waits_avoided,
             hits: states.values().map(|sums| sums.hits).sum(),
             misses: states.values().map(|sums| sums.misses).sum(),

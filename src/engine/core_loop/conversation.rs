@@ -34,10 +34,7 @@ impl Conversation {
     /// The messages up to `text`; of the turns only those from `first` on. A goal stands in place of the conversation's own
     /// system message.
     fn messages(&self, goal: Option<&str>, first: usize, text: &str) -> Vec<Message> {
-        let message = |role, content: &str| Message {
-            role,
-            content: content.to_owned(),
-        };
+        let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = goal.or(self.system.as_deref());
         let system = system.into_iter().map(|text| message("system", text));
         let turns =
@@ -101,7 +98,25 @@ impl CoreLoop {
         let messages = self
             .conversation
             .messages(self.goal.as_deref(), first, text);
-        Ok(self.text.encode(&self.text.render(&messages)?)?)
+        Ok(self.text.prompt_tokens(&messages, "")?)
+    }
+
+    /// The prompt of a question that is heard: it sees the turns before it, those at the end that have room beside its
+    /// `more_tokens` and the answer.
+    pub(super) fn spoken_prompt(
+        &self,
+        content: &str,
+        more_tokens: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        let mut first = 0;
+        loop {
+            let prompt = self.rendered(first, content)?;
+            let needed = prompt.len() + more_tokens + self.answer_tokens;
+            if needed <= self.kv.capacity() || first == self.turns() {
+                return Ok(prompt);
+            }
+            first += 1;
+        }
     }
 
     /// Finds what a turn has to read: its prompt, without what the cache holds of it.

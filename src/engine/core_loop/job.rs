@@ -16,7 +16,7 @@ pub(super) enum Want {
 }
 
 impl Want {
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Want::Nothing => "text",
             Want::Answer => "question",
@@ -59,6 +59,15 @@ impl Job {
             waited: 0,
             turn: false,
             percept: None,
+        }
+    }
+
+    /// What it is called in events and reports: what is only heard or seen is no text.
+    pub(super) fn kind(&self) -> &'static str {
+        let sensed = self.percept.as_ref().and_then(Percept::kind);
+        match (self.want, sensed) {
+            (Want::Nothing, Some(kind)) => kind.name(),
+            (want, _) => want.name(),
         }
     }
 

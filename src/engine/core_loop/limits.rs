@@ -1,8 +1,7 @@
 //! Memory limits that change while the loop runs.
 
 use super::CoreLoop;
-use crate::engine::memory::BelowFloor;
-use crate::engine::{Limit, LimitChange};
+use crate::engine::{Limit, LimitChange, LimitError};
 use crate::events::{Event, EventKind, LimitEvent};
 
 impl CoreLoop {
@@ -10,13 +9,13 @@ impl CoreLoop {
     /// [`super::Observation::Limit`].)
     ///
     /// # Errors
-    /// [`BelowFloor`] with the number that would do; nothing changes then.
+    /// [`LimitError`] with the number that would do; nothing changes then.
     pub fn set_limit(
         &mut self,
         source: &str,
         limit: Limit,
         sink: &mut dyn FnMut(Event),
-    ) -> Result<LimitChange, BelowFloor> {
+    ) -> Result<LimitChange, LimitError> {
         let change = self.engine.set_limit(limit)?;
         self.report_limit(source.to_owned(), change, sink);
         Ok(change)

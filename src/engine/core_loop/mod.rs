@@ -6,6 +6,7 @@
 mod account;
 mod conversation;
 mod dream;
+mod heed;
 mod job;
 mod limits;
 mod observation;
@@ -40,6 +41,8 @@ use crate::trace::Tape;
 use account::Account;
 use conversation::Conversation;
 use dream::Dreaming;
+use heed::Heeding;
+pub use heed::{HEARD_WITHIN_TOKENS, Heed};
 use job::{Job, Want};
 pub use queue::{Abandoned, Waiting};
 use recall::Recall;
@@ -92,8 +95,11 @@ pub enum Observation {
         source: String,
         /// Sounds and pictures, in the order that they are perceived in.
         media: Vec<Medium>,
-        /// The question; empty: it is only perceived.
+        /// The question; empty: it is only perceived, or asks by itself.
         text: String,
+        /// What is asked is in the sound: it is answered as a turn of the conversation would be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        spoken: bool,
         /// A threat that has to be answered.
         alarm: bool,
         /// Declared urgency.
@@ -171,6 +177,7 @@ pub struct CoreLoop {
     usage: Usage,
     next_id: u64,
     tape: Option<Tape>,
+    heeding: Heeding,
 }
 
 impl CoreLoop {
@@ -216,6 +223,7 @@ impl CoreLoop {
             usage,
             next_id: 0,
             tape: None,
+            heeding: Heeding::default(),
         })
     }
 

@@ -3,7 +3,7 @@
 use sage_actors::protocol::SensorReading;
 
 use super::Observation;
-use crate::media::medium::Medium;
+use crate::media::medium::{Medium, MediumKind};
 
 impl Observation {
     /// A text to read; texts of one source continue one another.
@@ -67,6 +67,7 @@ impl Observation {
             source: source.into(),
             media,
             text: String::new(),
+            spoken: false,
             alarm: false,
             urgency: 0.0,
         }
@@ -77,6 +78,15 @@ impl Observation {
     pub fn asking(mut self, question: impl Into<String>) -> Self {
         if let Self::Sensed { text, .. } = &mut self {
             *text = question.into();
+        }
+        self
+    }
+
+    /// The same as a question that is in the sound; what is not heard stays as it is.
+    #[must_use]
+    pub fn speaking(mut self) -> Self {
+        if let Self::Sensed { spoken, .. } = &mut self {
+            *spoken = true;
         }
         self
     }
@@ -128,6 +138,7 @@ impl Observation {
             Self::Question { .. } | Self::Turn { .. } => "question",
             Self::Alarm { .. } => "alarm",
             Self::Sensed { alarm: true, .. } => "alarm",
+            Self::Sensed { spoken: true, .. } => "question",
             Self::Sensed { text, .. } if !text.is_empty() => "question",
             Self::Sensed { media, .. } => media.first().map_or("sound", |m| m.kind.name()),
             Self::Sensor(_) => "sensor",
@@ -186,8 +197,17 @@ impl Observation {
         ) || self.asks_about_media()
     }
 
+    /// Whether it is a threat, which does not wait for what is being read: an alarm, or a sensor outside its range.
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Self::Alarm { .. } | Self::Sensed { alarm: true, .. } => true,
+            Self::Sensor(reading) => reading.is_out_of_range(),
+            _ => false,
+        }
+    }
+
     fn asks_about_media(&self) -> bool {
-        matches!(self, Self::Sensed { text, .. } if !text.is_empty())
+        matches!(self, Self::Sensed { text, spoken, .. } if *spoken || !text.is_empty())
     }
 
     /// Whether it only says how the body is doing: nothing has happened outside.
@@ -207,6 +227,13 @@ impl Observation {
             Self::Sensor(reading) => unsound_reading(reading),
             Self::Sensed { media, .. } if media.is_empty() => {
                 Some("it has neither a sound nor a picture; expected one at least".to_owned())
+            }
+            Self::Sensed {
+                media,
+                spoken: true,
+                ..
+            } if media.iter().all(|medium| medium.kind != MediumKind::Sound) => {
+                Some("it is to be spoken and has no sound; expected one at least".to_owned())
             }
             Self::Sensed {
                 alarm: true, text, ..

@@ -10,7 +10,7 @@ use crate::engine::perception::{Sensed, expand, placeholder, senses_of};
 use crate::engine::scene::Scene;
 use crate::engine::{EngineError, Orientation};
 use crate::events::{Event, EventKind, PerceivedEvent};
-use crate::media::medium::Medium;
+use crate::media::medium::{Medium, MediumKind};
 
 /// What a job is to perceive. While it waits it holds the files alone: what they are decoded to is many times as large.
 pub(super) struct Percept {
@@ -22,6 +22,16 @@ pub(super) struct Percept {
 impl Percept {
     pub(super) fn new(media: Vec<Medium>) -> Self {
         Self { media, felt: None }
+    }
+
+    /// What it is in the first place.
+    pub(super) fn kind(&self) -> Option<MediumKind> {
+        self.media.first().map(|medium| medium.kind)
+    }
+
+    /// Bytes of its files.
+    pub(super) fn file_bytes(&self) -> usize {
+        self.media.iter().map(|medium| medium.bytes().len()).sum()
     }
 }
 
@@ -59,26 +69,28 @@ impl CoreLoop {
         media: &[Medium],
         sensed: &Sensed,
         text: &str,
+        spoken: bool,
     ) -> Result<Vec<u32>, EngineError> {
         let config = &self.engine.source.config().thinker;
         let mut places = Vec::new();
         for medium in media {
             places.extend(placeholder(config, medium.kind)?);
         }
-        let tokens = if text.is_empty() {
+        let asks = spoken || !text.is_empty();
+        let tokens = if spoken {
+            let tokens = sensed.sound_tokens.iter().chain(&sensed.picture_tokens);
+            let content = format!("{}{text}", self.text.spelled(&places)?);
+            self.spoken_prompt(&content, tokens.sum())?
+        } else if !asks {
             places
         } else {
-            let content = format!("{}{text}", self.text.spelled(&places)?);
-            self.prompt(self.goal.as_deref(), &content)?
+            let places = self.text.spelled(&places)?;
+            self.prompt(self.goal.as_deref(), &places, text)?
         };
         let tokens = expand(config, &tokens, sensed);
-        // A question may have written out places that nothing is given for.
+        // Where control tokens are allowed a question may have written out places that nothing is given for.
         self.engine.media_positions(&tokens, &sensed.features)?;
-        let answer_tokens = if text.is_empty() {
-            0
-        } else {
-            self.answer_tokens
-        };
+        let answer_tokens = if asks { self.answer_tokens } else { 0 };
         self.fits(tokens.len() + answer_tokens)?;
         Ok(tokens)
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::job::{Job, Want};
+use super::perceive::Percept;
 use super::{Answer, CoreLoop, Observation};
 use crate::engine::EngineError;
 use crate::engine::reading::Ended;
@@ -19,7 +20,7 @@ pub struct Waiting {
     pub questions: usize,
     /// Alarms that are not answered.
     pub alarms: usize,
-    /// Bytes of the texts of all three.
+    /// Bytes of the texts of all three, and of the files that they came with.
     pub bytes: usize,
 }
 
@@ -28,8 +29,8 @@ pub struct Waiting {
 pub struct Abandoned {
     /// Requests, as far as they were answered.
     pub answers: Vec<Answer>,
-    /// Texts that were not read to their end: number and source.
-    pub texts: Vec<(u64, String)>,
+    /// Texts, sounds and pictures that were not read to their end: number, kind and source.
+    pub unread: Vec<(u64, &'static str, String)>,
 }
 
 impl CoreLoop {
@@ -50,7 +51,8 @@ impl CoreLoop {
             ..Waiting::default()
         };
         for job in &self.jobs {
-            waiting.bytes += job.text.len();
+            let files = job.percept.as_ref().map_or(0, Percept::file_bytes);
+            waiting.bytes += job.text.len() + files;
             *(match job.want {
                 Want::Nothing => &mut waiting.texts,
                 Want::Answer => &mut waiting.questions,
@@ -80,10 +82,11 @@ impl CoreLoop {
     /// When the tokenizer refuses.
     pub fn abandon(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Abandoned, EngineError> {
         let answers = self.break_off(Job::is_request, sink)?;
-        let texts = self.jobs.drain(..).map(|job| (job.id, job.source));
+        let unread = self.jobs.drain(..);
+        let unread = unread.map(|job| (job.id, job.kind(), job.source));
         Ok(Abandoned {
             answers,
-            texts: texts.collect(),
+            unread: unread.collect(),
         })
     }
 

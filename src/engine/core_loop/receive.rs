@@ -79,7 +79,7 @@ impl CoreLoop {
             }
             Observation::Goal { text, .. } => seen.tokens = self.pursue(text)?,
             Observation::Text { source, text, .. } => {
-                let tokens = self.text.encode(text)?;
+                let tokens = self.text.encode_untrusted(text)?;
                 if tokens.is_empty() {
                     return Err(EngineError::EmptyPrompt);
                 }
@@ -105,14 +105,15 @@ impl CoreLoop {
                 source,
                 media,
                 text,
+                spoken,
                 alarm,
                 urgency,
             } => {
                 let sensed = self.engine.sense(media, *urgency)?;
-                let tokens = self.sensed_tokens(media, &sensed, text.trim())?;
+                let tokens = self.sensed_tokens(media, &sensed, text.trim(), *spoken)?;
                 let want = match (alarm, text.trim()) {
                     (true, _) => Want::AlarmAnswer,
-                    (false, "") => Want::Nothing,
+                    (false, "") if !spoken => Want::Nothing,
                     (false, _) => Want::Answer,
                 };
                 seen.perceived = sensed.observed(media);
@@ -164,7 +165,7 @@ impl CoreLoop {
         // A goal that leaves no room for any question would refuse all that follow.
         self.request_tokens(Some(text), "?")?;
         self.goal = Some(text.to_owned());
-        Ok(self.text.encode(text)?.len())
+        Ok(self.text.encode_untrusted(text)?.len())
     }
 
     /// The prompt of a request that stands for itself.
@@ -172,24 +173,22 @@ impl CoreLoop {
         if text.trim().is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let tokens = self.prompt(goal, text)?;
+        let tokens = self.prompt(goal, "", text)?;
         self.fits(tokens.len() + self.answer_tokens)?;
         Ok(tokens)
     }
 
-    /// A prompt of one message, under a goal or none.
+    /// A prompt of one message, under a goal or none: `places` of sounds and pictures, then what somebody says.
     pub(super) fn prompt(
         &self,
         goal: Option<&str>,
-        content: &str,
+        places: &str,
+        said: &str,
     ) -> Result<Vec<u32>, EngineError> {
-        let message = |role, text: &str| Message {
-            role,
-            content: text.to_owned(),
-        };
-        let system = goal.into_iter().map(|goal| message("system", goal));
-        let messages: Vec<Message> = system.chain([message("user", content)]).collect();
-        Ok(self.text.encode(&self.text.render(&messages)?)?)
+        let system = goal.into_iter().map(|goal| Message::new("system", goal));
+        let user = Message::new("user", format!("{places}{said}"));
+        let messages: Vec<Message> = system.chain([user]).collect();
+        Ok(self.text.prompt_tokens(&messages, places)?)
     }
 
     /// Whether so many tokens have room in the context.

@@ -26,6 +26,7 @@ impl CoreLoop {
         let state = orientation.directives.state;
         self.enter_domain(&job.source, state).await?;
         let hidden = self.engine.thinker.config.hidden_size;
+        let kind = job.kind();
         match &mut job.stage {
             Stage::Waiting(tokens) => {
                 let tokens = std::mem::take(tokens);
@@ -33,60 +34,7 @@ impl CoreLoop {
                 job.stage = Stage::Reading(Reading::of_scene(tokens, scene, hidden, true));
                 Box::pin(self.step(job, orientation, sink)).await
             }
-            Stage::Reading(reading) => {
-                let step = reading
-                    .step(&mut self.engine, &mut self.kv, orientation)
-                    .await?;
-                self.account.read(&step.measures);
-                if job.want != Want::Nothing {
-                    self.recall.work(job.id, &step.forward, step.tokens);
-                }
-                let mean_loss = reading.mean_loss();
-                self.usage
-                    .note(job.want, &job.source, &step.forward, step.tokens);
-                self.report_forward(orientation, &step.forward, step.tokens, sink)
-                    .await?;
-                if job.want == Want::Nothing {
-                    let kind = EventKind::Read {
-                        id: job.id,
-                        source: job.source.clone(),
-                        tokens: step.tokens,
-                        mean_loss,
-                    };
-                    sink(Event {
-                        tick: orientation.tick,
-                        kind,
-                    });
-                }
-                if !reading.is_done() {
-                    self.carried.unfinished = true;
-                    return Ok(None);
-                }
-                let segment = reading.segment();
-                // What has no words is no episode of theirs; what was heard or seen among words cannot be read again
-                // without it, so that its experts are counted and not scored.
-                let words = match reading.scene() {
-                    None => reading.tokens(),
-                    Some(_) => &[],
-                };
-                if reading.scene().is_none() || !segment.mean_hidden.is_empty() {
-                    let episodes = &mut self.dreaming.episodes;
-                    episodes.record(&job.source, state, words, reading.uses());
-                }
-                self.carried.segment = Some(segment);
-                self.carried_source.clone_from(&job.source);
-                let sampling = sampling_of(self.sampling, job.turn, job.id);
-                if job.want == Want::Nothing {
-                    return Ok(Some(Ended::Stop));
-                }
-                let logits = reading.logits(&mut self.engine);
-                let stop = self.stop.clone();
-                job.stage = Stage::Answering(
-                    Answering::new(logits, sampling, stop, self.answer_tokens),
-                    Stream::default(),
-                );
-                Ok(None)
-            }
+            Stage::Reading(_) => self.read(job, orientation, sink).await,
             Stage::Answering(answering, stream) => {
                 let step = answering
                     .step(&mut self.engine, &mut self.kv, orientation)
@@ -113,12 +61,94 @@ impl CoreLoop {
                         episodes.record(&job.source, state, &[], &uses);
                         self.carried_source.clone_from(&job.source);
                     }
-                    self.usage.note(job.want, &job.source, forward, 1);
+                    self.usage.note(kind, &job.source, forward, 1);
                     self.report_forward(orientation, forward, 1, sink).await?;
                 }
                 Ok(ended)
             }
         }
+    }
+
+    /// Reads the next chunk of a job, or as much of it as comes before something urgent.
+    async fn read(
+        &mut self,
+        job: &mut Job,
+        orientation: &Orientation,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<Option<Ended>, EngineError> {
+        let kind = job.kind();
+        let Stage::Reading(reading) = &job.stage else {
+            return Ok(None);
+        };
+        let most = reading.next_tokens(&self.engine, orientation);
+        let tokens = self.heeded_tokens(job, most);
+        let Stage::Reading(reading) = &mut job.stage else {
+            return Ok(None);
+        };
+        let step = {
+            let (tick, tape) = (orientation.tick, self.tape.as_ref());
+            let interrupt = &mut self.heeding.interrupt(job.want, tokens, tick, tape);
+            let (engine, kv) = (&mut self.engine, &mut self.kv);
+            let step = reading.step_of(tokens, engine, kv, orientation, interrupt);
+            step.await?
+        };
+        if step.forward.given_up {
+            self.carried.unfinished = true;
+            self.engine.idle(1);
+            self.report_forward(orientation, &step.forward, 0, sink)
+                .await?;
+            return Ok(None);
+        }
+        self.account.read(&step.measures);
+        if job.want != Want::Nothing {
+            self.recall.work(job.id, &step.forward, step.tokens);
+        }
+        let mean_loss = reading.mean_loss();
+        self.usage
+            .note(kind, &job.source, &step.forward, step.tokens);
+        self.report_forward(orientation, &step.forward, step.tokens, sink)
+            .await?;
+        if job.want == Want::Nothing {
+            let kind = EventKind::Read {
+                id: job.id,
+                source: job.source.clone(),
+                tokens: step.tokens,
+                mean_loss,
+            };
+            sink(Event {
+                tick: orientation.tick,
+                kind,
+            });
+        }
+        if !reading.is_done() {
+            self.carried.unfinished = true;
+            return Ok(None);
+        }
+        let segment = reading.segment();
+        // What has no words is no episode of theirs; what was heard or seen among words cannot be read again
+        // without it, so that its experts are counted and not scored.
+        let words = match reading.scene() {
+            None => reading.tokens(),
+            Some(_) => &[],
+        };
+        let state = orientation.directives.state;
+        if reading.scene().is_none() || !segment.mean_hidden.is_empty() {
+            let episodes = &mut self.dreaming.episodes;
+            episodes.record(&job.source, state, words, reading.uses());
+        }
+        self.carried.segment = Some(segment);
+        self.carried_source.clone_from(&job.source);
+        let sampling = sampling_of(self.sampling, job.turn, job.id);
+        if job.want == Want::Nothing {
+            return Ok(Some(Ended::Stop));
+        }
+        let logits = reading.logits(&mut self.engine);
+        let stop = self.stop.clone();
+        job.stage = Stage::Answering(
+            Answering::new(logits, sampling, stop, self.answer_tokens),
+            Stream::default(),
+        );
+        Ok(None)
     }
 
     /// The cache must hold the job's own context, or nothing: a reading that was interrupted by something more

@@ -1,6 +1,5 @@
 //! Which experts worked on whose tokens.
 
-use super::job::Want;
 use crate::engine::{Engine, Forward};
 use crate::events::{DomainUse, ExpertsEvent};
 
@@ -26,9 +25,15 @@ impl Usage {
         }
     }
 
-    /// A step for an observation of `source`.
-    pub(super) fn note(&mut self, want: Want, source: &str, forward: &Forward, tokens: usize) {
-        let at = self.domain(want.name(), source);
+    /// A step for an observation of this kind and `source`.
+    pub(super) fn note(
+        &mut self,
+        kind: &'static str,
+        source: &str,
+        forward: &Forward,
+        tokens: usize,
+    ) {
+        let at = self.domain(kind, source);
         let domain = &mut self.domains[at];
         domain.tokens += tokens as u64;
         for used in &forward.used {
@@ -96,10 +101,10 @@ mod tests {
             domains: Vec::new(),
         };
         for source in 0..MOST_DOMAINS + 3 {
-            usage.note(Want::Nothing, &format!("source {source}"), &step(1, 2), 5);
+            usage.note("text", &format!("source {source}"), &step(1, 2), 5);
         }
-        usage.note(Want::Answer, "source 0", &step(2, 1), 1);
-        usage.note(Want::Nothing, "source 0", &step(2, 1), 1);
+        usage.note("question", "source 0", &step(2, 1), 1);
+        usage.note("text", "source 0", &step(2, 1), 1);
         let event = usage.event();
         assert_eq!(event.domains.len(), MOST_DOMAINS + 1);
         let first = &event.domains[0];

@@ -5,6 +5,33 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use super::description;
+
+/// A golden is held in memory while it is compared.
+const MOST_GOLDEN_BYTES: u64 = 8 << 30;
+
+/// What goes into thinker and towers, behind `in.`.
+const INPUTS: [&str; 9] = [
+    "input_ids",
+    "attention_mask",
+    "input_features",
+    "feature_attention_mask",
+    "pixel_values",
+    "image_grid_thw",
+    "pixel_values_videos",
+    "video_grid_thw",
+    "video_second_per_grid",
+];
+
+/// What a mixture of media is made of, behind its index.
+const POSITION_INPUTS: [&str; 5] = [
+    "input_ids",
+    "image_grid_thw",
+    "video_grid_thw",
+    "second_per_grids",
+    "audio_seqlens",
+];
+
 /// Why goldens cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
@@ -123,6 +150,25 @@ impl Golden {
             .map_err(|error| self.error("(header)", error.to_string()))
     }
 
+    /// A part of a tensor's numbers.
+    ///
+    /// # Errors
+    /// When the tensor holds fewer.
+    pub(super) fn part<'v, T>(
+        &self,
+        name: &str,
+        values: &'v [T],
+        range: std::ops::Range<usize>,
+    ) -> Result<&'v [T], CaseError> {
+        values.get(range.clone()).ok_or_else(|| {
+            let (held, needed) = (values.len(), range.end);
+            self.error(
+                name,
+                format!("has {held} numbers, expected at least {needed}"),
+            )
+        })
+    }
+
     /// Names of its tensors, in order: a file may list them in any.
     pub(super) fn names(&self) -> Result<Vec<String>, CaseError> {
         let parsed = self.parsed()?;
@@ -195,6 +241,26 @@ impl Case {
         }
     }
 
+    /// Whether a tensor of that name is what the case puts in, not what should come out.
+    pub(super) fn is_input(&self, name: &str) -> bool {
+        match self.kind() {
+            Kind::Thinker | Kind::Speech => {
+                let input = name.strip_prefix("in.");
+                name == "kept_positions" || input.is_some_and(|input| INPUTS.contains(&input))
+            }
+            Kind::Vocoder => name == "code2wav.codes",
+            Kind::Positions => {
+                let mixtures = self.description["cases"].as_array().into_iter().flatten();
+                let (index, input) = name.split_once('.').unwrap_or_default();
+                mixtures
+                    .map(|mixture| mixture["index"].to_string())
+                    .any(|known| known == index)
+                    && POSITION_INPUTS.contains(&input)
+            }
+            Kind::Nothing => false,
+        }
+    }
+
     /// Codes that speaking it takes, the last one included; none where nothing is spoken.
     pub fn codes(&self) -> Option<usize> {
         match self.kind() {
@@ -240,7 +306,8 @@ impl Case {
     /// # Errors
     /// When it cannot be read.
     pub fn open(&self) -> Result<Golden, CaseError> {
-        let bytes = std::fs::read(&self.path).map_err(|error| CaseError::File {
+        let read = crate::input::read_file(&self.path, MOST_GOLDEN_BYTES);
+        let bytes = read.map_err(|error| CaseError::File {
             path: self.path.clone(),
             reason: error.to_string(),
         })?;
@@ -274,7 +341,7 @@ impl Case {
                 u32::try_from(id).map_err(|_| golden.error(name, format!("holds the id {id}")))
             })
             .collect::<Result<Vec<u32>, _>>()?;
-        let mask = match golden.integers("in.attention_mask")? {
+        let mask: Vec<bool> = match golden.integers("in.attention_mask")? {
             Some((_, mask)) if mask.len() == ids.len() => {
                 mask.into_iter().map(|m| m != 0).collect()
             }
@@ -286,6 +353,13 @@ impl Case {
             }
             None => vec![true; ids.len()],
         };
+        if let Some(row) = mask
+            .chunks(width)
+            .position(|row: &[bool]| !row.contains(&true))
+        {
+            let reason = format!("masks every token of row {row}, expected at least one");
+            return Err(golden.error("in.attention_mask", reason));
+        }
         let greedy_steps = match golden.integers("greedy.tokens")? {
             Some((shape, _)) if shape.len() == 2 => shape[1],
             Some((shape, _)) => {
@@ -337,7 +411,8 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
         path: path.into(),
         reason,
     };
-    let bytes = std::fs::read(path).map_err(|error| file(error.to_string()))?;
+    let bytes = crate::input::read_file(path, MOST_GOLDEN_BYTES)
+        .map_err(|error| file(error.to_string()))?;
     let parsed =
         SafeTensors::deserialize(&bytes).map_err(|error| file(format!("not a golden: {error}")))?;
     let width = |name: &str| {
@@ -347,8 +422,7 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
             .and_then(|view| view.shape().last().copied())
             .unwrap_or(0)
     };
-    let json = std::fs::read(path.with_extension("json")).unwrap_or_default();
-    let description: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+    let description = description::beside(&path.with_extension("json"))?;
     let spoken = description.pointer("/generation/thinker_tokens");
     let spoken = spoken.and_then(serde_json::Value::as_u64).unwrap_or(0);
     Ok(Case {
@@ -358,7 +432,8 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
             .to_string_lossy()
             .into_owned(),
         path: path.into(),
-        context_tokens: width("in.input_ids") + width("greedy.tokens").max(spoken as usize),
+        context_tokens: width("in.input_ids")
+            .saturating_add(width("greedy.tokens").max(spoken as usize)),
         frames: width("code2wav.codes"),
         tensors: parsed.names().into_iter().map(str::to_owned).collect(),
         audio_in_video: description["flags"]["use_audio_in_video"] == true,

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sage_actors::protocol::{Chosen, Selection};
-
 use super::case::{CaseError, Golden, Inputs};
+use super::recorder::Recorder;
 use super::{Generated, TensorReport};
 use crate::checkpoint::config::TextConfig;
-use crate::engine::Probe;
 use crate::engine::scene::Scene;
 use crate::model::Positions;
 
@@ -15,34 +13,8 @@ use crate::model::Positions;
 pub(super) const MODULE_TOLERANCE: f64 = 1e-5;
 /// For logits and waveforms.
 pub(super) const LOGITS_TOLERANCE: f64 = 5e-5;
-
-/// Keeps what a probe hears, steps of a prompt one after the other.
-#[derive(Default)]
-pub(super) struct Recorder {
-    tensors: BTreeMap<String, Vec<f32>>,
-    choices: BTreeMap<usize, Vec<Vec<Chosen>>>,
-}
-
-impl Recorder {
-    /// What was heard of a tensor; nothing where there is none.
-    pub(super) fn tensor_of(&self, name: &str) -> &[f32] {
-        self.tensors.get(name).map_or(&[], Vec::as_slice)
-    }
-}
-
-impl Probe for Recorder {
-    fn tensor(&mut self, name: &str, values: &[f32]) {
-        self.tensors
-            .entry(name.to_owned())
-            .or_default()
-            .extend_from_slice(values);
-    }
-
-    fn selection(&mut self, layer: usize, selection: &Selection) {
-        let rows = (0..selection.rows()).map(|row| selection.row(row).to_vec());
-        self.choices.entry(layer).or_default().extend(rows);
-    }
-}
+/// Behind a case's own word: the logits at the last token of the prompt.
+const LAST_LOGITS: &str = ".last_logits";
 
 /// The reports of a case, gathered over its rows.
 pub(super) struct Comparison<'a> {
@@ -96,11 +68,17 @@ impl<'a> Comparison<'a> {
             self.choices(layer, row, found)?;
             self.rows(&format!("thinker.layer_out.{layer}"), row, found)?;
         }
-        let kept = self.kept_positions()?;
+        let kept = self.kept_positions(self.inputs.positions(row).count())?;
         let Some(normed) = found.tensors.get("thinker.final_norm") else {
             return Ok(());
         };
         let hidden = self.config.hidden_size;
+        let last = &normed[normed.len().saturating_sub(hidden)..];
+        for name in self.golden.names()? {
+            if name.ends_with(LAST_LOGITS) {
+                self.all(&name, row, 1, &logits(last), LOGITS_TOLERANCE)?;
+            }
+        }
         let pick = |columns: &[usize]| -> Vec<f32> {
             columns
                 .iter()
@@ -158,13 +136,30 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
+    /// Says of every tensor of the file that was neither compared nor read as an input that it was not: a golden that is
+    /// partly unknown does not pass.
+    pub(super) fn nothing_left_out(
+        &mut self,
+        inputs: impl Fn(&str) -> bool,
+    ) -> Result<(), CaseError> {
+        for name in self.golden.names()? {
+            if !self.reports.contains_key(&name) && !inputs(&name) {
+                self.note_integers(&name, 1, || {
+                    format!("{name}: not compared: no tensor of that name, or not in that form, is known for this case")
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// The greedy continuation of a row.
     pub(super) fn greedy(&mut self, row: usize, found: &Generated) -> Result<(), CaseError> {
         let Some((shape, tokens)) = self.golden.integers("greedy.tokens")? else {
             return Ok(());
         };
-        let steps = shape[1];
-        let expected = &tokens[row * steps..(row + 1) * steps];
+        let steps = shape.last().copied().unwrap_or(0);
+        let range = row * steps..(row + 1) * steps;
+        let expected = self.golden.part("greedy.tokens", &tokens, range)?;
         let differ = found
             .tokens
             .iter()
@@ -183,10 +178,18 @@ impl<'a> Comparison<'a> {
             return Ok(());
         };
         let vocabulary = shape.last().copied().unwrap_or(1);
+        if logits.len() != tokens.len() * vocabulary {
+            let reason = format!(
+                "has {} numbers, expected {vocabulary} for each of {} tokens",
+                logits.len(),
+                tokens.len()
+            );
+            return Err(self.golden.error("greedy.logits", reason));
+        }
         let end = differ.map_or(compared, |at| at + 1);
         let found: Vec<f32> = found.logits[..end].iter().flatten().copied().collect();
         let from = row * steps * vocabulary;
-        let expected = logits.get(from..from + found.len()).unwrap_or_default();
+        let expected = (self.golden).part("greedy.logits", &logits, from..from + found.len())?;
         self.floats(
             "greedy.logits",
             row,
@@ -197,11 +200,21 @@ impl<'a> Comparison<'a> {
         )
     }
 
-    fn kept_positions(&self) -> Result<Option<Vec<usize>>, CaseError> {
-        Ok(self
-            .golden
-            .integers("kept_positions")?
-            .map(|(_, at)| at.into_iter().map(|at| at as usize).collect()))
+    /// The positions of the row's `tokens` that the golden holds the end of the model at.
+    fn kept_positions(&self, tokens: usize) -> Result<Option<Vec<usize>>, CaseError> {
+        let name = "kept_positions";
+        let Some((_, kept)) = self.golden.integers(name)? else {
+            return Ok(None);
+        };
+        let position = |at: i64| {
+            let within = usize::try_from(at).ok().filter(|at| *at < tokens);
+            let reason = || format!("holds {at}, expected positions of {tokens} tokens");
+            within.ok_or_else(|| self.golden.error(name, reason()))
+        };
+        kept.into_iter()
+            .map(position)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     fn positions(&mut self, row: usize, scene: Option<&Scene>) -> Result<(), CaseError> {
@@ -298,8 +311,13 @@ impl<'a> Comparison<'a> {
             return Ok(());
         };
         let cols = shape.last().copied().unwrap_or(1);
-        let vector = |at: usize| values.get(at * cols..(at + 1) * cols).unwrap_or_default();
-        let expected: Vec<f32> = at.into_iter().flat_map(vector).copied().collect();
+        let mut expected = Vec::with_capacity(at.len() * cols);
+        for at in at {
+            let vector = self
+                .golden
+                .part(name, &values, at * cols..(at + 1) * cols)?;
+            expected.extend_from_slice(vector);
+        }
         self.floats(name, row, cols, found, &expected, tolerance)
     }
 
@@ -320,13 +338,16 @@ impl<'a> Comparison<'a> {
             );
             return Err(self.golden.error(name, reason));
         }
-        let largest = expected
-            .iter()
-            .fold(1.0f64, |most, value| most.max(f64::from(value.abs())));
+        // A number that is infinite must come again as it is, and allows the others nothing.
+        let finite = expected.iter().filter(|value| value.is_finite());
+        let largest = finite.fold(1.0f64, |most, value| most.max(f64::from(value.abs())));
         let allowed = tolerance * largest;
         let mut worst = (0.0f64, 0);
         for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-            let error = f64::from((found - expected).abs());
+            let error = match found == expected {
+                true => 0.0,
+                false => f64::from((found - expected).abs()),
+            };
             // A result that is not a number is the worst there is.
             let error = if error.is_nan() { f64::INFINITY } else { error };
             if error > worst.0 {
@@ -376,10 +397,12 @@ impl<'a> Comparison<'a> {
         let mut worst = 0.0f64;
         for (token, at) in at.iter().enumerate() {
             let range = at * k..(at + 1) * k;
-            let expected: BTreeMap<i64, f32> = indices[range.clone()]
+            let experts = self.golden.part(&index, &indices, range.clone())?;
+            let shares = self.golden.part(&weight, &weights, range)?;
+            let expected: BTreeMap<i64, f32> = experts
                 .iter()
                 .copied()
-                .zip(weights[range].iter().copied())
+                .zip(shares.iter().copied())
                 .collect();
             let found: BTreeMap<i64, f32> = chosen
                 .get(token)
@@ -398,7 +421,8 @@ impl<'a> Comparison<'a> {
                 continue;
             }
             for (found, expected) in found.values().zip(expected.values()) {
-                worst = worst.max(f64::from((found - expected).abs()));
+                let error = f64::from((found - expected).abs());
+                worst = worst.max(if error.is_nan() { f64::INFINITY } else { error });
             }
         }
         let first = wrong.first().cloned().unwrap_or_default();

@@ -5,8 +5,10 @@
 
 mod case;
 mod compare;
+mod description;
 mod features;
 mod positions;
+mod recorder;
 mod speech;
 
 use std::path::Path;
@@ -24,7 +26,7 @@ use super::perception::Features;
 use super::sampling::argmax;
 use super::scene::Scene;
 use super::{Engine, EngineError, Forward, Probe};
-use compare::Recorder;
+use recorder::Recorder;
 
 /// What became of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -166,6 +168,11 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
         }
         Kind::Nothing => {}
     }
+    if comparison.reports().is_empty() {
+        report.reason = Some("holds no result that could be compared".to_owned());
+        return Ok(report);
+    }
+    comparison.nothing_left_out(|name| case.is_input(name))?;
     report.tensors = comparison.reports();
     report.first_difference = comparison.first_difference();
     let same = report.tensors.iter().all(|tensor| tensor.pass);
@@ -195,7 +202,8 @@ async fn think(
     features: Option<&Features>,
     comparison: &mut compare::Comparison<'_>,
 ) -> Result<(), VerifyError> {
-    let end = engine.source.config().im_end_token_id;
+    // Where nothing ends an answer, no token is this one.
+    let end = engine.source.config().end_token_id().unwrap_or(u32::MAX);
     for row in 0..inputs.rows() {
         let mut recorder = Recorder::default();
         let tokens = inputs.tokens(row);

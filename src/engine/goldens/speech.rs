@@ -1,7 +1,8 @@
 //! Speech cases through the whole engine, and the vocoder alone.
 
 use super::case::{Case, Golden, Inputs};
-use super::compare::{Comparison, LOGITS_TOLERANCE, MODULE_TOLERANCE, Recorder};
+use super::compare::{Comparison, LOGITS_TOLERANCE, MODULE_TOLERANCE};
+use super::recorder::Recorder;
 use super::{VerifyError, greedy, read};
 use crate::engine::perception::Features;
 use crate::engine::speech::{Choosing, Said, SpeechRequest, Spoken, speak};

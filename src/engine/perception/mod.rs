@@ -1,8 +1,10 @@
 //! Sounds and pictures on their way into a prompt: decoded, counted, and run through the towers.
 
+mod encode;
 mod sense;
 mod towers;
 
+pub use encode::{Embedding, Embeddings, Encoder};
 pub use sense::{Features, Sensed, sense};
 pub use towers::{TowerUse, Towers};
 
@@ -50,15 +52,46 @@ pub enum PerceptionError {
     /// The model's own rules for pictures and sounds.
     #[error("preprocessor_config.json: {0}")]
     Preprocessor(String),
-    /// Too long or too large.
+    /// One sound that is too long.
     #[error(
-        "what is heard takes {tokens} tokens, but memory is planned for {most} of one observation: shorten it, or plan for more (--media-tokens)"
+        "the sound lasts {seconds} s, expected at most {most_seconds} s: cut it into parts, or plan memory for its {tokens} tokens ({})",
+        admitting(*tokens)
+    )]
+    Long {
+        /// Its length, rounded up.
+        seconds: u64,
+        /// Planned for.
+        most_seconds: u32,
+        /// Of all sounds of the observation.
+        tokens: usize,
+    },
+    /// Too long or too large, together.
+    #[error(
+        "what is {perceived} takes {tokens} tokens, but memory is planned for {most} of one observation: shorten it, or plan for more ({})",
+        admitting(*tokens)
     )]
     TooMany {
-        /// Of all sounds of the observation, so far.
+        /// Heard or seen.
+        perceived: &'static str,
+        /// Of all sounds, or all pictures, of the observation.
         tokens: usize,
         /// Planned for.
         most: usize,
+    },
+    /// A picture that is not shrunk, since decoding it takes more memory than there is for it.
+    #[error(
+        "the picture has {width} x {height} pixels, expected at most {limit} in all: save it smaller, or plan memory for more ({})",
+        admitting(*tokens)
+    )]
+    Large {
+        /// Pixels of a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Planned for.
+        limit: u64,
+        /// Tokens that would admit it.
+        tokens: usize,
     },
     /// Its contents are missing.
     #[error("the contents of {what} {blake3} are missing: keep the files beside the recording")]
@@ -77,6 +110,13 @@ pub enum PerceptionError {
     /// Weights.
     #[error(transparent)]
     Load(#[from] crate::model::load::LoadError),
+}
+
+/// What to say so that memory is planned for so many tokens.
+fn admitting(tokens: usize) -> String {
+    format!(
+        "--media-tokens {tokens}; in a scenario `media_tokens = {tokens}`, in a program `.media_tokens({tokens})`; a context that is declared must have room for them"
+    )
 }
 
 /// Ids of one kind of placeholder and of its markers; none where the model has no such kind.

@@ -10,10 +10,11 @@ use crate::engine::Engine;
 use crate::events::ObservedMedium;
 use crate::media::medium::{Medium, MediumKind};
 use crate::media::picture::{
-    DecodeLimits, PatchOptions, Patches, Picture, brightness, image_patches, palette,
+    BYTES_A_PIXEL, DecodeLimits, MOST_ASPECT_RATIO, PatchOptions, Patches, Picture, PictureError,
+    brightness, image_patches, palette, smart_resize,
 };
 use crate::media::sound::{
-    MAX_FILE_RATE_HZ, MEL_BINS, Mel, RATE_HZ, Sound, level_db, log_mel, spectrum,
+    Length, MAX_FILE_RATE_HZ, MEL_BINS, Mel, RATE_HZ, Sound, level_db, log_mel, spectrum,
 };
 use crate::model::audio::token_count;
 use crate::model::positions::{MediaGrids, VideoGrid};
@@ -71,6 +72,10 @@ pub struct Sensed {
     pub sound_tokens: Vec<usize>,
     /// Tokens of every picture.
     pub picture_tokens: Vec<usize>,
+    /// How long every sound is.
+    pub sound_seconds: Vec<f64>,
+    /// Width and height of every picture as it came.
+    pub picture_pixels: Vec<[usize; 2]>,
 }
 
 impl Sensed {
@@ -78,16 +83,19 @@ impl Sensed {
     pub fn observed(&self, media: &[Medium]) -> Vec<ObservedMedium> {
         let mut sounds = self.sound_tokens.iter();
         let mut pictures = self.picture_tokens.iter();
+        let (mut seconds, mut pixels) = (self.sound_seconds.iter(), self.picture_pixels.iter());
         let one = |(medium, stimulus): (&Medium, &Stimulus)| {
-            let tokens = match medium.kind {
-                MediumKind::Sound => sounds.next(),
-                MediumKind::Picture => pictures.next(),
+            let (tokens, seconds, size) = match medium.kind {
+                MediumKind::Sound => (sounds.next(), seconds.next().copied(), None),
+                MediumKind::Picture => (pictures.next(), None, pixels.next().copied()),
             };
             ObservedMedium {
                 kind: medium.kind.name(),
                 blake3: medium.blake3.clone(),
                 tokens: tokens.copied().unwrap_or(0),
                 level: stimulus.level,
+                seconds,
+                pixels: size,
             }
         };
         media.iter().zip(&self.stimuli).map(one).collect()
@@ -114,10 +122,6 @@ impl Sensed {
         let sound = Sound::read_within(bytes, most_seconds(most))?;
         let mel = log_mel(&sound)?;
         let tokens = token_count(config, mel.frames);
-        let all = self.sound_tokens.iter().sum::<usize>() + tokens;
-        if all > most {
-            return Err(PerceptionError::TooMany { tokens: all, most });
-        }
         self.stimuli.push(Stimulus {
             modality: Modality::Audio,
             level: f64::from(level_db(&sound)),
@@ -127,16 +131,39 @@ impl Sensed {
             urgency: 0.0,
         });
         self.sound_tokens.push(tokens);
+        self.sound_seconds
+            .push(sound.samples.len() as f64 / f64::from(RATE_HZ));
         self.features.clips.push(mel);
         Ok(())
     }
 
-    fn add_picture(&mut self, bytes: &[u8], options: &PatchOptions) -> Result<(), PerceptionError> {
+    /// `shares` pictures share in what `most` tokens have room for.
+    fn add_picture(
+        &mut self,
+        bytes: &[u8],
+        options: &PatchOptions,
+        shares: usize,
+        most: usize,
+    ) -> Result<(), PerceptionError> {
         let limits = DecodeLimits {
             pixels: most_pixels(options.max_pixels),
             ..DecodeLimits::default()
         };
-        let picture = Picture::decode(bytes, &limits)?;
+        let factor = options.patch_size * options.merge_size;
+        let picture = Picture::decode(bytes, &limits)
+            .map_err(|error| admitted_by(error, options.max_pixels, factor, shares))?;
+        let (least, greatest) = (options.min_pixels, options.max_pixels);
+        let (height, width) = (picture.height(), picture.width());
+        // A narrow strip cannot be shrunk to its share.
+        let [height, width] = smart_resize(height, width, factor, least, greatest)?;
+        let tokens = self.picture_tokens.iter().sum::<usize>() + height * width / factor.pow(2);
+        if tokens > most {
+            return Err(PerceptionError::TooMany {
+                perceived: "seen",
+                tokens: tokens.max(MOST_ASPECT_RATIO * shares),
+                most,
+            });
+        }
         let patches = image_patches(&picture, options)?;
         let block = options.merge_size * options.merge_size;
         self.stimuli.push(Stimulus {
@@ -148,9 +175,74 @@ impl Sensed {
             urgency: 0.0,
         });
         self.picture_tokens.push(patches.len() / block);
+        self.picture_pixels
+            .push([picture.width(), picture.height()]);
         self.features.images.append(patches);
         Ok(())
     }
+}
+
+/// A picture that is too large for its share, with the tokens of the whole observation that would do; as it is where none would.
+fn admitted_by(
+    error: PictureError,
+    max_pixels: usize,
+    factor: usize,
+    shares: usize,
+) -> PerceptionError {
+    let PictureError::TooLarge {
+        width,
+        height,
+        limit,
+    } = error
+    else {
+        return error.into();
+    };
+    // What may be decoded grows with what may be seen.
+    let times = width as f64 * height as f64 / limit.max(1) as f64;
+    let pixels = (max_pixels as f64 * times).ceil() as usize;
+    if pixels > PatchOptions::IMAGE.max_pixels {
+        return error.into();
+    }
+    PerceptionError::Large {
+        width,
+        height,
+        limit,
+        tokens: pixels.div_ceil(factor * factor) * shares,
+    }
+}
+
+/// Whether the sounds among these are short enough, before any is decoded.
+///
+/// # Errors
+/// When one is no sound, or all of them have more than `most` tokens.
+fn check_length(
+    media: &[Medium],
+    config: &AudioConfig,
+    most: usize,
+) -> Result<(), PerceptionError> {
+    let sounds = media.iter().filter(|m| m.kind == MediumKind::Sound);
+    let (mut tokens, mut longest) = (0, 0);
+    for sound in sounds {
+        let length = Length::of(sound.bytes())?;
+        tokens += token_count(config, length.mel_frames());
+        longest = longest.max(length.seconds());
+    }
+    let most_seconds = most_seconds(most);
+    if longest > u64::from(most_seconds) {
+        return Err(PerceptionError::Long {
+            seconds: longest,
+            most_seconds,
+            tokens,
+        });
+    }
+    if tokens > most {
+        return Err(PerceptionError::TooMany {
+            perceived: "heard",
+            tokens,
+            most,
+        });
+    }
+    Ok(())
 }
 
 /// Seconds of sound that memory is planned for: 13 tokens are one.
@@ -172,14 +264,19 @@ pub fn sense(
     let config = &source.config().thinker;
     let mut sensed = Sensed::default();
     let pictures = media.iter().filter(|m| m.kind == MediumKind::Picture);
-    let most_each = (most_tokens / pictures.count().max(1)).max(1);
+    let shares = pictures.count().max(1);
+    let most_each = (most_tokens / shares).max(1);
+    if let Some(hollow) = media.iter().find(|medium| !medium.is_whole()) {
+        return Err(PerceptionError::Hollow {
+            what: hollow.kind.name(),
+            blake3: hollow.blake3.clone(),
+        });
+    }
+    if media.iter().any(|m| m.kind == MediumKind::Sound) {
+        let tower = config.audio.as_ref().ok_or(NO_EARS)?;
+        check_length(media, tower, most_tokens)?;
+    }
     for medium in media {
-        if !medium.is_whole() {
-            return Err(PerceptionError::Hollow {
-                what: medium.kind.name(),
-                blake3: medium.blake3.clone(),
-            });
-        }
         match medium.kind {
             MediumKind::Sound => {
                 let tower = config.audio.as_ref().ok_or(NO_EARS)?;
@@ -188,7 +285,7 @@ pub fn sense(
             MediumKind::Picture => {
                 let tower = config.vision.as_ref().ok_or(NO_EYES)?;
                 let options = patch_options(source, tower, most_each)?;
-                sensed.add_picture(medium.bytes(), &options)?;
+                sensed.add_picture(medium.bytes(), &options, shares, most_tokens)?;
             }
         }
     }
@@ -232,7 +329,7 @@ fn patch_options(
 ) -> Result<PatchOptions, PerceptionError> {
     let found = match source.file("preprocessor_config.json") {
         Some(path) => {
-            let read = std::fs::read(&path).map_err(|error| error.to_string());
+            let read = crate::input::read_file(&path, 1 << 20).map_err(|error| error.to_string());
             let parsed =
                 read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()));
             parsed.map_err(PerceptionError::Preprocessor)?
@@ -274,7 +371,7 @@ pub(super) fn decoding_bytes(
         let pixels = (most_tokens * side * side) as u64;
         let numbers = config.in_channels * config.temporal_patch_size;
         // The patches, the picture as it was shrunk, and the one that came: 8 bytes a pixel while it is decoded.
-        pixels * (numbers as u64 * 4 + 3) + 8 * most_pixels(pixels as usize)
+        pixels * (numbers as u64 * 4 + 3) + BYTES_A_PIXEL * most_pixels(pixels as usize)
     });
     if audio { sound + picture } else { picture }
 }

@@ -26,6 +26,7 @@ use crate::checkpoint::config::TextConfig;
 use crate::kernels::Mapped;
 use crate::model::KvCache;
 use crate::model::experts::{ExpertShape, Scratch};
+use crate::reads::ReadPurpose;
 use crate::store::arena::RecordReader;
 use crate::store::direct::DirectReader;
 
@@ -137,7 +138,7 @@ impl Shadow {
                 _ => Mapped::new(bytes).map_err(no_memory)?,
             }
         };
-        self.reader.read(key, &mut memory)?;
+        self.reader.read(ReadPurpose::Shadow, key, &mut memory)?;
         self.bytes_read += bytes as u64;
         self.slots.insert(key, memory);
         Ok(())

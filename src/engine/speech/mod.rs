@@ -29,6 +29,7 @@ pub use demand::SpeechDemand;
 pub(super) use demand::demand;
 pub use positions::talker_positions;
 pub use said::{Said, Turn};
+pub(super) use speaking::prompt_of;
 pub use speaking::{Choosing, SpeechEnded, SpeechRequest, Spoken, speak};
 
 /// Whose voice, where nobody else is asked for, as in the released pipeline.

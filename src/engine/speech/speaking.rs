@@ -186,6 +186,25 @@ pub async fn speak<E: From<EngineError>>(
     Ok(speaking.summary(ended, samples, started.elapsed(), first_sound))
 }
 
+/// What the talker hears of a turn before it speaks.
+pub(in crate::engine) fn prompt_of(
+    engine: &Engine,
+    said: &Said,
+    speaker: &str,
+) -> Result<Prompt, EngineError> {
+    let voice = engine.voice()?;
+    let talker = &voice.talker;
+    let heard = Heard {
+        ids: &said.ids,
+        embeddings: &said.embeddings,
+        hidden: &said.hidden,
+        generated: &said.generated,
+        tts: &engine.thinker.embed(&talker.tokens.tts()),
+        speaker,
+    };
+    Ok(talker.prompt(&heard).map_err(SpeechError::from)?)
+}
+
 impl Speaking {
     fn new(
         engine: &Engine,
@@ -196,15 +215,7 @@ impl Speaking {
         engine.check_speech(&said.ids, request)?;
         let voice = engine.voice()?;
         let talker = &voice.talker;
-        let heard = Heard {
-            ids: &said.ids,
-            embeddings: &said.embeddings,
-            hidden: &said.hidden,
-            generated: &said.generated,
-            tts: &engine.thinker.embed(&talker.tokens.tts()),
-            speaker: &request.speaker,
-        };
-        let prompt = talker.prompt(&heard).map_err(SpeechError::from)?;
+        let prompt = prompt_of(engine, said, &request.speaker)?;
         if let Some(probe) = probe {
             probe.tensor("talker.input_embeds", &prompt.rows);
             probe.tensor("talker.trailing_text_hidden", &prompt.trailing);

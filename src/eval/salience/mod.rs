@@ -31,6 +31,8 @@ pub const SURPRISED: f32 = 0.3;
 pub struct Settings {
     /// A file a domain; documents are separated by `<|endoftext|>`.
     pub texts: Vec<PathBuf>,
+    /// Whether control tokens that are spelled in the texts are such.
+    pub control_tokens: bool,
     /// Tokens of an observation, about.
     pub piece_tokens: usize,
     /// Cuts of every ordered pair of domains, each from and to another place.

@@ -47,7 +47,7 @@ pub(super) fn domains(
     source: &dyn WeightSource,
     settings: &Settings,
 ) -> Result<Vec<Domain>, EvalError> {
-    let text = Text::load(source)?;
+    let text = Text::load(source)?.allowing_control_tokens(settings.control_tokens);
     let mut domains = Vec::new();
     for path in &settings.texts {
         let domain = domain(&text, path, settings.piece_tokens)?;
@@ -96,11 +96,11 @@ fn cut(text: &Text, document: &str, piece_tokens: usize) -> Result<Vec<String>, 
     let mut piece = String::new();
     for word in words(document) {
         piece.push_str(word);
-        if text.encode(&piece)?.len() >= piece_tokens {
+        if text.encode_untrusted(&piece)?.len() >= piece_tokens {
             pieces.push(std::mem::take(&mut piece));
         }
     }
-    let left = text.encode(&piece)?.len();
+    let left = text.encode_untrusted(&piece)?.len();
     match pieces.last_mut() {
         Some(last) if left * 2 < piece_tokens => last.push_str(&piece),
         _ => pieces.push(piece),

@@ -44,7 +44,7 @@ impl Reader {
             mind: settings.mind.clone(),
             ..EngineOptions::default()
         };
-        let text = Text::load(&**source)?;
+        let text = Text::load(&**source)?.allowing_control_tokens(settings.control_tokens);
         let engine = open(Arc::clone(source), options, |_, _| ()).await?;
         Ok(Self {
             core: CoreLoop::new(engine, text, Sampling::GREEDY, 1)?,

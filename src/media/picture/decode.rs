@@ -1,22 +1,24 @@
 //! PNG and JPEG to RGB.
 
-use std::io::Cursor;
-
 use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{Picture, PictureError, orientation};
+use super::orientation::upright;
+use super::spliced::Spliced;
+use super::{Picture, PictureError, jpeg_segments, png_chunks};
 
 /// What a file may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Bytes of the file.
     pub bytes: usize,
-    /// Pixels of the picture; decoding takes about 10 bytes for each.
+    /// Pixels of the picture; decoding takes at most [`BYTES_A_PIXEL`] for each, and what would take more may have fewer.
     pub pixels: u64,
 }
+
+/// Bytes of memory for every pixel that may be decoded.
+pub const BYTES_A_PIXEL: u64 = 8;
 
 impl Default for DecodeLimits {
     /// 64 MiB, and 48 Mi pixels: what cameras take, and no more.
@@ -53,13 +55,13 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, Pic
     })
 }
 
-fn check_pixels(width: usize, height: usize, limits: &DecodeLimits) -> Result<(), PictureError> {
+fn check_pixels(width: usize, height: usize, limit: u64) -> Result<(), PictureError> {
     let pixels = (width as u64).saturating_mul(height as u64);
-    if pixels > limits.pixels {
+    if pixels > limit {
         return Err(PictureError::TooLarge {
             width,
             height,
-            limit: limits.pixels,
+            limit,
         });
     }
     Ok(())
@@ -74,20 +76,23 @@ fn malformed(format: &'static str, reason: impl ToString) -> PictureError {
 
 fn png(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
     let wrong = |error: png::DecodingError| malformed("PNG", error);
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    let chunks = png_chunks::read(bytes).map_err(|reason| malformed("PNG", reason))?;
+    let input = Spliced::new([&chunks.head, chunks.pixels, &png_chunks::END]);
+    let mut decoder = png::Decoder::new(input);
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let (width, height) = decoder.read_header_info().map_err(wrong)?.size();
     let (width, height) = (width as usize, height as usize);
-    check_pixels(width, height, limits)?;
+    check_pixels(width, height, limits.pixels)?;
     let mut reader = decoder.read_info().map_err(wrong)?;
     let size = reader.output_buffer_size();
     let size = size.ok_or_else(|| malformed("PNG", "its size cannot be represented"))?;
     let mut pixels = vec![0; size];
     let frame = reader.next_frame(&mut pixels).map_err(wrong)?;
+    drop(reader);
     pixels.truncate(frame.buffer_size());
     let rgb = match frame.color_type {
         png::ColorType::Rgb => pixels,
-        png::ColorType::Rgba => each_pixel::<4>(&pixels, |[r, g, b, a]| [r, g, b].map(on_white(a))),
+        png::ColorType::Rgba => without_alpha(pixels),
         png::ColorType::Grayscale => each_pixel::<1>(&pixels, |[grey]| [grey; 3]),
         png::ColorType::GrayscaleAlpha => {
             each_pixel::<2>(&pixels, |[grey, a]| [grey; 3].map(on_white(a)))
@@ -100,13 +105,27 @@ fn png(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
         }
     };
     let picture = Picture::from_rgb(width, height, rgb)?;
-    let exif = reader.info().exif_metadata.as_deref();
-    Ok(orientation::upright(picture, exif))
+    Ok(upright(picture, chunks.orientation))
 }
 
 fn each_pixel<const N: usize>(pixels: &[u8], to_rgb: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
     let (pixels, _) = pixels.as_chunks::<N>();
-    pixels.iter().flat_map(|pixel| to_rgb(*pixel)).collect()
+    let mut rgb = Vec::with_capacity(3 * pixels.len());
+    for pixel in pixels {
+        rgb.extend_from_slice(&to_rgb(*pixel));
+    }
+    rgb
+}
+
+/// RGBA laid on white, in the place that it has.
+fn without_alpha(mut pixels: Vec<u8>) -> Vec<u8> {
+    let count = pixels.len() / 4;
+    for at in 0..count {
+        let [r, g, b, a] = std::array::from_fn(|channel| pixels[4 * at + channel]);
+        pixels[3 * at..3 * at + 3].copy_from_slice(&[r, g, b].map(on_white(a)));
+    }
+    pixels.truncate(3 * count);
+    pixels
 }
 
 /// A value laid on white with this opacity, rounded.
@@ -117,33 +136,30 @@ fn on_white(alpha: u8) -> impl Fn(u8) -> u8 {
 
 fn jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
     let wrong = |error: zune_jpeg::errors::DecodeErrors| malformed("JPEG", format!("{error:?}"));
+    let segments = jpeg_segments::read(bytes)?;
     // A lenient decoder would paint grey over what is missing.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let scans = segments.scans;
+    let input = Spliced::new([&segments.head, scans.unwrap_or_default(), &[]]);
+    let mut decoder = JpegDecoder::new_with_options(input, options);
+    if scans.is_none() {
+        return Err(malformed("JPEG", "it has no end: the file was cut short"));
+    }
     decoder.decode_headers().map_err(wrong)?;
     let info = decoder.info();
     let info = info.ok_or_else(|| malformed("JPEG", "it states no size"))?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
-    check_pixels(width, height, limits)?;
-    if !has_end(bytes) {
-        return Err(malformed("JPEG", "it has no end: the file was cut short"));
-    }
+    let taken = segments.bytes_a_block_row().max(8 * BYTES_A_PIXEL);
+    let most_bytes = limits.pixels.saturating_mul(8 * BYTES_A_PIXEL);
+    check_pixels(width, height, most_bytes / taken)?;
     let rgb = decoder.decode().map_err(wrong)?;
+    drop(decoder);
     let picture = Picture::from_rgb(width, height, rgb)?;
-    let exif = decoder.exif().map(Vec::as_slice);
-    Ok(orientation::upright(picture, exif))
-}
-
-/// Whether a JPEG's last scan is followed by the marker of the end. Neither occurs within a scan, whose bytes ff are escaped;
-/// the decoder alone would not miss the last rows.
-fn has_end(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    let (scan, end) = (last(0xda), last(0xd9));
-    scan.is_some_and(|scan| end.is_some_and(|end| end > scan))
+    Ok(upright(picture, segments.orientation))
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Pictures: from the bytes of a PNG or JPEG to pixels, to the size the model sees, to patches.
 
 mod decode;
+mod jpeg_segments;
 mod orientation;
 mod patches;
+mod png_chunks;
 mod resample;
+mod spliced;
 
-pub use decode::DecodeLimits;
+pub use decode::{BYTES_A_PIXEL, DecodeLimits};
 pub use patches::{PatchOptions, Patches, image_patches, video_patches};
 pub use resample::{resize, smart_resize};
 
@@ -43,6 +46,16 @@ pub enum PictureError {
         format: &'static str,
         /// What the decoder says.
         reason: String,
+    },
+    /// Its colours come one after the other, and the decoder would put them together wrongly.
+    #[error(
+        "the picture is a baseline JPEG with one scan per component (its first scan has {found} of {components}), which is not read: save it as a progressive or an interleaved JPEG, or as a PNG"
+    )]
+    ComponentsApart {
+        /// Components of the first scan.
+        found: usize,
+        /// All of them.
+        components: usize,
     },
     /// Too many pixels.
     #[error(
@@ -121,7 +134,8 @@ impl std::fmt::Debug for Picture {
 
 impl Picture {
     /// From the bytes of a PNG or a JPEG file. Transparency is laid on white, greys become RGB, 16 bits become 8, and a
-    /// picture that says of itself that it lies on its side (EXIF) is set upright. The first frame of an animation is taken.
+    /// picture that says of itself that it lies on its side (EXIF, wherever it stands, or XMP) is set upright. The first frame
+    /// of an animation is taken. Nothing but pixels is inflated.
     ///
     /// # Errors
     /// When it is neither, damaged, cut short, or beyond the limits.

@@ -43,6 +43,11 @@ fn tables() -> &'static Tables {
     })
 }
 
+/// Frames of a clip of so many samples.
+pub(super) fn frames(samples: usize) -> usize {
+    samples / HOP
+}
+
 /// The log-mel spectrum of a clip alone: windows of 400 samples every 160, mirrored at the ends, periodic Hann, power,
 /// [`MEL_BINS`] triangles of [`mel_filters`], `log10` of at least 1e-10, floored 8 below the clip's loudest, `(x + 4) / 4`.
 /// A clip of n samples has `n / 160` frames.
@@ -57,7 +62,7 @@ pub fn log_mel(sound: &Sound) -> Result<Mel, SoundError> {
         });
     }
     let tables = tables();
-    let frames = samples.len() / HOP;
+    let frames = frames(samples.len());
     let mut values = vec![0.0; MEL_BINS * frames];
     let mut loudest = f32::NEG_INFINITY;
     for frame in 0..frames {

@@ -1,9 +1,12 @@
 //! Sound: reading files, the log-mel spectrum that the audio tower listens to, and how loud and of what colour it is.
 
+mod flac;
 mod fourier;
 mod mel;
+mod pcm;
 mod read;
 mod resample;
+mod riff;
 
 pub use mel::{MEL_BINS, Mel, hann_window, log_mel, mel_filters, spectrum};
 
@@ -61,7 +64,7 @@ pub enum SoundError {
     },
     /// It ends before it should.
     #[error(
-        "the sound file ends after {found_frames} frames, expected {stated_frames} by its header: copy it again, it was cut short"
+        "the sound file ends after {found_frames} frames, expected {stated_frames} by its header: copy or record it again, it was cut short"
     )]
     CutShort {
         /// Samples of a channel that are there.
@@ -81,9 +84,9 @@ pub enum SoundError {
         rate_hz: u32,
     },
     /// Longer than is allowed.
-    #[error("the sound lasts {seconds} s or more, expected at most {most} s: cut it into parts")]
+    #[error("the sound lasts {seconds} s, expected at most {most} s: cut it into parts")]
     TooLong {
-        /// Whole seconds that are known of.
+        /// Rounded up; of a file that does not state its length, at least so many.
         seconds: u64,
         /// Allowed.
         most: u32,
@@ -106,14 +109,57 @@ pub enum SoundError {
     },
 }
 
-impl Sound {
-    /// Reads a sound file from its bytes: WAV (PCM of 8 to 32 bits or float) or FLAC, of any number of channels, which are
-    /// averaged, and any rate from [`MIN_FILE_RATE_HZ`] to [`MAX_FILE_RATE_HZ`].
-    ///
-    /// A WAV that was written to a pipe states no length; of its end up to 1151 frames are not read.
+/// How long a sound file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Samples of a channel.
+    pub frames: u64,
+    /// Samples of a channel a second.
+    pub rate_hz: u32,
+}
+
+impl Length {
+    /// Of a file that is not decoded; whether its samples are whole is not known then, unless it states no length.
     ///
     /// # Errors
-    /// When the bytes are no such file, damaged or cut short, hold nothing, or last longer than [`MAX_SECONDS`].
+    /// When it is no sound file, or longer than [`MAX_SECONDS`].
+    pub fn of(bytes: &[u8]) -> Result<Self, SoundError> {
+        let length = read::Opened::new(bytes)?.length(MAX_SECONDS)?;
+        check_length(length.frames, length.rate_hz, MAX_SECONDS)?;
+        Ok(length)
+    }
+
+    /// Samples of the [`Sound`] that it becomes.
+    pub fn samples(&self) -> u64 {
+        (self.frames * u64::from(RATE_HZ)).div_ceil(u64::from(self.rate_hz))
+    }
+
+    /// In seconds, rounded up.
+    pub fn seconds(&self) -> u64 {
+        self.frames.div_ceil(u64::from(self.rate_hz))
+    }
+
+    /// Tokens of the released model's audio tower: 13 a second, and of what remains one for every begun eight frames.
+    pub fn released_tokens(&self) -> usize {
+        let frames = self.mel_frames();
+        frames / 100 * 13 + (frames % 100).div_ceil(8)
+    }
+
+    /// Frames of the spectrum.
+    pub fn mel_frames(&self) -> usize {
+        mel::frames(self.samples() as usize)
+    }
+}
+
+impl Sound {
+    /// Reads a sound file from its bytes: WAV (PCM of 8 to 32 bits, float, or G.711) or FLAC, of any number of channels, which
+    /// are averaged, and any rate from [`MIN_FILE_RATE_HZ`] to [`MAX_FILE_RATE_HZ`].
+    ///
+    /// What a WAV says of its length is an upper bound: the bytes that are there decide, since a program that writes to a pipe
+    /// cannot know it. A FLAC that was cut short is refused: its frames have sums.
+    ///
+    /// # Errors
+    /// When the bytes are no such file, damaged, hold nothing, or last longer than [`MAX_SECONDS`].
     pub fn read(bytes: &[u8]) -> Result<Self, SoundError> {
         Self::read_within(bytes, MAX_SECONDS)
     }
@@ -123,8 +169,9 @@ impl Sound {
     /// # Errors
     /// As [`Sound::read`].
     pub fn read_within(bytes: &[u8], most_seconds: u32) -> Result<Self, SoundError> {
-        let (samples, rate_hz) = read::mono(bytes, most_seconds.min(MAX_SECONDS))?;
-        Self::from_samples(samples, rate_hz)
+        let opened = read::Opened::new(bytes)?;
+        let samples = opened.mono(most_seconds.min(MAX_SECONDS))?;
+        Self::from_samples(samples, opened.rate_hz())
     }
 
     /// Mono samples of another rate; what is beyond -1 and 1 is clipped.
@@ -174,7 +221,7 @@ fn check_length(frames: u64, rate_hz: u32, most: u32) -> Result<(), SoundError> 
         return Ok(());
     }
     Err(SoundError::TooLong {
-        seconds: frames / u64::from(rate_hz),
+        seconds: frames.div_ceil(u64::from(rate_hz)),
         most,
     })
 }

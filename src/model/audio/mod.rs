@@ -115,7 +115,7 @@ impl AudioTower {
         if plan.tokens() == 0 {
             return Ok(clips.iter().map(|_| Vec::new()).collect());
         }
-        let (config, loader) = (&self.config, Loader { source });
+        let (config, loader) = (&self.config, Loader::of_tower(source));
         let mut scratch = Vec::with_capacity(plan.scratch(config));
 
         // In a block of its own: a piece that may not stay goes before the next comes.
@@ -165,7 +165,7 @@ impl AudioTower {
 
 /// Bytes in memory of the stem, each layer and the head.
 fn piece_sizes(source: &dyn WeightSource, layers: usize) -> Result<Vec<u64>, LoadError> {
-    let loader = Loader { source };
+    let loader = Loader::of_tower(source);
     let mut sizes = vec![0; layers + 2];
     for tensor in expected_tensors(source.config()) {
         if tensor.component != Component::Audio {

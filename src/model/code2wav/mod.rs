@@ -116,7 +116,7 @@ impl Code2Wav {
     /// When the model has none, or a tensor is missing, misshapen, damaged, or stored in a format without kernels.
     pub fn load(source: &dyn WeightSource) -> Result<Self, LoadError> {
         let config = config_of(source)?.clone();
-        let loader = Loader { source };
+        let loader = Loader::new(source);
         let hidden = config.hidden_size;
         let mut channels = config.decoder_dim;
         let first = Conv::causal(

@@ -252,9 +252,7 @@ mod tests {
     fn a_signal_computed_in_waves_is_the_same_to_the_bit() {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-omni");
         let source = crate::store::open_model(fixture).unwrap();
-        let loader = Loader {
-            source: source.as_ref(),
-        };
+        let loader = Loader::new(source.as_ref());
         // Dilation 9 looks back over several waves.
         let unit = ResidualUnit::load(&loader, "code2wav.decoder.1.block.4", 16, 9).unwrap();
         let signal: Vec<f32> = (0..16 * 100).map(|at| libm::sinf(at as f32)).collect();

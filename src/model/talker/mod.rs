@@ -160,7 +160,7 @@ impl Talker {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self, LoadError> {
         let config = config_of(source)?.clone();
-        let loader = Loader { source };
+        let loader = Loader::new(source);
         let text = &config.text;
         let codes = |name: &str| loader.matrix(name, text.vocab_size, text.hidden_size);
         let mut layers = Vec::with_capacity(text.num_hidden_layers);

@@ -140,7 +140,7 @@ pub(super) fn load(
     config: &VisionConfig,
     step: Step,
 ) -> Result<VisionPiece, LoadError> {
-    let loader = Loader { source };
+    let loader = Loader::of_tower(source);
     let hidden = config.hidden_size;
     let merged = hidden * config.spatial_merge_size * config.spatial_merge_size;
     Ok(match step {

@@ -1,7 +1,8 @@
 //! A checkpoint of true headers whose data was never written: the files are sparse, read as zeros, and take no room.
 //!
 //! Tensors fill shards in module order up to 5 GB, as the released files do: shard 1 begins with the audio tower, shard
-//! 13 ends the thinker, shard 14 holds most of the talker. Inside a shard they are sorted by name. Experts straddle.
+//! 13 ends the thinker, shard 14 holds most of the talker. Inside a shard they are sorted by name. Experts straddle. Beside
+//! them lie the small files of the release, so that the folder is what a download is but for the data.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::record::TensorSpec;
 use super::super::{StoreError, atomic};
-use super::{RELEASED_CONFIG, parse, spec};
+use super::{RELEASED_CONFIG, parse, released, spec};
 use crate::checkpoint::expected_tensors;
 
 /// What a shard may hold, as the writer of the released files was told.
@@ -77,6 +78,9 @@ pub fn write_headers(folder: &Path, layers: Option<usize>) -> Result<HeadersRepo
         &folder.join("model.safetensors.index.json"),
         format!("{index:#}\n").as_bytes(),
     )?;
+    for (name, text) in released::files() {
+        atomic::write_file(&folder.join(name), text.as_bytes())?;
+    }
     // Last: until it is there the folder is no checkpoint.
     atomic::write_file(&folder.join("config.json"), config_json.as_bytes())?;
     Ok(HeadersReport {

@@ -6,6 +6,7 @@
 
 mod headers;
 mod recipe;
+mod released;
 mod tokenizer;
 mod values;
 

@@ -23,7 +23,7 @@ pub(super) const SPECIAL_TOKENS: [&str; 13] = [
 
 /// The visible character that stands for a byte in a byte-level vocabulary: itself where it is printable, otherwise the
 /// next unused one from U+0100 on. Every byte-level tokenizer uses this table.
-fn byte_characters() -> Vec<char> {
+pub(super) fn byte_characters() -> Vec<char> {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let mut substitutes = '\u{100}'..='\u{200}';
     let character = |byte: u8| {

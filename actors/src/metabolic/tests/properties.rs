@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn only_threat_and_depletion_break_the_dwell(inputs in prop::collection::vec((inputs(), 1u32..20), 1..20)) {
+    fn only_what_is_urgent_breaks_the_dwell(inputs in prop::collection::vec((inputs(), 1u32..20), 1..20)) {
         let mut world = World::new();
         let mut since = 0;
         for (input, steps) in inputs {
@@ -151,7 +151,8 @@ proptest! {
                 let Some(change) = world.step(&input).transition else { continue };
                 prop_assert_ne!(change.from, change.to);
                 let urgent = matches!(change.to, State::Threat | State::Depletion);
-                prop_assert!(urgent || change.cause == Cause::ThreatSpent || world.tick - since >= 5);
+                let woken = change.cause == Cause::Awakened || (change.from, change.to) == (State::Rest, State::Focus);
+                prop_assert!(urgent || woken || change.cause == Cause::ThreatSpent || world.tick - since >= 5);
                 since = world.tick;
             }
         }

@@ -1,0 +1,24 @@
+//! How every command that takes text reads it.
+
+use clap::Args;
+
+use super::CliError;
+use crate::engine::EngineError;
+use crate::engine::text::Text;
+use crate::store::WeightSource;
+
+/// Options of every command that takes text.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TextArgs {
+    /// Control tokens that are spelled out in text (<|im_end|>, <|image_pad|>) are such; without it they are text like the rest
+    #[arg(long)]
+    pub allow_control_tokens: bool,
+}
+
+impl TextArgs {
+    /// The tokenizer and the template of a model.
+    pub fn load(&self, source: &dyn WeightSource) -> Result<Text, CliError> {
+        let text = Text::load(source).map_err(EngineError::from)?;
+        Ok(text.allowing_control_tokens(self.allow_control_tokens))
+    }
+}

@@ -1,0 +1,188 @@
+//! A tag of a template, divided into what the rewriting must know of it.
+
+/// Characters of one tag, without blanks and without what stands between quotes.
+const MAX_TAG_CHARS: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A word that names something.
+    Name,
+    /// A word of the language, behind which a value begins.
+    Word,
+    /// A text or a number.
+    Literal,
+    Open,
+    Close,
+    Comma,
+    /// `=`, not `==`.
+    Assign,
+    Dot,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Brackets that are open around it.
+    pub(super) depth: usize,
+    /// Of an opening bracket: whether a value begins with it, rather than arguments or an index; and whether a comma
+    /// stands directly in it.
+    pub(super) literal: bool,
+    pub(super) commas: bool,
+}
+
+pub(super) struct Tokens {
+    pub(super) list: Vec<Token>,
+    /// Behind the tag.
+    pub(super) end: usize,
+}
+
+const WORDS: [&str; 8] = ["and", "else", "elif", "if", "in", "is", "not", "or"];
+
+/// Divides what stands between `from` and the tag's end.
+pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, String> {
+    let bytes = source.as_bytes();
+    let mut list: Vec<Token> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    let (mut at, mut chars) = (from, 0);
+    loop {
+        let rest = &source[at..];
+        let Some(c) = rest.chars().next() else {
+            return Err("a tag does not end".to_owned());
+        };
+        if c.is_whitespace() {
+            at += c.len_utf8();
+            continue;
+        }
+        let marked = |mark: char| {
+            rest.strip_prefix(mark)
+                .is_some_and(|r| r.starts_with(close))
+        };
+        if open.is_empty() && (rest.starts_with(close) || marked('-') || marked('+')) {
+            let mark = usize::from(!rest.starts_with(close));
+            return Ok(Tokens {
+                list,
+                end: at + mark + close.len(),
+            });
+        }
+        let start = at;
+        let kind = match c {
+            '\'' | '"' => {
+                at += quoted(rest, c).ok_or("a text does not end")?;
+                Kind::Literal
+            }
+            c if c.is_alphanumeric() || c == '_' => {
+                at += rest
+                    .find(|c: char| !c.is_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len());
+                word(&source[start..at], &list, source)
+            }
+            _ => {
+                at += c.len_utf8();
+                match c {
+                    '(' | '[' | '{' => Kind::Open,
+                    ')' | ']' | '}' => Kind::Close,
+                    ',' => Kind::Comma,
+                    '.' => Kind::Dot,
+                    '=' if bytes.get(at) == Some(&b'=') => {
+                        at += 1;
+                        Kind::Other
+                    }
+                    '=' => Kind::Assign,
+                    '!' | '<' | '>' if bytes.get(at) == Some(&b'=') => {
+                        at += 1;
+                        Kind::Other
+                    }
+                    _ => Kind::Other,
+                }
+            }
+        };
+        if c != '\'' && c != '"' {
+            chars += at - start;
+            if chars > MAX_TAG_CHARS {
+                return Err(format!(
+                    "a tag has more than {MAX_TAG_CHARS} characters outside of texts"
+                ));
+            }
+        }
+        if kind == Kind::Close {
+            let opened = open.pop().map(|n| source.as_bytes()[list[n].start]);
+            if !matches!(
+                (opened, c),
+                (Some(b'('), ')') | (Some(b'['), ']') | (Some(b'{'), '}')
+            ) {
+                return Err(format!("`{c}` closes nothing"));
+            }
+        }
+        if kind == Kind::Comma
+            && let Some(n) = open.last()
+        {
+            list[*n].commas = true;
+        }
+        let behind = list.last().map(|token| token.kind);
+        let value = !matches!(behind, Some(Kind::Name | Kind::Literal | Kind::Close));
+        // A test may be asked about a value without parentheses: `is in [1]`.
+        let asked = c != '(' && is_test(&list, source);
+        list.push(Token {
+            kind,
+            start,
+            end: at,
+            depth: open.len(),
+            literal: value || asked,
+            commas: false,
+        });
+        if kind == Kind::Open {
+            open.push(list.len() - 1);
+        }
+    }
+}
+
+/// Whether the last token is the name of a test: `is NAME`, `is not NAME`.
+fn is_test(list: &[Token], source: &str) -> bool {
+    let text = |token: &Token| &source[token.start..token.end];
+    match list {
+        [.., is, name] if text(is) == "is" => name.kind == Kind::Name,
+        [.., is, not, name] if text(is) == "is" && text(not) == "not" => name.kind == Kind::Name,
+        _ => false,
+    }
+}
+
+/// Bytes of the text that `rest` begins with, its quotes included.
+fn quoted(rest: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What a word is behind the tokens before it.
+fn word(text: &str, before: &[Token], source: &str) -> Kind {
+    let text_of = |token: &Token| &source[token.start..token.end];
+    let last = before.last();
+    // Behind a dot and behind `is` and `is not` every word is a name.
+    let is_not = before.len() > 1
+        && last.is_some_and(|token| text_of(token) == "not")
+        && text_of(&before[before.len() - 2]) == "is";
+    let named = last.is_some_and(|token| {
+        token.kind == Kind::Dot
+            || text_of(token) == "|"
+            || (text_of(token) == "is" && text != "not")
+    });
+    if named || is_not {
+        Kind::Name
+    } else if text.starts_with(|c: char| c.is_ascii_digit()) {
+        Kind::Literal
+    } else if WORDS.contains(&text) {
+        Kind::Word
+    } else {
+        Kind::Name
+    }
+}

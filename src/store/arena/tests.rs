@@ -1,0 +1,151 @@
+use super::*;
+use sage_actors::protocol::LayerKey;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+
+struct Counting {
+    reads: AtomicU32,
+    fail_first: u32,
+}
+
+impl RecordReader for Counting {
+    fn slot_bytes(&self, _: ExpertKey) -> Result<usize, ReadError> {
+        Ok(10_000)
+    }
+    fn read(&self, _: ReadPurpose, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
+        if self.reads.fetch_add(1, Ordering::SeqCst) < self.fail_first {
+            return Err(ReadError {
+                key,
+                component: "thinker",
+                reason: "told to fail".into(),
+            });
+        }
+        memory.pages_mut().fill(key.expert as u8);
+        Ok(())
+    }
+}
+
+fn arena(fail_first: u32) -> Arc<SlotArena> {
+    SlotArena::new(Arc::new(Counting {
+        reads: AtomicU32::new(0),
+        fail_first,
+    }))
+    .expect("a thread")
+}
+
+fn key(expert: u16) -> ExpertKey {
+    ExpertKey {
+        layer: LayerKey {
+            module: Module::Thinker,
+            layer: 0,
+        },
+        expert,
+    }
+}
+
+#[test]
+fn an_admitted_expert_arrives_and_its_memory_goes_back() {
+    let arena = arena(0);
+    arena.admit(key(7), SlotId(3), false);
+    arena.settle();
+    assert_eq!(
+        arena.wait(key(7), SlotId(3)).expect("read").bytes()[9_999],
+        7
+    );
+    assert!(arena.read_in(SlotId(3)).is_some());
+    assert_eq!(arena.mapped_bytes(), 12_288);
+    arena.evict(SlotId(3));
+    arena.settle();
+    assert_eq!(arena.mapped_bytes(), 0);
+    assert!(
+        arena.wait(key(7), SlotId(3)).is_err(),
+        "an evicted expert is not served"
+    );
+}
+
+/// Slots of a second module begin far behind those of the first: what is between takes no memory.
+#[test]
+fn slots_may_be_numbered_with_gaps() {
+    let arena = arena(0);
+    let far = SlotId(u32::MAX);
+    arena.admit(key(9), far, false);
+    arena.settle();
+    assert!(arena.wait(key(9), far).is_ok());
+    assert!(arena.wait(key(9), SlotId(1 << 24)).is_err());
+    assert_eq!(lock(&arena.shared).slots.len(), 1);
+}
+
+#[test]
+fn one_failure_is_retried_two_are_an_error() {
+    let once = arena(1);
+    once.admit(key(1), SlotId(0), false);
+    assert!(once.wait(key(1), SlotId(0)).is_ok());
+    let twice = arena(2);
+    twice.admit(key(1), SlotId(0), false);
+    let error = twice.wait(key(1), SlotId(0)).expect_err("two failures");
+    assert!(error.to_string().contains("expert 1 of layer 0"), "{error}");
+}
+
+#[test]
+fn a_slot_that_moved_on_does_not_get_the_older_read() {
+    let arena = arena(0);
+    for expert in 0..50 {
+        arena.admit(key(expert), SlotId(0), expert % 2 == 0);
+        if expert % 3 == 0 {
+            arena.promote(SlotId(0));
+        }
+        if expert < 49 {
+            arena.evict(SlotId(0));
+        }
+    }
+    assert_eq!(arena.wait(key(49), SlotId(0)).expect("read").bytes()[0], 49);
+}
+
+/// Tells of every read as it begins, and ends it when it is told to.
+struct Gated {
+    begun: mpsc::Sender<(u16, ReadPurpose)>,
+    go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl RecordReader for Gated {
+    fn slot_bytes(&self, _: ExpertKey) -> Result<usize, ReadError> {
+        Ok(4_096)
+    }
+    fn read(&self, purpose: ReadPurpose, key: ExpertKey, _: &mut Mapped) -> Result<(), ReadError> {
+        self.begun.send((key.expert, purpose)).expect("a listener");
+        let go = self.go.lock().expect("the gate");
+        go.recv().expect("a word");
+        Ok(())
+    }
+}
+
+/// A read is what it was when it began: a prefetch that nobody had demanded by then stays one, and is not read again for
+/// the demand that comes meanwhile.
+#[test]
+fn a_read_counts_once_and_for_what_it_was_begun() {
+    let (begun, reads) = mpsc::channel();
+    let (go, gate) = mpsc::channel();
+    let reader = Gated {
+        begun,
+        go: Mutex::new(gate),
+    };
+    let arena = SlotArena::new(Arc::new(reader)).expect("a thread");
+    arena.admit(key(1), SlotId(1), true);
+    assert_eq!(reads.recv(), Ok((1, ReadPurpose::Prefetch)));
+    // While it is read: two more are read ahead, one of them and the one in flight are demanded, the third is cancelled.
+    arena.admit(key(2), SlotId(2), true);
+    arena.admit(key(3), SlotId(3), true);
+    arena.promote(SlotId(1));
+    arena.promote(SlotId(2));
+    arena.admit(key(4), SlotId(4), false);
+    arena.evict(SlotId(3));
+    for _ in 0..3 {
+        go.send(()).expect("the reader");
+    }
+    arena.finish_reads();
+    let after: Vec<_> = reads.try_iter().collect();
+    assert_eq!(after, [(2, ReadPurpose::Demand), (4, ReadPurpose::Demand)]);
+    for slot in [1, 2, 4] {
+        assert!(arena.is_ready(SlotId(slot)), "slot {slot}");
+    }
+}
