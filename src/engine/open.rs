@@ -10,7 +10,7 @@ use sage_actors::protocol::{ExpertKey, Modality, Module, Spent, State};
 
 use super::asked::Asked;
 use super::limit::{LimitOrigin, LimitPolicy};
-use super::memory::{Demand, Limit, MemoryPlan, resident_set};
+use super::memory::{Demand, Limit, MemoryPlan, own_memory_bytes};
 use super::perception::Towers;
 use super::speech::{self, Voice, talker_shape};
 use super::{Engine, EngineError};
@@ -118,7 +118,7 @@ struct Sizes {
 }
 
 fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, EngineError> {
-    let (base_bytes, _) = resident_set();
+    let base_bytes = own_memory_bytes();
     let config = &source.config().thinker.text;
     if options.context_tokens > config.max_position_embeddings {
         return Err(EngineError::ContextTooLong {

@@ -83,7 +83,7 @@ impl CoreLoop {
         if text.trim().is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let alone = self.rendered(self.turns(), text)?;
+        let alone = self.rendered(self.turns(), "", text)?;
         let needed = alone.len() + self.answer_tokens;
         if needed > self.kv.capacity() {
             return Err(EngineError::ContextFull {
@@ -94,23 +94,25 @@ impl CoreLoop {
         Ok(alone)
     }
 
-    fn rendered(&self, first: usize, text: &str) -> Result<Vec<u32>, EngineError> {
-        let messages = self
-            .conversation
-            .messages(self.goal.as_deref(), first, text);
-        Ok(self.text.prompt_tokens(&messages, "")?)
+    /// Token ids of the turns from `first` on and of `places` (what the program wrote) with `text` behind them.
+    fn rendered(&self, first: usize, places: &str, text: &str) -> Result<Vec<u32>, EngineError> {
+        let messages =
+            self.conversation
+                .messages(self.goal.as_deref(), first, &format!("{places}{text}"));
+        Ok(self.text.prompt_tokens(&messages, places)?)
     }
 
-    /// The prompt of a question that is heard: it sees the turns before it, those at the end that have room beside its
-    /// `more_tokens` and the answer.
+    /// The prompt of a question that is heard at `places`, with `text` behind it: it sees the turns before it, those at the end
+    /// that have room beside its `more_tokens` and the answer.
     pub(super) fn spoken_prompt(
         &self,
-        content: &str,
+        places: &str,
+        text: &str,
         more_tokens: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let mut first = 0;
         loop {
-            let prompt = self.rendered(first, content)?;
+            let prompt = self.rendered(first, places, text)?;
             let needed = prompt.len() + more_tokens + self.answer_tokens;
             if needed <= self.kv.capacity() || first == self.turns() {
                 return Ok(prompt);
@@ -127,10 +129,10 @@ impl CoreLoop {
     ) -> Result<(), EngineError> {
         let turns = self.turns();
         let mut first = 0;
-        let mut prompt = self.rendered(first, &job.text)?;
+        let mut prompt = self.rendered(first, "", &job.text)?;
         while prompt.len() + self.answer_tokens > self.kv.capacity() && first < turns {
             first += 1;
-            prompt = self.rendered(first, &job.text)?;
+            prompt = self.rendered(first, "", &job.text)?;
         }
         if first > 0 {
             self.conversation.turns.drain(..first);

@@ -79,8 +79,8 @@ impl CoreLoop {
         let asks = spoken || !text.is_empty();
         let tokens = if spoken {
             let tokens = sensed.sound_tokens.iter().chain(&sensed.picture_tokens);
-            let content = format!("{}{text}", self.text.spelled(&places)?);
-            self.spoken_prompt(&content, tokens.sum())?
+            let places = self.text.spelled(&places)?;
+            self.spoken_prompt(&places, text, tokens.sum())?
         } else if !asks {
             places
         } else {
