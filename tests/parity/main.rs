@@ -1,0 +1,11 @@
+#[path = "../common/mod.rs"]
+mod common;
+mod ears;
+mod goldens;
+mod pictures;
+mod positions;
+mod sound;
+mod sound_files;
+mod speech;
+mod spoken;
+mod vision;
