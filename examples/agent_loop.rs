@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sage::Sage;
-use sage::embed::{Action, Effector, Observation, Reading, Sensor};
+use sage::session::{Action, Effector, Observation, Reading, Sensor};
 
 /// The world: degrees of the heater, seen by the sensor and changed by the effector.
 #[derive(Clone)]

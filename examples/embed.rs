@@ -2,7 +2,8 @@
 
 use std::{error::Error, process::ExitCode};
 
-use sage::{Sage, embed::Observation};
+use sage::Sage;
+use sage::session::Observation;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -4,7 +4,7 @@
 //! [run](Sage::run):
 //!
 //! ```
-//! use sage::embed::{Action, Observation};
+//! use sage::session::{Action, Observation};
 //! use sage::Sage;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -33,14 +33,17 @@
 //! # }
 //! ```
 //!
-//! [`embed`] says what there is beside that: sensors, effectors, feedback, goals, telemetry, bounds.
+//! [`session`] says what there is beside that: sensors, effectors, feedback, goals, telemetry, bounds.
 
 pub mod checkpoint;
+#[cfg(feature = "cli")]
 pub mod cli;
-pub mod embed;
-pub mod engine;
+pub mod core;
+pub mod cpu;
 pub mod eval;
 pub mod events;
+pub mod goldens;
+pub mod host_memory;
 pub mod input;
 pub mod kernels;
 pub mod ledger;
@@ -49,10 +52,14 @@ pub mod model;
 pub mod reads;
 pub mod replay;
 pub mod report;
+pub mod routes;
 pub mod scenario;
 pub mod sensors;
+pub mod session;
 pub mod settings;
 pub mod store;
+pub mod synth;
+pub mod text;
 pub mod trace;
 
-pub use embed::Sage;
+pub use session::Sage;

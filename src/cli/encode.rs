@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::media::MediaArgs;
 use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer, Table, human_bytes};
-use crate::engine::memory::resident_set;
-use crate::engine::perception::{Embedding, Embeddings, Encoder, PerceptionError, Sensed};
-use crate::engine::perception::{sense, senses_of};
-use crate::engine::{EngineError, Limit};
+use crate::core::memory::resident_set;
+use crate::core::perception::{Embedding, Embeddings, Encoder, PerceptionError, Sensed};
+use crate::core::perception::{sense, senses_of};
+use crate::core::{EngineError, Limit};
 use crate::media::medium::{Medium, MediumKind};
 use crate::store::{FloatTensor, write_floats};
 

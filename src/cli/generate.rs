@@ -13,19 +13,20 @@ use super::sampling::{SamplingArgs, check_max_tokens};
 use super::speaking::{SpeakArgs, Speech, SpeechReport};
 use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, human_bytes};
-use crate::engine::generate::{Generation, Request, generate};
-use crate::engine::memory::resident_set;
-use crate::engine::perception::{expand, sense, senses_of};
-use crate::engine::reading::stop_tokens;
-use crate::engine::speech::Spoken;
-use crate::engine::template::{self, Thinking};
-use crate::engine::text::{Message, Stream, Text};
-use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::core::generate::{Generation, Request, generate};
+use crate::core::memory::resident_set;
+use crate::core::perception::{expand, sense, senses_of};
+use crate::core::speech::Spoken;
+use crate::core::{Engine, EngineError};
 use crate::events::Mode;
 use crate::input::without_mark;
 use crate::media::medium::MediumKind;
 use crate::reads::{ReadBytes, kernel_read_bytes};
 use crate::sensors::Machine;
+use crate::session::opening::EngineOptions;
+use crate::text::stop_tokens;
+use crate::text::template::{self, Thinking};
+use crate::text::{Message, Stream, Text};
 
 const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'

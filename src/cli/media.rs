@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::CliError;
 use crate::checkpoint::config::ThinkerConfig;
-use crate::engine::EngineError;
-use crate::engine::open::MEDIA_TOKENS;
-use crate::engine::perception::{PerceptionError, placeholder};
+use crate::core::EngineError;
+use crate::core::perception::{PerceptionError, placeholder};
 use crate::media::medium::{Medium, MediumKind};
+use crate::session::opening::MEDIA_TOKENS;
 
 /// What is seen and heard, and how much of it memory is planned for.
 #[derive(Args, Debug, Default)]

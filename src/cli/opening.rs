@@ -10,13 +10,14 @@ use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 use sage_actors::protocol::Module;
 
 use super::{CliError, Printer};
-use crate::embed::go_on_from;
-use crate::engine::goldens::hold_to_reference;
-pub use crate::engine::mode::mode;
-use crate::engine::{Engine, EngineError, EngineOptions, Limit, LimitOrigin, MOST_THREADS, open};
+use crate::core::{Engine, EngineError, Limit, LimitOrigin, MOST_THREADS};
 use crate::events::Mode;
+use crate::goldens::hold_to_reference;
 use crate::ledger::About;
 use crate::reads::{ReadPurpose, kernel_read_bytes};
+use crate::session::go_on_from;
+pub use crate::session::mode::mode;
+use crate::session::opening::{EngineOptions, open};
 use crate::settings::{Origin, Settings, SettingsError, Sources};
 use crate::store::{WeightSource, open_model};
 

@@ -7,12 +7,13 @@ use clap::Args;
 use super::opening::{self, RunningArgs, SettingsArgs};
 use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Table, human_bytes};
-use crate::engine::goldens::hold_to_reference;
-use crate::engine::shadow::{self, Shadow};
-use crate::engine::text::Text;
-use crate::engine::{EngineOptions, Limit};
+use crate::core::Limit;
+use crate::core::shadow::{self, Shadow};
 use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
+use crate::goldens::hold_to_reference;
 use crate::sensors::Machine;
+use crate::session::opening::EngineOptions;
+use crate::text::Text;
 
 const EXAMPLES: &str = "Examples:
   sage price MODEL --text BOOK.txt

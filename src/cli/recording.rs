@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::engine::Engine;
+use crate::core::Engine;
 use crate::ledger;
 use crate::replay::{self, ReplayError};
 use crate::trace::{Tape, TraceError};

@@ -12,14 +12,14 @@ use super::recording::RecordArgs;
 use super::report::Destination;
 use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
-use crate::engine::EngineOptions;
-use crate::engine::core_loop::CoreLoop;
-use crate::engine::sampling::Sampling;
+use crate::core::core_loop::CoreLoop;
+use crate::core::sampling::Sampling;
 use crate::events::{Event, EventKind, Summary};
 use crate::replay;
 use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
 use crate::sensors::Machine;
+use crate::session::opening::EngineOptions;
 use crate::trace::SensorMode;
 
 const EXAMPLES: &str = "Examples:

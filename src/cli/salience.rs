@@ -7,7 +7,7 @@ use clap::Args;
 use super::opening::{self, RunningArgs, SettingsArgs};
 use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Table};
-use crate::engine::Limit;
+use crate::core::Limit;
 use crate::eval::salience::{self, Mean, Report, SURPRISED, Settings, Share};
 
 const EXAMPLES: &str = "Examples:

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::CliError;
-use crate::engine::sampling::Sampling;
+use crate::core::sampling::Sampling;
 
 /// Options of the sampling.
 #[derive(Args, Clone, Copy, Debug)]

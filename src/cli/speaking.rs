@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{CliError, Printer, human_bytes};
-use crate::engine::speech::{
+use crate::core::speech::{
     Choosing, MOST_CODES, SPEAKER, Said, SpeechEnded, SpeechError, SpeechRequest, Spoken, speak,
 };
-use crate::engine::{Engine, EngineError};
+use crate::core::{Engine, EngineError};
 use crate::media::wav::{WavError, WavWriter};
 use crate::model::code2wav::SAMPLE_RATE_HZ;
 use crate::model::talker::choice::MAX_CODES;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{CliError, Outcome, Printer, human_bytes};
-use crate::store::synth::{self, MIN_VOCAB_SIZE, Recipe};
+use crate::synth::{self, MIN_VOCAB_SIZE, Recipe};
 
 const EXAMPLES: &str = "Examples:
   sage synth --out /tmp/two-layers --layers 2

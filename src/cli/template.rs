@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::CliError;
 use super::text::TextArgs;
-use crate::engine::EngineError;
-use crate::engine::template::TemplateArgs;
-use crate::engine::text::Text;
+use crate::core::EngineError;
 use crate::store::WeightSource;
+use crate::text::Text;
+use crate::text::template::TemplateArgs;
 
 /// Options of the tokenizer and the chat template.
 #[derive(Args, Debug, Default)]

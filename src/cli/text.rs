@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::CliError;
-use crate::engine::EngineError;
-use crate::engine::text::Text;
+use crate::core::EngineError;
 use crate::store::WeightSource;
+use crate::text::Text;
 
 /// Options of every command that takes text.
 #[derive(Args, Clone, Debug, Default)]

@@ -10,9 +10,9 @@ use sage_actors::trust::{ExpertRecord, Ledger};
 use serde::Serialize;
 
 use super::{CliError, Outcome, Printer, Table, opening};
-use crate::engine::open::thinker_shape;
 use crate::input::{ReadError, read_text};
 use crate::ledger::{About, LedgerError, LedgerFile, VERSION, check_model, json};
+use crate::session::opening::thinker_shape;
 
 const EXAMPLES: &str = "Examples:
   sage run SCENARIO --ledger trust.redb           learn, and keep it

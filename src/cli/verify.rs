@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer};
-use crate::engine::goldens::{self, CaseReport, Status, VerifyError};
-use crate::engine::perception::Towers;
-use crate::engine::speech::can_speak;
-use crate::engine::{EngineError, EngineOptions};
+use crate::core::EngineError;
+use crate::core::perception::Towers;
+use crate::core::speech::can_speak;
+use crate::goldens::{self, CaseReport, Status, VerifyError};
 use crate::sensors::Machine;
+use crate::session::opening::EngineOptions;
 use crate::store::WeightSource;
 
 const EXAMPLES: &str = "Examples:

@@ -10,14 +10,15 @@ use super::opening::{self, LedgerArgs, RunningArgs};
 use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::checkpoint::Component;
-use crate::engine::closeup::{ANSWER_TOKENS, Belief, Closeup, CloseupRequest};
-use crate::engine::memory::resident_set;
-use crate::engine::speech::{SPEAKER, can_speak};
-use crate::engine::text::{Message, Text};
-use crate::engine::{EngineError, EngineOptions};
+use crate::core::EngineError;
+use crate::core::closeup::{ANSWER_TOKENS, Belief, Closeup, CloseupRequest};
+use crate::core::memory::resident_set;
+use crate::core::speech::{SPEAKER, can_speak};
 use crate::events::Mode;
 use crate::sensors::Machine;
+use crate::session::opening::EngineOptions;
 use crate::store::WeightSource;
+use crate::text::{Message, Text};
 
 const EXAMPLES: &str = "Examples:
   sage wake MODEL                                   four experts of the first sparse layer, closely

@@ -4,8 +4,8 @@ use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::State;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Limit;
-use crate::engine::goldens::EXACT;
+use crate::core::Limit;
+use crate::goldens::EXACT;
 
 /// How an arm routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

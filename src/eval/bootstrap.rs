@@ -1,6 +1,6 @@
 //! Percentile intervals by resampling.
 
-use crate::engine::sampling::uniform;
+use crate::core::sampling::uniform;
 
 /// Resamples of every interval.
 pub const RESAMPLES: usize = 2_000;

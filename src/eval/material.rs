@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::EvalError;
-use crate::engine::text::{Message, Text};
 use crate::input::{read_file_text, without_mark};
+use crate::text::{Message, Text};
 
 /// A text or a file of tasks is held in memory.
 const MOST_TEXT_BYTES: u64 = 1 << 30;

@@ -7,10 +7,10 @@ use super::EvalError;
 use super::metrics::{DocumentResult, Prediction};
 use super::scratch::Scratch;
 use super::worker::{ItemAnswer, Message};
-use crate::engine::generate::{Request, generate};
-use crate::engine::sampling::Sampling;
-use crate::engine::stepwise::Stepwise;
-use crate::engine::{Engine, EngineError};
+use crate::core::generate::{Request, generate};
+use crate::core::sampling::Sampling;
+use crate::core::stepwise::Stepwise;
+use crate::core::{Engine, EngineError};
 
 /// Who hears of what was measured.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(Message) -> Result<(), EvalError>;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::sampling::argmax;
+use crate::core::sampling::argmax;
 use crate::reads::ReadBytes;
 
 /// Sums over one document; every field but the last is the same in every run.

@@ -31,8 +31,8 @@ mod worker;
 
 use std::path::PathBuf;
 
-use crate::engine::EngineError;
-use crate::engine::text::TextError;
+use crate::core::EngineError;
+use crate::text::TextError;
 
 pub use arm::{Arm, NamedLimit, Policy, arms};
 pub use bootstrap::{Interval, RESAMPLES, SEED};

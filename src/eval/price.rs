@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::bootstrap::{Interval, intervals};
 use super::rank::spearman;
 use super::{Document, EvalError};
-use crate::engine::reading::Reading;
-use crate::engine::sampling::uniform;
-use crate::engine::shadow::{Segment, Shadow, Stride, VARIANTS};
-use crate::engine::{Arrivals, Engine, EngineError};
+use crate::core::reading::Reading;
+use crate::core::sampling::uniform;
+use crate::core::shadow::{Segment, Shadow, Stride, VARIANTS};
+use crate::core::{Arrivals, Engine, EngineError};
 
 /// Fewer scored tokens than this say too little of an expert to take part in a correlation.
 const TOKENS_MIN: f64 = 16.0;

@@ -15,9 +15,9 @@ use super::report::{Mode, Report, report};
 use super::scratch::Scratch;
 use super::worker::{self, Job, Message, Task};
 use super::{EvalError, Part};
-use crate::engine::EngineError;
-use crate::engine::text::Text;
+use crate::core::EngineError;
 use crate::store::WeightSource;
+use crate::text::Text;
 
 /// What is asked for.
 #[derive(Clone, Debug)]

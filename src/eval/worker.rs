@@ -13,10 +13,11 @@ use super::measure;
 use super::metrics::{DocumentResult, Done};
 use super::scratch::Scratch;
 use super::{EvalError, Part};
-use crate::engine::memory::resident_set;
-use crate::engine::reading::stop_tokens;
-use crate::engine::{Arrivals, EngineOptions, Limit, open, plan};
+use crate::core::memory::resident_set;
+use crate::core::{Arrivals, Limit};
+use crate::session::opening::{EngineOptions, open, plan};
 use crate::store::WeightSource;
+use crate::text::stop_tokens;
 
 /// Tokens of a prefill chunk, as in scenarios.
 pub(super) const CHUNK_TOKENS: usize = 32;

@@ -2,6 +2,7 @@
 //!
 //! Timings stand only in `summary`; everything else is the same in every run of the same inputs.
 
+mod ended;
 mod summary;
 
 use std::path::PathBuf;
@@ -10,9 +11,7 @@ use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Modality, Module, Salience, State, Tick};
 use serde::Serialize;
 
-use crate::engine::Orientation;
-use crate::engine::reading::Ended;
-
+pub use ended::Ended;
 pub use summary::{StateSummary, Summary};
 
 /// Something that happened at a tick.
@@ -358,27 +357,6 @@ pub struct SensesEvent {
     /// Of pictures, once there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vision: Option<Salience>,
-}
-
-impl SalienceEvent {
-    /// Of a tick.
-    pub fn of(orientation: &Orientation) -> Self {
-        let salience = orientation.report.salience;
-        Self {
-            surprise: salience.surprise,
-            novelty: salience.novelty,
-            arousal: salience.arousal,
-            reward: salience.reward,
-            conflict: salience.conflict,
-            drive: orientation.directives.drive,
-            atp: orientation.directives.energy.atp,
-            senses: orientation.report.senses.map(|senses| SensesEvent {
-                text: senses.text.salience,
-                audio: senses.audio.map(|audio| audio.salience),
-                vision: senses.vision.map(|vision| vision.salience),
-            }),
-        }
-    }
 }
 
 /// See [`EventKind::Cache`].

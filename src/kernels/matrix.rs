@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::lanes::{InstructionSet, multiply};
-use super::memory::Mapped;
+use crate::host_memory::Mapped;
 
 /// How a matrix's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

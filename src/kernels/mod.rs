@@ -6,7 +6,6 @@
 mod element;
 mod lanes;
 pub mod matrix;
-pub mod memory;
 pub mod pointwise;
 pub mod threads;
 mod tiles;
@@ -14,7 +13,6 @@ mod tiles;
 pub use element::Element;
 pub use lanes::{InstructionSet, multiply};
 pub use matrix::{Matrix, MatrixView, Numbers, matmul};
-pub use memory::Mapped;
 
 /// Names the order of summation and the functions that every result depends on: equal inputs give equal bits wherever it
 /// is the same. To be changed with them.

@@ -1,7 +1,8 @@
 //! Arithmetic of gated feed-forward blocks: routed experts and dense layers.
 
+use crate::host_memory::Mapped;
 use crate::kernels::pointwise::silu;
-use crate::kernels::{Mapped, Matrix, MatrixView, Numbers, matmul};
+use crate::kernels::{Matrix, MatrixView, Numbers, matmul};
 
 /// Shape and storage of one expert's record: gate, up and down, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

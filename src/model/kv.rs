@@ -1,6 +1,6 @@
 //! The key-value cache of one sequence.
 
-use crate::kernels::memory::MappedF32;
+use crate::host_memory::MappedF32;
 
 /// Keys (after rotation) and values of every layer, f32, for up to `capacity` tokens.
 ///

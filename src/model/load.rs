@@ -6,9 +6,10 @@ use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
 use crate::checkpoint::config::{ConfigError, TextConfig};
 use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
+use crate::host_memory::Mapped;
+use crate::host_memory::round_up_to_page;
 use crate::kernels::matrix::widen;
-use crate::kernels::memory::round_up_to_page;
-use crate::kernels::{Element, Mapped, Matrix, Numbers};
+use crate::kernels::{Element, Matrix, Numbers};
 use crate::reads::ReadPurpose;
 use crate::store::{TensorMeta, WeightSource};
 

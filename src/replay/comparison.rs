@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sage_actors::protocol::Tick;
 
 use super::Difference;
-use crate::engine::core_loop::Heed;
+use crate::core::core_loop::Heed;
 use crate::trace::{Line, Reader, Record, Sink, TraceError};
 
 /// Shared by the tape, which compares, and the driver, which looks ahead.

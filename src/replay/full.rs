@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::comparison::Comparison;
 use super::recording::{fill, ledger_of};
 use super::{KeepsNothing, ReplayError, Verdict, asked};
-use crate::engine::core_loop::{CoreLoop, Observation};
-use crate::engine::template::TemplateArgs;
-use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions, open};
+use crate::core::EngineError;
+use crate::core::core_loop::{CoreLoop, Observation};
 use crate::kernels::{LIBM, SPEC};
+use crate::session::opening::{EngineOptions, open};
 use crate::store::{WeightSource, open_model};
+use crate::text::Text;
+use crate::text::template::TemplateArgs;
 use crate::trace::{Reader, Record, Tape};
 
 /// How to run what was recorded; no decision depends on it.

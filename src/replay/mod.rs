@@ -13,11 +13,11 @@ use sage_actors::trust::store::{LedgerStore, StoreFailure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::sampling::Sampling;
-use crate::engine::template::TemplateArgs;
-use crate::engine::{Engine, EngineError, Limit};
+use crate::core::sampling::Sampling;
+use crate::core::{Engine, EngineError, Limit};
 use crate::ledger::LedgerError;
 use crate::store::StoreError;
+use crate::text::template::TemplateArgs;
 use crate::trace::{Header, LedgerSnapshot, SCHEMA, SensorMode, TraceError};
 
 pub use difference::Difference;

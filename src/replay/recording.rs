@@ -7,7 +7,7 @@ use sage_actors::trust::Ledger;
 use sage_actors::trust::state::LedgerState;
 
 use super::{About, ReplayError, header};
-use crate::engine::{Engine, EngineError};
+use crate::core::{Engine, EngineError};
 use crate::input::{read_file, read_file_text};
 use crate::ledger;
 use crate::media::medium::{MOST_FILE_BYTES, Medium};

@@ -324,7 +324,7 @@ fn beginning(text: Option<&str>) -> (Option<String>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::reading::Ended;
+    use crate::events::Ended;
 
     fn collector() -> Collector {
         Collector::new(About {

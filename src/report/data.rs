@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
-use crate::engine::reading::Ended;
+use crate::events::Ended;
 use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, Mode, ObservedMedium};
 use crate::reads::ReadBytes;
 

@@ -12,7 +12,7 @@ use super::language::{EXPECT, MOST_TICKS, MOST_TOKENS, SCENARIO, SENSOR, STATES}
 use super::media_files::{Media, MediaFiles};
 use super::observations::Observations;
 use super::script::{Expectation, Scenario, SensorDeclaration, state_named};
-use crate::engine::Limit;
+use crate::core::Limit;
 use crate::input::{Problem, Source, known, short};
 
 /// Longest answer, context and chunk unless the scenario says otherwise, tokens.

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::language::{EXPECT, OBSERVE, SCENARIO, SENSOR};
 use super::{Expectation, Scenario, ScenarioError};
-use crate::engine::Limit;
+use crate::core::Limit;
 use crate::input::Problem;
 
 fn problems(text: &str) -> Vec<Problem> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sage_actors::protocol::{SensorReading, State, Tick};
 
 use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
-use crate::engine::EngineError;
-use crate::engine::core_loop::{Answer, CoreLoop, Heed, Observation};
+use crate::core::EngineError;
+use crate::core::core_loop::{Answer, CoreLoop, Heed, Observation};
 use crate::events::{Event, EventKind, ExpectedAnswer, LimitPeriod, Summary};
 use crate::sensors::Live;
 

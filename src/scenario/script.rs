@@ -7,8 +7,8 @@ use sage_actors::protocol::{Modality, State, Tick};
 
 use super::check;
 use super::media_files::Media;
-use crate::engine::Limit;
-use crate::engine::perception::senses_of;
+use crate::core::Limit;
+use crate::core::perception::senses_of;
 use crate::input::{Problem, ReadError, Source, read_text};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;

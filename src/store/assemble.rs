@@ -25,31 +25,31 @@ const PIECE_BYTES: usize = 4 << 20;
 pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// Fills a piece of a tensor that begins at the given byte of it; called from several threads.
-pub(super) type Fill<'a> =
+pub(crate) type Fill<'a> =
     &'a (dyn Fn(&TensorSpec, u64, &mut [u8]) -> Result<(), StoreError> + Sync);
 
 /// A store to be brought to hold certain records.
-pub(super) struct Assembly<'a> {
-    pub(super) store: &'a Path,
-    pub(super) config: &'a ModelConfig,
-    pub(super) fingerprint: &'a str,
-    pub(super) source: Vec<SourceShard>,
-    pub(super) missing: &'a BTreeSet<String>,
+pub(crate) struct Assembly<'a> {
+    pub(crate) store: &'a Path,
+    pub(crate) config: &'a ModelConfig,
+    pub(crate) fingerprint: &'a str,
+    pub(crate) source: Vec<SourceShard>,
+    pub(crate) missing: &'a BTreeSet<String>,
     /// Every record that could be written, by file name.
-    pub(super) records: &'a BTreeMap<String, PlannedRecord>,
+    pub(crate) records: &'a BTreeMap<String, PlannedRecord>,
     /// Those asked for, in the order of writing.
-    pub(super) selected: &'a [String],
+    pub(crate) selected: &'a [String],
 }
 
 /// The records that are there, and the files still to be written.
-pub(super) struct State {
-    pub(super) done: BTreeMap<String, Record>,
-    pub(super) todo: Vec<String>,
+pub(crate) struct State {
+    pub(crate) done: BTreeMap<String, Record>,
+    pub(crate) todo: Vec<String>,
 }
 
 impl Assembly<'_> {
     /// Reads what earlier runs left: manifest and journal, both of this very model. Writes nothing.
-    pub(super) fn state(&self) -> Result<State, StoreError> {
+    pub(crate) fn state(&self) -> Result<State, StoreError> {
         let mut found = Vec::new();
         if self.store.join(MANIFEST).exists() {
             let manifest = Manifest::read(self.store)?;
@@ -95,7 +95,7 @@ impl Assembly<'_> {
 
     /// Writes what is not there yet, the small `files` and the manifest; answers with the state it found and the
     /// manifest.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         files: &[(&str, Vec<u8>)],
         fill: Fill,
@@ -135,7 +135,7 @@ impl Assembly<'_> {
     }
 
     /// The manifest of a store that holds these records.
-    pub(super) fn manifest(
+    pub(crate) fn manifest(
         &self,
         records: BTreeMap<String, Record>,
         mut files: Vec<CopiedFile>,

@@ -12,10 +12,10 @@ use crate::input::check_replaceable;
 const MARK: &str = ".partial-";
 
 /// What direct reads and writes are aligned to, in memory, in the file and in length.
-pub(super) const BLOCK_BYTES: usize = 4096;
+pub(crate) const BLOCK_BYTES: usize = 4096;
 
 /// A file written beside its final name; dropped without [`AtomicFile::commit`], it is removed.
-pub(super) struct AtomicFile {
+pub(crate) struct AtomicFile {
     file: File,
     partial: PathBuf,
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct AtomicFile {
 }
 
 impl AtomicFile {
-    pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
         check_replaceable(path).map_err(StoreError::io("write", path))?;
         let partial = partial_path(path);
         let file = File::create(&partial).map_err(StoreError::io("create", &partial))?;
@@ -56,21 +56,21 @@ impl AtomicFile {
         })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.file
             .write_all(bytes)
             .map_err(StoreError::io("write", &self.partial))
     }
 
     /// Makes the file this long without writing: what is added reads as zeros and takes no room.
-    pub(super) fn set_len(&mut self, bytes: u64) -> Result<(), StoreError> {
+    pub(crate) fn set_len(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.file
             .set_len(bytes)
             .map_err(StoreError::io("resize", &self.partial))
     }
 
     /// Puts the bytes on disk, then gives the file its name. The name itself is durable once the folder is synced.
-    pub(super) fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         self.file
             .sync_data()
             .map_err(StoreError::io("sync", &self.partial))?;
@@ -97,14 +97,14 @@ fn partial_path(path: &Path) -> PathBuf {
 
 /// Memory for direct reads and writes: whole blocks at a block's alignment. Kept from file to file, because fresh memory costs
 /// more than what is copied into it.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     memory: Vec<u8>,
     start: usize,
     len: usize,
 }
 
 impl Blocks {
-    pub(super) fn new(blocks: usize) -> Self {
+    pub(crate) fn new(blocks: usize) -> Self {
         let len = blocks * BLOCK_BYTES;
         let memory = vec![0; len + BLOCK_BYTES];
         let start = memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
@@ -112,17 +112,17 @@ impl Blocks {
     }
 
     /// Whether it is at least so many blocks long.
-    pub(super) fn holds(&self, blocks: usize) -> bool {
+    pub(crate) fn holds(&self, blocks: usize) -> bool {
         blocks * BLOCK_BYTES <= self.len
     }
 
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.len]
     }
 }
 
 /// A large file written past the page cache, several times faster than through it. Otherwise an [`AtomicFile`].
-pub(super) struct DirectFile<'a> {
+pub(crate) struct DirectFile<'a> {
     out: AtomicFile,
     blocks: &'a mut Blocks,
     filled: usize,
@@ -130,7 +130,7 @@ pub(super) struct DirectFile<'a> {
 }
 
 impl<'a> DirectFile<'a> {
-    pub(super) fn create(path: &Path, blocks: &'a mut Blocks) -> Result<Self, StoreError> {
+    pub(crate) fn create(path: &Path, blocks: &'a mut Blocks) -> Result<Self, StoreError> {
         Ok(Self {
             out: AtomicFile::create_direct(path)?,
             blocks,
@@ -139,7 +139,7 @@ impl<'a> DirectFile<'a> {
         })
     }
 
-    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         while !bytes.is_empty() {
             let room = &mut self.blocks.bytes()[self.filled..];
             let (taken, rest) = bytes.split_at(bytes.len().min(room.len()));
@@ -176,7 +176,7 @@ impl<'a> DirectFile<'a> {
     }
 
     /// Writes the rest, cuts off what fills up the last block, and commits.
-    pub(super) fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         self.flush()?;
         if !self.written.is_multiple_of(BLOCK_BYTES as u64) {
             self.out.set_len(self.written)?;
@@ -196,14 +196,14 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Makes the names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(StoreError::io("sync", folder))
 }
 
 /// Removes what processes that were killed left behind. Call only while holding the store's lock.
-pub(super) fn remove_partials(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_partials(folder: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(folder).map_err(StoreError::io("list", folder))? {
         let path = entry.map_err(StoreError::io("list", folder))?.path();
         if path

@@ -230,17 +230,17 @@ impl From<OtherType> for StoreError {
 impl StoreError {
     /// Wraps an error of the operating system.
     /// Opens an ordinary file.
-    pub(super) fn open(path: &Path) -> Result<File, Self> {
+    pub(crate) fn open(path: &Path) -> Result<File, Self> {
         open_file(path).map_err(|error| Self::io("open", path)(error.into_io()))
     }
 
     /// Reads a file that stands beside the weights.
-    pub(super) fn read(path: &Path) -> Result<Vec<u8>, Self> {
+    pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Self> {
         read_file(path, MOST_MODEL_FILE_BYTES)
             .map_err(|error| Self::io("read", path)(error.into_io()))
     }
 
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
             action,

@@ -59,7 +59,7 @@ fn sampled_names(checkpoint: &Checkpoint) -> Vec<String> {
 }
 
 /// The fingerprint of weights that follow from a recipe rather than from files.
-pub(super) fn of_recipe(config_json: &[u8], recipe: &str) -> String {
+pub(crate) fn of_recipe(config_json: &[u8], recipe: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"sage synthetic model fingerprint 1\0");
     hasher.update(&(config_json.len() as u64).to_le_bytes());

@@ -12,22 +12,22 @@ use super::manifest::check_record;
 use super::record::Record;
 
 /// The file name.
-pub(super) const JOURNAL: &str = "extraction_manifest.journal";
+pub(crate) const JOURNAL: &str = "extraction_manifest.journal";
 
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
     path: PathBuf,
 }
 
 /// The fingerprint of the model being extracted, if the line that says so is sound, and its finished records.
-pub(super) struct Recovered {
-    pub(super) fingerprint: Option<String>,
-    pub(super) records: Vec<Record>,
+pub(crate) struct Recovered {
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) records: Vec<Record>,
 }
 
 impl Journal {
     /// Opens the journal for appending. If it was just begun, or its last line is torn, a new line is begun first.
-    pub(super) fn open(store: &Path, fingerprint: &str) -> Result<Self, StoreError> {
+    pub(crate) fn open(store: &Path, fingerprint: &str) -> Result<Self, StoreError> {
         let path = store.join(JOURNAL);
         let before = fs::read(&path).unwrap_or_default();
         let file = OpenOptions::new()
@@ -45,7 +45,7 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
         let line = serde_json::to_string(record).map_err(|error| StoreError::Manifest {
             path: self.path.clone(),
             problem: error.to_string(),
@@ -65,13 +65,13 @@ impl Journal {
     }
 
     /// Removes the journal; its records are in the manifest by now.
-    pub(super) fn remove(self) -> Result<(), StoreError> {
+    pub(crate) fn remove(self) -> Result<(), StoreError> {
         fs::remove_file(&self.path).map_err(StoreError::io("remove", &self.path))
     }
 }
 
 /// What an earlier run had finished.
-pub(super) fn recover(store: &Path) -> Result<Option<Recovered>, StoreError> {
+pub(crate) fn recover(store: &Path) -> Result<Option<Recovered>, StoreError> {
     let path = store.join(JOURNAL);
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(parse(&bytes))),

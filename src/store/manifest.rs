@@ -143,7 +143,7 @@ impl Manifest {
     }
 
     /// Writes the manifest of the store at `store`.
-    pub(super) fn write(&self, store: &Path, config: &ModelConfig) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, store: &Path, config: &ModelConfig) -> Result<(), StoreError> {
         let path = store.join(MANIFEST);
         let text = self
             .to_text(config)
@@ -162,7 +162,7 @@ impl Manifest {
     }
 
     /// Parses and checks the text of a manifest.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
         let body = text
             .rfind(SEAL)
@@ -236,7 +236,7 @@ fn damaged(path: &Path, problem: String) -> StoreError {
 }
 
 /// That a record is consistent in itself: later code relies on its sizes.
-pub(super) fn check_record(record: &Record) -> Result<(), String> {
+pub(crate) fn check_record(record: &Record) -> Result<(), String> {
     let wrong = |problem: &str| Err(format!("record {:?}: {problem}", record.file));
     if record.file != record.kind.file(record.component) {
         return wrong("its name is not what its component, layer and expert make it");

@@ -1,20 +1,17 @@
 //! The expert store: one aligned file an expert, one a router, one for the rest of each component, and a manifest that
 //! accounts for every byte. See [`record`] and [`manifest`] for the format.
 
-pub mod arena;
-mod assemble;
-mod atomic;
-pub mod direct;
+pub(crate) mod assemble;
+pub(crate) mod atomic;
 mod error;
 mod extract;
 pub mod fingerprint;
 mod floats;
-mod journal;
+pub(crate) mod journal;
 pub mod manifest;
-mod plan;
+pub(crate) mod plan;
 mod reader;
 pub mod record;
-pub mod synth;
 mod uncached;
 mod verify;
 mod weights;

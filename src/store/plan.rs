@@ -59,20 +59,20 @@ pub struct PlannedRecord {
 }
 
 /// All records that a checkpoint can give, those selected, and what is missing.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// By file name.
-    pub(super) records: BTreeMap<String, PlannedRecord>,
+    pub(crate) records: BTreeMap<String, PlannedRecord>,
     /// Files that the selection asks for, in the order of writing.
-    pub(super) selected: Vec<String>,
+    pub(crate) selected: Vec<String>,
     /// Every tensor of the whole model that the checkpoint lacks.
-    pub(super) missing: BTreeSet<String>,
+    pub(crate) missing: BTreeSet<String>,
     /// The first one that the selection asks for, and how many there are.
-    pub(super) selected_missing: Option<(String, usize)>,
+    pub(crate) selected_missing: Option<(String, usize)>,
 }
 
 impl RecordKind {
     /// The record that tensors of this role are in.
-    pub(super) fn of(role: Role) -> Self {
+    pub(crate) fn of(role: Role) -> Self {
         match role {
             Role::Router { layer } => Self::Router { layer },
             Role::Expert { layer, expert, .. } => Self::Expert { layer, expert },
@@ -83,7 +83,7 @@ impl RecordKind {
 
 impl Plan {
     /// Refuses at once what opening would refuse.
-    pub(super) fn new(checkpoint: &Checkpoint, selection: &Selection) -> Result<Self, StoreError> {
+    pub(crate) fn new(checkpoint: &Checkpoint, selection: &Selection) -> Result<Self, StoreError> {
         super::weights::refuse_unsound(checkpoint)?;
         let chosen = Chosen::new(checkpoint, selection)?;
         let mut groups: BTreeMap<(RecordKind, Component), Vec<TensorSpec>> = BTreeMap::new();

@@ -15,7 +15,7 @@ use crate::checkpoint::{Component, DType};
 pub const ALIGNMENT_BYTES: u64 = 4096;
 
 /// Folders of a store.
-pub(super) const FOLDERS: [&str; 3] = ["components", "experts", "routers"];
+pub(crate) const FOLDERS: [&str; 3] = ["components", "experts", "routers"];
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -139,12 +139,12 @@ fn layout(tensors: &[TensorSpec]) -> (Vec<u8>, Vec<u64>) {
 }
 
 /// Bytes of the file that would hold `tensors`.
-pub(super) fn file_bytes(tensors: &[TensorSpec]) -> u64 {
+pub(crate) fn file_bytes(tensors: &[TensorSpec]) -> u64 {
     layout(tensors).0.len() as u64 + tensors.iter().map(|tensor| tensor.bytes).sum::<u64>()
 }
 
 /// Writes one record, hashing on the way. The tensors' bytes are handed over in order, in pieces of any size.
-pub(super) struct RecordWriter<'a> {
+pub(crate) struct RecordWriter<'a> {
     out: DirectFile<'a>,
     record: Record,
     data: blake3::Hasher,
@@ -154,7 +154,7 @@ pub(super) struct RecordWriter<'a> {
 }
 
 impl<'a> RecordWriter<'a> {
-    pub(super) fn create(
+    pub(crate) fn create(
         store: &Path,
         component: Component,
         kind: RecordKind,
@@ -200,7 +200,7 @@ impl<'a> RecordWriter<'a> {
         })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.out.write(bytes)?;
         self.data.update(bytes);
         let mut rest = bytes;
@@ -233,7 +233,7 @@ impl<'a> RecordWriter<'a> {
     }
 
     /// Finishes the file; only now it has its name.
-    pub(super) fn finish(mut self) -> Result<Record, StoreError> {
+    pub(crate) fn finish(mut self) -> Result<Record, StoreError> {
         let written_all = self.record.tensors[self.tensor..]
             .iter()
             .all(|tensor| tensor.bytes == 0);

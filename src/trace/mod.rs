@@ -5,7 +5,6 @@ mod columns;
 mod header;
 mod reader;
 mod record;
-pub mod routes;
 mod tape;
 mod writer;
 

@@ -1,8 +1,8 @@
 //! What tests of the embedded loop need.
 
 use sage::Sage;
-use sage::embed::{Action, Builder, Ended, Telemetry};
 use sage::events::Event;
+use sage::session::{Action, Builder, Ended, Telemetry};
 
 /// The model in the repository.
 pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny");

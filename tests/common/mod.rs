@@ -77,5 +77,5 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// The configuration of the released model.
 pub fn released_config() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/synth/qwen3-omni-30b-config.json")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/synth/qwen3-omni-30b-config.json")
 }

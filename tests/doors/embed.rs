@@ -2,20 +2,19 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::embedding::{HELEN, MODEL, all, builder, ids, says};
 use sage::Sage;
-use sage::embed::{
+use sage::events::{Event, EventKind};
+use sage::session::{
     Action, BuildError, Effector, Ended, Observation, ObserveError, Reading, SageError, Sensor,
     State, Telemetry,
 };
-use sage::engine::text::{Message, Text};
-use sage::events::{Event, EventKind};
 use sage::store::open_model;
+use sage::text::{Message, Text};
 
 /// Ticks until nothing is left to do; what was done.
 async fn settle(sage: &mut Sage) -> Vec<Action> {

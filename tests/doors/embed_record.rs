@@ -2,14 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::path::Path;
 use std::time::Duration;
 
 use crate::common::embedding::{HELEN, builder};
-use sage::embed::{Action, Observation, Reading, Sensor};
 use sage::events::EventKind;
 use sage::replay;
+use sage::session::{Action, Observation, Reading, Sensor};
 use sage::trace::{Reader, Record};
 use sage_actors::protocol::State;
 

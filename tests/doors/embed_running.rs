@@ -2,14 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::common::embedding::{HELEN, all, builder, ids, says};
-use sage::embed::{Action, Ended, Observation, ObserveError, ShedReason};
 use sage::events::EventKind;
 use sage::ledger::LedgerFile;
+use sage::session::{Action, Ended, Observation, ObserveError, ShedReason};
 use sage::store::open_model;
 
 /// Patience of a test, beyond anything that the loop should need.
@@ -107,7 +106,7 @@ async fn overload_is_shed_and_counted_and_what_matters_survives() {
     let counts = sage.counts();
     assert_eq!((counts.waiting, counts.open), (0, 0));
     assert_eq!(counts.submitted, counts.taken + counts.shed_total());
-    let displaced = |shed: &sage::embed::ShedCount| shed.reason == ShedReason::Displaced;
+    let displaced = |shed: &sage::session::ShedCount| shed.reason == ShedReason::Displaced;
     let displaced = counts.shed.iter().filter(|shed| displaced(shed));
     let displaced: u64 = displaced.map(|shed| shed.observations).sum();
     assert_eq!(counts.shed_total(), shed_at_once + displaced);

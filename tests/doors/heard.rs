@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::common::runs::{
 };
 use crate::common::sounds::{hum, siren};
 use sage::Sage;
-use sage::embed::{Medium, Observation};
+use sage::session::{Medium, Observation};
 use serde_json::Value;
 
 /// A model with ears and a tokenizer, and a scenario of ten hums and three sirens beside it.

@@ -1,6 +1,8 @@
+//! How people and programs reach the loop: conversation, library, recordings, reports, settings, sensors.
+
+mod chat;
 #[path = "../common/mod.rs"]
 mod common;
-mod chat;
 mod embed;
 mod embed_record;
 mod embed_running;

@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::common::fixture;
 use crate::common::sounds::{hum, siren};
-use sage::engine::perception::{Sensed, TowerUse, expand, placeholder};
-use sage::engine::reading::Reading;
-use sage::engine::scene::Scene;
-use sage::engine::{Arrivals, Engine, EngineOptions, Limit, Orientation, open};
+use sage::core::perception::{Sensed, TowerUse, expand, placeholder};
+use sage::core::reading::Reading;
+use sage::core::scene::Scene;
+use sage::core::{Arrivals, Engine, Limit, Orientation};
 use sage::media::medium::{Medium, MediumKind};
+use sage::session::opening::{EngineOptions, open};
 use sage_actors::config::{MindConfig, StateBudget};
 use sage_actors::protocol::{Modality, Phase, Segment, Senses, State};
 
@@ -113,7 +113,7 @@ async fn admitted(
         felt,
         ..(*heard.scene).clone()
     };
-    let fed = sage::engine::forward::Fed {
+    let fed = sage::core::forward::Fed {
         tokens: &heard.tokens,
         scene: Some((&scene, 0)),
     };
@@ -250,7 +250,7 @@ fn what_is_heard_does_not_depend_on_memory() {
         let mut outputs: Vec<Vec<u32>> = Vec::new();
         for limit in [Limit::Slots(0), Limit::Slots(40), Limit::None] {
             let mut mind = focused();
-            sage::engine::goldens::hold_to_reference(&mut mind);
+            sage::goldens::hold_to_reference(&mut mind);
             let mut engine = hearing(limit, mind).await;
             let heard = after_hums(&mut engine, siren(0.5)).await;
             println!("{limit:?}: {:?}", heard.after);

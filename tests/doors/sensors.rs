@@ -2,7 +2,6 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -42,7 +42,8 @@ fn encoding_stays_within_what_it_says() {
     for (clips, bound_bytes) in cases {
         let clips: Vec<&Mel> = clips.iter().collect();
         let mut out = None;
-        let peak = heap.peak_of(|| out = Some(tower.encode(source.as_ref(), &clips, &mut |_, _| ())));
+        let peak =
+            heap.peak_of(|| out = Some(tower.encode(source.as_ref(), &clips, &mut |_, _| ())));
         let out = out.unwrap();
         assert!(!out.unwrap()[0].is_empty());
         println!("{peak} of {bound_bytes} bytes");

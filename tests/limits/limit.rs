@@ -8,9 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use sage::Sage;
-use sage::engine::goldens::EXACT;
-use sage::engine::{Arrivals, EngineOptions, Limit, LimitError, open};
+use sage::core::{Arrivals, Limit, LimitError};
+use sage::goldens::EXACT;
 use sage::sensors::Machine;
+use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::Phase;
@@ -388,10 +389,10 @@ async fn the_library_chooses_too() {
         context_tokens: 512,
         ..EngineOptions::default()
     };
-    let plan = sage::engine::plan(&*source, &plain).expect("a plan");
+    let plan = sage::session::opening::plan(&*source, &plain).expect("a plan");
     assert_eq!(plan.limit_bytes, None);
     let narrow = Machine::read(Some(machine(65 * MIB).path()));
-    let refused = sage::engine::plan(&*source, &plain.limited(None, narrow));
+    let refused = sage::session::opening::plan(&*source, &plain.limited(None, narrow));
     assert!(refused.is_err());
     // This process has memory of its own, which the other tests move: half of the experts leaves room for that.
     let roomy = leaving(plan.everything_bytes() - 96 * MIB);

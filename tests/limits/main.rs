@@ -1,3 +1,5 @@
+//! Memory limits hold.
+
 #[path = "../common/mod.rs"]
 mod common;
 mod limit;

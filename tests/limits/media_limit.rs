@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::fs;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::{copied, fixture};
 use sage::Sage;
-use sage::embed::{Medium, Observation};
+use sage::session::{Medium, Observation};
 
 const MIB: u64 = 1 << 20;
 

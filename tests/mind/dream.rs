@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use sage::engine::core_loop::{CoreLoop, Observation};
-use sage::engine::sampling::Sampling;
-use sage::engine::text::Text;
-use sage::engine::{EngineOptions, Limit, open};
+use sage::core::Limit;
+use sage::core::core_loop::{CoreLoop, Observation};
+use sage::core::sampling::Sampling;
 use sage::events::{DreamEvent, Event, EventKind};
+use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
+use sage::text::Text;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{Cause, ExpertKey, State};
 use serde_json::Value;

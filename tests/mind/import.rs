@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::path::PathBuf;
 
 use crate::common::runs::{complaint, sage};

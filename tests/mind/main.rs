@@ -1,6 +1,8 @@
+//! What the mind decides, and what it is worth: scenarios, dreams, shadow runs, trust, evaluation.
+
+mod cli_trust;
 #[path = "../common/mod.rs"]
 mod common;
-mod cli_trust;
 mod dream;
 mod eval;
 mod import;

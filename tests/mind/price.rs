@@ -3,7 +3,6 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,7 +2,6 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::path::{Path, PathBuf};
 
 use crate::common::runs::{complaint, events, failed, root, run, sage, states, summary};

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sage::checkpoint::Component;
-use sage::engine::goldens::EXACT;
-use sage::engine::reading::Reading;
-use sage::engine::shadow::{Segment, Shadow, Stride, VARIANTS};
-use sage::engine::{Arrivals, Engine, EngineOptions, Limit, open};
+use sage::core::reading::Reading;
+use sage::core::shadow::{Segment, Shadow, Stride, VARIANTS};
+use sage::core::{Arrivals, Engine, Limit};
+use sage::goldens::EXACT;
+use sage::session::opening::{EngineOptions, open};
 use sage::store::{ExpertSelection, Selection, open_model};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::{Phase, Scored};

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use sage::engine::generate::{Request, generate};
-use sage::engine::goldens::EXACT;
-use sage::engine::reading::{Reading, stop_tokens};
-use sage::engine::sampling::Sampling;
-use sage::engine::text::{Message, Text};
-use sage::engine::{Arrivals, Engine, EngineOptions, Limit, open};
+use sage::core::generate::{Request, generate};
+use sage::core::reading::Reading;
+use sage::core::sampling::Sampling;
+use sage::core::{Arrivals, Engine, Limit};
+use sage::goldens::EXACT;
+use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
+use sage::text::stop_tokens;
+use sage::text::{Message, Text};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use serde_json::Value;
 

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

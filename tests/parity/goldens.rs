@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sage::engine::goldens::{self, CaseReport, EXACT, Status};
-use sage::engine::{EngineOptions, Limit, open};
+use sage::core::Limit;
+use sage::goldens::{self, CaseReport, EXACT, Status};
+use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
 use sage_actors::config::{MindConfig, RoutingPolicy};
 

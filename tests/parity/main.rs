@@ -1,3 +1,5 @@
+//! The model equals the reference implementation: every part against its goldens, and what arrives against known answers.
+
 #[path = "../common/mod.rs"]
 mod common;
 mod ears;

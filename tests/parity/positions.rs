@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use sage::checkpoint::ModelConfig;
-use sage::engine::goldens::{self, Golden};
+use sage::goldens::{self, Golden};
 use sage::model::audio::token_count;
 use sage::model::positions::{MediaGrids, PositionsError, VideoGrid, media_positions};
 

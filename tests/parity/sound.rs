@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sage::engine::goldens;
+use sage::goldens;
 use sage::media::sound::{MEL_BINS, Mel, Sound, hann_window, log_mel, mel_filters, spectrum};
 use sage::model::audio::{AudioTower, token_count};
 use sage::model::pieces::PieceCounts;

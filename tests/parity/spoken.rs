@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use sage::engine::generate::{Request, generate};
-use sage::engine::goldens::{self, EXACT};
-use sage::engine::sampling::Sampling;
-use sage::engine::speech::{Choosing, Said, SpeechRequest, Spoken, speak};
-use sage::engine::{Engine, EngineError, EngineOptions, Limit, open, plan};
+use sage::core::generate::{Request, generate};
+use sage::core::sampling::Sampling;
+use sage::core::speech::{Choosing, Said, SpeechRequest, Spoken, speak};
+use sage::core::{Engine, EngineError, Limit};
+use sage::goldens::{self, EXACT};
 use sage::media::wav::pcm;
+use sage::session::opening::{EngineOptions, open, plan};
 use sage::store::{WeightSource, open_model};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::{Holding, Module};
@@ -235,7 +236,7 @@ fn shared(drive: f32) -> ([Holding; 2], u64, Spoken) {
         }
         let mapped = engine.arena.mapped_bytes() as u64;
         // Nothing is spoken any more: the talker sleeps, and the thinker has everything.
-        let orientation = engine.orient(sage::engine::Arrivals::default()).await;
+        let orientation = engine.orient(sage::core::Arrivals::default()).await;
         let directives = orientation.expect("an orientation").directives;
         assert_eq!(directives.modules.len(), 1);
         let talker = engine

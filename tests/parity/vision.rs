@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sage::checkpoint::{Checkpoint, Component};
-use sage::engine::goldens::{self, Golden};
+use sage::goldens::{self, Golden};
 use sage::model::pieces::PieceCounts;
 use sage::model::vision::{Encoded, Patches, VisionError, VisionTower, workspace_bytes};
 use sage::store::{Extraction, Selection, WeightSource, open_model};

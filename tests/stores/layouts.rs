@@ -3,14 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-
 use std::fs;
 use std::path::Path;
 
 use crate::common::fixture;
 use crate::common::layouts::{Layout, Stored, extracted, inspect, refuses, sage, text, verify};
-use sage::engine::reading::stop_tokens;
 use sage::store::open_model;
+use sage::text::stop_tokens;
 use serde_json::{Value, json};
 
 /// Every golden passes from the checkpoint and from its store, and inspection says before that they will.

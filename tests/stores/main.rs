@@ -1,8 +1,10 @@
-#[path = "../common/mod.rs"]
-mod common;
+//! Checkpoints and stores: what they are, what is said of them, and what is refused.
+
 mod checkpoint;
 mod cli_model;
 mod cli_store;
+#[path = "../common/mod.rs"]
+mod common;
 mod foreign;
 mod founding;
 mod hostile;

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sage::engine::template::{ChatTemplate, Message, TemplateArgs, TemplateInput};
-use sage::engine::text::TextError;
 use sage::store::open_model;
+use sage::text::TextError;
+use sage::text::template::{ChatTemplate, Message, TemplateArgs, TemplateInput};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

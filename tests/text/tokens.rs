@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use crate::common::runs::{complaint, root, sage};
 use sage::checkpoint::{Component, ModelConfig};
-use sage::engine::text::{Stream, Text, TextError};
 use sage::reads::{ReadCounter, ReadPurpose};
 use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource};
+use sage::text::{Stream, Text, TextError};
 use serde_json::{Map, Value, json};
 
 /// Tokens that the released model has room for.

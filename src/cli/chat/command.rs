@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::Limit;
+use crate::core::Limit;
 use crate::input::{SizeError, known};
 use crate::media::medium::MediumKind;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::command::COMMANDS;
 use super::why::Move;
-use crate::engine::core_loop::recall::{Assessed, Work};
+use crate::core::core_loop::recall::{Assessed, Work};
 use crate::events::SalienceEvent;
 use crate::reads::ReadBytes;
 

@@ -11,13 +11,13 @@ use super::input::{Input, Interrupts, Line};
 use super::reply::{Reply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
 use super::show::{Heard, Show};
 use super::why::Move;
-use crate::engine::core_loop::{CoreLoop, Observation};
-use crate::engine::memory::resident_set;
-use crate::engine::template::Thinking;
-use crate::engine::{Engine, Limit, LimitOrigin, Orientation};
+use crate::core::core_loop::{CoreLoop, Observation};
+use crate::core::memory::resident_set;
+use crate::core::{Engine, Limit, LimitOrigin, Orientation};
 use crate::events::{Event, EventKind, Mode, SalienceEvent};
 use crate::media::medium::{Medium, MediumKind};
 use crate::reads::ReadBytes;
+use crate::text::template::Thinking;
 
 /// Who speaks.
 const USER: &str = "user";
@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
             self.tick().await?;
         }
         let orientation = self.core.orientation().cloned();
-        orientation.ok_or_else(|| failed(crate::engine::EngineError::NoDirective))
+        orientation.ok_or_else(|| failed(crate::core::EngineError::NoDirective))
     }
 
     async fn tick(&mut self) -> Result<(), CliError> {
@@ -279,7 +279,7 @@ impl<'a> Session<'a> {
     async fn salience(&mut self) -> Result<Reply, CliError> {
         let orientation = self.orientation().await?;
         Ok(Reply::SalienceReport {
-            now: SalienceEvent::of(&orientation),
+            now: SalienceEvent::from(&orientation),
             segments: self
                 .core
                 .recall()
@@ -350,7 +350,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn failed(error: impl Into<crate::engine::EngineError>) -> CliError {
+fn failed(error: impl Into<crate::core::EngineError>) -> CliError {
     error.into().into()
 }
 

@@ -7,11 +7,11 @@ use sage_actors::protocol::State;
 use super::super::live::{forgotten, limit_line, lost, name};
 use super::super::{CliError, Printer};
 use super::reply::Reply;
-use crate::engine::core_loop::CoreLoop;
-use crate::engine::reading::Ended;
-use crate::engine::template::{Shown, Thinking};
+use crate::core::core_loop::CoreLoop;
+use crate::events::Ended;
 use crate::events::{Event, EventKind, Observed, ObservedMedium};
 use crate::reads::ReadBytes;
+use crate::text::template::{Shown, Thinking};
 
 /// What is shown of it all.
 pub(super) struct Show<'a> {

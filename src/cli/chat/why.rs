@@ -5,7 +5,7 @@ use sage_actors::metabolic::table::{Condition, ROWS, Row};
 use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
-use crate::engine::core_loop::recall::Moved;
+use crate::core::core_loop::recall::Moved;
 
 /// One condition that held.
 #[derive(Clone, Debug, PartialEq, Serialize)]

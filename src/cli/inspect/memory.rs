@@ -11,11 +11,12 @@ use serde::Serialize;
 
 use super::super::opening::SettingsArgs;
 use super::super::{CliError, Printer, Size, Table, human_bytes};
-use crate::engine::memory::Floor;
-use crate::engine::open::thinker_shape;
-use crate::engine::text::Text;
-use crate::engine::{EngineOptions, Limit, MemoryPlan, plan};
+use crate::core::memory::Floor;
+use crate::core::{Limit, MemoryPlan};
+use crate::session::opening::thinker_shape;
+use crate::session::opening::{EngineOptions, plan};
 use crate::store::WeightSource;
+use crate::text::Text;
 
 /// Options of what memory is planned for.
 #[derive(Args)]

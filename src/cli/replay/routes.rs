@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::opening::start_threads;
 use crate::cli::{CliError, Outcome, Printer, Size, Table, human_bytes};
 use crate::eval::bootstrap::{Interval, intervals};
-use crate::trace::routes::{Declared, Recording, read};
+use crate::routes::{Declared, Recording, read};
 
 /// Tokens of a block that intervals are drawn over: tokens close to one another are not independent.
 const BLOCK_TOKENS: usize = 16;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::{CliError, Outcome, Printer};
-use crate::engine::Limit;
+use crate::core::Limit;
 use crate::scenario::Scenario;
 use crate::scenario::import::{self, ImportError, Options};
 use crate::store::write_file;

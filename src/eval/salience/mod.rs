@@ -16,7 +16,7 @@ use std::sync::Arc;
 use sage_actors::config::MindConfig;
 
 use super::EvalError;
-use crate::engine::Limit;
+use crate::core::Limit;
 use crate::store::WeightSource;
 
 use pieces::Domain;

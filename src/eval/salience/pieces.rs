@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::Settings;
-use crate::engine::text::Text;
 use crate::eval::EvalError;
 use crate::eval::material::{SEPARATOR, content, file_name};
 use crate::store::WeightSource;
+use crate::text::Text;
 
 /// An observation to come.
 #[derive(Clone, Debug)]

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use sage_actors::protocol::{Cause, State};
 
 use super::Settings;
-use crate::engine::core_loop::{CoreLoop, Observation};
-use crate::engine::sampling::Sampling;
-use crate::engine::text::Text;
-use crate::engine::{EngineError, EngineOptions, open};
+use crate::core::EngineError;
+use crate::core::core_loop::{CoreLoop, Observation};
+use crate::core::sampling::Sampling;
 use crate::eval::EvalError;
 use crate::eval::worker::CHUNK_TOKENS;
 use crate::events::{Event, EventKind, SalienceEvent};
+use crate::session::opening::{EngineOptions, open};
 use crate::store::WeightSource;
+use crate::text::Text;
 
 /// What the mind made of a piece.
 #[derive(Clone, Copy, Debug)]

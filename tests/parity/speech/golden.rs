@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sage::engine::goldens::cases;
+use sage::goldens::cases;
 use sage::store::{WeightSource, open_model};
 
 /// Tolerance of single modules, and of logits and waveforms behind many of them; relative to the largest number
@@ -22,7 +22,7 @@ pub fn source() -> Box<dyn WeightSource> {
 /// One golden file; what was compared, and how far off it was at most.
 pub struct Golden {
     case: String,
-    file: sage::engine::goldens::Golden,
+    file: sage::goldens::Golden,
     json: serde_json::Value,
     errors: BTreeMap<String, f64>,
 }

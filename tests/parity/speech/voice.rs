@@ -1,8 +1,8 @@
 //! The parts that speak, with every routed expert at hand: what the engine does, without the mind.
 
 use sage::checkpoint::{Component, Part, expert_tensor_name};
-use sage::engine::sampling::argmax;
-use sage::kernels::Mapped;
+use sage::core::sampling::argmax;
+use sage::host_memory::Mapped;
 use sage::kernels::pointwise::{add_scaled, softmax};
 use sage::model::experts::{Gated, Scratch};
 use sage::model::talker::{Prompt, choice};

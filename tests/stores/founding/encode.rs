@@ -8,20 +8,20 @@ use std::process::Output;
 use safetensors::SafeTensors;
 use sage::checkpoint::Component;
 use sage::checkpoint::config::AudioConfig;
-use sage::engine::goldens::Golden;
-use sage::engine::perception::{Embedding, Encoder, Sensed};
-use sage::engine::{EngineOptions, plan};
+use sage::core::perception::{Embedding, Encoder, Sensed};
+use sage::goldens::Golden;
 use sage::media::picture::Patches;
 use sage::media::sound::Mel;
 use sage::model::audio::token_count;
+use sage::session::opening::{EngineOptions, plan};
 use sage::store::{Selection, open_model};
 use sage_actors::protocol::Modality;
 use serde_json::Value;
 
+use super::{golden, json, path, refused};
 use crate::common::runs::{complaint, sage};
 use crate::common::sounds::{hum, siren};
 use crate::common::{extract, files, fixture};
-use super::{golden, json, path, refused};
 
 /// Sounds and pictures of a golden, as they would have been decoded.
 fn sensed(golden: &Golden, audio: &AudioConfig) -> Sensed {

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use sage::store::open_model;
 
+use super::{json, path, refused};
 use crate::common::files;
 use crate::common::runs::{complaint, sage};
-use super::{json, path, refused};
 
 #[test]
 fn the_texts_spellings_extract_what_they_say() {

@@ -11,7 +11,7 @@ use std::process::Output;
 
 use crate::common::fixture;
 use crate::common::runs::{complaint, sage};
-use sage::engine::goldens::{self, Golden};
+use sage::goldens::{self, Golden};
 use serde_json::Value;
 
 fn json(output: &Output) -> Value {

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sage::engine::closeup::{ANSWER_TOKENS, CloseupRequest};
-use sage::engine::generate::{Request, generate};
-use sage::engine::sampling::Sampling;
-use sage::engine::speech::{Choosing, SpeechRequest, speak};
-use sage::engine::{EngineError, EngineOptions, Probe, open};
+use sage::core::closeup::{ANSWER_TOKENS, CloseupRequest};
+use sage::core::generate::{Request, generate};
+use sage::core::sampling::Sampling;
+use sage::core::speech::{Choosing, SpeechRequest, speak};
+use sage::core::{EngineError, Probe};
+use sage::session::opening::{EngineOptions, open};
 use sage::store::{WeightSource, open_model};
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{Chosen, Module, Selection, State};
 use serde_json::Value;
 
+use super::{golden, json, path, prompt, refused};
 use crate::common::fixture;
 use crate::common::runs::sage;
-use super::{golden, json, path, prompt, refused};
 
 #[test]
 fn waking_needs_half_of_the_experts_and_says_what_each_takes() {

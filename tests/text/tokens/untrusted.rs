@@ -5,16 +5,16 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use sage::Sage;
-use sage::embed::{Builder, Observation, Reading, Sensor};
-use sage::engine::text::{Message, Text};
 use sage::events::{Event, EventKind, Observed};
 use sage::replay;
+use sage::session::{Builder, Observation, Reading, Sensor};
+use sage::text::{Message, Text};
 use sage::trace::Header;
 use serde_json::Value;
 
-use super::common::embedding::{MODEL, all};
-use super::common::runs::{complaint, events, root};
 use super::{Folder, generate};
+use crate::common::embedding::{MODEL, all};
+use crate::common::runs::{complaint, events, root};
 
 /// Texts that spell control tokens.
 const HOSTILE: [&str; 5] = [

@@ -1,0 +1,235 @@
+//! What the loop does with a tick in Rest or Dream when nothing waits: it scores recorded tokens with experts denied,
+//! and in Dream consolidates the episodes that are scored.
+//!
+//! A tick works within a bucket of its own (units of one exact token, as the energy's) and a number of strides, so that
+//! an input never waits for more than that; what was begun goes on in a later tick.
+
+use std::collections::BTreeSet;
+
+use sage_actors::metabolic::energy::Bucket;
+use sage_actors::metabolic::pace::{BATCHES, CAPACITY_UNITS, pace};
+use sage_actors::protocol::{Module, Propose, State};
+
+use super::CoreLoop;
+use crate::core::episodes::Episodes;
+use crate::core::shadow::{self, Segment, Shadow, Stride, VARIANTS};
+use crate::core::{Engine, EngineError, Orientation};
+use crate::events::{DreamEvent, Event, EventKind};
+
+/// A piece of an episode that is being scored.
+struct Piece {
+    episode: u64,
+    segment: Segment,
+    denied: BTreeSet<(u16, u16)>,
+    batches: usize,
+}
+
+/// The loop's sleeping part.
+pub(super) struct Dreaming {
+    pub(super) episodes: Episodes,
+    /// Made when it is needed first.
+    shadow: Option<Shadow>,
+    piece: Option<Piece>,
+    bucket: Bucket,
+    /// Whether memory is to be pruned when no episode is left.
+    unpruned: bool,
+    /// Since the last event.
+    since: DreamEvent,
+    /// Since the start.
+    pub(super) total: DreamEvent,
+}
+
+impl Dreaming {
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            episodes: Episodes::new(shadow::segment_tokens(&engine.thinker.config)),
+            shadow: None,
+            piece: None,
+            bucket: Bucket::full(CAPACITY_UNITS),
+            unpruned: false,
+            since: DreamEvent::default(),
+            total: DreamEvent::default(),
+        }
+    }
+
+    /// Whether the mind has habits to go by.
+    pub(super) fn has_consolidated(&self) -> bool {
+        self.total.episodes > 0
+    }
+}
+
+impl CoreLoop {
+    /// One idle tick.
+    pub(super) async fn sleep(
+        &mut self,
+        orientation: &Orientation,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
+        let Some(pace) = pace(orientation.directives.state) else {
+            return Ok(());
+        };
+        self.dreaming.bucket.step(pace.refill_units, 0.0);
+        let mut finished = 0;
+        for _ in 0..pace.strides {
+            if !self.stride(orientation, &mut finished).await? {
+                break;
+            }
+        }
+        if pace.consolidate {
+            self.consolidate().await?;
+        }
+        let since = &self.dreaming.since;
+        if finished > 0 || since.episodes > 0 || since.pruned > 0 {
+            self.report_dream(sink).await?;
+        }
+        Ok(())
+    }
+
+    /// One stride of a shadow run; whether there was one and the bucket covered it.
+    async fn stride(
+        &mut self,
+        orientation: &Orientation,
+        finished: &mut u32,
+    ) -> Result<bool, EngineError> {
+        if self.dreaming.shadow.is_none() {
+            self.dreaming.shadow = Some(Shadow::new(&self.engine, 1)?);
+        }
+        let Some(mut shadow) = self.dreaming.shadow.take() else {
+            return Ok(false);
+        };
+        let before = shadow.bytes_read();
+        let strode = self.stride_with(&mut shadow, orientation, finished).await;
+        self.dreaming.since.bytes_read += shadow.bytes_read() - before;
+        self.dreaming.shadow = Some(shadow);
+        strode
+    }
+
+    async fn stride_with(
+        &mut self,
+        shadow: &mut Shadow,
+        orientation: &Orientation,
+        finished: &mut u32,
+    ) -> Result<bool, EngineError> {
+        let mut piece = match self.dreaming.piece.take() {
+            Some(piece) => piece,
+            None => match self.dreaming.episodes.next_piece() {
+                Some((episode, tokens)) => Piece {
+                    episode,
+                    segment: Segment::new(&self.engine, shadow, tokens)?,
+                    denied: BTreeSet::new(),
+                    batches: 0,
+                },
+                None => return Ok(false),
+            },
+        };
+        let cost = piece.segment.cost(self.engine.thinker.layers.len());
+        if self.dreaming.bucket.level() < cost.min(CAPACITY_UNITS) {
+            self.dreaming.piece = Some(piece);
+            return Ok(false);
+        }
+        self.dreaming.bucket.step(0.0, cost);
+        self.dreaming.since.units += cost;
+        let stride = piece.segment.stride(&self.engine, shadow)?;
+        let on = stride == Stride::On;
+        if let Stride::Scored(scored) = stride {
+            self.dreaming.since.scored += scored.len() as u32;
+            let denied = scored.iter().map(|scored| (scored.layer, scored.expert));
+            piece.denied.extend(denied);
+            self.engine.learn_scores(orientation, scored).await?;
+        }
+        if on || self.begin_batch(&mut piece).await? {
+            self.dreaming.piece = Some(piece);
+        } else {
+            self.dreaming.episodes.piece_scored(piece.episode);
+            *finished += 1;
+        }
+        Ok(true)
+    }
+
+    /// Asks the mind whom to deny next; whether there is anyone left for this piece.
+    async fn begin_batch(&self, piece: &mut Piece) -> Result<bool, EngineError> {
+        if piece.batches == BATCHES {
+            return Ok(false);
+        }
+        piece.batches += 1;
+        let mut used = piece.segment.used();
+        used.retain(|used| !piece.denied.contains(&(used.layer, used.expert)));
+        let propose = Propose {
+            module: Module::Thinker,
+            used,
+            most: VARIANTS,
+        };
+        let proposed = self.engine.mind.propose(propose).await?;
+        let Some(first) = proposed.first() else {
+            return Ok(false);
+        };
+        let experts: Vec<u16> = proposed.iter().map(|used| used.expert).collect();
+        piece.segment.deny(first.layer, &experts);
+        Ok(true)
+    }
+
+    /// Consolidates the oldest episodes that are scored; prunes memory when none is left.
+    async fn consolidate(&mut self) -> Result<(), EngineError> {
+        let mut done = self.dreaming.episodes.take_forgotten();
+        while let Some(habit) = self.dreaming.episodes.take_scored() {
+            self.engine.mind.learn_habit(habit).await?;
+            self.dreaming.since.episodes += 1;
+            done += 1;
+        }
+        if done > 0 {
+            self.engine.mind.episodes_consolidated(done).await?;
+            self.dreaming.unpruned = true;
+            // What was told of the domain may be known better now.
+            self.domain = None;
+        }
+        if self.dreaming.unpruned && self.dreaming.episodes.is_empty() {
+            self.dreaming.unpruned = false;
+            self.dreaming.since.pruned += self.engine.mind.prune_episodes().await?.merged;
+        }
+        Ok(())
+    }
+
+    async fn report_dream(&mut self, sink: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+        let mut event = std::mem::take(&mut self.dreaming.since);
+        event.left = self.dreaming.episodes.len() as u32;
+        event.hot = if event.episodes > 0 {
+            let habits = self.engine.mind.habits().await?;
+            let hot = |(domain, state, _, experts)| (domain, state, experts);
+            habits.into_iter().map(hot).collect()
+        } else {
+            Vec::new()
+        };
+        let total = &mut self.dreaming.total;
+        total.left = event.left;
+        total.scored += event.scored;
+        total.episodes += event.episodes;
+        total.pruned += event.pruned;
+        total.bytes_read += event.bytes_read;
+        total.units += event.units;
+        sink(Event {
+            tick: self.engine.tick(),
+            kind: EventKind::Dream(event),
+        });
+        Ok(())
+    }
+
+    /// Tells the mind which domain the next step belongs to, where that is news and it has habits.
+    pub(super) async fn enter_domain(
+        &mut self,
+        domain: &str,
+        state: State,
+    ) -> Result<(), EngineError> {
+        let news = self
+            .domain
+            .as_ref()
+            .is_none_or(|(known, of)| known.as_str() != domain || *of != state);
+        if news && self.dreaming.has_consolidated() {
+            self.domain = Some((domain.to_owned(), state));
+            self.engine
+                .mind
+                .enter_domain(state, domain.to_owned())
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Recording: the mind's exchanges are heard by the tape itself; the loop adds what comes in and what goes out.
+
+use std::sync::Arc;
+
+use super::{CoreLoop, Observation};
+use crate::core::EngineError;
+use crate::events::{Event, EventKind};
+use crate::trace::{Record, Tape};
+
+/// A record's value. What the loop says can always be written.
+fn value(of: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(of).unwrap_or_default()
+}
+
+/// Records an event, unless the mind's exchanges say it already.
+pub(super) fn event(tape: &Tape, event: &Event) {
+    match &event.kind {
+        EventKind::Limit(_)
+        | EventKind::Forgotten { .. }
+        | EventKind::Read { .. }
+        | EventKind::Perceived(_)
+        | EventKind::Dream(_)
+        | EventKind::Refused { .. }
+        | EventKind::Token { .. }
+        | EventKind::Answer { .. } => tape.put(&Record::Event {
+            event: value(event),
+        }),
+        // What is shed never reaches the loop: its host records that.
+        EventKind::Shed { .. }
+        | EventKind::Missed { .. }
+        | EventKind::Mode(_)
+        | EventKind::Observation(_)
+        | EventKind::State { .. }
+        | EventKind::Salience(_)
+        | EventKind::Directive { .. }
+        | EventKind::Tower { .. }
+        | EventKind::Cache(_)
+        | EventKind::Denied { .. }
+        | EventKind::Expectation { .. }
+        | EventKind::Experts(_)
+        | EventKind::Summary(_) => {}
+    }
+}
+
+impl CoreLoop {
+    /// Records everything from now on. Call before the first tick, and before anything is submitted.
+    pub fn record(&mut self, tape: Tape) {
+        self.engine.mind.watch(Arc::new(tape.clone()));
+        self.tape = Some(tape);
+    }
+
+    /// Records what a host did before anything reached the loop; a replay passes over it.
+    pub fn record_host(&self, event: &Event) {
+        if let Some(tape) = &self.tape {
+            tape.put(&Record::Host {
+                event: value(event),
+            });
+        }
+    }
+
+    /// Ends the recording: the run came to its end.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end_recording(&mut self) -> Result<(), EngineError> {
+        let Some(tape) = self.tape.take() else {
+            return Ok(());
+        };
+        tape.put(&Record::End {
+            tick: self.engine.tick(),
+        });
+        Ok(tape.check()?)
+    }
+
+    pub(super) fn record_input(&self, id: u64, observation: &Observation) {
+        let Some(tape) = &self.tape else { return };
+        for medium in observation.media() {
+            tape.keep(medium);
+        }
+        tape.put(&Record::Input {
+            tick: self.engine.tick(),
+            id,
+            observation: value(observation),
+        });
+    }
+}

@@ -1,0 +1,411 @@
+//! Slots: the memory that holds experts, and the thread that fills them.
+//!
+//! The cache decides which expert lives in which slot; the arena obeys. A slot's memory is mapped from the
+//! system when an expert is admitted and goes back when the decision that evicted it is complete and no admitted
+//! expert took it over. One thread reads: measured, one direct read at a time already saturates the disks this
+//! runs on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sage_actors::protocol::{ExpertKey, ExpertSource, Module, SlotId};
+
+use crate::host_memory::Mapped;
+use crate::reads::ReadPurpose;
+
+/// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
+pub trait RecordReader: Send + Sync + 'static {
+    /// Bytes to map for the expert: its record, rounded up as the reader needs.
+    ///
+    /// # Errors
+    /// When there is no such expert.
+    fn slot_bytes(&self, key: ExpertKey) -> Result<usize, ReadError>;
+
+    /// Reads the record into `memory` (gate, up, down without gaps) and checks it; what is read counts for `purpose`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its checksum is wrong.
+    fn read(
+        &self,
+        purpose: ReadPurpose,
+        key: ExpertKey,
+        memory: &mut Mapped,
+    ) -> Result<(), ReadError>;
+}
+
+/// Why an expert is not in its slot.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{component} expert {} of layer {} cannot be read: {reason}", key.expert, key.layer.layer)]
+pub struct ReadError {
+    /// Which expert.
+    pub key: ExpertKey,
+    /// The component's name in file names.
+    pub component: &'static str,
+    /// What happened, and what to do.
+    pub reason: String,
+}
+
+enum Contents {
+    Empty,
+    /// Queued or being read.
+    Pending,
+    Ready(Arc<Mapped>),
+    Failed(ReadError),
+}
+
+struct Slot {
+    contents: Contents,
+    key: Option<ExpertKey>,
+    /// Counts admissions, so that a read which ends after its slot moved on is thrown away.
+    generation: u64,
+    /// What the read took that filled it.
+    read_in: Option<Duration>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By number: those of a second module begin far behind the first's.
+    slots: BTreeMap<u32, Slot>,
+    demand: VecDeque<(SlotId, u64)>,
+    speculative: VecDeque<(SlotId, u64)>,
+    /// Memory of evicted slots by record length, until `settle`.
+    free: BTreeMap<usize, Vec<Mapped>>,
+    /// Whether the thread is reading now.
+    reading: bool,
+    closing: bool,
+    telemetry: ArenaTelemetry,
+}
+
+/// What reading cost, by the wall clock. Telemetry: no decision reads it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArenaTelemetry {
+    /// Time that `wait` blocked the caller.
+    pub stall_time: Duration,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Work for the reading thread.
+    work: Condvar,
+    /// A slot became ready or failed.
+    ready: Condvar,
+    reader: Arc<dyn RecordReader>,
+}
+
+/// The slots of one process.
+pub struct SlotArena {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, State> {
+    // A panic elsewhere cannot leave the state half-changed: every change is complete before the lock is let go.
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SlotArena {
+    /// An empty arena and its reading thread.
+    ///
+    /// # Errors
+    /// When the system cannot start a thread.
+    pub fn new(reader: Arc<dyn RecordReader>) -> std::io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::default()),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+            reader,
+        });
+        let thread = std::thread::Builder::new()
+            .name("expert-reader".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || read_until_closed(&shared)
+            })?;
+        Ok(Arc::new(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Whether the slot's expert is in memory now.
+    pub fn is_ready(&self, slot: SlotId) -> bool {
+        let state = lock(&self.shared);
+        matches!(
+            state.slots.get(&slot.0).map(|slot| &slot.contents),
+            Some(Contents::Ready(_))
+        )
+    }
+
+    /// The expert's record, once it is in memory; blocks until then.
+    ///
+    /// # Errors
+    /// When the read failed twice, or nothing was admitted to the slot.
+    pub fn wait(&self, key: ExpertKey, slot: SlotId) -> Result<Arc<Mapped>, ReadError> {
+        let mut blocked: Option<Instant> = None;
+        let mut state = lock(&self.shared);
+        loop {
+            let reason = match state.slots.get(&slot.0) {
+                Some(found) if found.key == Some(key) => match &found.contents {
+                    Contents::Ready(memory) => {
+                        let memory = Arc::clone(memory);
+                        if let Some(since) = blocked {
+                            state.telemetry.stall_time += since.elapsed();
+                        }
+                        return Ok(memory);
+                    }
+                    Contents::Failed(error) => return Err(error.clone()),
+                    Contents::Pending => None,
+                    Contents::Empty => Some("its slot is empty"),
+                },
+                Some(_) => Some("its slot holds another expert"),
+                None => Some("its slot does not exist"),
+            };
+            if let Some(reason) = reason {
+                return Err(ReadError {
+                    key,
+                    component: component_name(key),
+                    reason: format!(
+                        "{reason} (slot {}): this is a fault of the program, please report it",
+                        slot.0
+                    ),
+                });
+            }
+            blocked.get_or_insert_with(Instant::now);
+            state = self
+                .shared
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Blocks until everything that is queued has been read: what is counted then is all that was asked for.
+    pub fn finish_reads(&self) {
+        let mut state = lock(&self.shared);
+        while state.reading || !state.demand.is_empty() || !state.speculative.is_empty() {
+            state = self
+                .shared
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Bytes mapped for experts now, those waiting for `settle` included.
+    pub fn mapped_bytes(&self) -> usize {
+        let state = lock(&self.shared);
+        let held: usize = state
+            .slots
+            .values()
+            .map(|slot| match &slot.contents {
+                Contents::Ready(memory) => memory.mapped_bytes(),
+                _ => 0,
+            })
+            .sum();
+        held + state
+            .free
+            .values()
+            .flatten()
+            .map(Mapped::mapped_bytes)
+            .sum::<usize>()
+    }
+
+    /// What it took to read the slot's expert from disk and check it; none while it is not there. Telemetry: no decision reads it.
+    pub fn read_in(&self, slot: SlotId) -> Option<Duration> {
+        lock(&self.shared).slots.get(&slot.0)?.read_in
+    }
+
+    /// Totals since the start.
+    pub fn telemetry(&self) -> ArenaTelemetry {
+        lock(&self.shared).telemetry
+    }
+}
+
+/// The name of an expert's module in file names and messages.
+pub fn component_name(key: ExpertKey) -> &'static str {
+    module_name(key.layer.module)
+}
+
+/// A module's name in file names and messages.
+pub fn module_name(module: Module) -> &'static str {
+    match module {
+        Module::Thinker => "thinker",
+        Module::Talker => "talker",
+    }
+}
+
+impl Drop for SlotArena {
+    fn drop(&mut self) {
+        lock(&self.shared).closing = true;
+        self.shared.work.notify_all();
+        if let Some(thread) = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            // The thread only ends early by a panic, which it has already reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ExpertSource for SlotArena {
+    fn admit(&self, key: ExpertKey, slot: SlotId, speculative: bool) {
+        let mut state = lock(&self.shared);
+        let entry = state.slots.entry(slot.0).or_insert(Slot {
+            contents: Contents::Empty,
+            key: None,
+            generation: 0,
+            read_in: None,
+        });
+        entry.contents = Contents::Pending;
+        entry.key = Some(key);
+        entry.read_in = None;
+        entry.generation += 1;
+        let queued = (slot, entry.generation);
+        if speculative {
+            state.speculative.push_back(queued);
+        } else {
+            state.demand.push_back(queued);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    fn promote(&self, slot: SlotId) {
+        let mut state = lock(&self.shared);
+        if let Some(at) = state
+            .speculative
+            .iter()
+            .position(|(queued, _)| *queued == slot)
+            && let Some(queued) = state.speculative.remove(at)
+        {
+            state.demand.push_back(queued);
+        }
+    }
+
+    fn evict(&self, slot: SlotId) {
+        let mut state = lock(&self.shared);
+        let Some(entry) = state.slots.get_mut(&slot.0) else {
+            return;
+        };
+        entry.key = None;
+        entry.generation += 1;
+        if let Contents::Ready(memory) = std::mem::replace(&mut entry.contents, Contents::Empty)
+            && let Ok(memory) = Arc::try_unwrap(memory)
+        {
+            state.free.entry(memory.len()).or_default().push(memory);
+        }
+    }
+
+    fn settle(&self) {
+        // Reads that are queued will want memory: keep as many free mappings as there are such reads.
+        let mut state = lock(&self.shared);
+        let mut wanted = state.demand.len() + state.speculative.len();
+        let mut surplus = Vec::new();
+        for free in state.free.values_mut() {
+            let keep = wanted.min(free.len());
+            wanted -= keep;
+            surplus.extend(free.drain(keep..));
+        }
+        drop(state);
+        // Unmapping takes time; the reading thread need not wait for it.
+        drop(surplus);
+    }
+}
+
+fn read_until_closed(shared: &Shared) {
+    let mut state = lock(shared);
+    loop {
+        if state.closing {
+            return;
+        }
+        let demanded = state.demand.pop_front();
+        // What was begun before anybody demanded it stays a prefetch: it is not read again.
+        let purpose = match demanded {
+            Some(_) => ReadPurpose::Demand,
+            None => ReadPurpose::Prefetch,
+        };
+        let Some((slot, generation)) = demanded.or_else(|| state.speculative.pop_front()) else {
+            shared.ready.notify_all();
+            state = shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let Some(key) = current_key(&state, slot, generation) else {
+            continue;
+        };
+        let reusable = shared
+            .reader
+            .slot_bytes(key)
+            .ok()
+            .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
+        state.reading = true;
+        drop(state);
+        let started = Instant::now();
+        let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, reusable));
+        let outcome = catch_unwind(read).unwrap_or_else(|_| {
+            // Whoever waits must hear of it.
+            Err(ReadError {
+                key,
+                component: component_name(key),
+                reason: "the reader panicked: this is a fault of the program, please report it"
+                    .into(),
+            })
+        });
+        let read_in = started.elapsed();
+        state = lock(shared);
+        state.reading = false;
+        if current_key(&state, slot, generation).is_some()
+            && let Some(entry) = state.slots.get_mut(&slot.0)
+        {
+            entry.read_in = Some(read_in);
+            entry.contents = match outcome {
+                Ok(memory) => Contents::Ready(Arc::new(memory)),
+                Err(error) => Contents::Failed(error),
+            };
+            shared.ready.notify_all();
+        }
+    }
+}
+
+/// The expert that the slot is to hold, unless the slot has moved on since it was queued.
+fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey> {
+    state
+        .slots
+        .get(&slot.0)
+        .filter(|slot| slot.generation == generation)
+        .and_then(|slot| slot.key)
+}
+
+/// One retry: a second failure ends the run.
+fn read_with_retry(
+    shared: &Shared,
+    purpose: ReadPurpose,
+    key: ExpertKey,
+    reusable: Option<Mapped>,
+) -> Result<Mapped, ReadError> {
+    let system = |error: std::io::Error| ReadError {
+        key,
+        component: component_name(key),
+        reason: format!("no memory for it: {error}"),
+    };
+    let mut memory = match reusable {
+        Some(memory) => memory,
+        None => Mapped::new(shared.reader.slot_bytes(key)?).map_err(system)?,
+    };
+    let reader = &shared.reader;
+    match reader.read(purpose, key, &mut memory) {
+        Ok(()) => Ok(memory),
+        Err(_) => reader.read(purpose, key, &mut memory).map(|()| memory),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! What a host holds: the loop that it ticks, and the handle by which any task speaks to it.
+
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use sage_actors::protocol::{State, Tick};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::builder::Builder;
+use super::counts::Counts;
+use super::driver::{Command, Outcome, Plan, Ticked, live};
+use super::error::{BuildError, ObserveError, SageError};
+use super::inbox::Inbox;
+use super::ports::Action;
+use super::stream::{Actions, Hub, Telemetry, lock};
+use crate::core::core_loop::Observation;
+use crate::events::{Event, Mode};
+use crate::reads::{ReadBytes, ReadCounter};
+
+/// Bytes of a source's name at most: names are kept where texts are not.
+const MOST_SOURCE_BYTES: usize = 256;
+
+/// Commands that wait; each host task waits for its own.
+const COMMANDS: usize = 16;
+
+/// Where the loop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) tick: Tick,
+    pub(super) state: State,
+}
+
+/// What the loop's thread and its hosts share.
+pub(super) struct Shared {
+    inbox: Mutex<Inbox>,
+    status: Mutex<Status>,
+    pub(super) wake: Notify,
+    pub(super) events: Hub<Event>,
+    pub(super) actions: Hub<Action>,
+    pub(super) mode: OnceLock<Mode>,
+    pub(super) reads: OnceLock<Arc<ReadCounter>>,
+}
+
+impl Shared {
+    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        lock(&self.inbox)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        *lock(&self.status)
+    }
+
+    pub(super) fn tell(&self, status: Status) {
+        *lock(&self.status) = status;
+    }
+
+    /// From a sensor or an effector to the waiting room. They cannot be told at the door: what is unsound is refused by the
+    /// loop, with an event, and what is one too many is counted and told like any other. Nobody has to be woken, since
+    /// the loop itself has asked.
+    pub(super) fn offer_own(&self, observation: Observation) {
+        let mut inbox = self.inbox();
+        if !inbox.closed {
+            let _ = inbox.offer(observation, None);
+        }
+    }
+
+    /// From outside to the waiting room.
+    pub(super) fn offer(
+        &self,
+        observation: Observation,
+        answer: Option<u64>,
+    ) -> Result<u64, ObserveError> {
+        if let Some(problem) = observation.unsound() {
+            return Err(ObserveError::Unsound(problem));
+        }
+        let bytes = observation.source().len();
+        if bytes > MOST_SOURCE_BYTES {
+            return Err(ObserveError::Unsound(format!(
+                "the name of the source has {bytes} bytes; expected at most {MOST_SOURCE_BYTES}"
+            )));
+        }
+        let mut inbox = self.inbox();
+        if inbox.closed {
+            return Err(ObserveError::Ended);
+        }
+        let offered = inbox.offer(observation, answer);
+        drop(inbox);
+        self.wake.notify_one();
+        offered.map_err(|(id, reason)| ObserveError::Shed { id, reason })
+    }
+}
+
+/// Speaks to a loop from any task or thread; clones speak to the same one. When the last of them, and the [`Sage`], is
+/// dropped, the loop ends as by [`Handle::shutdown`], but nobody waits for it.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    done: watch::Receiver<Option<Result<Outcome, SageError>>>,
+}
+
+impl Handle {
+    /// Hands an observation to the loop; never waits. Returns its number, by which its answer names it. A request that is
+    /// taken on here ends in exactly one [`Action::Say`] or [`Action::Unanswered`].
+    ///
+    /// # Errors
+    /// When it says what cannot be, is shed at the door (counted), or the loop has ended. One that does not fit the context
+    /// is refused later, with an event.
+    pub fn observe(&self, observation: Observation) -> Result<u64, ObserveError> {
+        self.shared.offer(observation, None)
+    }
+
+    /// What an answer was worth, in [-1, 1]: of the question `answer`, or of the last one (`None`). The mind credits only
+    /// its last answer: feedback that comes after a later one is refused, with an event.
+    ///
+    /// # Errors
+    /// As [`Handle::observe`].
+    pub fn feedback(
+        &self,
+        answer: impl Into<Option<u64>>,
+        value: f32,
+    ) -> Result<u64, ObserveError> {
+        self.shared
+            .offer(Observation::Feedback(value), answer.into())
+    }
+
+    /// Every event from now on. Each call makes a stream of its own.
+    pub fn telemetry(&self) -> Telemetry {
+        self.shared.events.subscribe()
+    }
+
+    /// Every action from now on. Each call makes a stream of its own.
+    pub fn actions(&self) -> Actions {
+        self.shared.actions.subscribe()
+    }
+
+    /// Which mode runs: the limit, what must be in memory, the policies.
+    pub fn mode(&self) -> Option<&Mode> {
+        self.shared.mode.get()
+    }
+
+    /// The state in force after the last tick; Wake before the first.
+    pub fn state(&self) -> State {
+        self.shared.status().state
+    }
+
+    /// Ticks that have passed.
+    pub fn tick_count(&self) -> Tick {
+        self.shared.status().tick
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.shared.inbox().is_idle()
+    }
+
+    /// Where the observations went so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.inbox().counts()
+    }
+
+    /// What was read from disk so far, by purpose. It depends on the moment; nothing in the loop depends on it.
+    pub fn read_bytes(&self) -> ReadBytes {
+        let reads = self.shared.reads.get();
+        reads.map_or(ReadBytes::default(), |reads| reads.bytes())
+    }
+
+    /// Ends the loop: it takes no more observations, finishes the answer that it is giving, says of every other request that
+    /// it stays unanswered, keeps the ledger, and ends the actors. All who call it are told the same.
+    ///
+    /// # Errors
+    /// When the loop failed, now or before.
+    pub async fn shutdown(&self) -> Result<Outcome, SageError> {
+        self.end(true).await
+    }
+
+    /// As [`Handle::shutdown`], but an answer under way is broken off.
+    ///
+    /// # Errors
+    /// When the loop failed, now or before.
+    pub async fn shutdown_now(&self) -> Result<Outcome, SageError> {
+        self.end(false).await
+    }
+
+    /// Waits until the loop has ended, for whatever reason.
+    ///
+    /// # Errors
+    /// When the loop failed.
+    pub async fn ended(&self) -> Result<Outcome, SageError> {
+        let mut done = self.done.clone();
+        match done.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Err(SageError::Gone)),
+            Err(_) => Err(SageError::Gone),
+        }
+    }
+
+    async fn end(&self, finish: bool) -> Result<Outcome, SageError> {
+        // If it cannot be told, it has ended already.
+        let _ = self.commands.send(Command::Shutdown { finish }).await;
+        self.ended().await
+    }
+}
+
+/// A loop that is ticked by its host, until [`Sage::run`] lets it run. Everything that a [`Handle`] does, it does too.
+pub struct Sage {
+    handle: Handle,
+    /// A tick whose caller did not wait for it.
+    under_way: Option<oneshot::Receiver<Result<Ticked, SageError>>>,
+}
+
+impl Sage {
+    /// What is wanted of the loop, beginning with the defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(super) async fn start(
+        plan: Plan,
+        (events, actions): (usize, usize),
+        goal: Option<String>,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Self, BuildError> {
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox::new(plan.bound)),
+            status: Mutex::new(Status {
+                tick: 0,
+                state: State::Wake,
+            }),
+            wake: Notify::new(),
+            events: Hub::new(events),
+            actions: Hub::new(actions),
+            mode: OnceLock::new(),
+            reads: OnceLock::new(),
+        });
+        let (commands, heard) = mpsc::channel(COMMANDS);
+        let (ready, opened) = oneshot::channel();
+        let (done, outcome) = watch::channel(None);
+        let system = |what, reason: String| BuildError::System { what, reason };
+        // The pool is this loop's alone: two loops in one process do not disturb each other.
+        let pool = threads.map(|threads| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads.get())
+                .build()
+        });
+        let pool = pool.transpose();
+        let pool = pool.map_err(|e| system("cannot start the threads", e.to_string()))?;
+        let theirs = Arc::clone(&shared);
+        let life = move || live(plan, theirs, heard, ready, done);
+        std::thread::Builder::new()
+            .name("sage".to_owned())
+            .spawn(move || match pool {
+                Some(pool) => pool.install(life),
+                None => life(),
+            })
+            .map_err(|e| system("cannot start the loop's thread", e.to_string()))?;
+        opened.await.unwrap_or(Err(BuildError::Gone))?;
+        let handle = Handle {
+            shared,
+            commands,
+            done: outcome,
+        };
+        if let Some(goal) = goal {
+            // The first of all cannot be one too many.
+            let _ = handle.observe(Observation::goal("host", goal));
+        }
+        Ok(Self {
+            handle,
+            under_way: None,
+        })
+    }
+
+    /// One tick: reads a chunk, decodes a token, or lets time pass. Returns what was done in it. If the future is dropped
+    /// the tick happens all the same, and the next call returns what came of it.
+    ///
+    /// # Errors
+    /// When an expert cannot be read or an actor failed: the loop has ended then. [`SageError::Ended`] after a shutdown.
+    pub async fn tick(&mut self) -> Result<Ticked, SageError> {
+        if self.under_way.is_none() {
+            let (reply, ticked) = oneshot::channel();
+            if self
+                .handle
+                .commands
+                .send(Command::Tick(reply))
+                .await
+                .is_err()
+            {
+                return Err(self.why_ended().await);
+            }
+            self.under_way = Some(ticked);
+        }
+        let ticked = match &mut self.under_way {
+            Some(ticked) => ticked.await,
+            None => return Err(SageError::Gone),
+        };
+        self.under_way = None;
+        match ticked {
+            Ok(ticked) => ticked,
+            Err(_) => Err(self.why_ended().await),
+        }
+    }
+
+    async fn why_ended(&self) -> SageError {
+        self.handle.ended().await.err().unwrap_or(SageError::Ended)
+    }
+
+    /// Lets the loop tick by itself from now on: without pause while there is something to do, else once in
+    /// [`Builder::idle_pace`].
+    pub fn run(self) -> Handle {
+        // If it cannot be told, it is ending or has ended, and the handle says why.
+        let _ = self.handle.commands.try_send(Command::Run);
+        self.handle
+    }
+
+    /// A handle for other tasks.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Deref for Sage {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}

@@ -1,0 +1,53 @@
+//! The loop as a library: observations in, actions and telemetry out.
+//!
+//! [`Sage::builder`] names a model and whatever else is wanted of it; [`Builder::build`] opens it on a thread of its own.
+//! From then on the host drives it [tick by tick](Sage::tick), or lets it [run](Sage::run) and speaks to it by a
+//! [`Handle`] from any task. What it does comes as [`Action`]s: with each tick, to every [`Effector`], and as a
+//! [stream](Handle::actions); what happens inside comes as [`Event`]s, the same that
+//! `sage run --json` writes, as another [stream](Handle::telemetry).
+//!
+//! **Time is logical.** A tick is a chunk read, a token said, or time passing; the mind has no clock. Driven tick by tick,
+//! the same observations at the same ticks give the same answers, states and events, on any machine. Running free, the
+//! wall clock decides at which tick an observation is taken, and nothing else: given those ticks the rest is the same.
+//!
+//! **Bounds.** What waits is bounded ([`Builder::inbox`], [`Builder::inbox_bytes`]), and so is what a slow reader of a
+//! stream may leave lying. When more is observed than can be taken, the least is shed before the loop sees it: by declared
+//! urgency, then kind (feedback, goals and alarms go last), then by how salient its source's texts were of late.
+//! [`Handle::counts`] accounts for every observation.
+//!
+//! **Errors of the outside do not end the loop.** An observation that is empty, or does not fit the context, is refused
+//! with an event, and its request with [`Action::Unanswered`]. Only a model that cannot be read or a failed actor ends it.
+
+mod builder;
+mod counts;
+mod driver;
+mod error;
+mod handle;
+mod hearing;
+mod inbox;
+pub mod mode;
+mod open;
+pub mod opening;
+mod ports;
+mod running;
+mod stream;
+
+pub use builder::Builder;
+pub use counts::{Counts, ShedCount};
+pub use driver::{Outcome, Ticked};
+pub use error::{BuildError, ObserveError, SageError};
+pub use handle::{Handle, Sage};
+pub(crate) use open::go_on_from;
+pub use ports::{Action, Effector, Reading, Sensor};
+pub use stream::{Actions, Gap, Stream, Telemetry};
+
+pub use sage_actors::config::MindConfig;
+pub use sage_actors::protocol::{Cause, SensorReading, State, Tick};
+
+pub use crate::core::Limit;
+pub use crate::core::core_loop::Observation;
+pub use crate::events::Ended;
+pub use crate::events::{Event, EventKind, ShedReason};
+pub use crate::media::medium::{Medium, MediumError, MediumKind};
+pub use crate::reads::ReadBytes;
+pub use crate::settings::Sources;

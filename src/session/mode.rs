@@ -1,0 +1,69 @@
+//! The first line of every run: which mode it is.
+
+use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+
+use crate::core::{Engine, EngineError, LimitOrigin};
+use crate::events::Mode;
+use crate::input::human_bytes;
+
+/// Which mode runs: exact or priced, which limit, which policies.
+///
+/// # Errors
+/// When the model's fingerprint cannot be had.
+pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, EngineError> {
+    let exact = mind.routing == RoutingPolicy::Exact && mind.hold.is_some();
+    let routing = format!("{:?}", mind.routing).to_lowercase();
+    let eviction = match mind.eviction {
+        EvictionPolicy::Lru => "lru".to_owned(),
+        EvictionPolicy::Lfu => "lfu".to_owned(),
+        EvictionPolicy::Trust => "trust".to_owned(),
+        EvictionPolicy::Learned => "learned".to_owned(),
+        EvictionPolicy::Horizon { half_life_tokens } => {
+            format!("horizon({half_life_tokens} tokens)")
+        }
+    };
+    let plan = &engine.plan;
+    let chosen = matches!(engine.limit_origin, LimitOrigin::Chosen(_));
+    let memory = match plan.limit_bytes {
+        Some(limit) => format!(
+            "limit {}{} (floor {}, pool {} for experts of {})",
+            human_bytes(limit),
+            if chosen { ", chosen" } else { "" },
+            human_bytes(plan.floor.total()),
+            human_bytes(plan.pool_bytes),
+            human_bytes(plan.all_experts_bytes),
+        ),
+        None => format!(
+            "no limit (experts of {})",
+            human_bytes(plan.all_experts_bytes)
+        ),
+    };
+    let (name, what) = if exact {
+        ("exact", "exact: the reference's experts for every token")
+    } else {
+        ("priced", "priced: experts as the state's budgets admit")
+    };
+    let absent = engine.absent.len();
+    let degraded = match absent {
+        0 => String::new(),
+        _ => format!("; degraded: {absent} experts are not in this store"),
+    };
+    Ok(Mode {
+        text: format!("{what}; {memory}; routing {routing}; eviction {eviction}{degraded}"),
+        absent_experts: absent,
+        ledger: None,
+        mode: name,
+        routing,
+        eviction,
+        limit_bytes: plan.limit_bytes,
+        limit_chosen: chosen,
+        limit_reason: engine.limit_origin.reason(),
+        floor_bytes: plan.floor.total(),
+        pool_bytes: plan.pool_bytes,
+        below_cycle: {
+            let cliffs = engine.cliffs.iter().copied();
+            cliffs.filter(|at| at.cliff.is_below()).collect()
+        },
+        fingerprint: engine.source.fingerprint()?,
+    })
+}

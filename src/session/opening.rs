@@ -1,0 +1,321 @@
+//! Opening a model: memory planned first, then weights, then the mind.
+
+use std::sync::Arc;
+
+use sage_actors::Mind;
+use sage_actors::cache::state_cliffs;
+use sage_actors::config::{MindConfig, ModuleShape};
+use sage_actors::protocol::{ExpertKey, Modality, Module, State};
+
+use crate::checkpoint::config::TextConfig;
+use crate::core::limit::{LimitOrigin, LimitPolicy};
+use crate::core::memory::{Demand, Limit, MemoryPlan, own_memory_bytes};
+use crate::core::perception::Towers;
+use crate::core::speech::{self, Voice, talker_shape};
+use crate::core::{Engine, EngineError, EngineParts};
+use crate::cpu::arena::{SlotArena, module_name};
+use crate::cpu::direct::{DirectReader, component_of};
+use crate::host_memory::round_up_to_page;
+use crate::kernels::threads;
+use crate::model::Thinker;
+use crate::model::talker::choice::MAX_CODES;
+use crate::sensors::Machine;
+use crate::store::{StoreError, WeightSource};
+
+/// How to run a model.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Of the whole process.
+    pub limit: Limit,
+    /// Whether the machine is looked at: to refuse a limit above it, or to choose one. [`EngineOptions::limited`] sets both.
+    pub limit_policy: LimitPolicy,
+    /// Tokens of context to plan memory for.
+    pub context_tokens: usize,
+    /// Tokens of a prefill chunk.
+    pub chunk_tokens: usize,
+    /// Policies and budgets; its modules, pool, window and absent experts are filled in here.
+    pub mind: MindConfig,
+    /// Run a partial store: experts that it lacks are denied instead of being an error.
+    pub degrade: bool,
+    /// The process's own memory, bytes, where it is not to be measured: as a recorded run had it. A plan is made from it, and
+    /// all that is decided depends on the plan.
+    pub base_bytes: Option<u64>,
+    /// Whether experts are read ahead where a state says so. No decision depends on it.
+    pub read_ahead: bool,
+    /// What is to be perceived beside words: memory is planned for it.
+    pub senses: Vec<Modality>,
+    /// Tokens that one sound or picture may take at most; never more than the context.
+    pub media_tokens: usize,
+    /// Bytes of files of sounds and pictures that may wait to be perceived at one time, beyond those that were read before the model
+    /// is opened: memory is planned for them where anything is to be perceived.
+    pub waiting_media_bytes: u64,
+    /// Whether answers can be spoken: memory is planned for it.
+    pub speaks: bool,
+    /// Codes of one spoken turn at most, the end code included: one more than frames of 80 ms.
+    pub codes: usize,
+}
+
+/// Tokens of one sound (40 seconds) or picture (half a million pixels) that memory is planned for, where nothing else is said.
+pub const MEDIA_TOKENS: usize = 512;
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            limit: Limit::None,
+            limit_policy: LimitPolicy::AsGiven,
+            context_tokens: 2048,
+            chunk_tokens: 128,
+            mind: MindConfig::default(),
+            degrade: false,
+            base_bytes: None,
+            read_ahead: true,
+            senses: Vec::new(),
+            media_tokens: MEDIA_TOKENS,
+            waiting_media_bytes: 0,
+            speaks: false,
+            codes: MAX_CODES,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// With the limit that was asked for on `machine`, or one that is chosen from what it has.
+    #[must_use]
+    pub fn limited(self, asked: Option<Limit>, machine: Machine) -> Self {
+        Self {
+            limit: asked.unwrap_or(Limit::None),
+            limit_policy: match asked {
+                Some(_) => LimitPolicy::Checked(machine),
+                None => LimitPolicy::Chosen(machine),
+            },
+            ..self
+        }
+    }
+}
+
+/// Memory as it would be divided, in this process as it is now: refuses what [`open`] would refuse, reads no weight.
+///
+/// # Errors
+/// When the limit is below the floor or above the machine, the context is too long, or a tensor is missing.
+pub fn plan(source: &dyn WeightSource, options: &EngineOptions) -> Result<MemoryPlan, EngineError> {
+    Ok(sizes(source, options)?.plan)
+}
+
+/// What is known of a model before its weights are read.
+struct Sizes {
+    plan: MemoryPlan,
+    limit: Limit,
+    limit_origin: LimitOrigin,
+    towers: Towers,
+    media_tokens: usize,
+    slot_bytes: u64,
+    window_experts: usize,
+    /// Of the talker's experts; none where nothing speaks.
+    talker_slot_bytes: Option<u64>,
+}
+
+fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, EngineError> {
+    let base_bytes = own_memory_bytes();
+    let config = &source.config().thinker.text;
+    if options.context_tokens > config.max_position_embeddings {
+        return Err(EngineError::ContextTooLong {
+            context_tokens: options.context_tokens,
+            max_position_embeddings: config.max_position_embeddings,
+        });
+    }
+    let (expert, resident_weights_bytes) = Thinker::sizes(source)?;
+    let slot_bytes = round_up_to_page(expert.bytes()) as u64;
+    let speech = if options.speaks {
+        let (context, chunk) = (options.context_tokens, options.chunk_tokens);
+        Some(speech::demand(source, context, chunk, codes_of(options))?)
+    } else {
+        None
+    };
+    // One window for both modules: every one of a token's experts has room in it.
+    let window_experts = window_experts(config, &options.mind);
+    let window_experts = speech.map_or(window_experts, |speech| {
+        window_experts.max(speech.k_trained)
+    });
+    let towers = Towers::new(source, &options.senses)?;
+    let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
+    let whole = MemoryPlan::new(
+        Limit::None,
+        &Demand {
+            config,
+            expert,
+            slot_bytes,
+            context_tokens: options.context_tokens,
+            chunk_tokens: options.chunk_tokens,
+            window_experts,
+            resident_weights_bytes,
+            base_bytes,
+            dreams: options.mind.hold.is_none(),
+            perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
+            waiting_media_bytes: match towers.senses().is_empty() {
+                true => 0,
+                false => options.waiting_media_bytes,
+            },
+            senses: towers.senses().len(),
+            towers_bytes: towers.total_bytes(),
+            speech,
+        },
+        options.base_bytes,
+    )?;
+    let (limit, limit_origin) = options.limit_policy.resolve(options.limit, &whole)?;
+    Ok(Sizes {
+        plan: whole.with_limit(limit)?,
+        limit,
+        limit_origin,
+        towers,
+        media_tokens,
+        slot_bytes,
+        window_experts,
+        talker_slot_bytes: speech.map(|speech| speech.slot_bytes),
+    })
+}
+
+/// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
+///
+/// # Errors
+/// When the limit is below the floor or above the machine, weights are missing or damaged, or an actor cannot start.
+pub async fn open(
+    source: Arc<dyn WeightSource>,
+    options: EngineOptions,
+    progress: impl FnMut(usize, usize),
+) -> Result<Engine, EngineError> {
+    let Sizes {
+        plan,
+        limit,
+        limit_origin,
+        towers,
+        media_tokens,
+        slot_bytes,
+        window_experts,
+        talker_slot_bytes,
+    } = sizes(&*source, &options)?;
+    // After the process's own memory was measured: what threads take is not to be foreseen.
+    threads::start(None).map_err(|source| EngineError::System {
+        what: "cannot start the threads of the arithmetic, let the process have more of them"
+            .into(),
+        source,
+    })?;
+    let config = source.config().thinker.text.clone();
+    let thinker = Thinker::load(&*source, progress)?;
+    let voice = match talker_slot_bytes {
+        Some(_) => Some(Arc::new(Voice::load(&*source, codes_of(&options))?)),
+        None => None,
+    };
+    let reader = DirectReader::new(Arc::clone(&source));
+    let arena = SlotArena::new(Arc::new(reader)).map_err(|source| EngineError::System {
+        what: "cannot start the reading thread".into(),
+        source,
+    })?;
+    let shape = thinker_shape(&config, slot_bytes);
+    let sparse_layers = shape.keys().collect();
+    let mut modules = vec![shape];
+    if let (Some(talker), Some(bytes)) = (&source.config().talker, talker_slot_bytes) {
+        modules.push(talker_shape(talker, bytes));
+    }
+    let absent = if options.degrade {
+        absent_experts(&*source, &modules)?
+    } else {
+        Vec::new()
+    };
+    let mind = MindConfig {
+        modules,
+        towers: towers.shapes(),
+        pool_bytes: plan.pool_bytes,
+        window_experts: window_experts as u16,
+        absent: absent.clone(),
+        ..options.mind
+    };
+    let cliffs = state_cliffs(&mind);
+    let mind_config = mind.clone();
+    let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
+    Ok(Engine::new(EngineParts {
+        source,
+        thinker,
+        arena,
+        voice,
+        towers,
+        media_tokens,
+        mind,
+        mind_config,
+        plan,
+        limit,
+        limit_origin,
+        limit_policy: options.limit_policy,
+        chunk_tokens: options.chunk_tokens.max(1),
+        window_experts,
+        context_tokens: options.context_tokens,
+        read_ahead: options.read_ahead,
+        sparse_layers,
+        absent: absent.into_iter().collect(),
+        cliffs,
+    }))
+}
+
+fn codes_of(options: &EngineOptions) -> usize {
+    options.codes.min(speech::MOST_CODES)
+}
+
+/// The thinker's sparse part, as the mind knows it.
+pub fn thinker_shape(config: &TextConfig, expert_bytes: u64) -> ModuleShape {
+    ModuleShape {
+        module: Module::Thinker,
+        layers: config.sparse_layers().map(|layer| layer as u16).collect(),
+        experts: config.num_experts as u16,
+        k_trained: config.num_experts_per_tok as u16,
+        norm_topk_prob: config.norm_topk_prob,
+        expert_bytes,
+    }
+}
+
+/// Experts of the modules that the source does not have.
+fn absent_experts(
+    source: &dyn WeightSource,
+    modules: &[ModuleShape],
+) -> Result<Vec<ExpertKey>, EngineError> {
+    let mut absent = Vec::new();
+    for (shape, key) in modules
+        .iter()
+        .flat_map(|s| s.keys().map(move |key| (s, key)))
+    {
+        let component = component_of(key.module);
+        let layer = usize::from(key.layer);
+        let before = absent.len();
+        for expert in 0..shape.experts {
+            match source.expert(component, layer, usize::from(expert)) {
+                Ok(_) => {}
+                Err(StoreError::ExpertMissing { .. } | StoreError::ExpertNotStored { .. }) => {
+                    absent.push(ExpertKey { layer: key, expert });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if absent.len() - before == usize::from(shape.experts) {
+            let component = module_name(key.module);
+            return Err(EngineError::NoExpert { component, layer });
+        }
+    }
+    Ok(absent)
+}
+
+/// The window as configured, but never below what one token can use in any state. A mind that is held in one of the
+/// controller's states has the window that it has when the states change: so its memory is divided alike in every state.
+fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
+    let held = mind.hold.map(|budget| budget.f);
+    let factor = match (held, mind.hold_state) {
+        (Some(f), None) => f,
+        _ => State::ALL
+            .iter()
+            .map(|state| mind.budgets[*state].f)
+            .chain(held)
+            .fold(0.0, f64::max),
+    };
+    let most = (factor * config.num_experts_per_tok as f64).round() as usize;
+    usize::from(mind.window_experts)
+        .max(most)
+        .max(config.num_experts_per_tok)
+        .min(config.num_experts.max(1))
+}
