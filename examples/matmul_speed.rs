@@ -1,12 +1,13 @@
 //! How fast weights are multiplied: `cargo run --release --example matmul_speed [portable|avx2|avx512]`.
 //!
-//! For each shape of weights, as f32 and as bf16, prints the best of some tries in 10^9 multiplications a second for
+//! For each shape of weights, in each format, prints the best of some tries in 10^9 multiplications a second for
 //! one row of x and for several together. One row goes at the speed of memory, several at that of arithmetic.
 //! `RAYON_NUM_THREADS=1` gives the speed of one thread.
 
 use std::time::Instant;
 
-use half::bf16;
+use sage::formats::{WeightFormat, convert};
+use sage::host_memory::Mapped;
 use sage::kernels::{InstructionSet, MatrixView, matmul};
 
 const SHAPES: [[usize; 2]; 5] = [
@@ -35,10 +36,23 @@ fn main() {
     println!("{set:?}, {} threads", rayon::current_num_threads());
     println!("weights      stored  {:>8?} rows of x", X_ROWS);
     for [rows, cols] in SHAPES {
-        let whole = numbers(rows * cols);
-        let half: Vec<bf16> = whole.iter().map(|number| bf16::from_f32(*number)).collect();
-        print_speeds("f32", MatrixView::F32 { data: &whole, cols });
-        print_speeds("bf16", MatrixView::Bf16 { data: &half, cols });
+        let whole: Vec<u8> = numbers(rows * cols)
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        for format in WeightFormat::ALL {
+            let bytes = format.matrix_bytes(rows, cols).unwrap();
+            let mut memory = Mapped::new(bytes).unwrap();
+            convert(
+                WeightFormat::F32,
+                &whole,
+                format,
+                &mut memory.pages_mut()[..bytes],
+            )
+            .unwrap();
+            let view = MatrixView::new(format, memory.bytes(), rows, cols).unwrap();
+            print_speeds(format.option(), view);
+        }
     }
 }
 

@@ -78,22 +78,6 @@ impl Mapped {
         // SAFETY: as above, and exclusively borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.mapped_bytes) }
     }
-
-    /// The bytes asked for as numbers of T; the start is page-aligned.
-    ///
-    /// `T` must be valid for every bit pattern (f32, bf16); a trailing partial number is left out.
-    pub(crate) fn numbers<T: crate::kernels::Element>(&self) -> &[T] {
-        // SAFETY: aligned to a page, within the mapping, and `Element`s are plain numbers.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
-    }
-
-    /// As [`Self::numbers`], to be written.
-    pub(crate) fn numbers_mut<T: crate::kernels::Element>(&mut self) -> &mut [T] {
-        // SAFETY: as above, and exclusively borrowed.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<T>())
-        }
-    }
 }
 
 impl Drop for Mapped {
@@ -121,12 +105,16 @@ impl MappedF32 {
 impl std::ops::Deref for MappedF32 {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        self.0.numbers()
+        let len = self.0.len / size_of::<f32>();
+        // SAFETY: aligned to a page, within the mapping, initialised, and every 32 bits are a float.
+        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr().cast(), len) }
     }
 }
 
 impl std::ops::DerefMut for MappedF32 {
     fn deref_mut(&mut self) -> &mut [f32] {
-        self.0.numbers_mut()
+        let len = self.0.len / size_of::<f32>();
+        // SAFETY: as above, and exclusively borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr().cast(), len) }
     }
 }

@@ -374,3 +374,72 @@ fn the_top_level_holds_only_what_it_should() {
         );
     }
 }
+
+/// What computes is behind the core's ports; of the model it uses what has no weights.
+#[test]
+fn the_core_knows_no_processor_and_no_format() {
+    const PLAIN: [&str; 5] = [
+        "Positions",
+        "positions::",
+        "speech::",
+        "pieces::PieceCounts",
+        "audio::token_count",
+    ];
+    let mut wrong = Vec::new();
+    for path in sources("src/core") {
+        let code = code(&path);
+        let used = used_modules(&code);
+        let rooms = ["cpu", "kernels", "host_memory"].into_iter();
+        let found = rooms.filter(|room| used.contains(*room));
+        wrong.extend(found.map(|room| format!("{} uses {room}", path.display())));
+        for (at, name) in code.match_indices("crate::model::") {
+            let rest = &code[at + name.len()..];
+            if !PLAIN.iter().any(|plain| rest.starts_with(plain)) {
+                let end = rest.find([';', '\n']).unwrap_or(rest.len());
+                wrong.push(format!("{} uses model::{}", path.display(), &rest[..end]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The names that a format of weights goes by.
+fn is_format(variant: &str) -> bool {
+    let plain = variant.trim().to_lowercase().replace('_', "");
+    ["f32", "bf16", "f16", "q80", "q4k"].contains(&plain.as_str())
+}
+
+/// How weights are stored is said in one vocabulary: whatever else enumerates formats would have to be kept in step with it.
+#[test]
+fn one_type_enumerates_the_formats_of_weights() {
+    let mut found = Vec::new();
+    for path in sources("src").into_iter().chain(sources("actors/src")) {
+        let code = code(&path);
+        for (at, _) in code.match_indices("enum ") {
+            let Some((name, rest)) = code[at + 5..].split_once('{') else {
+                continue;
+            };
+            let body = rest.split("\n}").next().unwrap_or(rest);
+            let variants = body.split([',', '\n', '{', '(', '}']);
+            if variants.filter(|variant| is_format(variant)).count() > 1 {
+                found.push(format!("{}: {}", path.display(), name.trim()));
+            }
+        }
+    }
+    assert_eq!(found, ["src/formats/mod.rs: WeightFormat"]);
+}
+
+/// Formats and the memory of the host are what everything else is built on: they use no other room.
+#[test]
+fn formats_and_host_memory_use_nothing() {
+    let leaves = sources("src/formats")
+        .into_iter()
+        .chain([PathBuf::from("src/host_memory.rs")]);
+    for path in leaves {
+        let code = code(&path);
+        let used = code
+            .find("crate::")
+            .map(|at| &code[at..(at + 40).min(code.len())]);
+        assert_eq!(used, None, "{} uses another room", path.display());
+    }
+}

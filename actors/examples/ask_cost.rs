@@ -32,6 +32,7 @@ fn shape() -> ModuleShape {
         k_trained: 8,
         norm_topk_prob: true,
         expert_bytes: BYTES,
+        smaller: Vec::new(),
     }
 }
 

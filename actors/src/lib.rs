@@ -17,6 +17,6 @@ pub mod trust;
 pub mod witness;
 
 pub use config::{
-    ConfigError, EvictionPolicy, MindConfig, ModuleShape, RoutingPolicy, StateBudget,
+    ConfigError, EvictionPolicy, ExpertRun, MindConfig, ModuleShape, RoutingPolicy, StateBudget,
 };
 pub use topology::{ActorName, Mind, MindError};

@@ -135,10 +135,11 @@ impl Mind {
             .modules
             .iter()
             .flat_map(|shape| {
-                let config = &config;
-                shape.keys().map(move |key| {
+                let (config, sizes) = (&config, shape.sizes());
+                shape.keys().enumerate().map(move |(rank, key)| {
                     let absent = config.absent.iter().filter(|absent| absent.layer == key);
-                    let router = Router::new(shape, config.routing);
+                    let router = Router::new(shape, config.routing)
+                        .sized(sizes.of_layer(rank, shape.experts));
                     (key, router.without(absent.map(|absent| absent.expert)))
                 })
             })

@@ -48,6 +48,7 @@ fn config() -> MindConfig {
             k_trained: 4,
             norm_topk_prob: true,
             expert_bytes: 100,
+            smaller: Vec::new(),
         }],
         pool_bytes: 2000,
         ..MindConfig::default()

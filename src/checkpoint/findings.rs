@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::names::fused_name_of;
-use super::{
-    Checkpoint, Component, DType, ExpectedTensor, Part, Role, TensorInfo, expected_tensors,
-};
+use super::{Checkpoint, Component, ExpectedTensor, Part, Role, TensorInfo, expected_tensors};
+use crate::formats::WeightFormat;
 
 /// A tensor whose shape is not what the configuration calls for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,17 +17,21 @@ pub struct Misshapen {
     pub expected: Vec<usize>,
 }
 
-/// An expert's matrix that is stored in another type than the component's first expert.
+/// An expert's matrix that is stored in another format than the expert's gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtherType {
+pub struct OtherFormat {
     /// Its name in the files.
     pub name: String,
     /// Its component.
     pub component: Component,
-    /// Type of the first expert's first matrix.
-    pub first: DType,
-    /// Its own type.
-    pub other: DType,
+    /// Its decoder layer.
+    pub layer: usize,
+    /// Its expert.
+    pub expert: usize,
+    /// Its own format.
+    pub format: WeightFormat,
+    /// Format of the expert's gate.
+    pub gate: WeightFormat,
 }
 
 /// Everything that is wrong with a checkpoint's tensors, in module order, names as in the files.
@@ -38,8 +41,8 @@ pub struct Findings {
     pub missing: Vec<String>,
     /// Tensors of another shape.
     pub misshapen: Vec<Misshapen>,
-    /// Experts of another type than the first: at most one for each component.
-    pub other_types: Vec<OtherType>,
+    /// Matrices of experts in another format than the expert's gate: at most one for each component.
+    pub other_formats: Vec<OtherFormat>,
     /// Tensors that the configuration does not call for.
     pub unexpected: Vec<String>,
 }
@@ -59,7 +62,7 @@ impl Checkpoint {
                 expected: uncut.expected.clone(),
             });
         }
-        let mut first_types: BTreeMap<Component, (DType, bool)> = BTreeMap::new();
+        let mut gate = None;
         let mut missing = Vec::new();
         for tensor in &expected {
             let Some(info) = self.tensor(&tensor.name) else {
@@ -76,7 +79,7 @@ impl Checkpoint {
                 });
             }
             if let Role::Expert { .. } = tensor.role {
-                note_type(&mut first_types, tensor, info, &mut found.other_types);
+                note_format(&mut gate, tensor, info, &mut found.other_formats);
             }
         }
         found.missing = self.missing_names(&missing);
@@ -144,24 +147,34 @@ fn fused_key(tensor: &ExpectedTensor) -> Option<FusedKey> {
     }
 }
 
-/// Remembers the type of a component's first expert, and the first matrix that differs from it.
-fn note_type(
-    first_types: &mut BTreeMap<Component, (DType, bool)>,
+/// Remembers the format of an expert's gate, which comes first, and a component's first matrix that differs from its
+/// expert's gate.
+fn note_format(
+    gate: &mut Option<((Component, usize, usize), WeightFormat)>,
     tensor: &ExpectedTensor,
     info: &TensorInfo,
-    others: &mut Vec<OtherType>,
+    others: &mut Vec<OtherFormat>,
 ) {
-    let (first, differs) = first_types
-        .entry(tensor.component)
-        .or_insert((info.dtype, false));
-    if *first == info.dtype || *differs {
+    let Role::Expert { layer, expert, .. } = tensor.role else {
+        return;
+    };
+    let place = (tensor.component, layer, expert);
+    let (_, first) = *match gate {
+        Some(known) if known.0 == place => known,
+        _ => gate.insert((place, info.dtype)),
+    };
+    let is_known = others
+        .iter()
+        .any(|known| known.component == tensor.component);
+    if first == info.dtype || is_known {
         return;
     }
-    *differs = true;
-    others.push(OtherType {
+    others.push(OtherFormat {
         name: info.stored_name().to_owned(),
         component: tensor.component,
-        first: *first,
-        other: info.dtype,
+        layer,
+        expert,
+        format: info.dtype,
+        gate: first,
     });
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::{DType, foreign};
+use super::foreign;
+use crate::formats::WeightFormat;
 use crate::input::open_file;
 
 /// A header of 28,010 tensors takes about 4 MB; the safetensors library draws the same line.
@@ -63,7 +64,7 @@ pub struct HeaderTensor {
     /// Name in the file.
     pub name: String,
     /// Element type.
-    pub dtype: DType,
+    pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// First byte, counted from the start of the file.
@@ -222,7 +223,7 @@ fn check_entry(
     data_offset: u64,
     file_bytes: u64,
 ) -> Result<HeaderTensor, Named> {
-    let Some(dtype) = DType::from_name(&entry.dtype) else {
+    let Some(dtype) = WeightFormat::from_name(&entry.dtype) else {
         let problem = format!("has type {:?}; supported: F32, BF16, F16", entry.dtype);
         return Err((name, problem));
     };

@@ -2,7 +2,6 @@
 
 mod component;
 pub mod config;
-mod dtype;
 mod error;
 pub mod expected;
 mod findings;
@@ -15,10 +14,9 @@ mod shards;
 
 pub use component::{Component, Part, Role, expert_tensor_name, router_tensor_name};
 pub use config::{ConfigError, ModelConfig};
-pub use dtype::DType;
 pub use error::CheckpointError;
 pub use expected::{ExpectedTensor, expected_tensors};
-pub use findings::{Findings, Misshapen, OtherType};
+pub use findings::{Findings, Misshapen, OtherFormat};
 pub(crate) use header::read_no_further;
 pub use header::{Header, HeaderError, HeaderTensor};
 pub(crate) use names::HEAD;

@@ -13,7 +13,8 @@ use super::fused::{self, Fused, Uncut};
 use super::header::read_no_further;
 use super::index::Index;
 use super::names::{HEAD, Spellings};
-use super::{CheckpointError, DType, Header, HeaderError, ModelConfig};
+use super::{CheckpointError, Header, HeaderError, ModelConfig};
+use crate::formats::WeightFormat;
 use crate::input::{MOST_MODEL_FILE_BYTES, open_file};
 use crate::reads::{ReadCounter, ReadPurpose};
 
@@ -29,7 +30,7 @@ pub struct TensorInfo {
     /// What the files call it, or the fused tensor that it is a part of; none where that is the name.
     pub stored_as: Option<Arc<str>>,
     /// Element type.
-    pub dtype: DType,
+    pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Index of the shard; see [`Checkpoint::shard_path`].

@@ -16,9 +16,11 @@ The layers, each over the one before:
   config/default.toml        what holds where nobody says otherwise
   SAGE_CONFIG=FILE           a file of settings for every run
   --config FILE              a file of settings for this run
+  SCENARIO                   what a scenario says of its own run, where one runs
   SAGE_MIND__BUDGETS__WAKE__F=0.75
                              the environment: two underscores between levels
   --set mind.budgets.wake.f=0.75
+  --limit, --temperature, …  the options of a command that runs a model
 Values are TOML; a word needs no quotes. Every command that runs a model reads its settings so. Exit code 2 says that
 a setting is unknown, of the wrong type or out of its bounds; every such mistake is named with its place.";
 

@@ -11,10 +11,11 @@ use super::media::MediaArgs;
 use super::opening::{self, RunningArgs};
 use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::core::memory::resident_set;
-use crate::core::perception::{Embedding, Embeddings, Encoder, PerceptionError, Sensed};
-use crate::core::perception::{sense, senses_of};
+use crate::core::perception::{PerceptionError, Sensed, sense, senses_of};
 use crate::core::{EngineError, Limit};
+use crate::cpu::encode::{Embedding, Embeddings, Encoder};
 use crate::media::medium::{Medium, MediumKind};
+use crate::session::opening::MEDIA_TOKENS;
 use crate::store::{FloatTensor, write_floats};
 
 const EXAMPLES: &str = "Examples:
@@ -106,7 +107,7 @@ pub fn run(args: &EncodeArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let (limit_bytes, floor_bytes) = args.within_limit(&encoder, files_bytes)?;
     let started = Instant::now();
     let media = args.media.read()?;
-    let most = args.media.media_tokens;
+    let most = args.media_tokens();
     let sensed = sense(&*source, &media, 0.0, most).map_err(|error| {
         // Which of the files is at fault, where one alone is.
         let alone = |medium: &Medium| sense(&*source, std::slice::from_ref(medium), 0.0, most);
@@ -169,6 +170,11 @@ fn file_bytes(path: &Path) -> u64 {
 }
 
 impl EncodeArgs {
+    /// Tokens that the media may take.
+    fn media_tokens(&self) -> usize {
+        self.media.media_tokens.unwrap_or(MEDIA_TOKENS)
+    }
+
     /// The limit, and what encoding takes at most.
     fn within_limit(
         &self,
@@ -176,7 +182,7 @@ impl EncodeArgs {
         files_bytes: u64,
     ) -> Result<(Option<u64>, u64), CliError> {
         let process = Encoder::process_bytes() + SLACK_BYTES;
-        let work = encoder.work_bytes(self.media.media_tokens);
+        let work = encoder.work_bytes(self.media_tokens());
         let floor = process + work + files_bytes;
         let limit = match self.limit {
             None | Some(Limit::None) => return Ok((None, floor)),
@@ -196,7 +202,7 @@ impl EncodeArgs {
                 human_bytes(limit),
                 human_bytes(floor),
                 human_bytes(process),
-                self.media.media_tokens,
+                self.media_tokens(),
                 human_bytes(work),
                 human_bytes(files_bytes),
                 floor.div_ceil(1 << 20),

@@ -1,13 +1,17 @@
 //! `sage eval`.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use sage_actors::config::EvictionPolicy;
 use sage_actors::protocol::State;
 
-use super::opening::{self, Eviction, RunningArgs, SettingsArgs};
+use super::listening::ListenArgs;
+use super::names::by_name;
+use super::opening::{self, RunningArgs, SettingsArgs};
 use super::printable::printable;
 use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, SizeError, Table, human_bytes};
@@ -43,11 +47,11 @@ pub struct EvalArgs {
     #[arg(long, num_args = 1.., value_name = "FILE")]
     tasks: Vec<PathBuf>,
     /// States to hold
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = HeldState::ALL)]
-    states: Vec<HeldState>,
+    #[arg(long, value_parser = by_name::<State>(), value_delimiter = ',', default_values_t = STATES)]
+    states: Vec<State>,
     /// How routers choose
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [EvalPolicy::Salient])]
-    policy: Vec<EvalPolicy>,
+    #[arg(long, value_parser = by_name::<Policy>(), value_delimiter = ',', default_values_t = [Policy::Salient])]
+    policy: Vec<Policy>,
     /// Memory limits of an arm's process: none, 512MiB, 25%, 48slots, …
     #[arg(long, value_delimiter = ',', default_value = "none")]
     limits: Vec<LimitArg>,
@@ -70,8 +74,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
     /// Which expert makes room [default: horizon]
-    #[arg(long, value_enum)]
-    eviction: Option<Eviction>,
+    #[arg(long, value_parser = by_name::<EvictionPolicy>())]
+    eviction: Option<EvictionPolicy>,
     #[command(flatten)]
     untrusted: TextArgs,
     #[command(flatten)]
@@ -84,62 +88,15 @@ pub struct EvalArgs {
     pub(super) json: bool,
 }
 
-/// States by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum HeldState {
-    Wake,
-    Focus,
-    Rest,
-    Threat,
-    Depletion,
-    Dream,
-}
-
-impl HeldState {
-    const ALL: [Self; 6] = [
-        Self::Wake,
-        Self::Focus,
-        Self::Rest,
-        Self::Threat,
-        Self::Depletion,
-        Self::Dream,
-    ];
-
-    fn state(self) -> State {
-        match self {
-            Self::Wake => State::Wake,
-            Self::Focus => State::Focus,
-            Self::Rest => State::Rest,
-            Self::Threat => State::Threat,
-            Self::Depletion => State::Depletion,
-            Self::Dream => State::Dream,
-        }
-    }
-}
-
-/// Policies by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EvalPolicy {
-    /// The trained top-k whatever the state; always runs
-    Exact,
-    /// The router's own choice at the state's k: the price of k alone
-    Topk,
-    /// The best are sacred, the rest is biased by residency and salience
-    Salient,
-    /// Logit, novelty, trust and affinity
-    Sage,
-}
-
-impl EvalPolicy {
-    fn policy(self) -> Policy {
-        match self {
-            Self::Exact => Policy::Exact,
-            Self::Topk => Policy::TopK,
-            Self::Salient => Policy::Salient,
-            Self::Sage => Policy::Sage,
-        }
-    }
-}
+/// In the order in which a report lists them.
+const STATES: [State; 6] = [
+    State::Wake,
+    State::Focus,
+    State::Rest,
+    State::Threat,
+    State::Depletion,
+    State::Dream,
+];
 
 /// A size, or none.
 #[derive(Clone, Debug)]
@@ -186,8 +143,6 @@ impl EvalArgs {
             ..RunningArgs::default()
         };
         running.set_threads()?;
-        let states: Vec<State> = self.states.iter().map(|state| state.state()).collect();
-        let policies: Vec<Policy> = self.policy.iter().map(|policy| policy.policy()).collect();
         let limits: Vec<NamedLimit> = self.limits.iter().map(|limit| limit.0.clone()).collect();
         Ok(Settings {
             texts: self.text.clone(),
@@ -198,8 +153,8 @@ impl EvalArgs {
                 items: self.items,
             },
             control_tokens: self.untrusted.allow_control_tokens,
-            arms: arms(&states, &policies, &limits),
-            mind: running.mind(false)?,
+            arms: arms(&self.states, &self.policy, &limits),
+            mind: running.resolve(false, |_| ())?.mind,
             answer_tokens: self.answer_tokens,
             record: self.out.clone(),
             scratch: self.scratch.clone(),
@@ -208,15 +163,18 @@ impl EvalArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &EvalArgs, listen: &ListenArgs, printer: &Printer) -> Result<Outcome, CliError> {
     args.check()?;
     let settings = args.settings()?;
     let source = opening::source(&args.model)?;
     let program = std::env::current_exe()?;
+    let started = Cell::new(0);
     let commands = |job: &str| {
         let mut command = Command::new(&program);
         command.arg("eval-worker").arg(&args.model);
         command.args(["--job", job]);
+        started.set(started.get() + 1);
+        listen.pass_on(&mut command, started.get());
         if let Some(threads) = args.threads {
             command.args(["--threads", &threads.to_string()]);
         }

@@ -1,18 +1,17 @@
 //! `sage extract`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{CliError, Outcome, Printer, Table, human_bytes};
-use crate::checkpoint::{Checkpoint, Component, DType, expert_tensor_name};
+use crate::checkpoint::{Checkpoint, Component};
 use crate::store::{
-    ExpertSelection, ExtractReport, Extraction, ModelKind, RecordKind, Selection, Store,
-    StoreError, recognise,
+    Conversion, ExpertSelection, ExtractReport, Extraction, FormatRule, ModelKind, RecordKind,
+    Selection, Store, StoreError, recognise,
 };
 
 mod experts;
@@ -29,6 +28,8 @@ const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE --extract-expert 5 --layer 0            the first prototype's spellings
   sage extract CHECKPOINT --out STORE --extract-routers --component thinker
   sage extract CHECKPOINT --out STORE --extract-all
+  sage extract CHECKPOINT --out STORE --quant f16                  experts in another format: another model
+  sage extract CHECKPOINT --out STORE --quant f16:0-11 --quant f32:talker      a mixed store
   sage extract --verify STORE                                      re-hash every file
 
 An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it. A store
@@ -71,9 +72,10 @@ pub struct ExtractArgs {
     /// What `sage price --json` wrote of this model, for --experts price:N or usage:N
     #[arg(long, value_name = "FILE", requires = "experts")]
     prices: Option<PathBuf>,
-    /// Element type of the experts [default: as stored]
-    #[arg(long, value_enum)]
-    quant: Option<Quant>,
+    /// Store routed experts as f32, bf16 or f16 [default: as in the checkpoint]: all of them, or those of a component and of
+    /// some layers, as in f16:0-11 or f16:thinker:0,3,8-11; may be given again, and the last that covers an expert counts
+    #[arg(long, value_name = "FORMAT[:COMPONENT][:LAYERS]")]
+    quant: Vec<String>,
     /// Show what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -93,28 +95,6 @@ pub struct ExtractArgs {
 fn component_parser() -> impl TypedValueParser<Value = Component> {
     let names = PossibleValuesParser::new(Component::ALL.map(Component::name));
     names.try_map(|name| Component::from_name(&name).ok_or("no such component"))
-}
-
-/// Element types that experts may be asked for in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Quant {
-    F32,
-    F16,
-    Bf16,
-    Q8,
-    Q4,
-}
-
-impl fmt::Display for Quant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Q8 => "q8",
-            Self::Q4 => "q4",
-        })
-    }
 }
 
 /// Runs `sage extract`.
@@ -142,9 +122,13 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
     for note in checkpoint.notes() {
         printer.note(format_args!("note: {note}"));
     }
-    check_quant(args.quant, &checkpoint)?;
+    let rules = rules(&args.quant)?;
     let selection = selection(args, &checkpoint, printer)?;
-    let extraction = Extraction::prepare(&checkpoint, out, &selection, args.allow_missing)?;
+    let extraction = Extraction::prepare(&checkpoint, out, &selection, args.allow_missing)?
+        .in_formats(&rules)?;
+    if let Some(conversion) = extraction.converted() {
+        printer.note(format_args!("{}", in_words(conversion)));
+    }
     if args.dry_run {
         return dry_run(&extraction, out, printer);
     }
@@ -213,34 +197,32 @@ fn selection(
     Ok(selection)
 }
 
-/// Only the type that the experts are stored in can be had so far.
-fn check_quant(asked: Option<Quant>, checkpoint: &Checkpoint) -> Result<(), CliError> {
-    let Some(asked) = asked else { return Ok(()) };
-    let config = checkpoint.config();
-    let first = config
-        .thinker
-        .text
-        .sparse_layers()
-        .next()
-        .and_then(|layer| {
-            checkpoint.tensor(&expert_tensor_name(
-                Component::Thinker,
-                layer,
-                0,
-                crate::checkpoint::Part::Gate,
-            )?)
-        });
-    let stored = match first.map(|tensor| tensor.dtype) {
-        Some(DType::F32) => Quant::F32,
-        Some(DType::F16) => Quant::F16,
-        Some(DType::BF16) | None => Quant::Bf16,
+/// What --quant asks for.
+fn rules(asked: &[String]) -> Result<Vec<FormatRule>, CliError> {
+    let rule = |text: &String| {
+        text.parse()
+            .map_err(|problem| CliError::request(format!("--quant {text}: {problem}")))
     };
-    if asked == stored {
-        return Ok(());
+    asked.iter().map(rule).collect()
+}
+
+/// What a conversion does, in a sentence.
+fn in_words(conversion: &Conversion) -> String {
+    let mut totals = BTreeMap::new();
+    for layer in &conversion.layers {
+        *totals.entry((layer.from, layer.to)).or_insert(0) += layer.experts;
     }
-    Err(CliError::request(format!(
-        "--quant {asked} is not available yet; available: {stored}, the type this checkpoint is stored in"
-    )))
+    let totals = totals.iter().map(|((from, to), experts)| {
+        format!(
+            "{experts} experts from {} to {}",
+            from.option(),
+            to.option()
+        )
+    });
+    format!(
+        "the store converts {}: it is another model than the checkpoint, with a fingerprint of its own",
+        totals.collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn dry_run(
@@ -256,7 +238,8 @@ fn dry_run(
             .map(|record| json!({ "file": record.kind.file(record.component), "bytes": record.file_bytes }))
             .collect();
         printer.json(&json!({
-            "dry_run": true, "store": out.to_string_lossy(), "fingerprint": extraction.fingerprint(), "files": report.written,
+            "dry_run": true, "store": out.to_string_lossy(), "fingerprint": extraction.fingerprint(),
+            "converted": extraction.converted(), "files": report.written,
             "bytes": report.written_bytes, "kept": report.kept, "missing": report.missing, "records": records,
         }))?;
         return Ok(Outcome::Done);
@@ -306,7 +289,8 @@ fn show(
 ) -> Result<(), CliError> {
     if printer.is_json() {
         return printer.json(&json!({
-            "store": out.to_string_lossy(), "fingerprint": extraction.fingerprint(), "written": report.written,
+            "store": out.to_string_lossy(), "fingerprint": extraction.fingerprint(),
+            "converted": extraction.converted(), "written": report.written,
             "written_bytes": report.written_bytes, "kept": report.kept, "kept_bytes": report.kept_bytes,
             "missing": report.missing, "complete": report.complete,
         }));

@@ -1,32 +1,37 @@
 //! `sage generate`.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use sage_actors::protocol::State;
 use serde::Serialize;
 
-use super::media::{self, MediaArgs};
-use super::opening::{self, LedgerArgs, RunningArgs};
+use super::media::MediaArgs;
+use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
 use super::sampling::{SamplingArgs, check_max_tokens};
-use super::speaking::{SpeakArgs, Speech, SpeechReport};
+use super::speaking::{SpeakArgs, SpeechFile, SpeechReport, check_spoken_tokens};
 use super::template::TemplateOptions;
+use super::text::token_ids;
 use super::{CliError, Outcome, Printer, human_bytes};
-use crate::core::generate::{Generation, Request, generate};
+use crate::core::EngineError;
+use crate::core::core_loop::{Answer, RequestCost, SpokenAnswer};
 use crate::core::memory::resident_set;
-use crate::core::perception::{expand, sense, senses_of};
-use crate::core::speech::Spoken;
-use crate::core::{Engine, EngineError};
-use crate::events::Mode;
+use crate::core::perception::{Sensed, sense, senses_of};
+use crate::core::prompting::Prompting;
+use crate::core::request::{Content, Request, Stop};
+use crate::core::speech::SpeechError;
+use crate::events::{Ended, Event, EventKind, Mode};
 use crate::input::without_mark;
 use crate::media::medium::MediumKind;
 use crate::reads::{ReadBytes, kernel_read_bytes};
 use crate::sensors::Machine;
 use crate::session::opening::EngineOptions;
-use crate::text::stop_tokens;
+use crate::session::{Conversation, SessionPlan};
+use crate::settings::keys;
+use crate::store::WeightSource;
 use crate::text::template::{self, Thinking};
-use crate::text::{Message, Stream, Text};
+use crate::text::{Message, Text};
 
 const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?'
@@ -35,6 +40,7 @@ const EXAMPLES: &str = "Examples:
   sage generate MODEL --prompt 'What is 21 + 3?' --exact      the reference's experts, whatever the limit
   sage generate MODEL --audio word.wav --prompt 'What is said?'
   sage generate MODEL --image photo.jpg --prompt 'What is this?' --limit 6GiB
+  sage generate MODEL --messages conversation.json --max-tokens 40
   sage generate MODEL --prompt 'Good morning.' --speak answer.wav --speaker chelsie
   sage generate MODEL --prompt-tokens '17 4 250' --max-tokens 8   a model without tokenizer";
 
@@ -45,8 +51,12 @@ pub struct GenerateArgs {
     /// Checkpoint or store
     model: PathBuf,
     /// What to answer
-    #[arg(long, required_unless_present = "prompt_tokens")]
+    #[arg(long, required_unless_present_any = ["prompt_tokens", "messages"])]
     prompt: Option<String>,
+    /// A conversation as JSON, its last message to be answered: messages as OpenAI's API has them, or an object that has them with
+    /// tools; parts of type image and audio name a file beside it
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["prompt", "prompt_tokens", "system", "raw", "image", "audio"])]
+    messages: Option<PathBuf>,
     /// Token ids in place of a prompt; the answer is printed as ids too
     #[arg(long, conflicts_with_all = ["prompt", "system", "raw"])]
     prompt_tokens: Option<String>,
@@ -61,9 +71,9 @@ pub struct GenerateArgs {
     /// The trained number of experts, chosen as the reference does; memory changes speed, never the answer
     #[arg(long)]
     exact: bool,
-    /// Tokens of the answer at most
-    #[arg(long, default_value_t = 256)]
-    max_tokens: usize,
+    /// Tokens of the answer at most [default: session.answer_tokens, 256]
+    #[arg(long)]
+    max_tokens: Option<usize>,
     /// Do not end at the model's stop token
     #[arg(long)]
     ignore_stop: bool,
@@ -73,7 +83,7 @@ pub struct GenerateArgs {
     speaking: SpeakArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Tokens of context to reserve memory for [default: prompt and answer]
+    /// Tokens of context to reserve memory for [default: session.context_tokens, prompt and answer]
     #[arg(long)]
     context: Option<usize>,
     #[command(flatten)]
@@ -93,8 +103,10 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<&'a str>,
     tokens: &'a [u32],
+    ended: Ended,
     #[serde(flatten)]
-    generation: &'a Generation,
+    cost: &'a RequestCost,
+    state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     speech: Option<SpeechReport<'a>>,
     peak_rss_bytes: u64,
@@ -102,42 +114,49 @@ struct Report<'a> {
     kernel_read_bytes: Option<u64>,
 }
 
+/// What is asked, before the model is opened.
+struct Asked {
+    request: Request,
+    /// Its media, decoded.
+    sensed: Option<Sensed>,
+    /// Tokens of its prompt.
+    prompt_tokens: usize,
+    /// What tells thoughts in the answer to a rendered prompt.
+    thinking: Option<Thinking>,
+    text: Option<Text>,
+}
+
 /// Runs the command.
 pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let sampling = args.sampling.checked()?;
+    args.sampling.check()?;
     check_max_tokens(args.max_tokens)?;
     args.learning.check(args.exact)?;
     args.running.set_threads()?;
-    let seed = sampling.seed;
-    let mut speech = args.speaking.begin(args.max_tokens, args.exact, seed)?;
-    let source = opening::source(&args.model)?;
-    let text = if args.prompt.is_some() {
-        Some(args.template.text(&*source)?)
-    } else {
-        None
-    };
-    let media = args.media.read()?;
-    let config = &source.config().thinker;
-    let (mut tokens, thinking) = args.tokens(text.as_ref(), &media::places(config, &media)?)?;
-    let mut sensed = None;
-    if !media.is_empty() {
-        if media
-            .iter()
-            .any(|medium| medium.kind == MediumKind::Picture)
-        {
-            // They are resampled before the model is opened.
-            opening::start_threads(None)?;
-        }
-        let found = sense(&*source, &media, 0.0, args.media.media_tokens);
-        let found = found.map_err(EngineError::from)?;
-        tokens = expand(config, &tokens, &found);
-        sensed = Some(found);
+    let Resolved { settings, mut mind } = args.running.resolve(args.exact, |sources| {
+        args.sampling.say(sources);
+        sources.option(keys::ANSWER_TOKENS, "--max-tokens", args.max_tokens);
+        sources.option(keys::CONTEXT_TOKENS, "--context", args.context);
+        sources.option(
+            keys::MEDIA_TOKENS,
+            "--media-tokens",
+            args.media.media_tokens,
+        );
+    })?;
+    let (answer_tokens, media_tokens) = (
+        settings.session.answer_tokens,
+        settings.session.media_tokens,
+    );
+    let mut speech = args.speaking.begin(args.exact)?;
+    if speech.is_some() {
+        check_spoken_tokens(answer_tokens)?;
     }
-    let mut mind = args.running.mind(args.exact)?;
+    let source = opening::source(&args.model)?;
+    let mut asked = args.asked(&*source, media_tokens)?;
+    asked.request.voice = speech.as_ref().map(|speech| speech.choice.clone());
     // One answer and then the process ends: nothing else will want the rest of the pool.
     mind.budgets.focus.expert_memory = 1.0;
-    let needed = tokens.len().saturating_add(args.max_tokens);
-    let context_tokens = args.context.unwrap_or(needed);
+    let needed = asked.prompt_tokens.saturating_add(answer_tokens);
+    let context_tokens = settings.session.context_tokens.unwrap_or(needed);
     if context_tokens < needed {
         return Err(EngineError::ContextFull {
             needed,
@@ -145,133 +164,160 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
         }
         .into());
     }
-    let options = EngineOptions {
+    let engine = EngineOptions {
         context_tokens,
-        chunk_tokens: 128,
-        mind: mind.clone(),
+        chunk_tokens: settings.session.chunk_tokens,
+        mind,
         degrade: args.running.degrade,
-        senses: senses_of(&media),
-        media_tokens: args.media.media_tokens,
+        senses: senses_of(asked.request.content.media()),
+        media_tokens,
         speaks: speech.is_some(),
-        codes: args.speaking.codes().unwrap_or_default(),
+        codes: speech.as_ref().map_or(0, |speech| speech.codes),
         ..EngineOptions::default()
     }
-    .limited(args.running.limit, Machine::of_process());
-    let stop = if args.ignore_stop {
-        Vec::new()
-    } else {
-        stop_tokens(&*source).map_err(EngineError::from)?
+    .limited(settings.session.limit, Machine::of_process());
+    let plan = SessionPlan {
+        text: asked.text.take(),
+        learning: args.learning.learning(),
+        ..SessionPlan::new(engine, &settings)
     };
-    let request = Request {
-        tokens,
-        sensed,
-        sampling,
-        max_tokens: args.max_tokens,
-        stop,
-        measure: !args.exact,
-    };
-    opening::runtime()?.block_on(async {
-        let mut engine = opening::engine(source, options, printer).await?;
-        let mut mode = opening::mode(&engine, &mind)?;
-        args.learning.begin(&mut engine, &mut mode, printer).await?;
-        printer.note(format_args!("mode: {}", mode.text));
-        let mut shown = Shown {
-            text: text.as_ref(),
-            stream: Stream::default(),
-            thinking,
-            whole: String::new(),
-            thought: String::new(),
-            printer,
-        };
-        let answered = answer(&mut engine, &request, &mut shown, speech.as_mut()).await;
-        let read = engine.read_bytes();
-        engine.shutdown().await;
-        let (generation, spoken) = answered?;
-        report(
-            printer,
-            &mode,
-            &shown,
-            &generation,
-            speech.as_ref().zip(spoken.as_ref()),
-            read,
-        )?;
-        Ok(Outcome::Done)
-    })
+    opening::runtime()?.block_on(answer(source, plan, asked, speech.as_mut(), printer))
 }
 
-/// Answers, and speaks the answer where that is asked for.
+/// Opens the session, answers, and reports.
 async fn answer(
-    engine: &mut Engine,
-    request: &Request,
-    shown: &mut Shown<'_>,
-    mut speech: Option<&mut Speech<'_>>,
-) -> Result<(Generation, Option<Spoken>), CliError> {
-    if let Some(speech) = &speech {
-        // Before anything is read.
-        engine.check_speech(&request.tokens, &speech.request)?;
-    }
-    let mut trouble = None;
-    let generation = generate(engine, request, |token, _| match shown.token(token) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            trouble = Some(error);
-            ControlFlow::Break(())
-        }
-    });
-    // Of a run that failed the log keeps what was learned.
-    let generation = generation.await?;
-    engine.keep().await?;
-    match trouble {
-        Some(error) => return Err(error),
-        None => shown.finish()?,
-    }
-    let spoken = match &mut speech {
-        Some(speech) => Some(speech.speak(engine, generation.said.as_ref()).await?),
-        None => None,
+    source: Arc<dyn WeightSource>,
+    plan: SessionPlan,
+    asked: Asked,
+    mut speech: Option<&mut SpeechFile<'_>>,
+    printer: &Printer,
+) -> Result<Outcome, CliError> {
+    let is_text = plan.text.is_some();
+    let mut session = opening::session(source, plan, printer).await?;
+    let mode = session.mode().clone();
+    printer.note(format_args!("mode: {}", mode.text));
+    let mut shown = Shown {
+        thinking: asked.thinking,
+        whole: String::new(),
+        thought: String::new(),
+        printer,
     };
-    Ok((generation, spoken))
+    let mut trouble = None;
+    let mut hear = |event: Event| {
+        event.emit();
+        let heard = match &event.kind {
+            EventKind::Token { text, .. } => shown.tell(text),
+            EventKind::Answer { .. } => shown.finish(),
+            EventKind::Audio(audio) => speech.as_mut().map_or(Ok(()), |s| s.write(audio)),
+            _ => Ok(()),
+        };
+        trouble = trouble.take().or(heard.err());
+        trouble.is_none()
+    };
+    let features = asked.sensed.map(|sensed| sensed.features);
+    let answered = session.answer(asked.request, features, &mut hear).await;
+    let read = session.engine().read_bytes();
+    let state = session.state();
+    let (answer, spoken) = match answered {
+        Ok(answered) => answered,
+        Err(error) => {
+            // Of a run that failed the log keeps what was learned.
+            session.abort().await;
+            return Err(error.into());
+        }
+    };
+    session.close().await?;
+    if let Some(error) = trouble {
+        return Err(error);
+    }
+    if let Some(speech) = &mut speech {
+        if spoken.is_none() && answer.ended.is_whole() {
+            return Err(EngineError::from(SpeechError::TooShort).into());
+        }
+        speech.finish()?;
+    }
+    let report = Answered {
+        mode: &mode,
+        is_text,
+        answer: &answer,
+        spoken: spoken.as_ref(),
+        state,
+        read_bytes: read,
+    };
+    report.tell(&shown, speech.as_deref(), printer)?;
+    Ok(Outcome::Done)
 }
 
 impl GenerateArgs {
-    /// The prompt, with `places` before its words; and what tells thoughts in the answer to a rendered one.
-    fn tokens(
-        &self,
-        text: Option<&Text>,
-        places: &[u32],
-    ) -> Result<(Vec<u32>, Option<Thinking>), CliError> {
-        let (Some(text), Some(prompt)) = (text, &self.prompt) else {
-            let ids = self.prompt_tokens.as_deref().unwrap_or_default();
-            let ids = ids
-                .split(|c: char| c == ',' || c.is_whitespace())
-                .filter(|id| !id.is_empty());
-            let ids = ids.map(|id| {
-                id.parse().map_err(|_| {
-                    CliError::request(format!("`{id}` in --prompt-tokens is no token id"))
-                })
-            });
-            return Ok((ids.collect::<Result<_, CliError>>()?, None));
+    /// What is asked.
+    fn asked(&self, source: &dyn WeightSource, media_tokens: usize) -> Result<Asked, CliError> {
+        let text = match self.prompt_tokens {
+            Some(_) => None,
+            None => Some(self.template.text(source)?),
         };
-        let prompt = without_mark(prompt);
-        if self.raw {
-            let said = text.encode_untrusted(prompt).map_err(EngineError::from)?;
-            return Ok(([places, &said].concat(), None));
+        let (content, tools) = self.content()?;
+        let mut sensed = None;
+        let media = content.media();
+        if !media.is_empty() {
+            if media.iter().any(|m| m.kind == MediumKind::Picture) {
+                // They are resampled before the model is opened.
+                opening::start_threads(None)?;
+            }
+            let found = sense(source, media, 0.0, media_tokens);
+            sensed = Some(found.map_err(EngineError::from)?);
         }
-        let places = text.spelled(places).map_err(EngineError::from)?;
-        let system = self.system.as_deref().map(without_mark);
-        let system = system.into_iter().map(|text| Message::new("system", text));
-        let user = Message::new("user", format!("{places}{prompt}"));
-        let messages: Vec<Message> = system.chain([user]).collect();
-        let prompt = text.prompt(&messages, &places).map_err(EngineError::from)?;
-        let thinking = Thinking::behind(&prompt.text);
-        let tokens = text.encode_prompt(&prompt).map_err(EngineError::from)?;
-        Ok((tokens, Some(thinking)))
+        let prompting = Prompting {
+            text: text.as_ref(),
+            config: &source.config().thinker,
+            goal: None,
+        };
+        let prompt = prompting.prompt(&content, &tools)?;
+        let tokens = prompting.expanded_tokens(&content, &tools, sensed.as_ref())?;
+        Ok(Asked {
+            prompt_tokens: tokens.len(),
+            thinking: prompt.map(|prompt| Thinking::behind(&prompt.text)),
+            request: Request {
+                stop: match self.ignore_stop {
+                    true => Stop::Never,
+                    false => Stop::Model,
+                },
+                tools,
+                unmeasured: self.exact,
+                ..Request::new("user", content)
+            },
+            sensed,
+            text,
+        })
+    }
+
+    /// What is said, and the tools that may be called.
+    fn content(&self) -> Result<(Content, Vec<serde_json::Value>), CliError> {
+        if let Some(path) = &self.messages {
+            let conversation = Conversation::read(path).map_err(CliError::request)?;
+            let Conversation { content, tools } = conversation;
+            return Ok((content, tools));
+        }
+        let media = self.media.read()?;
+        if let Some(ids) = &self.prompt_tokens {
+            let tokens = token_ids(ids)?;
+            return Ok((Content::Tokens { media, tokens }, Vec::new()));
+        }
+        let prompt = without_mark(self.prompt.as_deref().unwrap_or_default());
+        let text = prompt.to_owned();
+        let content = match &self.system {
+            _ if self.raw => Content::Raw { media, text },
+            None => Content::Said { media, text },
+            Some(system) => {
+                let system = Message::new("system", without_mark(system));
+                Content::behind(vec![system], media, &text)
+            }
+        };
+        Ok((content, Vec::new()))
     }
 }
 
 /// The answer as it comes.
 struct Shown<'a> {
-    text: Option<&'a Text>,
-    stream: Stream,
     thinking: Option<Thinking>,
     /// What was said.
     whole: String,
@@ -281,14 +327,6 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    fn token(&mut self, token: u32) -> Result<(), CliError> {
-        let shown = match self.text {
-            Some(text) => self.stream.push(text, token).map_err(EngineError::from)?,
-            None => format!("{token} "),
-        };
-        self.tell(&shown)
-    }
-
     /// Shows what is told of a piece of the answer.
     fn tell(&mut self, piece: &str) -> Result<(), CliError> {
         let Some(thinking) = &mut self.thinking else {
@@ -317,10 +355,6 @@ impl Shown<'_> {
     }
 
     fn finish(&mut self) -> Result<(), CliError> {
-        if let Some(text) = self.text {
-            let rest = self.stream.finish(text).map_err(EngineError::from)?;
-            self.tell(&rest)?;
-        }
         if let Some(shown) = self.thinking.as_mut().and_then(Thinking::finish) {
             self.part(shown)?;
         }
@@ -340,44 +374,65 @@ impl Shown<'_> {
     }
 }
 
-fn report(
-    printer: &Printer,
-    mode: &Mode,
-    shown: &Shown<'_>,
-    generation: &Generation,
-    speech: Option<(&Speech<'_>, &Spoken)>,
+/// What is reported at the end.
+struct Answered<'a> {
+    mode: &'a Mode,
+    /// The model has words; else only token ids.
+    is_text: bool,
+    answer: &'a Answer,
+    spoken: Option<&'a SpokenAnswer>,
+    state: State,
     read_bytes: ReadBytes,
-) -> Result<(), CliError> {
-    let (_, peak_rss_bytes) = resident_set();
-    if printer.is_json() {
-        return printer.json(&Report {
-            mode,
-            text: shown.text.map(|_| shown.whole.as_str()),
-            reasoning: Some(shown.thought.as_str()).filter(|thought| !thought.is_empty()),
-            tokens: &generation.tokens,
-            generation,
-            speech: speech.map(|(speech, spoken)| speech.report(spoken)),
-            peak_rss_bytes,
-            read_bytes,
-            kernel_read_bytes: kernel_read_bytes(),
-        });
+}
+
+impl Answered<'_> {
+    fn tell(
+        &self,
+        shown: &Shown<'_>,
+        speech: Option<&SpeechFile<'_>>,
+        printer: &Printer,
+    ) -> Result<(), CliError> {
+        let (_, peak_rss_bytes) = resident_set();
+        let Answer {
+            tokens,
+            cost,
+            ended,
+            ..
+        } = self.answer;
+        let speech = speech.zip(self.spoken.map(|spoken| &spoken.spoken));
+        if printer.is_json() {
+            return printer.json(&Report {
+                mode: self.mode,
+                text: self.is_text.then_some(shown.whole.as_str()),
+                reasoning: Some(shown.thought.as_str()).filter(|thought| !thought.is_empty()),
+                tokens,
+                ended: *ended,
+                cost,
+                state: self.state,
+                speech: speech.map(|(speech, spoken)| speech.report(spoken)),
+                peak_rss_bytes,
+                read_bytes: self.read_bytes,
+                kernel_read_bytes: kernel_read_bytes(),
+            });
+        }
+        printer.note(format_args!(
+            "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} missed a token, waited {:.1} ms a token; read {}; peak memory {}",
+            cost.prompt_tokens,
+            cost.prefill_tokens_per_second,
+            cost.answer_tokens,
+            cost.decode_tokens_per_second,
+            cost.decode_hit_rate * 100.0,
+            human_bytes(cost.decode_bytes_per_token as u64),
+            cost.stall_ms_per_token,
+            self.read_bytes,
+            human_bytes(peak_rss_bytes),
+        ));
+        if let Some((speech, spoken)) = speech {
+            speech.tell(spoken, printer);
+        }
+        if *ended == Ended::Depletion {
+            printer.warn("the answer ended because the energy was used up (depletion)");
+        }
+        Ok(())
     }
-    printer.note(format_args!(
-        "{} prompt tokens at {:.1} a second, {} answer tokens at {:.1} a second; {:.1} % hits, {} missed a token, waited {:.1} ms a token; read {read_bytes}; peak memory {}",
-        generation.prompt_tokens,
-        generation.prefill_tokens_per_second,
-        generation.answer_tokens,
-        generation.decode_tokens_per_second,
-        generation.decode_hit_rate * 100.0,
-        human_bytes(generation.decode_bytes_per_token as u64),
-        generation.stall_ms_per_token,
-        human_bytes(peak_rss_bytes),
-    ));
-    if let Some((speech, spoken)) = speech {
-        speech.tell(spoken, printer);
-    }
-    if generation.state == State::Depletion {
-        printer.warn("the answer ended because the energy was used up (depletion)");
-    }
-    Ok(())
 }

@@ -122,12 +122,7 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<Outcome, CliError> {
     Ok(if sound { Outcome::Done } else { Outcome::No })
 }
 
-fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
-    let (kind, tensors, total) = (report.kind, report.tensors, human_bytes(report.total_bytes));
-    printer.line(format_args!(
-        "{} {kind}, {tensors} tensors, {total}\n",
-        report.model_type
-    ))?;
+fn show_components(report: &Report, printer: &Printer) -> Result<(), CliError> {
     let mut table = Table::new([
         "component",
         "tensors",
@@ -152,6 +147,23 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
         ]);
     }
     printer.table(&table)?;
+    for part in report.components.iter().filter(|part| part.is_mixed()) {
+        let by_format = part.bytes_by_format.iter();
+        let each: Vec<String> = by_format
+            .map(|(format, bytes)| format!("{format} {}", human_bytes(*bytes)))
+            .collect();
+        printer.line(format_args!("{} mixes {}", part.name, each.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
+    let (kind, tensors, total) = (report.kind, report.tensors, human_bytes(report.total_bytes));
+    printer.line(format_args!(
+        "{} {kind}, {tensors} tensors, {total}\n",
+        report.model_type
+    ))?;
+    show_components(report, printer)?;
     show_states(report, printer)?;
     match (&report.memory, &report.memory_unknown) {
         (Some(memory), _) => memory.show(printer)?,
@@ -187,11 +199,11 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
     })?;
     show_list(
         printer,
-        "experts of another type",
+        "experts of several formats",
         &report.other_types,
         |tensor| {
             format!(
-                "{}: {}, expected {} as the first expert",
+                "{}: {}, expected {} as the gate of its expert",
                 tensor.name, tensor.dtype, tensor.expected
             )
         },

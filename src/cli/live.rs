@@ -10,6 +10,7 @@ use super::{CliError, Printer, human_bytes};
 use crate::events::{
     CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Observed, ObservedMedium, SalienceEvent,
 };
+use crate::model::code2wav::SAMPLE_RATE_HZ;
 use indicatif::ProgressBar;
 
 /// A step is shown for so many ticks' time at most.
@@ -93,7 +94,7 @@ impl<'a> View<'a> {
                 }
             }
             EventKind::Cache(cache) => (self.worked, self.last) = (Some(*cache), Some(*cache)),
-            EventKind::Denied { mass, experts } => {
+            EventKind::Denied { mass, experts, .. } => {
                 self.heard.push_str(&format!(
                     " [denied {experts} choices, router mass {mass:.2}]"
                 ));
@@ -109,7 +110,7 @@ impl<'a> View<'a> {
                 self.heard
                     .push_str(&format!(" read {tokens} of {source}{loss}"));
             }
-            EventKind::Token { text } => {
+            EventKind::Token { text, .. } => {
                 self.answer.push_str(text);
                 self.heard.push_str(&format!(" says {text:?}"));
             }
@@ -118,6 +119,17 @@ impl<'a> View<'a> {
                 self.flush()?;
                 self.line(&format!("answer: {text:?} (ended by {})", name(ended)))?;
             }
+            // Its frames are counted when it is whole.
+            EventKind::Audio(_) => {}
+            EventKind::Spoken(spoken) => {
+                let seconds = spoken.samples as f64 / f64::from(SAMPLE_RATE_HZ);
+                self.flush()?;
+                self.line(&format!(
+                    "spoken: {seconds:.2} s of the answer to {} (ended by {})",
+                    spoken.request,
+                    name(&spoken.ended)
+                ))?;
+            }
             EventKind::Expectation { text, met, .. } => {
                 let verdict = if *met { "met" } else { "NOT MET" };
                 self.line(&format!("expectation {verdict}: {text}"))?;
@@ -125,7 +137,7 @@ impl<'a> View<'a> {
             // For programs and the report: a run has too many experts for a line.
             EventKind::Experts(_) => {}
             EventKind::Limit(limit) => self.line(&limit_line(limit))?,
-            EventKind::Forgotten { turns, left } => self.line(&forgotten(*turns, *left))?,
+            EventKind::Forgotten { turns, left, .. } => self.line(&forgotten(*turns, *left))?,
             EventKind::Dream(dream) => self.line(&dreamt(dream))?,
             EventKind::Refused { .. } | EventKind::Shed { .. } | EventKind::Missed { .. } => {
                 if let Some(text) = lost(&event.kind) {

@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::checkpoint::config::ThinkerConfig;
-use crate::core::EngineError;
-use crate::core::perception::{PerceptionError, placeholder};
 use crate::media::medium::{Medium, MediumKind};
-use crate::session::opening::MEDIA_TOKENS;
 
 /// What is seen and heard, and how much of it memory is planned for.
 #[derive(Args, Debug, Default)]
@@ -20,9 +16,9 @@ pub struct MediaArgs {
     /// A sound before the prompt, behind the pictures: WAV or FLAC; several are heard in this order
     #[arg(long, value_name = "FILE")]
     audio: Vec<PathBuf>,
-    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take; memory is planned for it
-    #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
-    pub media_tokens: usize,
+    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take; memory is planned for it [default: session.media_tokens, 512]
+    #[arg(long, value_name = "N")]
+    pub media_tokens: Option<usize>,
 }
 
 impl MediaArgs {
@@ -44,14 +40,4 @@ impl MediaArgs {
         };
         self.paths().into_iter().map(read).collect()
     }
-}
-
-/// Their places in a prompt, one placeholder each.
-///
-/// # Errors
-/// When the model has no such tower.
-pub fn places(config: &ThinkerConfig, media: &[Medium]) -> Result<Vec<u32>, CliError> {
-    let place = |medium: &Medium| placeholder(config, medium.kind);
-    let places: Result<Vec<[u32; 3]>, PerceptionError> = media.iter().map(place).collect();
-    Ok(places.map_err(EngineError::from)?.concat())
 }

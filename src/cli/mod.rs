@@ -9,8 +9,10 @@ mod extract;
 mod generate;
 mod home;
 mod inspect;
+mod listening;
 mod live;
 mod media;
+mod names;
 mod opening;
 mod price;
 mod printable;
@@ -38,6 +40,7 @@ use clap::{Parser, Subcommand};
 
 pub use crate::input::{Size, SizeError, human_bytes};
 pub use error::{CliError, Outcome};
+use listening::ListenArgs;
 pub use printer::{Printer, Table};
 
 #[derive(Parser)]
@@ -46,10 +49,16 @@ pub use printer::{Printer, Table};
     version = version::short(),
     long_version = version::long(),
     about = "Runs mixture-of-experts models on machines smaller than the model",
-    after_help = "Exit codes: 0 done; 1 it ran and the answer is no; 2 the request is wrong; 3 the run failed.",
+    after_help = "Examples:
+  sage generate MODEL --prompt 'What is 21 + 3?' --limit 64slots --timeline run.json   what took how long, for ui.perfetto.dev
+  sage run SCENARIO --log info,read=trace     states, answers and limits as they come, and every read of an expert
+
+Exit codes: 0 done; 1 it ran and the answer is no; 2 the request is wrong; 3 the run failed.",
     arg_required_else_help = true
 )]
 struct Cli {
+    #[command(flatten)]
+    listen: ListenArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -97,7 +106,13 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let (result, printer) = match Cli::parse().command {
+    let Cli { listen, command } = Cli::parse();
+    let is_worker = matches!(command, Command::EvalWorker(_));
+    let listening = match listen.begin(is_worker) {
+        Ok(listening) => listening,
+        Err(error) => return failed(&error, &Printer::new(false)),
+    };
+    let (result, printer) = match command {
         Command::Inspect(args) => with(args.json, |printer| inspect::run(&args, printer)),
         Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
@@ -110,20 +125,28 @@ pub fn main() -> ExitCode {
         Command::Scenario(args) => with(args.json(), |printer| scenario::run(&args, printer)),
         Command::Sensors(args) => with(args.json, |printer| sensors::run(&args, printer)),
         Command::Config(args) => with(args.json, |printer| config::run(&args, printer)),
-        Command::Eval(args) => with(args.json, |printer| eval::run(&args, printer)),
+        Command::Eval(args) => with(args.json, |printer| eval::run(&args, &listen, printer)),
         Command::Price(args) => with(args.json, |printer| price::run(&args, printer)),
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Replay(args) => with(args.json, |printer| replay::run(&args, printer)),
         Command::Salience(args) => with(args.json, |printer| salience::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
-    match result {
-        Ok(outcome) => outcome.into(),
-        Err(error) => {
-            printer.error(&error);
-            error.exit_code()
+    match (result, listening.finish(&printer)) {
+        (Ok(outcome), Ok(())) => outcome.into(),
+        (Ok(_), Err(error)) => failed(&error, &printer),
+        (Err(error), unwritten) => {
+            if let Err(unwritten) = unwritten {
+                printer.error(&unwritten);
+            }
+            failed(&error, &printer)
         }
     }
+}
+
+fn failed(error: &CliError, printer: &Printer) -> ExitCode {
+    printer.error(error);
+    error.exit_code()
 }
 
 /// Runs one command with the printer that its options ask for.

@@ -3,22 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use sage_actors::MindError;
 use sage_actors::cache::StateCliff;
-use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+use sage_actors::config::{EvictionPolicy, MindConfig, Named, RoutingPolicy};
 use sage_actors::protocol::Module;
 
+use super::names::by_name;
 use super::{CliError, Printer};
-use crate::core::{Engine, EngineError, Limit, LimitOrigin, MOST_THREADS};
-use crate::events::Mode;
-use crate::goldens::hold_to_reference;
-use crate::ledger::About;
+use crate::core::{EngineError, LimitOrigin, MOST_THREADS};
+use crate::input::Limit;
 use crate::reads::{ReadPurpose, kernel_read_bytes};
-use crate::session::go_on_from;
-pub use crate::session::mode::mode;
-use crate::session::opening::{EngineOptions, open};
-use crate::settings::{Origin, Settings, SettingsError, Sources};
+use crate::session::exact::resolve_mind;
+use crate::session::{Learning, OpenError, RecordingError, Session, SessionPlan};
+use crate::settings::{Settings, SettingsError, Sources, keys};
 use crate::store::{WeightSource, open_model};
 
 /// Options of every command that has settings.
@@ -33,9 +31,14 @@ pub struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// The layers that the command line names, and those of the process.
+    pub fn sources(&self) -> Sources {
+        Sources::of_process(self.config.clone(), self.set.clone())
+    }
+
     /// The settings of all layers.
     pub fn load(&self) -> Result<Settings, CliError> {
-        Ok(Sources::of_process(self.config.clone(), self.set.clone()).load()?)
+        Ok(self.sources().load()?)
     }
 }
 
@@ -47,11 +50,11 @@ pub struct RunningArgs {
     #[arg(long, value_name = "SIZE")]
     pub limit: Option<Limit>,
     /// How routers choose experts [default: salient]
-    #[arg(long, value_enum)]
-    pub routing: Option<Routing>,
+    #[arg(long, value_parser = by_name::<RoutingPolicy>())]
+    pub routing: Option<RoutingPolicy>,
     /// Which expert makes room [default: horizon]
-    #[arg(long, value_enum)]
-    pub eviction: Option<Eviction>,
+    #[arg(long, value_parser = by_name::<EvictionPolicy>())]
+    pub eviction: Option<EvictionPolicy>,
     /// Run a store that lacks experts (`sage extract --experts`): what the router loses is counted as denied
     #[arg(long)]
     pub degrade: bool,
@@ -82,20 +85,11 @@ impl LedgerArgs {
         Ok(())
     }
 
-    /// Puts the ledger in use, if one is asked for, and into the line that says which mode runs. Call before the first
-    /// step. Answers what the ledger is, if there is one.
-    pub async fn begin(
-        &self,
-        engine: &mut Engine,
-        mode: &mut Mode,
-        printer: &Printer,
-    ) -> Result<Option<About>, CliError> {
-        let Some(path) = &self.ledger else {
-            return Ok(None);
-        };
-        let (about, torn_bytes) = go_on_from::<CliError>(engine, mode, path).await?;
-        say_torn(torn_bytes, printer);
-        Ok(Some(about))
+    /// Where what is learned comes from, and where it is kept.
+    pub fn learning(&self) -> Learning {
+        self.ledger
+            .clone()
+            .map_or(Learning::Forgotten, Learning::Kept)
     }
 }
 
@@ -108,57 +102,40 @@ pub fn say_torn(bytes: u64, printer: &Printer) {
     }
 }
 
-/// Routing policies by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Routing {
-    /// The trained top-k
-    Exact,
-    /// Logit, novelty, trust and affinity
-    Sage,
-    /// The best are sacred, the rest is biased by residency and salience
-    Salient,
-}
-
-/// Eviction policies by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Eviction {
-    /// Least recently used
-    Lru,
-    /// Least often used
-    Lfu,
-    /// Old, little trusted, unsteady
-    Trust,
-    /// Farthest expected next use
-    Horizon,
-    /// As horizon, with a chance of use learned while running
-    Learned,
+/// What a running command asks for, from every layer of settings and its own options.
+pub struct Resolved {
+    /// All settings.
+    pub settings: Settings,
+    /// The mind of them, as the command asks for it.
+    pub mind: MindConfig,
 }
 
 impl RunningArgs {
-    /// The mind that the options ask for; `exact` holds it to the reference.
-    pub fn mind(&self, exact: bool) -> Result<MindConfig, CliError> {
-        let settings = self.settings.load()?;
-        let mut mind = settings.mind.clone();
-        // A file may say how to route in general; beside --exact on one command line it is a contradiction.
-        let routing = settings.get("mind.routing").map(|set| set.origin.clone());
-        if exact
-            && mind.routing != RoutingPolicy::Exact
-            && matches!(routing, Some(Origin::CommandLine { .. }))
-        {
-            return Err(CliError::request(
-                "--exact routes exactly: leave --set mind.routing out, or --exact",
-            ));
-        }
+    /// The settings with the command's own options over them, of which `say` tells those that not every command has; `exact`
+    /// holds the mind to the reference.
+    pub fn resolve(
+        &self,
+        exact: bool,
+        say: impl FnOnce(&mut Sources),
+    ) -> Result<Resolved, CliError> {
+        let mut sources = self.settings.sources();
+        sources.option(keys::LIMIT, "--limit", self.limit);
+        say(&mut sources);
+        let settings = sources.load()?;
+        let mind = self.mind(&settings, exact)?;
+        Ok(Resolved { settings, mind })
+    }
+
+    fn mind(&self, settings: &Settings, exact: bool) -> Result<MindConfig, CliError> {
+        let mut mind = resolve_mind(settings, exact).map_err(CliError::request)?;
         match (exact, self.routing) {
-            (true, Some(Routing::Sage | Routing::Salient)) => {
+            (true, Some(RoutingPolicy::Sage | RoutingPolicy::Salient)) => {
                 return Err(CliError::request(
                     "--exact routes exactly: leave --routing out, or --exact",
                 ));
             }
-            (true, _) => hold_to_reference(&mut mind),
-            (false, Some(Routing::Exact)) => mind.routing = RoutingPolicy::Exact,
-            (false, Some(Routing::Sage)) => mind.routing = RoutingPolicy::Sage,
-            (false, Some(Routing::Salient)) => mind.routing = RoutingPolicy::Salient,
+            (true, _) => {}
+            (false, Some(routing)) => mind.routing = routing,
             (false, None) => {}
         }
         if self.degrade && mind.routing == RoutingPolicy::Exact {
@@ -167,14 +144,9 @@ impl RunningArgs {
             ));
         }
         match self.eviction {
-            Some(Eviction::Lru) => mind.eviction = EvictionPolicy::Lru,
-            // Its half-life may have been set.
-            Some(Eviction::Horizon) if matches!(mind.eviction, EvictionPolicy::Horizon { .. }) => {}
-            Some(Eviction::Lfu) => mind.eviction = EvictionPolicy::Lfu,
-            Some(Eviction::Trust) => mind.eviction = EvictionPolicy::Trust,
-            Some(Eviction::Learned) => mind.eviction = EvictionPolicy::Learned,
-            Some(Eviction::Horizon) => mind.eviction = EvictionPolicy::default(),
-            None => {}
+            // Its own settings may have been set.
+            Some(eviction) if eviction.name() != mind.eviction.name() => mind.eviction = eviction,
+            _ => {}
         }
         Ok(mind)
     }
@@ -230,36 +202,40 @@ pub fn runtime_of(threads: usize) -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(|error| CliError::Failed(error.into()))
 }
 
-/// Opens the engine with progress on a terminal; says which limit was chosen and why, and where a pool holds less than one token uses.
-pub async fn engine(
+/// Opens a session with progress on a terminal; says which limit was chosen and why, where a pool holds less than one token
+/// uses, and that a ledger's log was not whole.
+pub async fn session(
     source: Arc<dyn WeightSource>,
-    options: EngineOptions,
+    plan: SessionPlan,
     printer: &Printer,
-) -> Result<Engine, CliError> {
+) -> Result<Session, CliError> {
     for note in source.notes() {
         printer.note(format_args!("note: {note}"));
     }
     let layers = source.config().thinker.text.num_hidden_layers as u64;
     let bar = printer.steps("loading layers", layers);
-    let eviction = options.mind.eviction;
-    let machine = options.limit_policy.machine();
+    let eviction = plan.engine.mind.eviction;
+    let machine = plan.engine.limit_policy.machine();
     for garbled in machine.into_iter().flat_map(|machine| &machine.garbled) {
         printer.warn(format_args!("{garbled}; it counts for no limit"));
     }
-    let engine = open(source, options, |done, _| bar.set_position(done as u64)).await?;
+    let progress = |done, _| bar.set_position(done as u64);
+    let session = Session::open(source, plan, progress).await?;
     bar.finish_and_clear();
-    if let Some(line) = engine.limit_origin.line(&engine.plan) {
-        match engine.limit_origin {
+    let engine = session.engine();
+    if let Some(line) = engine.limit_origin().line(&engine.plan) {
+        match engine.limit_origin() {
             LimitOrigin::Fits => printer.aside(line),
             _ => printer.note(line),
         }
     }
-    match cycle_cliff(&engine.cliffs, eviction) {
+    match cycle_cliff(engine.cliffs(), eviction) {
         Some(text) if eviction == EvictionPolicy::Lru => printer.warn(text),
         Some(text) => printer.note(format_args!("note: {text}")),
         None => {}
     }
-    Ok(engine)
+    say_torn(session.torn_ledger_bytes(), printer);
+    Ok(session)
 }
 
 /// Which states' pools hold fewer experts than one token uses, and what that means; none if there is no such state.
@@ -285,9 +261,7 @@ fn cycle_cliff(cliffs: &[StateCliff], eviction: EvictionPolicy) -> Option<String
     let so = match eviction {
         EvictionPolicy::Lru => "; another --eviction, or a higher --limit, finds some",
         EvictionPolicy::Trust => "; trust finds as little as lru until the ledger tells them apart",
-        EvictionPolicy::Lfu | EvictionPolicy::Horizon { .. } | EvictionPolicy::Learned => {
-            "; lru would find few or none"
-        }
+        _ => "; lru would find few or none",
     };
     let below = below.join(", ");
     Some(format!(
@@ -308,10 +282,31 @@ impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Store(error) => error.into(),
-            EngineError::Load(crate::model::load::LoadError::Source(error)) => error.into(),
+            EngineError::Load(crate::store::LoadError::Source(error)) => error.into(),
             EngineError::Mind(error @ MindError::Config(_)) => CliError::Request(error.into()),
             error if error.is_request() => CliError::Request(error.into()),
             error => CliError::Failed(error.into()),
+        }
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Engine(error) => error.into(),
+            OpenError::Ledger(error) => error.into(),
+            OpenError::Recording(error) => error.into(),
+        }
+    }
+}
+
+impl From<RecordingError> for CliError {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::Trace(error) => error.into(),
+            RecordingError::Store(error) => error.into(),
+            RecordingError::Engine(error) => error.into(),
+            RecordingError::Ledger(_) => CliError::Failed(error.into()),
         }
     }
 }

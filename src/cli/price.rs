@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::opening::{self, RunningArgs, SettingsArgs};
+use super::opening::{self, Resolved, RunningArgs, SettingsArgs};
 use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::core::Limit;
 use crate::core::shadow::{self, Shadow};
 use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
-use crate::goldens::hold_to_reference;
 use crate::sensors::Machine;
+use crate::session::SessionPlan;
+use crate::session::exact::hold_to_reference;
 use crate::session::opening::EngineOptions;
 use crate::text::Text;
 
@@ -68,6 +69,7 @@ pub struct PriceArgs {
 /// Runs the command.
 pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let running = RunningArgs {
+        limit: args.limit,
         settings: args.settings.clone(),
         threads: args.threads,
         ..RunningArgs::default()
@@ -87,7 +89,7 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     }
     let text = args.untrusted.load(&*source)?;
     let (texts, other) = material(args, &text, tokens)?;
-    let mut mind = running.mind(false)?;
+    let Resolved { settings, mut mind } = running.resolve(false, |_| ())?;
     hold_to_reference(&mut mind);
     let options = EngineOptions {
         context_tokens: tokens,
@@ -95,17 +97,19 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
         mind,
         ..EngineOptions::default()
     }
-    .limited(args.limit, Machine::of_process());
+    .limited(settings.session.limit, Machine::of_process());
     let all = config.sparse_layers().count() * config.num_experts;
     let prices = opening::runtime()?.block_on(async {
-        let mut engine = opening::engine(source, options, printer).await?;
+        let plan = SessionPlan::of_engine(options);
+        let mut session = opening::session(source, plan, printer).await?;
+        let engine = session.engine_mut();
         let slots = engine.plan.limit_bytes.map_or(all, |_| 1);
-        let mut shadow = Shadow::new(&engine, slots)?;
+        let mut shadow = Shadow::new(engine, slots)?;
         let bar = printer.steps("pricing", (texts.len() + other.len()) as u64);
         let progress = |done| bar.set_position(done as u64);
-        let prices = price(&mut engine, &mut shadow, &texts, &other, progress).await;
+        let prices = price(engine, &mut shadow, &texts, &other, progress).await;
         bar.finish_and_clear();
-        engine.shutdown().await;
+        session.close().await?;
         Ok::<_, CliError>(prices?)
     })?;
     if printer.is_json() {

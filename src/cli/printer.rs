@@ -36,6 +36,11 @@ impl Printer {
         self.json
     }
 
+    /// Whether stderr may be coloured.
+    pub(super) fn has_colour(&self) -> bool {
+        self.colour
+    }
+
     /// A line of data, to stdout.
     ///
     /// # Errors

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::core::Engine;
-use crate::ledger;
-use crate::replay::{self, ReplayError};
-use crate::trace::{Tape, TraceError};
+use crate::replay::ReplayError;
+use crate::session::RecordingPlan;
+use crate::trace::{SensorMode, TraceError};
 
 /// Options of recording.
 #[derive(Args, Debug, Default)]
@@ -22,23 +21,14 @@ pub struct RecordArgs {
 }
 
 impl RecordArgs {
-    /// Begins the recording of an engine before its first step, if one is asked for.
-    pub async fn begin(
-        &self,
-        engine: &Engine,
-        about: replay::About,
-        ledger: Option<ledger::About>,
-    ) -> Result<Option<Tape>, CliError> {
-        let Some(path) = &self.record else {
-            return Ok(None);
-        };
-        let about = replay::About {
+    /// How the session is recorded, if that is asked for; `name` is of what it is recorded.
+    pub fn plan(&self, name: &str, sensors: SensorMode) -> Option<RecordingPlan> {
+        self.record.clone().map(|path| RecordingPlan {
+            path,
             logits: self.record_logits,
-            ..about
-        };
-        Ok(Some(
-            replay::begin(path, engine, about, ledger.as_ref()).await?,
-        ))
+            name: name.to_owned(),
+            sensors,
+        })
     }
 }
 
@@ -53,6 +43,7 @@ impl From<ReplayError> for CliError {
         match error {
             ReplayError::Trace(error) => error.into(),
             ReplayError::Engine(error) => error.into(),
+            ReplayError::Open(error) => error.into(),
             ReplayError::Store(error) => error.into(),
             ReplayError::Ledger(error) => error.into(),
             ReplayError::Mind(_) => CliError::Failed(error.into()),

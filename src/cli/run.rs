@@ -7,19 +7,21 @@ use clap::Args;
 
 use super::home;
 use super::live::View;
-use super::opening::{self, LedgerArgs, RunningArgs};
+use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
 use super::recording::RecordArgs;
 use super::report::Destination;
+use super::speaking::SpeakFolderArgs;
 use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
-use crate::core::core_loop::CoreLoop;
-use crate::core::sampling::Sampling;
-use crate::events::{Event, EventKind, Summary};
-use crate::replay;
+use crate::events::{Event, Summary};
 use crate::report::{About, Collector};
 use crate::scenario::{self, RunError, Scenario, ScenarioError};
 use crate::sensors::Machine;
 use crate::session::opening::EngineOptions;
+use crate::session::{SessionPlan, context_tokens};
+use crate::settings::{Sources, keys};
+use crate::store::WeightSource;
+use crate::text::Text;
 use crate::trace::SensorMode;
 
 const EXAMPLES: &str = "Examples:
@@ -58,6 +60,8 @@ pub struct RunArgs {
     #[command(flatten)]
     template: TemplateOptions,
     #[command(flatten)]
+    speaking: SpeakFolderArgs,
+    #[command(flatten)]
     recording: RecordArgs,
     #[command(flatten)]
     running: RunningArgs,
@@ -80,27 +84,18 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     };
     let source = opening::source(&folder)?;
     let text = args.template.text(&*source)?;
-    let mind = args.running.mind(false)?;
+    let resolved = args
+        .running
+        .resolve(false, |sources| say(&script, sources))?;
     let mut live = match args.live_sensors {
         true => Some(sensors::live(
             args.sysfs.as_deref(),
-            args.running.settings.load()?.sensors,
+            resolved.settings.sensors,
         )?),
         false => None,
     };
-    let options = EngineOptions {
-        context_tokens: script.context_tokens,
-        chunk_tokens: script.chunk_tokens,
-        mind: mind.clone(),
-        degrade: args.running.degrade,
-        senses: script.senses(),
-        media_tokens: script.media_tokens,
-        ..EngineOptions::default()
-    }
-    .limited(
-        args.running.limit.or(script.limit),
-        machine(args.sysfs.as_deref()),
-    );
+    let plan = args.plan(&script, resolved, text, &*source)?;
+    let voice = args.speaking.choice(false);
     let mut collector = destination.as_ref().map(|_| {
         Collector::new(About {
             name: script.name.clone(),
@@ -109,56 +104,34 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         })
     });
     let (summary, trouble) = opening::runtime()?.block_on(async {
-        let mut engine = opening::engine(source, options, printer).await?;
-        let mut mode = opening::mode(&engine, &mind)?;
-        let ledger = args.learning.begin(&mut engine, &mut mode, printer).await?;
-        let about = replay::About {
-            name: script.name.clone(),
-            sampling: Sampling::GREEDY,
-            answer_tokens: script.answer_tokens,
-            degrade: args.running.degrade,
-            sensors: match args.live_sensors {
-                true => SensorMode::Live,
-                false => SensorMode::Scripted,
-            },
-            logits: false,
-            control_tokens: text.allows_control_tokens(),
-            template_args: text.template().args().clone(),
-        };
-        let tape = args.recording.begin(&engine, about, ledger).await?;
-        let mut core = CoreLoop::new(engine, text, Sampling::GREEDY, script.answer_tokens)?;
-        if let Some(tape) = tape {
-            core.record(tape);
-        }
+        let mut session = opening::session(source, plan, printer).await?;
         let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
+        let mut speech = args.speaking.folder()?;
         let mut trouble = None;
         let mut sink = |event: Event| {
+            event.emit();
             if let Some(collector) = &mut collector {
                 collector.hear(&event);
             }
             if trouble.is_none() {
-                trouble = view.show(&event).err();
+                trouble = view.show(&event).and_then(|()| speech.hear(&event)).err();
             }
         };
-        sink(Event {
-            tick: 0,
-            kind: EventKind::Mode(mode),
-        });
-        let summary = scenario::run(&script, &mut core, live.as_mut(), &mut sink).await;
+        sink(session.mode_event());
+        let summary = scenario::run(&script, &voice, &mut session, live.as_mut(), &mut sink).await;
         view.finish();
-        if summary.is_ok() {
-            core.end_recording()?;
-        }
-        // Of a run that failed the log keeps what was learned.
-        let kept = match &summary {
-            Ok(_) => core.keep().await,
-            Err(_) => Ok(()),
-        };
         if let Some(live) = &mut live {
             sensors::say(live, printer);
         }
-        core.shutdown().await;
-        let unkept = kept.err().map(CliError::from);
+        // Of a run that failed the log keeps what was learned.
+        let closed = match &summary {
+            Ok(_) => session.close().await,
+            Err(_) => {
+                session.abort().await;
+                Ok(())
+            }
+        };
+        let unkept = closed.err().map(CliError::from);
         match (summary, trouble) {
             (Ok(summary), trouble) => Ok((summary, trouble.or(unkept))),
             (Err(_), Some(trouble)) => Err(trouble),
@@ -180,6 +153,61 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         Outcome::No
     })
+}
+
+impl RunArgs {
+    /// The session that the scenario is played to.
+    fn plan(
+        &self,
+        script: &Scenario,
+        resolved: Resolved,
+        text: Text,
+        source: &dyn WeightSource,
+    ) -> Result<SessionPlan, CliError> {
+        let Resolved { settings, mind } = resolved;
+        let codes = script.speaks().then(|| self.speaking.codes()).transpose()?;
+        let engine = EngineOptions {
+            context_tokens: context_tokens(&settings.session, source),
+            chunk_tokens: settings.session.chunk_tokens,
+            mind,
+            degrade: self.running.degrade,
+            senses: script.senses(),
+            media_tokens: settings.session.media_tokens,
+            speaks: codes.is_some(),
+            codes: codes.unwrap_or_default(),
+            ..EngineOptions::default()
+        }
+        .limited(settings.session.limit, machine(self.sysfs.as_deref()));
+        let sensors = match self.live_sensors {
+            true => SensorMode::Live,
+            false => SensorMode::Scripted,
+        };
+        Ok(SessionPlan {
+            text: Some(text),
+            learning: self.learning.learning(),
+            recording: self.recording.plan(&script.name, sensors),
+            ..SessionPlan::new(engine, &settings)
+        })
+    }
+}
+
+/// What the scenario says of its own run; what it does not say holds as for all scenarios.
+fn say(script: &Scenario, sources: &mut Sources) {
+    let place = |key: &str| script.places.get(key).cloned();
+    let limit = script.limit.filter(|_| script.places.contains_key("limit"));
+    sources.scenario(keys::LIMIT, limit, place("limit"));
+    for (key, name, value) in [
+        (
+            keys::CONTEXT_TOKENS,
+            "context_tokens",
+            script.context_tokens,
+        ),
+        (keys::CHUNK_TOKENS, "chunk_tokens", script.chunk_tokens),
+        (keys::ANSWER_TOKENS, "answer_tokens", script.answer_tokens),
+        (keys::MEDIA_TOKENS, "media_tokens", script.media_tokens),
+    ] {
+        sources.scenario(key, Some(value), place(name));
+    }
 }
 
 /// The folder that stands for the machine stands for its memory too.

@@ -82,6 +82,7 @@ impl SalienceArgs {
             ..RunningArgs::default()
         };
         running.set_threads()?;
+        let resolved = running.resolve(false, |_| ())?;
         Ok(Settings {
             texts: self.text.clone(),
             control_tokens: self.untrusted.allow_control_tokens,
@@ -90,7 +91,7 @@ impl SalienceArgs {
             before: self.before,
             after: self.after,
             same_source: self.same_source,
-            mind: running.mind(false)?,
+            mind: resolved.mind,
             limit: self.limit.unwrap_or(Limit::None),
             context_tokens: self.context_tokens,
         })

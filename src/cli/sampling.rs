@@ -3,53 +3,58 @@
 use clap::Args;
 
 use super::CliError;
-use crate::core::sampling::Sampling;
+use crate::settings::{Sources, keys};
 
 /// Options of the sampling.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SamplingArgs {
-    /// 0 is argmax
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f32,
-    /// Keep the least set of tokens whose probability reaches this
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
-    /// Keep this many most probable tokens; 0 keeps all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Of the sampling
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// 0 is argmax [default: sampling.temperature, 0]
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Keep the least set of tokens whose probability reaches this [default: sampling.top_p, 1]
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Keep this many most probable tokens; 0 keeps all [default: sampling.top_k, 0]
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Of the sampling [default: sampling.seed, 0]
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 impl SamplingArgs {
-    /// The sampling, if it can be.
-    pub fn checked(&self) -> Result<Sampling, CliError> {
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+    /// Refuses what no sampling can be.
+    pub fn check(&self) -> Result<(), CliError> {
+        if let Some(temperature) = self.temperature
+            && !(temperature >= 0.0 && temperature.is_finite())
+        {
             return Err(CliError::request(format!(
-                "--temperature is {}; expected 0 or more",
-                self.temperature
+                "--temperature is {temperature}; expected 0 or more"
             )));
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+        if let Some(top_p) = self.top_p
+            && !(top_p > 0.0 && top_p <= 1.0)
+        {
             return Err(CliError::request(format!(
-                "--top-p is {}; expected above 0 and at most 1",
-                self.top_p
+                "--top-p is {top_p}; expected above 0 and at most 1"
             )));
         }
-        Ok(Sampling {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            seed: self.seed,
-        })
+        Ok(())
+    }
+
+    /// Puts the options over the settings.
+    pub fn say(&self, sources: &mut Sources) {
+        sources.option(keys::TEMPERATURE, "--temperature", self.temperature);
+        sources.option(keys::TOP_P, "--top-p", self.top_p);
+        sources.option(keys::TOP_K, "--top-k", self.top_k);
+        sources.option(keys::SEED, "--seed", self.seed);
     }
 }
 
 /// Refuses answers of no length.
-pub fn check_max_tokens(max_tokens: usize) -> Result<(), CliError> {
+pub fn check_max_tokens(max_tokens: Option<usize>) -> Result<(), CliError> {
     match max_tokens {
-        0 => Err(CliError::request("--max-tokens is 0; expected at least 1")),
+        Some(0) => Err(CliError::request("--max-tokens is 0; expected at least 1")),
         _ => Ok(()),
     }
 }

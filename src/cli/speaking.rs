@@ -1,25 +1,22 @@
-//! Options of commands that speak their answer, and what they say of it.
+//! Options of commands that speak their answers, and where the sound goes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{CliError, Printer, human_bytes};
-use crate::core::speech::{
-    Choosing, MOST_CODES, SPEAKER, Said, SpeechEnded, SpeechError, SpeechRequest, Spoken, speak,
-};
-use crate::core::{Engine, EngineError};
+use crate::core::request::VoiceChoice;
+use crate::core::speech::{MOST_CODES, SPEAKER, SpeechEnded, Spoken};
+use crate::events::{AudioEvent, Event, EventKind};
 use crate::media::wav::{WavError, WavWriter};
-use crate::model::code2wav::SAMPLE_RATE_HZ;
-use crate::model::talker::choice::MAX_CODES;
+use crate::model::speech::SAMPLE_RATE_HZ;
+use crate::model::speech::choice::MAX_CODES;
 
-/// Options of speech.
-#[derive(Args, Debug, Default)]
-pub struct SpeakArgs {
-    /// Speak the answer into this file too: WAV, 24 kHz, mono, 16 bits
-    #[arg(long, value_name = "OUT.wav")]
-    speak: Option<PathBuf>,
+/// Options of the voice.
+#[derive(Args, Clone, Debug, Default)]
+pub struct VoiceArgs {
     /// Whose voice [default: Ethan]
     #[arg(long, value_name = "NAME", requires = "speak")]
     speaker: Option<String>,
@@ -31,10 +28,71 @@ pub struct SpeakArgs {
     speak_greedy: bool,
 }
 
-/// Speech to be made, and its file.
-pub struct Speech<'a> {
+impl VoiceArgs {
+    /// Codes of one turn.
+    fn codes(&self) -> Result<usize, CliError> {
+        let codes = self.max_codes.unwrap_or(MAX_CODES);
+        match (2..=MOST_CODES).contains(&codes) {
+            true => Ok(codes),
+            false => Err(CliError::request(format!(
+                "--max-codes is {codes}; expected 2 to {MOST_CODES}: the last one is no sound"
+            ))),
+        }
+    }
+
+    /// The voice; `exact` is the answer's.
+    fn choice(&self, exact: bool) -> VoiceChoice {
+        VoiceChoice {
+            speaker: self.speaker.clone(),
+            max_codes: self.max_codes,
+            greedy: exact || self.speak_greedy,
+        }
+    }
+}
+
+/// Refuses answers that are too short to be spoken.
+pub fn check_spoken_tokens(max_tokens: usize) -> Result<(), CliError> {
+    match max_tokens {
+        0 | 1 => Err(CliError::request(format!(
+            "--max-tokens is {max_tokens}; an answer that is spoken has at least 2: its last one is never said"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Options of a command that speaks one answer.
+#[derive(Args, Debug, Default)]
+pub struct SpeakArgs {
+    /// Speak the answer into this file too: WAV, 24 kHz, mono, 16 bits
+    #[arg(long, value_name = "OUT.wav")]
+    speak: Option<PathBuf>,
+    #[command(flatten)]
+    voice: VoiceArgs,
+}
+
+impl SpeakArgs {
+    /// What is to be spoken, with its file begun; none where nothing is.
+    pub fn begin(&self, exact: bool) -> Result<Option<SpeechFile<'_>>, CliError> {
+        let Some(path) = &self.speak else {
+            return Ok(None);
+        };
+        let codes = self.voice.codes()?;
+        let file = WavWriter::create(path, SAMPLE_RATE_HZ);
+        Ok(Some(SpeechFile {
+            choice: self.voice.choice(exact),
+            codes,
+            path,
+            file: Some(file.map_err(|error| CliError::Request(error.into()))?),
+        }))
+    }
+}
+
+/// Speech on its way into a file, which gets its name when it is whole and on disk.
+pub struct SpeechFile<'a> {
     /// How.
-    pub request: SpeechRequest,
+    pub choice: VoiceChoice,
+    /// Codes at most.
+    pub codes: usize,
     path: &'a Path,
     /// None once it has its name.
     file: Option<WavWriter>,
@@ -50,94 +108,136 @@ pub struct SpeechReport<'a> {
     spoken: &'a Spoken,
 }
 
-impl SpeakArgs {
-    /// Codes of one turn, where the answer is spoken.
-    pub fn codes(&self) -> Option<usize> {
-        let codes = self.max_codes.unwrap_or(MAX_CODES);
-        self.speak.as_ref().map(|_| codes)
+impl SpeechFile<'_> {
+    /// A piece of the sound.
+    pub fn write(&mut self, audio: &AudioEvent) -> Result<(), CliError> {
+        match &mut self.file {
+            Some(file) => Ok(file.write(&audio.pcm)?),
+            None => Ok(()),
+        }
     }
 
-    /// What is to be spoken, with its file begun; none where nothing is. `exact` and `seed` are the answer's.
-    pub fn begin(
-        &self,
-        max_tokens: usize,
-        exact: bool,
-        seed: u64,
-    ) -> Result<Option<Speech<'_>>, CliError> {
-        let (Some(path), Some(max_codes)) = (&self.speak, self.codes()) else {
-            return Ok(None);
-        };
-        if max_tokens < 2 {
-            return Err(CliError::request(format!(
-                "--max-tokens is {max_tokens}; an answer that is spoken has at least 2: its last one is never said"
-            )));
+    /// The sound is whole.
+    pub fn finish(&mut self) -> Result<(), CliError> {
+        match self.file.take() {
+            Some(file) => Ok(file.finish()?),
+            None => Ok(()),
         }
-        if !(2..=MOST_CODES).contains(&max_codes) {
-            return Err(CliError::request(format!(
-                "--max-codes is {max_codes}; expected 2 to {MOST_CODES}: the last one is no sound"
-            )));
-        }
-        let file = WavWriter::create(path, SAMPLE_RATE_HZ);
-        Ok(Some(Speech {
-            request: SpeechRequest {
-                speaker: self.speaker.as_deref().unwrap_or(SPEAKER).to_owned(),
-                choosing: if exact || self.speak_greedy {
-                    Choosing::GREEDY
-                } else {
-                    Choosing::released(seed)
-                },
-                max_codes,
-                end: None,
-            },
-            path,
-            file: Some(file.map_err(|error| CliError::Request(error.into()))?),
-        }))
-    }
-}
-
-impl Speech<'_> {
-    /// Speaks the turn into the file, which gets its name when it is whole and on disk.
-    pub async fn speak(
-        &mut self,
-        engine: &mut Engine,
-        said: Option<&Said>,
-    ) -> Result<Spoken, CliError> {
-        let said = said.ok_or(EngineError::from(SpeechError::Mute))?;
-        let mut file = self.file.take();
-        let spoken = speak(engine, said, &self.request, None, |samples| {
-            let file = file.as_mut();
-            file.map_or(Ok(()), |file| file.write(samples).map_err(CliError::from))
-        });
-        let spoken = spoken.await?;
-        if let Some(file) = file {
-            file.finish()?;
-        }
-        Ok(spoken)
     }
 
     /// What was spoken, in words.
     pub fn tell(&self, spoken: &Spoken, printer: &Printer) {
-        printer.note(format_args!(
-            "{}: {:.2} s of sound made in {:.2} s, {:.2} times as fast as it is heard; the talker: {:.1} % hits, {} read a frame",
-            self.path.display(),
-            spoken.sound_seconds,
-            spoken.made_in_seconds,
-            spoken.real_time_factor,
-            spoken.hit_rate * 100.0,
-            human_bytes(spoken.bytes_per_frame as u64),
-        ));
-        if spoken.ended == SpeechEnded::Depletion {
-            printer.warn("the speech ended because the energy was used up (depletion)");
-        }
+        tell(self.path, spoken, printer);
     }
 
     /// For the report.
     pub fn report<'a>(&'a self, spoken: &'a Spoken) -> SpeechReport<'a> {
         SpeechReport {
             path: self.path,
-            speaker: &self.request.speaker,
+            speaker: self.choice.speaker.as_deref().unwrap_or(SPEAKER),
             spoken,
         }
+    }
+}
+
+/// What was spoken into a file, in words.
+pub fn tell(path: &Path, spoken: &Spoken, printer: &Printer) {
+    printer.note(format_args!(
+        "{}: {:.2} s of sound made in {:.2} s, {:.2} times as fast as it is heard; the talker: {:.1} % hits, {} read a frame",
+        path.display(),
+        spoken.sound_seconds,
+        spoken.made_in_seconds,
+        spoken.real_time_factor,
+        spoken.hit_rate * 100.0,
+        human_bytes(spoken.bytes_per_frame as u64),
+    ));
+    match spoken.ended {
+        SpeechEnded::Depletion => {
+            printer.warn("the speech ended because the energy was used up (depletion)");
+        }
+        SpeechEnded::Interrupted => printer.warn("the speech was broken off"),
+        SpeechEnded::End | SpeechEnded::Length => {}
+    }
+}
+
+/// Options of a command that speaks several answers.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SpeakFolderArgs {
+    /// Speak: every answer that is to be spoken goes into this folder as answer-NUMBER.wav (24 kHz, mono, 16 bits)
+    #[arg(long, value_name = "FOLDER")]
+    speak: Option<PathBuf>,
+    #[command(flatten)]
+    voice: VoiceArgs,
+}
+
+impl SpeakFolderArgs {
+    /// Whether a folder is named.
+    pub fn is_asked(&self) -> bool {
+        self.speak.is_some()
+    }
+
+    /// Codes of one answer that memory is planned for.
+    pub fn codes(&self) -> Result<usize, CliError> {
+        self.voice.codes()
+    }
+
+    /// The voice of answers that name none; `exact` is theirs.
+    pub fn choice(&self, exact: bool) -> VoiceChoice {
+        self.voice.choice(exact)
+    }
+
+    /// The folder, which is made if it is not there.
+    pub fn folder(&self) -> Result<SpeechFolder, CliError> {
+        if let Some(folder) = &self.speak {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                CliError::request(format!("--speak: {}: {error}", folder.display()))
+            })?;
+        }
+        Ok(SpeechFolder {
+            folder: self.speak.clone(),
+            open: BTreeMap::new(),
+        })
+    }
+}
+
+/// Answers on their way into the files of a folder.
+#[derive(Default)]
+pub struct SpeechFolder {
+    /// None: the sound is heard by nobody.
+    folder: Option<PathBuf>,
+    open: BTreeMap<u64, WavWriter>,
+}
+
+impl SpeechFolder {
+    /// The file of an answer.
+    pub fn path(&self, request: u64) -> Option<PathBuf> {
+        let folder = self.folder.as_ref()?;
+        Some(folder.join(format!("answer-{request}.wav")))
+    }
+
+    /// Takes the sound out of an event.
+    pub fn hear(&mut self, event: &Event) -> Result<(), CliError> {
+        match &event.kind {
+            EventKind::Audio(audio) => {
+                let Some(path) = self.path(audio.request) else {
+                    return Ok(());
+                };
+                if !self.open.contains_key(&audio.request) {
+                    let file = WavWriter::create(&path, SAMPLE_RATE_HZ)?;
+                    self.open.insert(audio.request, file);
+                }
+                if let Some(file) = self.open.get_mut(&audio.request) {
+                    file.write(&audio.pcm)?;
+                }
+            }
+            EventKind::Spoken(spoken) => {
+                if let Some(file) = self.open.remove(&spoken.request) {
+                    file.finish()?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 

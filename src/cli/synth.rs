@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{CliError, Outcome, Printer, human_bytes};
+use crate::formats::WeightFormat;
 use crate::synth::{self, MIN_VOCAB_SIZE, Recipe};
 
 const EXAMPLES: &str = "Examples:
@@ -42,9 +43,9 @@ pub struct SynthArgs {
     /// With the released model's vision tower
     #[arg(long, conflicts_with = "headers_only")]
     vision: bool,
-    /// Element type
-    #[arg(long, value_enum, default_value_t = super::extract::Quant::Bf16)]
-    quant: super::extract::Quant,
+    /// Format of the weights: bf16 or f16
+    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
+    quant: String,
     /// Width of the residual stream [default: the shape's]
     #[arg(long, conflicts_with = "headers_only")]
     hidden: Option<usize>,
@@ -94,6 +95,7 @@ impl SynthArgs {
             experts_per_token: self.experts_per_token.unwrap_or(shape.experts_per_token),
             moe_intermediate_size: self.moe_intermediate.unwrap_or(shape.moe_intermediate_size),
             seed: self.seed,
+            format: shape.format,
         };
         if recipe.vocab_size < MIN_VOCAB_SIZE {
             let size = recipe.vocab_size;
@@ -110,16 +112,24 @@ impl SynthArgs {
 /// # Errors
 /// If the dimensions make no model or writing fails.
 pub fn run(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    if args.quant != super::extract::Quant::Bf16 {
-        return Err(CliError::request(format!(
-            "--quant {} is not available yet; available: bf16",
+    let format = WeightFormat::from_option(&args.quant);
+    let unavailable = |available: &str| {
+        CliError::request(format!(
+            "--quant {} is not available yet; available: {available}",
             args.quant
-        )));
-    }
+        ))
+    };
+    let format = format.ok_or_else(|| unavailable("bf16, f16"))?;
     if args.headers_only {
+        if format != WeightFormat::BF16 {
+            return Err(unavailable("bf16, as released, with --headers-only"));
+        }
         return headers(args, printer);
     }
-    let recipe = args.recipe()?;
+    let recipe = Recipe {
+        format,
+        ..args.recipe()?
+    };
     let progress = printer.progress("writing", synth::planned_bytes(&recipe)?);
     let report = synth::write_store(&recipe, &args.out, &|bytes| progress.inc(bytes))?;
     progress.finish_and_clear();

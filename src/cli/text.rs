@@ -22,3 +22,14 @@ impl TextArgs {
         Ok(text.allowing_control_tokens(self.allow_control_tokens))
     }
 }
+
+/// Token ids as `--prompt-tokens` has them, with commas or spaces between.
+pub fn token_ids(ids: &str) -> Result<Vec<u32>, CliError> {
+    let ids = ids.split(|c: char| c == ',' || c.is_whitespace());
+    ids.filter(|id| !id.is_empty())
+        .map(|id| {
+            id.parse()
+                .map_err(|_| CliError::request(format!("`{id}` in --prompt-tokens is no token id")))
+        })
+        .collect()
+}

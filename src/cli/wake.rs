@@ -6,17 +6,21 @@ use clap::{Args, ValueEnum};
 use sage_actors::protocol::{Module, State};
 use serde::Serialize;
 
-use super::opening::{self, LedgerArgs, RunningArgs};
+use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
 use super::template::TemplateOptions;
+use super::text::token_ids;
 use super::{CliError, Outcome, Printer, Table, human_bytes};
 use crate::checkpoint::Component;
 use crate::core::EngineError;
 use crate::core::closeup::{ANSWER_TOKENS, Belief, Closeup, CloseupRequest};
 use crate::core::memory::resident_set;
-use crate::core::speech::{SPEAKER, can_speak};
+use crate::core::request::{Content, Request, Stop};
+use crate::core::speech::{SPEAKER, Said};
+use crate::cpu::voice::can_speak;
 use crate::events::Mode;
 use crate::sensors::Machine;
 use crate::session::opening::EngineOptions;
+use crate::session::{Session, SessionPlan};
 use crate::store::WeightSource;
 use crate::text::{Message, Text};
 
@@ -152,7 +156,7 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let module = Module::from(args.component);
     let layer = args.layer_of(&*source)?;
     let (text, tokens) = args.read(&*source)?;
-    let mut mind = args.running.mind(false)?;
+    let Resolved { settings, mut mind } = args.running.resolve(false, |_| ())?;
     let state = State::from(args.state);
     let budget = mind.budgets[state];
     let speaks = module == Module::Talker;
@@ -168,33 +172,45 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let answer = if speaks { ANSWER_TOKENS } else { 0 };
     let options = EngineOptions {
         context_tokens: tokens.len() + answer,
-        mind: mind.clone(),
+        mind,
         degrade: args.running.degrade,
         speaks,
         // Nothing is said: the talker only hears.
         codes: 2,
         ..EngineOptions::default()
     }
-    .limited(args.running.limit, Machine::of_process());
-    let request = CloseupRequest {
+    .limited(settings.session.limit, Machine::of_process());
+    let mut request = CloseupRequest {
+        said: None,
         module,
         layer,
         tokens,
         speaker: args.speaker.clone(),
     };
     opening::runtime()?.block_on(async {
-        let mut engine = opening::engine(source, options, printer).await?;
-        let mut mode = opening::mode(&engine, &mind)?;
-        args.learning.begin(&mut engine, &mut mode, printer).await?;
+        let plan = SessionPlan {
+            learning: args.learning.learning(),
+            ..SessionPlan::of_engine(options)
+        };
+        let mut session = opening::session(source, plan, printer).await?;
+        let mode = session.mode().clone();
         printer.note(format_args!("mode: {}", mode.text));
-        let seen = engine.look_closely(&request).await;
+        if speaks {
+            request.said = Some(answered(&mut session, &request.tokens).await?);
+        }
+        let seen = session.engine_mut().look_closely(&request).await;
         // With everything that ran still in memory.
         let (rss_bytes, peak_rss_bytes) = resident_set();
-        if seen.is_ok() {
-            engine.keep().await?;
-        }
-        engine.shutdown().await;
-        let seen = seen?;
+        let seen = match seen {
+            Ok(seen) => {
+                session.close().await?;
+                seen
+            }
+            Err(error) => {
+                session.abort().await;
+                return Err(error.into());
+            }
+        };
         let token_text = match (&text, seen.token) {
             (Some(text), Some(token)) => Some(text.decode(&[token]).map_err(EngineError::from)?),
             _ => None,
@@ -216,21 +232,28 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
     })
 }
 
+/// What the talker hears of a short answer to the prompt.
+async fn answered(session: &mut Session, tokens: &[u32]) -> Result<Said, CliError> {
+    let content = Content::Tokens {
+        media: Vec::new(),
+        tokens: tokens.to_vec(),
+    };
+    let request = Request {
+        max_tokens: Some(ANSWER_TOKENS),
+        // An answer of fewer than two tokens has nothing to be heard.
+        stop: Stop::Never,
+        unmeasured: true,
+        ..Request::new("wake", content)
+    };
+    let (answer, _) = session.answer(request, None, &mut |_| true).await?;
+    Ok(session.last_turn(answer.prompt_tokens).unwrap_or_default())
+}
+
 impl WakeArgs {
     /// The prompt's tokens, and the tokenizer where one was used.
     fn read(&self, source: &dyn WeightSource) -> Result<(Option<Text>, Vec<u32>), CliError> {
         if let Some(ids) = &self.prompt_tokens {
-            let ids = ids
-                .split(|c: char| c == ',' || c.is_whitespace())
-                .filter(|id| !id.is_empty());
-            let ids: Result<Vec<u32>, CliError> = ids
-                .map(|id| {
-                    id.parse().map_err(|_| {
-                        CliError::request(format!("`{id}` in --prompt-tokens is no token id"))
-                    })
-                })
-                .collect();
-            return Ok((None, ids?));
+            return Ok((None, token_ids(ids)?));
         }
         let text = self.template.text(source).map_err(|error| {
             CliError::request(format!(

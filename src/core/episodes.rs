@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sage_actors::protocol::{Habit, Module, State, Used};
 
-use super::Forward;
+use super::step_result::Forward;
 use crate::checkpoint::config::TextConfig;
 
 /// Episodes kept; of more, the oldest is forgotten.
@@ -31,7 +31,7 @@ pub struct Uses {
 impl Uses {
     /// Adds a step of `tokens` tokens.
     pub fn add(&mut self, forward: &Forward, tokens: usize) {
-        for used in &forward.used {
+        for used in &forward.work.used {
             *self.counts.entry((used.layer, used.expert)).or_default() += used.tokens;
         }
         self.tokens += tokens as u32;

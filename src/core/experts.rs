@@ -1,229 +1,180 @@
-//! A layer's experts by way of the mind: leased window by window, computed while the rest is read, summed in an order that
-//! does not depend on what was in memory. The same for every module.
+//! A layer's experts by way of the mind: leased window by window, run by whoever hosts them, summed in an order that does not
+//! depend on what was in memory or who answered first. The same for every module.
 
 pub(super) mod apart;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use rayon::prelude::*;
 use sage_actors::protocol::{
-    Chosen, ExpertKey, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Module, Phase, Residency,
-    Route, SalienceSpan, Selection, Tick, Use, Used, Worked,
+    ExpertKey, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Phase, Residency, Route, Selection,
+    Use, Used,
 };
 
-use super::{Engine, EngineError, Forward, Probe};
-use crate::cpu::arena::module_name;
-use crate::host_memory::Mapped;
-use crate::kernels::pointwise::add_scaled;
-use crate::model::experts::{ExpertShape, Gated, Scratch};
+use tracing::Instrument;
 
-/// Some tokens' way through the sparse layers of one module.
-pub(super) struct SparseStep<'a> {
-    pub module: Module,
-    pub phase: Phase,
-    /// When the step began.
-    pub tick: Tick,
-    /// Shape of its experts.
-    pub expert: ExpertShape,
-    /// Experts of the next layer to read ahead.
-    pub lookahead: u16,
-    /// What its tokens carry into the routers.
-    pub felt: Felt,
-    /// Tokens that carry another modality's salience instead.
-    pub spans: &'a [SalienceSpan],
-}
+use super::engine::Engine;
+use super::error::EngineError;
+use super::layers::{LayerStep, Passage};
+use super::ports::{
+    Decoder, ExpertHost, ExpertOutput, ExpertTask, HiddenRows, LostHost, WeightedOutput,
+    module_name,
+};
+use crate::spans;
 
-/// Salience that tokens carry into the routers.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Felt {
-    /// In [0, 1].
-    pub salience_t: f32,
-    /// In [0, 1].
-    pub surprise_t: f32,
-    /// In [0, 1].
-    pub reward: f32,
-}
-
-/// A sparse layer and its input.
-pub(super) struct SparseLayer<'a> {
-    pub number: usize,
-    /// Input of the experts, `[tokens, hidden]`.
-    pub normed: &'a [f32],
-    /// Of its router, `[tokens, experts]`.
-    pub logits: Vec<f32>,
-}
-
-/// A sparse layer whose experts are chosen.
-struct Routed<'a> {
-    key: LayerKey,
-    phase: Phase,
-    expert: ExpertShape,
-    /// Input of the experts, `[tokens, hidden]`.
-    normed: &'a [f32],
-    selection: &'a Selection,
-}
-
-/// Outputs of a layer's experts, kept until they can be summed in a fixed order.
-struct ExpertOutput {
+/// A layer's expert, the rows that it works on, and how much each of them counts.
+struct Workload {
     expert: u16,
-    /// (token, weight) in order of tokens.
-    rows: Vec<(usize, f32)>,
-    /// `[rows, hidden]`.
-    values: Vec<f32>,
+    /// Ascending.
+    rows: Vec<usize>,
+    /// Mixing weight of each.
+    weights: Vec<f32>,
 }
 
 impl Engine {
-    /// Has a layer's experts chosen, and adds their weighted outputs to `x`; what was chosen and what it took goes into
-    /// `out`, the router's entropy as a sum. `residency` is the layer's before, the next one's afterwards.
+    /// Has a layer's experts chosen, and adds their weighted outputs to the passage's rows; what was chosen and what it took
+    /// goes into its `out`, the router's entropy as a sum. `input` is the layer's normed rows, `logits` its router's. The
+    /// passage's residency is the layer's before, the next one's afterwards.
     pub(super) async fn run_sparse(
         &mut self,
-        step: &SparseStep<'_>,
-        layer: SparseLayer<'_>,
-        residency: &mut Residency,
-        x: &mut [f32],
-        out: &mut Forward,
-        probe: &mut Option<&mut dyn Probe>,
+        passage: &mut Passage<'_>,
+        layer: usize,
+        input: &dyn HiddenRows,
+        logits: Vec<f32>,
     ) -> Result<(), EngineError> {
-        let key = LayerKey {
-            module: step.module,
-            layer: layer.number as u16,
-        };
-        if let Some(probe) = probe.as_deref_mut() {
-            let name = module_name(step.module);
-            probe.tensor(
-                &format!("{name}.router_logits.{}", layer.number),
-                &layer.logits,
-            );
+        let key = key(&passage.step, layer);
+        let selection = self.choose(passage, key, logits).await?;
+        let step = &passage.step;
+        if step.phase == Phase::Decode && self.work.read_ahead {
+            let lookahead = step.lookahead;
+            let decoder = Arc::clone(&passage.decoder);
+            self.look_ahead(&*decoder, key, input, lookahead).await?;
         }
-        let route = route(step, layer.logits, residency);
-        let selection = self.asked.time(1, self.mind.route(key, route)).await?;
-        if let Some(probe) = probe.as_deref_mut() {
-            probe.selection(layer.number, &selection);
-        }
-        out.router_entropy += selection.entropy_sum;
-        out.span_entropies.resize(step.spans.len(), 0.0);
+        self.run_experts(passage, key, input, &selection).await
+    }
+
+    /// Asks the layer's router.
+    async fn choose(
+        &mut self,
+        passage: &mut Passage<'_>,
+        key: LayerKey,
+        logits: Vec<f32>,
+    ) -> Result<Selection, EngineError> {
+        let Passage { step, out, .. } = passage;
+        let (name, layer) = (module_name(step.module), usize::from(key.layer));
+        let tensor = format_args!("{name}.router_logits.{layer}");
+        step.listener.tensor(tensor, &logits);
+        let route = route(step, logits, &passage.residency);
+        let asked = self.mind.route(key, route).instrument(spans::route(key));
+        let selection = self.clock.ask(1, asked).await?;
+        step.listener.selection(layer, &selection);
+        out.entropy.spans.resize(step.spans.len(), 0.0);
         let layers = self.layers_of(step.module).len().max(1) as f32;
         let shares = selection.span_entropy_sums.iter().map(|sum| sum / layers);
-        for (entropy, share) in out.span_entropies.iter_mut().zip(shares) {
+        for (entropy, share) in out.entropy.spans.iter_mut().zip(shares) {
             *entropy += share;
         }
-        note_selection(out, key.layer, &selection);
-        if step.phase == Phase::Decode && self.read_ahead {
-            self.look_ahead(key, layer.normed, step.lookahead).await?;
-        }
-        let routed = Routed {
-            key,
-            phase: step.phase,
-            expert: step.expert,
-            normed: layer.normed,
-            selection: &selection,
-        };
-        let before = std::mem::take(residency);
-        *residency = self.run_experts(&routed, before, x, out).await?;
-        Ok(())
+        out.note_selection(key.layer, &selection);
+        Ok(selection)
     }
 
-    /// Leases and runs a layer's experts window by window and adds their weighted outputs to `x`, in ascending
-    /// order of experts for every token, whatever was in memory first. Returns the next layer's residency.
+    /// Leases and runs a layer's experts window by window and adds their weighted outputs to the rows, in ascending order
+    /// of experts for every token, whatever was in memory first and whoever answered first.
     async fn run_experts(
         &mut self,
-        routed: &Routed<'_>,
-        residency: Residency,
-        x: &mut [f32],
-        out: &mut Forward,
-    ) -> Result<Residency, EngineError> {
-        let hidden = routed.expert.hidden;
-        let mut outputs = gather(routed.selection);
-        in_window_order(&mut outputs, &residency.resident);
-        let mut next = residency;
-        for window in outputs.chunks_mut(self.window_experts) {
-            let request = LeaseRequest {
-                tick: self.tick,
-                phase: routed.phase,
-                layer: routed.key,
-                tokens: routed.selection.rows() as u32,
-                uses: window
-                    .iter()
-                    .map(|e| Use {
-                        expert: e.expert,
-                        tokens: e.rows.len() as u32,
-                    })
-                    .collect(),
-                next_layer: self.layer_after(routed.key),
-            };
-            let lease = self.asked.time(1, self.mind.lease(request)).await?;
-            out.hits += lease.experts.iter().filter(|expert| expert.hit).count() as u64;
-            out.misses += lease.experts.iter().filter(|expert| !expert.hit).count() as u64;
-            out.miss_bytes += lease.miss_bytes;
-            let ran = self.run_window(routed, window, &lease.experts);
+        passage: &mut Passage<'_>,
+        key: LayerKey,
+        input: &dyn HiddenRows,
+        selection: &Selection,
+    ) -> Result<(), EngineError> {
+        let mut workloads = gather(selection);
+        in_window_order(&mut workloads, &passage.residency.resident);
+        let mut outputs = Vec::with_capacity(workloads.len());
+        for window in workloads.chunks(self.work.window_experts) {
+            let request = self.lease_request(&passage.step, key, selection.rows(), window);
+            let asked = self.mind.lease(request);
+            let asked = asked.instrument(spans::lease(key, window.len()));
+            let lease = self.clock.ask(1, asked).await?;
+            let traffic = &mut passage.out.traffic;
+            traffic.add(&lease.experts, lease.miss_bytes);
+            let worked = self.run_window(key, window, &lease.experts, input).await;
             // Given back before an error is passed on: a lease must never be lost.
-            self.asked.time(1, self.mind.release(lease.id)).await?;
-            ran?;
-            next = lease.next;
+            self.clock.ask(1, self.mind.release(lease.id)).await?;
+            outputs.extend(worked?);
+            passage.residency = lease.next;
         }
+        workloads.sort_unstable_by_key(|workload| workload.expert);
         outputs.sort_unstable_by_key(|output| output.expert);
-        out.used.extend(outputs.iter().map(|output| Used {
-            layer: routed.key.layer,
-            expert: output.expert,
-            tokens: output.rows.len() as u32,
-        }));
-        for output in &outputs {
-            for ((token, weight), value) in
-                output.rows.iter().zip(output.values.chunks_exact(hidden))
-            {
-                add_scaled(&mut x[token * hidden..(token + 1) * hidden], value, *weight);
-            }
-        }
-        Ok(next)
+        passage
+            .out
+            .work
+            .used
+            .extend(workloads.iter().map(|workload| Used {
+                layer: key.layer,
+                expert: workload.expert,
+                tokens: workload.rows.len() as u32,
+            }));
+        let weighted: Vec<_> = workloads.iter().zip(&outputs).map(weighted).collect();
+        passage.decoder.add_experts(&mut *passage.x, &weighted)?;
+        Ok(())
     }
 
-    /// Computes what is in memory while the rest is read.
-    fn run_window(
-        &mut self,
-        routed: &Routed<'_>,
-        window: &mut [ExpertOutput],
+    fn lease_request(
+        &self,
+        step: &LayerStep<'_>,
+        key: LayerKey,
+        tokens: usize,
+        window: &[Workload],
+    ) -> LeaseRequest {
+        let uses = window.iter().map(|workload| Use {
+            expert: workload.expert,
+            tokens: workload.rows.len() as u32,
+        });
+        LeaseRequest {
+            tick: self.tick(),
+            phase: step.phase,
+            layer: key,
+            tokens: tokens as u32,
+            uses: uses.collect(),
+            next_layer: self.experts.layer_after(key),
+        }
+    }
+
+    /// Has the host run a window's experts; one output for each of them, in no order.
+    async fn run_window(
+        &self,
+        layer: LayerKey,
+        window: &[Workload],
         leased: &[LeasedExpert],
-    ) -> Result<(), EngineError> {
-        let key = |leased: &LeasedExpert| ExpertKey {
-            layer: routed.key,
-            expert: leased.expert,
-        };
-        let mut waiting = Vec::new();
-        let mut ready = Vec::new();
-        for (output, leased) in window.iter_mut().zip(leased) {
-            if self.arena.is_ready(leased.slot) {
-                let memory = self.arena.wait(key(leased), leased.slot)?;
-                ready.push((output, memory));
-            } else {
-                waiting.push((output, leased));
-            }
-        }
-        ready
-            .par_iter_mut()
-            .try_for_each_init(Scratch::default, |scratch, (output, memory)| {
-                run_expert(routed, output, memory, scratch)
-            })?;
-        for (output, leased) in waiting {
-            let memory = self.arena.wait(key(leased), leased.slot)?;
-            run_expert(routed, output, &memory, &mut self.scratch)?;
-        }
-        Ok(())
+        input: &dyn HiddenRows,
+    ) -> Result<Vec<ExpertOutput>, EngineError> {
+        let pairs = leased.iter().zip(window);
+        let tasks: Vec<ExpertTask<'_>> = pairs
+            .map(|(leased, workload)| ExpertTask {
+                leased: *leased,
+                rows: &workload.rows,
+            })
+            .collect();
+        let outputs = self.body.experts.work(layer, &tasks, input).await?;
+        check_outputs(self.host(), layer, &tasks, &outputs)?;
+        Ok(outputs)
     }
 
     /// Predicts the next sparse layer's experts with its router on this layer's input, and has them read ahead.
     async fn look_ahead(
         &mut self,
+        decoder: &dyn Decoder,
         key: LayerKey,
-        normed: &[f32],
+        input: &dyn HiddenRows,
         lookahead: u16,
     ) -> Result<(), EngineError> {
         let count = usize::from(lookahead);
-        let next = self.layer_after(key);
+        let next = self.experts.layer_after(key);
         // The first layer's input is another token's: nothing to predict from.
         if count == 0 || next <= key {
             return Ok(());
         }
-        let Some(logits) = self.router_logits(next, normed) else {
+        let Some(logits) = decoder.router_logits(usize::from(next.layer), input)? else {
             return Ok(());
         };
         let mut order: Vec<u16> = (0..logits.len() as u16).collect();
@@ -234,41 +185,69 @@ impl Engine {
         });
         order.retain(|expert| {
             let (layer, expert) = (next, *expert);
-            !self.absent.contains(&ExpertKey { layer, expert })
+            !self.experts.absent.contains(&ExpertKey { layer, expert })
         });
         order.truncate(count);
         let prefetch = self.mind.prefetch(next, order);
-        Ok(self.asked.time(1, prefetch).await?)
-    }
-
-    fn router_logits(&mut self, of: LayerKey, normed: &[f32]) -> Option<Vec<f32>> {
-        let (layer, scratch) = (usize::from(of.layer), &mut self.scratch);
-        match of.module {
-            Module::Thinker => self.thinker.router_logits(layer, normed, scratch),
-            Module::Talker => {
-                let voice = self.voice.as_ref()?;
-                Some(voice.talker.router_logits(layer, normed, scratch))
-            }
-        }
-    }
-
-    /// Sparse layers of a module, in order.
-    pub(super) fn layers_of(&self, module: Module) -> &[LayerKey] {
-        match module {
-            Module::Thinker => &self.sparse_layers,
-            Module::Talker => self.voice.as_ref().map_or(&[], |voice| &voice.layers),
-        }
-    }
-
-    fn layer_after(&self, key: LayerKey) -> LayerKey {
-        let layers = self.layers_of(key.module);
-        let after = layers.iter().find(|layer| **layer > key);
-        after.or(layers.first()).copied().unwrap_or(key)
+        Ok(self.clock.ask(1, prefetch).await?)
     }
 }
 
+fn key(step: &LayerStep<'_>, layer: usize) -> LayerKey {
+    LayerKey {
+        module: step.module,
+        layer: layer as u16,
+    }
+}
+
+fn weighted<'a>((workload, output): (&'a Workload, &'a ExpertOutput)) -> WeightedOutput<'a> {
+    WeightedOutput {
+        rows: &workload.rows,
+        weights: &workload.weights,
+        values: &*output.values,
+    }
+}
+
+/// That a host answered what it was asked: one output for every task, of as many rows.
+fn check_outputs(
+    host: &dyn ExpertHost,
+    layer: LayerKey,
+    tasks: &[ExpertTask<'_>],
+    outputs: &[ExpertOutput],
+) -> Result<(), EngineError> {
+    let lost = |expert: u16, reason: String| LostHost {
+        host: host.name().to_owned(),
+        key: ExpertKey { layer, expert },
+        reason,
+    };
+    for task in tasks {
+        let expert = task.leased.expert;
+        let mut of_task = outputs.iter().filter(|output| output.expert == expert);
+        let rows = of_task.next().map(|output| output.values.rows());
+        if rows != Some(task.rows.len()) || of_task.next().is_some() {
+            let (found, expected) = (rows.unwrap_or(0), task.rows.len());
+            let reason =
+                format!("it answered with {found} rows, expected one output of {expected}");
+            return Err(lost(expert, reason).into());
+        }
+    }
+    if outputs.len() != tasks.len() {
+        let expert = outputs.iter().find(|output| {
+            let known = |task: &ExpertTask<'_>| task.leased.expert == output.expert;
+            !tasks.iter().any(known)
+        });
+        let expert = expert.map_or(0, |output| output.expert);
+        return Err(lost(
+            expert,
+            "it answered for an expert that it was not asked".into(),
+        )
+        .into());
+    }
+    Ok(())
+}
+
 /// What the layer's router is asked.
-fn route(step: &SparseStep<'_>, logits: Vec<f32>, residency: &Residency) -> Route {
+fn route(step: &LayerStep<'_>, logits: Vec<f32>, residency: &Residency) -> Route {
     Route {
         tick: step.tick,
         phase: step.phase,
@@ -278,89 +257,31 @@ fn route(step: &SparseStep<'_>, logits: Vec<f32>, residency: &Residency) -> Rout
         salience_t: step.felt.salience_t,
         surprise_t: step.felt.surprise_t,
         reward: step.felt.reward,
-        spans: step.spans.to_vec(),
+        spans: step.spans.clone(),
     }
 }
 
-/// The chosen experts with the tokens that each works on.
-fn gather(selection: &Selection) -> Vec<ExpertOutput> {
-    let mut by_expert = BTreeMap::<u16, Vec<(usize, f32)>>::new();
+/// The chosen experts with the tokens that each works on, ascending; none is leased yet.
+fn gather(selection: &Selection) -> Vec<Workload> {
+    let mut by_expert = BTreeMap::<u16, (Vec<usize>, Vec<f32>)>::new();
     for row in 0..selection.rows() {
         for chosen in selection.row(row) {
-            by_expert
-                .entry(chosen.expert)
-                .or_default()
-                .push((row, chosen.weight));
+            let (rows, weights) = by_expert.entry(chosen.expert).or_default();
+            rows.push(row);
+            weights.push(chosen.weight);
         }
     }
     by_expert
         .into_iter()
-        .map(|(expert, rows)| ExpertOutput {
+        .map(|(expert, (rows, weights))| Workload {
             expert,
             rows,
-            values: Vec::new(),
+            weights,
         })
         .collect()
 }
 
 /// Residents first: a window of misses must not evict what a later window of the same layer could have hit.
-fn in_window_order(outputs: &mut [ExpertOutput], resident: &ExpertSet) {
-    outputs.sort_by_key(|output| (!resident.contains(output.expert), output.expert));
-}
-
-fn run_expert(
-    routed: &Routed<'_>,
-    output: &mut ExpertOutput,
-    memory: &Mapped,
-    scratch: &mut Scratch,
-) -> Result<(), EngineError> {
-    let shape = routed.expert;
-    let expert = Gated::of_record(memory, shape).ok_or(EngineError::ShortRecord {
-        component: module_name(routed.key.module),
-        layer: routed.key.layer,
-        expert: output.expert,
-    })?;
-    let (rows, hidden) = (output.rows.len(), shape.hidden);
-    let row = |token: usize| &routed.normed[token * hidden..(token + 1) * hidden];
-    output.values = vec![0.0; rows * hidden];
-    if let [(token, _)] = output.rows.as_slice() {
-        expert.apply(row(*token), 1, &mut output.values, scratch);
-        return Ok(());
-    }
-    let x: Vec<f32> = output
-        .rows
-        .iter()
-        .flat_map(|(token, _)| row(*token).iter().copied())
-        .collect();
-    expert.apply(&x, rows, &mut output.values, scratch);
-    Ok(())
-}
-
-fn note_selection(out: &mut Forward, layer: u16, selection: &Selection) {
-    for (row, worked) in out.worked.iter_mut().enumerate() {
-        let row = selection.row(row).iter();
-        worked.extend(row.map(|Chosen { expert, weight }| Worked {
-            layer,
-            expert: *expert,
-            gate: *weight,
-        }));
-    }
-    let mut used = BTreeMap::<u16, f32>::new();
-    for Chosen { expert, weight } in &selection.chosen {
-        *used.entry(*expert).or_default() += weight;
-    }
-    out.gates
-        .extend(used.into_iter().map(|(expert, gate)| Worked {
-            layer,
-            expert,
-            gate,
-        }));
-    out.denied_mass += selection.denied_mass;
-    out.denied_count += selection.denied.len();
-    let denied = selection.denied.iter().zip(&selection.denied_each);
-    out.denied.extend(denied.map(|(expert, mass)| Worked {
-        layer,
-        expert: *expert,
-        gate: *mass,
-    }));
+fn in_window_order(workloads: &mut [Workload], resident: &ExpertSet) {
+    workloads.sort_by_key(|workload| (!resident.contains(workload.expert), workload.expert));
 }

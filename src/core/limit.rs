@@ -7,16 +7,9 @@
 //! While the model runs, the floor stays as it was measured at the start; the pool changes, and with it the capacity that the
 //! next directive gives the cache: experts beyond it leave before the next step, and their memory goes back to the system.
 
-use std::fmt;
-use std::str::FromStr;
-
-use sage_actors::cache::state_cliffs;
-use sage_actors::config::MindConfig;
-use serde::Serialize;
-
-use super::memory::{BelowFloor, Limit, MemoryPlan, mib_argument};
-use super::{Engine, EngineError};
-use crate::input::{Size, SizeError, human_bytes, lacks_unit};
+pub use super::limit_choice::LimitChoice;
+use super::memory::{BelowFloor, MemoryPlan, mib_argument};
+use crate::input::{Limit, human_bytes};
 use crate::sensors::{Machine, MemoryBound};
 
 /// What is available differs from one moment to the next, and everything that is decided depends on the limit: so a chosen one
@@ -26,29 +19,10 @@ const STEP_BYTES: u64 = 256 << 20;
 /// Where that much is not left beyond the floor, a multiple of this.
 const SMALL_STEP_BYTES: u64 = 8 << 20;
 
-/// No process fits into less: a number below is one whose unit was left out.
-const LEAST_BARE_BYTES: u64 = 1 << 20;
-
 /// What is left to the system of what bounds the process: for page tables, the page cache that reads go through, and whatever
 /// else begins to run. An eighth, from 64 MiB to 2 GiB.
 pub fn reserve_bytes(total_bytes: u64) -> u64 {
     (total_bytes / 8).clamp(64 << 20, 2 << 30)
-}
-
-impl FromStr for Limit {
-    type Err = SizeError;
-
-    /// A size, or `none`. A bare number is in bytes where it can be, as a scenario may have it; one below 1 MiB lacks its unit.
-    fn from_str(text: &str) -> Result<Self, SizeError> {
-        if text.trim().eq_ignore_ascii_case("none") {
-            return Ok(Limit::None);
-        }
-        let size = text.parse::<Size>();
-        if lacks_unit(text) && !matches!(size, Ok(Size::Bytes(LEAST_BARE_BYTES..))) {
-            return Err(SizeError::NoUnit(text.trim().to_owned()));
-        }
-        size.map(Limit::from).map_err(SizeError::of_limit)
-    }
 }
 
 /// How the limit of [`super::EngineOptions`] is meant.
@@ -101,22 +75,6 @@ pub enum LimitOrigin {
     Changed,
     /// It was imposed while the model ran.
     Imposed,
-}
-
-/// From what a limit was chosen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LimitChoice {
-    /// What leaves the least.
-    pub bound: MemoryBound,
-    /// What of that is left to the system.
-    pub reserve_bytes: u64,
-}
-
-impl fmt::Display for LimitChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reserve = human_bytes(self.reserve_bytes);
-        write!(f, "{}, less a reserve of {reserve}", self.bound)
-    }
 }
 
 impl LimitChoice {
@@ -223,15 +181,6 @@ pub enum LimitError {
     AboveMachine(#[from] AboveMachine),
 }
 
-impl From<LimitError> for EngineError {
-    fn from(error: LimitError) -> Self {
-        match error {
-            LimitError::BelowFloor(error) => error.into(),
-            LimitError::AboveMachine(error) => error.into(),
-        }
-    }
-}
-
 /// The limit that a model runs under on `machine`, and where it comes from; `plan` is its memory without a limit. One that was
 /// asked for is taken as it is, unless it is above everything that the machine has. Where none was asked for there is none if
 /// everything fits; else it is what the tightest bound leaves, less a reserve, in whole steps of 256 MiB (of 8 MiB, where
@@ -268,7 +217,11 @@ pub fn resolve(
 }
 
 /// Refuses a limit above everything that the machine has.
-fn check(limit: Limit, machine: &Machine, plan: &MemoryPlan) -> Result<(), AboveMachine> {
+pub(super) fn check(
+    limit: Limit,
+    machine: &Machine,
+    plan: &MemoryPlan,
+) -> Result<(), AboveMachine> {
     let (Some(limit_bytes), Some(bound)) = (plan.under(limit).limit_bytes, machine.most()) else {
         return Ok(());
     };
@@ -296,41 +249,6 @@ impl LimitChange {
     /// Whether what must be in memory fits.
     pub fn holds(&self) -> bool {
         self.after.shortfall_bytes() == 0
-    }
-}
-
-impl Engine {
-    /// Puts a limit in force from the next step on: somebody's wish, who can be told that it cannot be.
-    ///
-    /// # Errors
-    /// [`LimitError`] with the number that would do; nothing changes then.
-    pub fn set_limit(&mut self, limit: Limit) -> Result<LimitChange, LimitError> {
-        if let Some(machine) = self.limit_policy.machine() {
-            check(limit, machine, &self.plan)?;
-        }
-        let plan = self.plan.with_limit(limit)?;
-        self.limit_origin = LimitOrigin::Changed;
-        Ok(self.divide(plan))
-    }
-
-    /// As [`Self::set_limit`], for a limit that is a fact (the machine has less memory for this process now). Below the
-    /// floor it cannot hold: everything that can be given back is, one lease window remains, and the mind is told how much
-    /// is missing, which empties its memory level and ends in Depletion.
-    pub fn impose_limit(&mut self, limit: Limit) -> LimitChange {
-        self.limit_origin = LimitOrigin::Imposed;
-        self.divide(self.plan.under(limit))
-    }
-
-    fn divide(&mut self, plan: MemoryPlan) -> LimitChange {
-        let before = std::mem::replace(&mut self.plan, plan);
-        self.cliffs = state_cliffs(&MindConfig {
-            pool_bytes: plan.pool_bytes,
-            ..self.mind_config.clone()
-        });
-        LimitChange {
-            before,
-            after: plan,
-        }
     }
 }
 

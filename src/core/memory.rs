@@ -3,14 +3,14 @@
 //! A limit covers the whole process: its resident set, measured from outside. The floor is everything that must
 //! be there; the pool is the rest, and the mind's states take shares of the pool.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::limit::LimitChoice;
-use super::speech::SpeechDemand;
-use super::{episodes, shadow};
+use super::episodes;
+use super::limit_choice::LimitChoice;
+use super::ports::SpeechDemand;
+use super::shadow::sizes as shadow;
 use crate::checkpoint::config::TextConfig;
-use crate::input::Size;
-use crate::model::{KvCache, experts::ExpertShape};
+use crate::input::Limit;
 
 /// The program's own pages that are mapped from its file, what the allocator keeps, thread stacks, rounding. How many pages of the
 /// file are counted depends on what the system happens to cache, so they are not measured: 13 to 18 MiB. Beside them, measured, a
@@ -149,34 +149,10 @@ pub struct MemoryPlan {
     pub all_experts_bytes: u64,
     /// All weights of the towers that share in the pool.
     pub towers_bytes: u64,
-    /// What one expert takes in memory.
+    /// What one expert takes in memory; the largest where they differ.
     pub slot_bytes: u64,
     /// Tokens of context that the floor has room for.
     pub context_tokens: usize,
-}
-
-/// What a limit is given as.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// Whatever the model wants.
-    None,
-    /// Of the whole process.
-    Bytes(u64),
-    /// Of what the process would take with every expert in memory, in percent.
-    Percent(f64),
-    /// Room for this many experts beyond the floor.
-    Slots(u64),
-}
-
-impl From<Size> for Limit {
-    fn from(size: Size) -> Self {
-        match size {
-            Size::Bytes(bytes) => Limit::Bytes(bytes),
-            Size::Percent(percent) => Limit::Percent(percent),
-            Size::Slots(slots) => Limit::Slots(slots),
-        }
-    }
 }
 
 /// Sizes that the plan is made from.
@@ -184,14 +160,16 @@ impl From<Size> for Limit {
 pub struct Demand<'a> {
     /// Text configuration.
     pub config: &'a TextConfig,
-    /// Shape of an expert.
-    pub expert: ExpertShape,
-    /// Bytes that one expert takes in memory: whole pages.
+    /// Bytes of all routed experts in memory.
+    pub experts_bytes: u64,
+    /// Bytes that one expert takes in memory, whole pages; the largest where they differ.
     pub slot_bytes: u64,
     /// Tokens of context.
     pub context_tokens: usize,
-    /// Tokens of a prefill chunk.
-    pub chunk_tokens: usize,
+    /// Keys and values of the whole context.
+    pub kv_bytes: u64,
+    /// Activations of a prefill chunk, at their peak.
+    pub workspace_bytes: u64,
     /// Experts of a lease window.
     pub window_experts: usize,
     /// Always-resident weights as loaded.
@@ -226,24 +204,20 @@ impl MemoryPlan {
         let sparse = (0..config.num_hidden_layers)
             .filter(|layer| config.is_sparse(*layer))
             .count();
-        let of_talker = demand
-            .speech
-            .map_or(0, |speech| speech.experts as u64 * speech.slot_bytes);
-        let all_experts_bytes =
-            (sparse * config.num_experts) as u64 * demand.slot_bytes + of_talker;
+        let of_talker = demand.speech.map_or(0, |speech| speech.experts_bytes);
+        let all_experts_bytes = demand.experts_bytes + of_talker;
         let largest_slot = demand
             .speech
             .map_or(0, |speech| speech.slot_bytes)
             .max(demand.slot_bytes);
-        let kv_row = config.num_key_value_heads * config.head_dim;
         let floor = Floor {
             base_bytes: recorded_base_bytes.unwrap_or_else(|| {
                 (demand.base_bytes + PROGRAM_BYTES).next_multiple_of(BASE_STEP_BYTES)
             }),
             resident_weights_bytes: demand.resident_weights_bytes,
-            kv_bytes: KvCache::bytes(config.num_hidden_layers, kv_row, demand.context_tokens),
+            kv_bytes: demand.kv_bytes,
             mind_bytes: mind_bytes(config, sparse, demand.senses),
-            workspace_bytes: workspace_bytes(config, demand.chunk_tokens, demand.context_tokens),
+            workspace_bytes: demand.workspace_bytes,
             // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
             read_buffer_bytes: largest_slot + largest_slot / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
@@ -346,31 +320,6 @@ fn records_bytes(experts: usize) -> u64 {
     const STATE_BYTES: usize = 280;
     (experts * (RECORD_BYTES + STATE_BYTES)) as u64
 }
-
-/// Activations of one chunk, at their peak: inside a layer's experts, or in the vocabulary.
-pub(super) fn workspace_bytes(
-    config: &TextConfig,
-    chunk_tokens: usize,
-    context_tokens: usize,
-) -> u64 {
-    let (hidden, heads) = (
-        config.hidden_size,
-        config.num_attention_heads * config.head_dim,
-    );
-    let kv = config.num_key_value_heads * config.head_dim;
-    let residual = 3 * hidden;
-    let attention = 3 * heads + 3 * kv + hidden;
-    let inner = config.moe_intermediate_size.max(config.intermediate_size);
-    let experts =
-        config.num_experts_per_tok.min(config.num_experts) * 2 * hidden + 4 * hidden + 4 * inner;
-    let per_token = residual + attention.max(experts + config.num_experts * 2);
-    let logits = LOGIT_ROWS * 2 * config.vocab_size;
-    let scores = context_tokens * 2;
-    ((chunk_tokens * per_token + logits + scores) * size_of::<f32>()) as u64
-}
-
-/// Rows whose logits exist at the same time.
-pub const LOGIT_ROWS: usize = 4;
 
 /// `123.4 MiB`.
 pub fn mib(bytes: u64) -> String {

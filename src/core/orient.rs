@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use sage_actors::protocol::{
-    Assess, Directives, Modality, Module, ModuleDirective, Observe, Outcome, Residency,
-    SalienceReport, Scored, Segment, SensorReading, Stimulus, Tick, TokenMeasure, TokenOutcome,
-    Worked,
+    Assess, Directives, Modality, Module, ModuleDirective, Observe, Residency, SalienceReport,
+    Segment, SensorReading, Stimulus, Tick, TokenMeasure,
 };
 
-use super::{Engine, EngineError};
+use tracing::Instrument;
+
+use super::engine::Engine;
+use super::error::EngineError;
 use crate::events::{SalienceEvent, SensesEvent};
+use crate::spans;
 
 /// What reached the loop since the step before.
 #[derive(Clone, Debug, Default)]
@@ -65,16 +68,16 @@ impl Engine {
     /// # Errors
     /// When an actor failed.
     pub async fn orient(&mut self, arrivals: Arrivals) -> Result<Orientation, EngineError> {
-        let ticks = u32::try_from(self.tick - self.oriented_at).unwrap_or(u32::MAX);
-        self.oriented_at = self.tick;
-        for sensor in &arrivals.sensors {
-            if let Some(level) = sensor.level {
-                self.levels.insert(sensor.name.clone(), level);
-            }
-        }
+        let span = spans::orient(self.tick());
+        self.ask_mind(arrivals).instrument(span).await
+    }
+
+    async fn ask_mind(&mut self, arrivals: Arrivals) -> Result<Orientation, EngineError> {
+        let ticks = self.clock.begin_step();
+        self.clock.note_levels(&arrivals.sensors);
         let outside_input = arrivals.events_in > 0;
         let observe = Observe {
-            tick: self.tick,
+            tick: self.tick(),
             ticks,
             tokens_in: arrivals.tokens_in,
             events_in: arrivals.events_in,
@@ -86,29 +89,29 @@ impl Engine {
             feedback: arrivals.feedback,
             stimuli: arrivals.stimuli,
         };
-        let report = self.asked.time(1, self.mind.observe(observe)).await?;
+        let report = self.clock.ask(1, self.mind.observe(observe)).await?;
         let count = self.mind.unconsolidated_episodes();
-        let unconsolidated_episodes = self.asked.time(1, count).await?;
+        let unconsolidated_episodes = self.clock.ask(1, count).await?;
         let assess = Assess {
-            tick: self.tick,
+            tick: self.tick(),
             ticks,
             report,
             open_requests: arrivals.open_requests,
             quiet: !outside_input && !arrivals.reading && arrivals.open_requests == 0,
             outside_input,
             unfinished: arrivals.unfinished,
-            spent: std::mem::take(&mut self.spent),
+            spent: self.clock.take_spent(),
             pool_bytes: self.plan.pool_bytes,
             // Between steps no lease is held, so that every cached expert could be given back: what could not is what a
             // limit below the floor lacks.
             unreclaimable_bytes: self.plan.shortfall_bytes(),
-            levels: self.levels.values().copied().collect(),
+            levels: self.clock.levels(),
             unconsolidated_episodes,
             spoken_drive: arrivals.spoken_drive,
             perceiving: arrivals.perceiving,
         };
-        let directives = self.asked.time(1, self.mind.assess(assess)).await?;
-        let snapshot = self.asked.time(1, self.mind.snapshot()).await?;
+        let directives = self.clock.ask(1, self.mind.assess(assess)).await?;
+        let snapshot = self.clock.ask(1, self.mind.snapshot()).await?;
         // The cache, then every router of a module awake.
         let awake = directives
             .modules
@@ -116,8 +119,8 @@ impl Engine {
             .map(|d| self.layers_of(d.module).len());
         let asks = 1 + awake.sum::<usize>() as u64;
         let apply = self.mind.apply(&directives, &snapshot);
-        let residency = self.asked.time(asks, apply).await?;
-        self.towers.obey(&directives.towers);
+        let residency = self.clock.ask(asks, apply).await?;
+        self.body.towers.obey(&directives.towers);
         let directive = directives
             .modules
             .iter()
@@ -125,62 +128,12 @@ impl Engine {
             .copied();
         let directive = directive.ok_or(EngineError::NoDirective)?;
         Ok(Orientation {
-            tick: self.tick,
+            tick: self.tick(),
             report,
             directives: Arc::new(directives),
             directive,
             residency,
         })
-    }
-
-    /// The last part of a step: what came of its tokens.
-    ///
-    /// # Errors
-    /// When an actor failed, or what was learned cannot be kept.
-    pub async fn learn(
-        &mut self,
-        orientation: &Orientation,
-        tokens: Vec<TokenOutcome>,
-        denied: Vec<Worked>,
-        feedback: Option<f32>,
-    ) -> Result<(), EngineError> {
-        let outcome = Outcome {
-            tokens,
-            denied,
-            feedback,
-            ..self.outcome(orientation)
-        };
-        self.teach(outcome).await
-    }
-
-    /// What came of denying experts to recorded tokens.
-    ///
-    /// # Errors
-    /// As [`Engine::learn`].
-    pub async fn learn_scores(
-        &mut self,
-        orientation: &Orientation,
-        scored: Vec<Scored>,
-    ) -> Result<(), EngineError> {
-        let outcome = Outcome {
-            scored,
-            ..self.outcome(orientation)
-        };
-        self.teach(outcome).await
-    }
-
-    /// Of a step in which nothing happened.
-    fn outcome(&self, orientation: &Orientation) -> Outcome {
-        Outcome {
-            tick: self.tick_of_ledger(orientation.tick),
-            ticks: u32::try_from(self.tick - orientation.tick).unwrap_or(u32::MAX),
-            state: orientation.directives.state,
-            module: Module::Thinker,
-            tokens: Vec::new(),
-            denied: Vec::new(),
-            feedback: None,
-            scored: Vec::new(),
-        }
     }
 }
 

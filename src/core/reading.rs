@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome, Worked};
 
+use super::engine::Engine;
 use super::episodes::Uses;
-use super::forward::Fed;
-use super::memory::LOGIT_ROWS;
+use super::error::EngineError;
+use super::forward::TokenChunk;
 use super::orient::Orientation;
+use super::ports::{LOGIT_ROWS, Sequence};
+use super::prediction::nll_and_entropy;
 use super::sampling::Sampling;
 use super::scene::Scene;
 use super::segment::SegmentBuilder;
-use super::{Engine, EngineError, Forward};
+use super::step_result::Forward;
 use crate::events::Ended;
-use crate::kernels::pointwise::nll_and_entropy;
-use crate::model::KvCache;
 
 /// Tokens of a segment of the model's own words.
 pub const GENERATED_SEGMENT_TOKENS: usize = 32;
@@ -79,6 +80,11 @@ impl Reading {
         self.done == self.tokens.len()
     }
 
+    /// Tokens that are read.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
     /// All of its tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -101,7 +107,7 @@ impl Reading {
     pub async fn step(
         &mut self,
         engine: &mut Engine,
-        kv: &mut KvCache,
+        kv: &mut Sequence,
         orientation: &Orientation,
     ) -> Result<ReadStep, EngineError> {
         let tokens = self.next_tokens(engine, orientation);
@@ -123,7 +129,7 @@ impl Reading {
         &mut self,
         tokens: usize,
         engine: &mut Engine,
-        kv: &mut KvCache,
+        kv: &mut Sequence,
         orientation: &Orientation,
         interrupt: &mut dyn FnMut(usize) -> bool,
     ) -> Result<ReadStep, EngineError> {
@@ -132,12 +138,12 @@ impl Reading {
             self.segment.begin_context();
         }
         let scene = self.scene.as_deref().map(|scene| (scene, self.done));
-        let fed = Fed {
+        let chunk = TokenChunk {
             tokens: &self.tokens[self.done..end],
             scene,
         };
         let mut forward = engine
-            .forward_unless(kv, fed, Phase::Prefill, orientation, None, interrupt)
+            .forward_unless(kv, chunk, Phase::Prefill, orientation, interrupt)
             .await?;
         if forward.given_up {
             return Ok(ReadStep {
@@ -146,24 +152,24 @@ impl Reading {
                 measures: Vec::new(),
             });
         }
-        let hidden = engine.thinker.config.hidden_size;
+        let hidden = engine.text_config().hidden_size;
         let rows = self.measured_rows(end);
         let targets: Vec<u32> = rows
             .iter()
             .map(|row| self.tokens[self.done + row + 1])
             .collect();
         let measures = if rows.iter().enumerate().all(|(at, row)| at == *row) {
-            engine.measure(&forward.normed[..rows.len() * hidden], &targets)
+            engine.measure(&forward.normed[..rows.len() * hidden], &targets)?
         } else {
-            engine.measure(&gathered(&forward.normed, &rows, hidden), &targets)
+            engine.measure(&gathered(&forward.normed, &rows, hidden), &targets)?
         };
         self.segment.add(&forward, &measures, scene);
         if self.measure {
-            let mut worked = std::mem::take(&mut forward.worked);
+            let mut worked = std::mem::take(&mut forward.work.worked);
             let perceived = scene.map_or(Vec::new(), |scene| perceived(scene, &mut worked));
             let mut outcomes = outcomes(Origin::Observed, worked, &rows, &measures);
             outcomes.extend(perceived);
-            let denied = forward.denied.clone();
+            let denied = forward.denials.experts.clone();
             engine.learn(orientation, outcomes, denied, None).await?;
         }
         self.last_row = forward.normed[forward.normed.len() - hidden..].to_vec();
@@ -206,7 +212,10 @@ impl Reading {
     }
 
     /// Logits after the last token read.
-    pub fn logits(&self, engine: &mut Engine) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// As [`Engine::logits`].
+    pub fn logits(&self, engine: &Engine) -> Result<Vec<f32>, EngineError> {
         engine.logits(&self.last_row)
     }
 }
@@ -302,7 +311,7 @@ impl Answering {
     pub async fn step(
         &mut self,
         engine: &mut Engine,
-        kv: &mut KvCache,
+        kv: &mut Sequence,
         orientation: &Orientation,
     ) -> Result<AnswerStep, EngineError> {
         let token = self.sampling.choose(&self.logits, self.tokens.len() as u64);
@@ -332,15 +341,15 @@ impl Answering {
         let mut forward = engine
             .forward(kv, &[token], Phase::Decode, orientation, None)
             .await?;
-        self.logits = engine.logits(&forward.normed);
+        self.logits = engine.logits(&forward.normed)?;
         let (_, entropy) = nll_and_entropy(&self.logits, None);
         let after = TokenMeasure {
             nll: entropy,
             entropy,
         };
-        let worked = std::mem::take(&mut forward.worked);
+        let worked = std::mem::take(&mut forward.work.worked);
         let outcomes = outcomes(Origin::Generated, worked, &[0], &[after]);
-        let denied = forward.denied.clone();
+        let denied = forward.denials.experts.clone();
         engine.learn(orientation, outcomes, denied, None).await?;
         Ok(AnswerStep {
             token: Some(token),
@@ -357,29 +366,32 @@ impl Engine {
             .directives
             .tokens_max
             .map_or(usize::MAX, |tokens| tokens as usize);
-        self.chunk_tokens.min(most).max(1)
+        self.work.chunk_tokens.min(most).max(1)
     }
 
     /// Logits of one final hidden state.
-    pub fn logits(&mut self, row: &[f32]) -> Vec<f32> {
-        self.thinker.logits(row, &mut self.scratch)
+    ///
+    /// # Errors
+    /// When the decoder is lost.
+    pub fn logits(&self, row: &[f32]) -> Result<Vec<f32>, EngineError> {
+        Ok(self.body.thinker.logits(row)?)
     }
 
     /// How well each row `[tokens, hidden]` predicted its target; a few rows of logits exist at a time.
-    fn measure(&mut self, rows: &[f32], targets: &[u32]) -> Vec<TokenMeasure> {
-        let hidden = self.thinker.config.hidden_size;
-        let vocabulary = self.thinker.config.vocab_size;
+    fn measure(&self, rows: &[f32], targets: &[u32]) -> Result<Vec<TokenMeasure>, EngineError> {
+        let hidden = self.text_config().hidden_size;
+        let vocabulary = self.text_config().vocab_size;
         let mut measures = Vec::with_capacity(targets.len());
         for (rows, targets) in rows
             .chunks(hidden * LOGIT_ROWS)
             .zip(targets.chunks(LOGIT_ROWS))
         {
-            let logits = self.thinker.logits(rows, &mut self.scratch);
+            let logits = self.logits(rows)?;
             for (logits, target) in logits.chunks_exact(vocabulary).zip(targets) {
                 let (nll, entropy) = nll_and_entropy(logits, Some(*target));
                 measures.push(TokenMeasure { nll, entropy });
             }
         }
-        measures
+        Ok(measures)
     }
 }

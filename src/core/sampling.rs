@@ -24,6 +24,19 @@ impl Sampling {
         seed: 0,
     };
 
+    /// What is wrong with it; none if tokens can be chosen so.
+    pub fn unsound(&self) -> Option<String> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            let temperature = self.temperature;
+            return Some(format!("temperature is {temperature}; expected 0 or more"));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            let top_p = self.top_p;
+            return Some(format!("top_p is {top_p}; expected above 0 and at most 1"));
+        }
+        None
+    }
+
     /// The token for `step`: the same logits, settings and step give the same token.
     pub fn choose(&self, logits: &[f32], step: u64) -> u32 {
         if self.temperature <= 0.0 {

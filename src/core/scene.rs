@@ -28,28 +28,21 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Overwrites the rows of placeholders among the embeddings `x` `[tokens, hidden]` of the tokens `of` of the prompt.
-    pub fn embed(&self, of: Range<usize>, x: &mut [f32], hidden: usize) {
-        let rows = self.rows[of].iter().zip(x.chunks_exact_mut(hidden));
-        for (row, x) in rows {
-            if let Some(row) = row {
-                x.copy_from_slice(&self.embeds[row * hidden..(row + 1) * hidden]);
-            }
-        }
+    /// Of the tokens `of`, those whose embeddings are replaced, counted from the first of them, and the rows `[hidden]` that
+    /// take their places.
+    pub fn replaced(&self, of: Range<usize>, hidden: usize) -> Vec<(usize, &[f32])> {
+        rows_of(&self.rows[of], &self.embeds, hidden)
     }
 
-    /// Adds level `layer` to the rows of pictures, where there is such a level and such a row; whether it did.
-    pub fn deepen(&self, layer: usize, of: Range<usize>, x: &mut [f32], hidden: usize) -> bool {
-        let Some(level) = self.deepstack.get(layer) else {
-            return false;
-        };
-        for (row, x) in self.deep_rows[of].iter().zip(x.chunks_exact_mut(hidden)) {
-            if let Some(row) = row {
-                let added = &level[row * hidden..(row + 1) * hidden];
-                x.iter_mut().zip(added).for_each(|(x, added)| *x += added);
-            }
-        }
-        true
+    /// What level `layer` adds to the rows of pictures among the tokens `of`, likewise; none where there is no such level.
+    pub fn deeper(
+        &self,
+        layer: usize,
+        of: Range<usize>,
+        hidden: usize,
+    ) -> Option<Vec<(usize, &[f32])>> {
+        let level = self.deepstack.get(layer)?;
+        Some(rows_of(&self.deep_rows[of], level, hidden))
     }
 
     /// Runs of tokens of one modality other than words, with the modality, counted from the first of `of`.
@@ -92,6 +85,18 @@ impl Scene {
     }
 }
 
+/// The tokens that have a row, and their rows among `values` `[rows, hidden]`.
+fn rows_of<'a>(
+    rows: &[Option<usize>],
+    values: &'a [f32],
+    hidden: usize,
+) -> Vec<(usize, &'a [f32])> {
+    let rows = rows.iter().enumerate();
+    rows.filter_map(|(at, row)| Some((at, (*row)?)))
+        .map(|(at, row)| (at, &values[row * hidden..(row + 1) * hidden]))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_placeholders_are_overwritten_and_only_pictures_deepened() {
+    fn only_placeholders_are_replaced_and_only_pictures_deepened() {
         let scene = Scene {
             modalities: vec![Modality::Text, Modality::Audio, Modality::Vision],
             rows: vec![None, Some(0), Some(1)],
@@ -118,11 +123,9 @@ mod tests {
             deepstack: vec![vec![10.0]],
             ..Scene::default()
         };
-        let mut x = [1.0, 2.0];
-        scene.embed(1..3, &mut x, 1);
-        assert_eq!(x, [5.0, 6.0]);
-        assert!(scene.deepen(0, 1..3, &mut x, 1));
-        assert_eq!(x, [5.0, 16.0]);
-        assert!(!scene.deepen(1, 1..3, &mut x, 1));
+        let replaced = scene.replaced(1..3, 1);
+        assert_eq!(replaced, [(0, &[5.0][..]), (1, &[6.0][..])]);
+        assert_eq!(scene.deeper(0, 1..3, 1), Some(vec![(1, &[10.0][..])]));
+        assert_eq!(scene.deeper(1, 1..3, 1), None);
     }
 }

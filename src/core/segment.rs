@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use sage_actors::protocol::{Modality, Origin, Perceived, Segment, TokenMeasure};
 
-use super::Forward;
 use super::scene::Scene;
+use super::step_result::Forward;
 
 /// Sums over tokens of one modality.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ impl Sums {
             let values = &forward.normed[row * width..(row + 1) * width];
             let sums = self.hidden.iter_mut().zip(values);
             sums.for_each(|(sum, value)| *sum += f64::from(*value));
-            let worked = forward.worked.get(row).filter(|_| choices);
+            let worked = forward.work.worked.get(row).filter(|_| choices);
             for worked in worked.into_iter().flatten() {
                 *self
                     .chosen
@@ -102,11 +102,11 @@ impl SegmentBuilder {
     ) {
         let rows = forward.normed.len() / self.hidden;
         self.tokens.extend_from_slice(measures);
-        let mut entropy = f64::from(forward.router_entropy) * rows as f64;
+        let mut entropy = f64::from(forward.entropy.mean) * rows as f64;
         let mut done = 0;
         if let Some((scene, first)) = scene {
             let runs = scene.runs(first..first + rows).into_iter();
-            for ((modality, run), of_run) in runs.zip(&forward.span_entropies) {
+            for ((modality, run), of_run) in runs.zip(&forward.entropy.spans) {
                 self.words.add(forward, done..run.start, self.hidden, true);
                 done = run.end;
                 let part = self.perceived.entry(modality).or_default();
@@ -175,6 +175,7 @@ impl SegmentBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::step_result::{ExpertWork, RouterEntropy};
     use sage_actors::protocol::Worked;
 
     fn forward(hidden: &[f32], experts: &[u16], entropy: f32, spans: &[f32]) -> Forward {
@@ -187,9 +188,14 @@ mod tests {
         };
         Forward {
             normed: hidden.to_vec(),
-            router_entropy: entropy,
-            span_entropies: spans.to_vec(),
-            worked: experts.iter().map(worked).collect(),
+            entropy: RouterEntropy {
+                mean: entropy,
+                spans: spans.to_vec(),
+            },
+            work: ExpertWork {
+                worked: experts.iter().map(worked).collect(),
+                ..ExpertWork::default()
+            },
             ..Forward::default()
         }
     }

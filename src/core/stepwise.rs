@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use sage_actors::protocol::{Origin, Phase, TokenMeasure};
 
 use super::orient::{Arrivals, Orientation};
+use super::ports::Sequence;
+use super::prediction::nll_and_entropy;
 use super::reading::{GENERATED_SEGMENT_TOKENS, outcomes};
 use super::segment::SegmentBuilder;
-use super::{Engine, EngineError, Forward};
-use crate::kernels::pointwise::nll_and_entropy;
-use crate::model::KvCache;
+use super::{Engine, EngineError, Forward, drive};
 
 /// One token read.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Stepwise {
     pub async fn read<E: From<EngineError>>(
         &mut self,
         engine: &mut Engine,
-        kv: &mut KvCache,
+        kv: &mut Sequence,
         tokens: &[u32],
         mut heard: impl FnMut(Step<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -71,26 +71,17 @@ impl Stepwise {
                 self.carried.tokens_in = arriving as u32;
                 self.carried.events_in = 1;
             }
-            let orientation = engine.orient(std::mem::take(&mut self.carried)).await?;
-            let mut forward = engine
-                .forward(kv, &[token], Phase::Decode, &orientation, None)
-                .await?;
-            let logits = engine.logits(&forward.normed);
-            let (nll, entropy) = nll_and_entropy(&logits, Some(next));
-            let measure = TokenMeasure { nll, entropy };
-            self.segment.add(&forward, &[measure], None);
-            let worked = std::mem::take(&mut forward.worked);
-            let learned = outcomes(Origin::Observed, worked, &[0], &[measure]);
-            let denied = std::mem::take(&mut forward.denied);
-            engine
-                .learn(&orientation, learned, denied, None)
-                .await
-                .map_err(E::from)?;
-            self.carried.last_token = Some(measure);
+            let arrivals = std::mem::take(&mut self.carried);
             let last = position + 2 == tokens.len();
-            if last || self.segment.rows() == GENERATED_SEGMENT_TOKENS {
-                self.carried.segment = Some(self.segment.take());
-            }
+            let (orientation, (forward, logits)) = drive::turn(
+                engine,
+                arrivals,
+                async |engine: &mut Engine, orientation: &Orientation| {
+                    self.step(engine, kv, (token, next), orientation, last)
+                        .await
+                },
+            )
+            .await?;
             heard(Step {
                 position,
                 next,
@@ -101,5 +92,32 @@ impl Stepwise {
             })?;
         }
         Ok(())
+    }
+
+    /// Feeds one token, whose successor is given, and learns from it.
+    async fn step(
+        &mut self,
+        engine: &mut Engine,
+        kv: &mut Sequence,
+        (token, next): (u32, u32),
+        orientation: &Orientation,
+        last: bool,
+    ) -> Result<(Forward, Vec<f32>), EngineError> {
+        let mut forward = engine
+            .forward(kv, &[token], Phase::Decode, orientation, None)
+            .await?;
+        let logits = engine.logits(&forward.normed)?;
+        let (nll, entropy) = nll_and_entropy(&logits, Some(next));
+        let measure = TokenMeasure { nll, entropy };
+        self.segment.add(&forward, &[measure], None);
+        let worked = std::mem::take(&mut forward.work.worked);
+        let learned = outcomes(Origin::Observed, worked, &[0], &[measure]);
+        let denied = std::mem::take(&mut forward.denials.experts);
+        engine.learn(orientation, learned, denied, None).await?;
+        self.carried.last_token = Some(measure);
+        if last || self.segment.rows() == GENERATED_SEGMENT_TOKENS {
+            self.carried.segment = Some(self.segment.take());
+        }
+        Ok((forward, logits))
     }
 }

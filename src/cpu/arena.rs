@@ -11,20 +11,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sage_actors::protocol::{ExpertKey, ExpertSource, Module, SlotId};
+use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
 
+use tracing::span::EnteredSpan;
+
+use crate::core::ports::{ReadError, component_name};
+use crate::formats::WeightFormat;
 use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;
+use crate::spans;
+use crate::store::ExpertRecord;
 
 /// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
 pub trait RecordReader: Send + Sync + 'static {
-    /// Bytes to map for the expert: its record, rounded up as the reader needs.
+    /// Where the expert's record lies, how long it is and in which format: asked once, when the expert is admitted.
     ///
     /// # Errors
     /// When there is no such expert.
-    fn slot_bytes(&self, key: ExpertKey) -> Result<usize, ReadError>;
+    fn find(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError>;
 
-    /// Reads the record into `memory` (gate, up, down without gaps) and checks it; what is read counts for `purpose`.
+    /// Reads `record`, the one of `key`, into `memory` of at least its length (gate, up, down without gaps) and checks it;
+    /// what is read counts for `purpose`.
     ///
     /// # Errors
     /// When it cannot be read, or its checksum is wrong.
@@ -32,27 +39,48 @@ pub trait RecordReader: Send + Sync + 'static {
         &self,
         purpose: ReadPurpose,
         key: ExpertKey,
+        record: &ExpertRecord,
         memory: &mut Mapped,
     ) -> Result<(), ReadError>;
 }
 
-/// Why an expert is not in its slot.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{component} expert {} of layer {} cannot be read: {reason}", key.expert, key.layer.layer)]
-pub struct ReadError {
-    /// Which expert.
-    pub key: ExpertKey,
-    /// The component's name in file names.
-    pub component: &'static str,
-    /// What happened, and what to do.
-    pub reason: String,
+/// An expert in memory: its record, and the format that its record is in.
+#[derive(Debug)]
+pub struct LoadedExpert {
+    memory: Mapped,
+    format: WeightFormat,
+}
+
+impl LoadedExpert {
+    /// What was read of `record`.
+    pub(crate) fn new(memory: Mapped, record: &ExpertRecord) -> Self {
+        Self {
+            memory,
+            format: record.format,
+        }
+    }
+
+    /// Gate, up and down, one after the other, from a page's beginning on.
+    pub fn bytes(&self) -> &[u8] {
+        self.memory.bytes()
+    }
+
+    /// How all three are stored.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// The memory, to be read into again.
+    pub(crate) fn into_memory(self) -> Mapped {
+        self.memory
+    }
 }
 
 enum Contents {
     Empty,
     /// Queued or being read.
-    Pending,
-    Ready(Arc<Mapped>),
+    Pending(Arc<ExpertRecord>),
+    Ready(Arc<LoadedExpert>),
     Failed(ReadError),
 }
 
@@ -143,21 +171,21 @@ impl SlotArena {
     ///
     /// # Errors
     /// When the read failed twice, or nothing was admitted to the slot.
-    pub fn wait(&self, key: ExpertKey, slot: SlotId) -> Result<Arc<Mapped>, ReadError> {
-        let mut blocked: Option<Instant> = None;
+    pub fn wait(&self, key: ExpertKey, slot: SlotId) -> Result<Arc<LoadedExpert>, ReadError> {
+        let mut blocked: Option<(Instant, EnteredSpan)> = None;
         let mut state = lock(&self.shared);
         loop {
             let reason = match state.slots.get(&slot.0) {
                 Some(found) if found.key == Some(key) => match &found.contents {
-                    Contents::Ready(memory) => {
-                        let memory = Arc::clone(memory);
-                        if let Some(since) = blocked {
+                    Contents::Ready(expert) => {
+                        let expert = Arc::clone(expert);
+                        if let Some((since, _)) = &blocked {
                             state.telemetry.stall_time += since.elapsed();
                         }
-                        return Ok(memory);
+                        return Ok(expert);
                     }
                     Contents::Failed(error) => return Err(error.clone()),
-                    Contents::Pending => None,
+                    Contents::Pending(_) => None,
                     Contents::Empty => Some("its slot is empty"),
                 },
                 Some(_) => Some("its slot holds another expert"),
@@ -173,7 +201,8 @@ impl SlotArena {
                     ),
                 });
             }
-            blocked.get_or_insert_with(Instant::now);
+            let (_, _span) =
+                blocked.get_or_insert_with(|| (Instant::now(), spans::wait(key).entered()));
             state = self
                 .shared
                 .ready
@@ -201,7 +230,7 @@ impl SlotArena {
             .slots
             .values()
             .map(|slot| match &slot.contents {
-                Contents::Ready(memory) => memory.mapped_bytes(),
+                Contents::Ready(expert) => expert.memory.mapped_bytes(),
                 _ => 0,
             })
             .sum();
@@ -224,19 +253,6 @@ impl SlotArena {
     }
 }
 
-/// The name of an expert's module in file names and messages.
-pub fn component_name(key: ExpertKey) -> &'static str {
-    module_name(key.layer.module)
-}
-
-/// A module's name in file names and messages.
-pub fn module_name(module: Module) -> &'static str {
-    match module {
-        Module::Thinker => "thinker",
-        Module::Talker => "talker",
-    }
-}
-
 impl Drop for SlotArena {
     fn drop(&mut self) {
         lock(&self.shared).closing = true;
@@ -255,6 +271,7 @@ impl Drop for SlotArena {
 
 impl ExpertSource for SlotArena {
     fn admit(&self, key: ExpertKey, slot: SlotId, speculative: bool) {
+        let found = self.shared.reader.find(key);
         let mut state = lock(&self.shared);
         let entry = state.slots.entry(slot.0).or_insert(Slot {
             contents: Contents::Empty,
@@ -262,10 +279,18 @@ impl ExpertSource for SlotArena {
             generation: 0,
             read_in: None,
         });
-        entry.contents = Contents::Pending;
         entry.key = Some(key);
         entry.read_in = None;
         entry.generation += 1;
+        match found {
+            Ok(record) => entry.contents = Contents::Pending(Arc::new(record)),
+            Err(error) => {
+                entry.contents = Contents::Failed(error);
+                drop(state);
+                self.shared.ready.notify_all();
+                return;
+            }
+        }
         let queued = (slot, entry.generation);
         if speculative {
             state.speculative.push_back(queued);
@@ -295,21 +320,27 @@ impl ExpertSource for SlotArena {
         };
         entry.key = None;
         entry.generation += 1;
-        if let Contents::Ready(memory) = std::mem::replace(&mut entry.contents, Contents::Empty)
-            && let Ok(memory) = Arc::try_unwrap(memory)
+        if let Contents::Ready(expert) = std::mem::replace(&mut entry.contents, Contents::Empty)
+            && let Ok(expert) = Arc::try_unwrap(expert)
         {
+            let memory = expert.into_memory();
             state.free.entry(memory.len()).or_default().push(memory);
         }
     }
 
     fn settle(&self) {
-        // Reads that are queued will want memory: keep as many free mappings as there are such reads.
+        // Reads that are queued will want memory: of every length keep as many free mappings as there are such reads. One
+        // of another length would stand beside the memory that is mapped for the read.
         let mut state = lock(&self.shared);
-        let mut wanted = state.demand.len() + state.speculative.len();
+        let mut wanted = BTreeMap::<usize, usize>::new();
+        for (slot, generation) in state.demand.iter().chain(&state.speculative) {
+            if let Some((_, record)) = current(&state, *slot, *generation) {
+                *wanted.entry(record.len_bytes).or_default() += 1;
+            }
+        }
         let mut surplus = Vec::new();
-        for free in state.free.values_mut() {
-            let keep = wanted.min(free.len());
-            wanted -= keep;
+        for (bytes, free) in &mut state.free {
+            let keep = wanted.get(bytes).copied().unwrap_or(0).min(free.len());
             surplus.extend(free.drain(keep..));
         }
         drop(state);
@@ -338,18 +369,22 @@ fn read_until_closed(shared: &Shared) {
                 .unwrap_or_else(PoisonError::into_inner);
             continue;
         };
-        let Some(key) = current_key(&state, slot, generation) else {
+        let Some((key, record)) = current(&state, slot, generation) else {
             continue;
         };
-        let reusable = shared
-            .reader
-            .slot_bytes(key)
-            .ok()
-            .and_then(|bytes| state.free.get_mut(&bytes).and_then(Vec::pop));
+        let record = Arc::clone(record);
+        let reusable = state.free.get_mut(&record.len_bytes).and_then(Vec::pop);
+        // What is mapped anew takes the place of what is free, and does not stand beside it.
+        let others = match reusable {
+            Some(_) => BTreeMap::new(),
+            None => std::mem::take(&mut state.free),
+        };
         state.reading = true;
         drop(state);
+        drop(others);
+        let span = spans::read(key, purpose, Some(record.len_bytes)).entered();
         let started = Instant::now();
-        let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, reusable));
+        let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, &record, reusable));
         let outcome = catch_unwind(read).unwrap_or_else(|_| {
             // Whoever waits must hear of it.
             Err(ReadError {
@@ -360,14 +395,15 @@ fn read_until_closed(shared: &Shared) {
             })
         });
         let read_in = started.elapsed();
+        drop(span);
         state = lock(shared);
         state.reading = false;
-        if current_key(&state, slot, generation).is_some()
+        if current(&state, slot, generation).is_some()
             && let Some(entry) = state.slots.get_mut(&slot.0)
         {
             entry.read_in = Some(read_in);
             entry.contents = match outcome {
-                Ok(memory) => Contents::Ready(Arc::new(memory)),
+                Ok(memory) => Contents::Ready(Arc::new(LoadedExpert::new(memory, &record))),
                 Err(error) => Contents::Failed(error),
             };
             shared.ready.notify_all();
@@ -375,13 +411,19 @@ fn read_until_closed(shared: &Shared) {
     }
 }
 
-/// The expert that the slot is to hold, unless the slot has moved on since it was queued.
-fn current_key(state: &State, slot: SlotId, generation: u64) -> Option<ExpertKey> {
-    state
-        .slots
-        .get(&slot.0)
-        .filter(|slot| slot.generation == generation)
-        .and_then(|slot| slot.key)
+/// The expert that the slot is to hold and its record, unless the slot has moved on since it was queued.
+fn current(
+    state: &State,
+    slot: SlotId,
+    generation: u64,
+) -> Option<(ExpertKey, &Arc<ExpertRecord>)> {
+    let slot = state.slots.get(&slot.0)?;
+    match (&slot.contents, slot.key) {
+        (Contents::Pending(record), Some(key)) if slot.generation == generation => {
+            Some((key, record))
+        }
+        _ => None,
+    }
 }
 
 /// One retry: a second failure ends the run.
@@ -389,6 +431,7 @@ fn read_with_retry(
     shared: &Shared,
     purpose: ReadPurpose,
     key: ExpertKey,
+    record: &ExpertRecord,
     reusable: Option<Mapped>,
 ) -> Result<Mapped, ReadError> {
     let system = |error: std::io::Error| ReadError {
@@ -398,12 +441,14 @@ fn read_with_retry(
     };
     let mut memory = match reusable {
         Some(memory) => memory,
-        None => Mapped::new(shared.reader.slot_bytes(key)?).map_err(system)?,
+        None => Mapped::new(record.len_bytes).map_err(system)?,
     };
     let reader = &shared.reader;
-    match reader.read(purpose, key, &mut memory) {
+    match reader.read(purpose, key, record, &mut memory) {
         Ok(()) => Ok(memory),
-        Err(_) => reader.read(purpose, key, &mut memory).map(|()| memory),
+        Err(_) => reader
+            .read(purpose, key, record, &mut memory)
+            .map(|()| memory),
     }
 }
 

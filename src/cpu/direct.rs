@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
-use sage_actors::protocol::{ExpertKey, Module};
+use sage_actors::protocol::ExpertKey;
 
-use super::arena::{ReadError, RecordReader, component_name};
+use super::arena::RecordReader;
 use crate::checkpoint::Component;
+use crate::core::ports::{ReadError, component_name, component_of};
 use crate::host_memory::Mapped;
 use crate::host_memory::{PAGE_BYTES, round_up_to_page};
 use crate::reads::ReadPurpose;
@@ -36,13 +37,6 @@ impl DirectReader {
             bounce: Mutex::new(None),
             shards: Mutex::new(BTreeMap::new()),
         }
-    }
-
-    fn record(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
-        let (component, layer, expert) = place(key);
-        self.source
-            .expert(component, layer, expert)
-            .map_err(|error| failed(key, error.to_string()))
     }
 
     fn file(&self, segment: &Segment, keep: bool) -> std::io::Result<Arc<OwnedFd>> {
@@ -110,21 +104,23 @@ impl DirectReader {
 }
 
 impl RecordReader for DirectReader {
-    fn slot_bytes(&self, key: ExpertKey) -> Result<usize, ReadError> {
-        Ok(self.record(key)?.len_bytes)
+    fn find(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
+        let (component, layer, expert) = place(key);
+        self.source
+            .expert(component, layer, expert)
+            .map_err(|error| failed(key, error.to_string()))
     }
 
     fn read(
         &self,
         purpose: ReadPurpose,
         key: ExpertKey,
+        record: &ExpertRecord,
         memory: &mut Mapped,
     ) -> Result<(), ReadError> {
-        let (component, layer, expert) = place(key);
         self.source
-            .check_expert(component, layer, expert)
+            .check_expert(record)
             .map_err(|error| failed(key, error.to_string()))?;
-        let record = self.record(key)?;
         let len = record.len_bytes;
         if memory.len() < len || record.segments.iter().any(|s| s.at + s.len_bytes > len) {
             return Err(failed(
@@ -158,14 +154,6 @@ impl RecordReader for DirectReader {
     }
 }
 
-/// A module's component in the checkpoint.
-pub fn component_of(module: Module) -> Component {
-    match module {
-        Module::Thinker => Component::Thinker,
-        Module::Talker => Component::Talker,
-    }
-}
-
 /// The expert's component, layer and number in the checkpoint.
 fn place(key: ExpertKey) -> (Component, usize, usize) {
     (
@@ -180,19 +168,6 @@ fn failed(key: ExpertKey, reason: String) -> ReadError {
         key,
         component: component_name(key),
         reason,
-    }
-}
-
-/// Whether a file is read past the page cache: not every file system can do that (tmpfs cannot).
-///
-/// # Errors
-/// When it cannot be opened.
-pub fn is_direct(path: &Path) -> std::io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(_) => Ok(true),
-        Err(rustix::io::Errno::INVAL) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 

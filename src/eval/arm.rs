@@ -1,11 +1,13 @@
 //! What is compared: a state held, a policy, a limit.
 
-use sage_actors::config::{MindConfig, RoutingPolicy};
+use std::fmt;
+
+use sage_actors::config::{MindConfig, Named, RoutingPolicy};
 use sage_actors::protocol::State;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Limit;
-use crate::goldens::EXACT;
+use crate::session::exact::EXACT;
 
 /// How an arm routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,15 +23,31 @@ pub enum Policy {
     Sage,
 }
 
-impl Policy {
-    /// As on the command line.
-    pub fn name(self) -> &'static str {
+impl Named for Policy {
+    const ALL: &'static [Self] = &[Self::Exact, Self::TopK, Self::Salient, Self::Sage];
+
+    fn name(self) -> &'static str {
         match self {
-            Policy::Exact => "exact",
-            Policy::TopK => "topk",
-            Policy::Salient => "salient",
-            Policy::Sage => "sage",
+            Self::Exact => "exact",
+            Self::TopK => "topk",
+            Self::Salient => RoutingPolicy::Salient.name(),
+            Self::Sage => RoutingPolicy::Sage.name(),
         }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Exact => "The trained top-k whatever the state; always runs",
+            Self::TopK => "The router's own choice at the state's k: the price of k alone",
+            Self::Salient => RoutingPolicy::Salient.summary(),
+            Self::Sage => RoutingPolicy::Sage.summary(),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

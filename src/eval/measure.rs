@@ -1,16 +1,15 @@
 //! Inside an arm's process: reading the documents and answering the items, measured.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::EvalError;
 use super::metrics::{DocumentResult, Prediction};
 use super::scratch::Scratch;
 use super::worker::{ItemAnswer, Message};
-use crate::core::generate::{Request, generate};
-use crate::core::sampling::Sampling;
+use crate::core::request::{Content, Request, Stop};
 use crate::core::stepwise::Stepwise;
 use crate::core::{Engine, EngineError};
+use crate::session::Session;
 
 /// Who hears of what was measured.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(Message) -> Result<(), EvalError>;
@@ -22,7 +21,7 @@ pub(super) async fn texts(
     oracle: bool,
     tell: Tell<'_>,
 ) -> Result<(), EvalError> {
-    let mut reader = Stepwise::new(engine.thinker.config.hidden_size);
+    let mut reader = Stepwise::new(engine.text_config().hidden_size);
     let mut kv = engine.new_sequence()?;
     let mut expected = Vec::new();
     for document in 0..scratch.documents() {
@@ -33,10 +32,10 @@ pub(super) async fn texts(
                 let found = Prediction::new(step.logits);
                 result.tokens += 1;
                 result.nll += found.nll(step.next);
-                result.hits += step.forward.hits;
-                result.misses += step.forward.misses;
-                result.miss_bytes += step.forward.miss_bytes;
-                result.denied_mass += f64::from(step.forward.denied_mass);
+                result.hits += step.forward.traffic.hits;
+                result.misses += step.forward.traffic.misses;
+                result.miss_bytes += step.forward.traffic.miss_bytes;
+                result.denied_mass += f64::from(step.forward.denials.mass);
                 // What follows is the judge's own work, and is not counted.
                 result.seconds += step.elapsed.as_secs_f64();
                 if oracle {
@@ -57,29 +56,31 @@ pub(super) async fn texts(
 
 /// Answers every item as a request is answered: the prompt in chunks, then greedily token by token.
 pub(super) async fn tasks(
-    engine: &mut Engine,
+    session: &mut Session,
     scratch: &Scratch,
     answer_tokens: usize,
-    stop: &[u32],
     tell: Tell<'_>,
 ) -> Result<(), EvalError> {
     for item in 0..scratch.items() {
-        let request = Request {
+        let content = Content::Tokens {
+            media: Vec::new(),
             tokens: scratch.item(item)?,
-            sensed: None,
-            sampling: Sampling::GREEDY,
-            max_tokens: answer_tokens,
-            stop: stop.to_vec(),
-            measure: true,
         };
-        let before = engine.mind.cache_stats().await.map_err(EngineError::from)?;
+        let request = Request {
+            max_tokens: Some(answer_tokens),
+            stop: Stop::Model,
+            ..Request::new("item", content)
+        };
+        let stats = session.engine().mind.cache_stats();
+        let before = stats.await.map_err(EngineError::from)?;
         let started = Instant::now();
-        let generation = generate(engine, &request, |_, _| ControlFlow::Continue(())).await?;
+        let (answer, _) = session.answer(request, None, &mut |_| true).await?;
         let seconds = started.elapsed().as_secs_f64();
-        let after = engine.mind.cache_stats().await.map_err(EngineError::from)?;
+        let stats = session.engine().mind.cache_stats();
+        let after = stats.await.map_err(EngineError::from)?;
         tell(Message::Item(ItemAnswer {
-            tokens: (generation.prompt_tokens + generation.answer_tokens) as u64,
-            answer: generation.tokens,
+            tokens: (answer.cost.prompt_tokens + answer.tokens.len()) as u64,
+            answer: answer.tokens,
             hits: after.hits - before.hits,
             misses: after.misses - before.misses,
             miss_bytes: after.miss_bytes - before.miss_bytes,

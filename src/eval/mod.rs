@@ -32,6 +32,7 @@ mod worker;
 use std::path::PathBuf;
 
 use crate::core::EngineError;
+use crate::session::OpenError;
 use crate::text::TextError;
 
 pub use arm::{Arm, NamedLimit, Policy, arms};
@@ -42,7 +43,7 @@ pub use price::{Correlation, Held, PricedExpert, Prices, price};
 pub use report::{ArmReport, Estimate, Measured, Report, TasksReport, TextReport};
 pub use rows::Row;
 pub use run::{Evaluation, Settings};
-pub use worker::{Job, serve};
+pub use worker::{Job, TOLD, TOLD_MARK, serve};
 
 /// A part of an arm.
 #[derive(
@@ -62,6 +63,9 @@ pub enum EvalError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The session.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// A file is not what it should be.
     #[error("{path}: {problem}")]
     File {
@@ -110,7 +114,10 @@ impl EvalError {
     /// Whether the request was wrong, rather than the run.
     pub fn is_request(&self) -> bool {
         match self {
-            EvalError::Engine(error) => error.is_request(),
+            EvalError::Engine(error) | EvalError::Open(OpenError::Engine(error)) => {
+                error.is_request()
+            }
+            EvalError::Open(OpenError::Ledger(_) | OpenError::Recording(_)) => false,
             EvalError::File { .. } | EvalError::Line { .. } => true,
             EvalError::Worker { request, .. } => *request,
             EvalError::System { .. } => false,

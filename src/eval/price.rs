@@ -15,7 +15,7 @@ use super::{Document, EvalError};
 use crate::core::reading::Reading;
 use crate::core::sampling::uniform;
 use crate::core::shadow::{Segment, Shadow, Stride, VARIANTS};
-use crate::core::{Arrivals, Engine, EngineError};
+use crate::core::{Arrivals, Engine, EngineError, Orientation, drive};
 
 /// Fewer scored tokens than this say too little of an expert to take part in a correlation.
 const TOKENS_MIN: f64 = 16.0;
@@ -109,20 +109,27 @@ pub async fn price(
     let mut kv = engine.new_sequence()?;
     for (done, document) in texts.iter().enumerate() {
         kv.truncate(0);
-        let hidden = engine.thinker.config.hidden_size;
+        let hidden = engine.text_config().hidden_size;
         let mut reading = Reading::new(document.tokens.clone(), hidden, true);
-        let mut orientation = engine.orient(Arrivals::default()).await?;
-        while !reading.is_done() {
-            reading.step(engine, &mut kv, &orientation).await?;
-            orientation = engine.orient(Arrivals::default()).await?;
+        let mut scored = Vec::new();
+        let mut whole = false;
+        while !whole {
+            let act = async |engine: &mut Engine, orientation: &Orientation| {
+                if !reading.is_done() {
+                    reading.step(engine, &mut kv, orientation).await?;
+                    return Ok::<bool, EngineError>(false);
+                }
+                scored = score(engine, shadow, &document.tokens).await?;
+                engine.learn_scores(orientation, scored.clone()).await?;
+                Ok(true)
+            };
+            (_, whole) = drive::turn(engine, Arrivals::default(), act).await?;
         }
-        let scored = score(engine, shadow, &document.tokens)?;
         add(&mut own, &scored);
-        engine.learn_scores(&orientation, scored).await?;
         progress(done + 1);
     }
     for (done, document) in other.iter().enumerate() {
-        let scored = score(engine, shadow, &document.tokens)?;
+        let scored = score(engine, shadow, &document.tokens).await?;
         add(&mut others, &scored);
         progress(texts.len() + done + 1);
     }
@@ -138,9 +145,13 @@ pub async fn price(
 }
 
 /// Scores one piece with every expert that it used denied.
-fn score(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> Result<Vec<Scored>, EngineError> {
+async fn score(
+    engine: &Engine,
+    shadow: &mut Shadow,
+    tokens: &[u32],
+) -> Result<Vec<Scored>, EngineError> {
     let mut segment = Segment::new(engine, shadow, tokens)?;
-    while segment.stride(engine, shadow)? == Stride::On {}
+    while segment.stride(engine, shadow).await? == Stride::On {}
     let used = segment.used();
     let mut all = Vec::with_capacity(used.len());
     for layer in used.chunk_by(|a, b| a.layer == b.layer) {
@@ -148,7 +159,7 @@ fn score(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> Result<Vec<Sco
             let experts: Vec<u16> = batch.iter().map(|used| used.expert).collect();
             segment.deny(batch[0].layer, &experts);
             loop {
-                match segment.stride(engine, shadow)? {
+                match segment.stride(engine, shadow).await? {
                     Stride::On => {}
                     Stride::Scored(scored) => {
                         all.extend(scored);
@@ -176,8 +187,8 @@ async fn report(
     others: &Sums,
 ) -> Result<Vec<PricedExpert>, EngineError> {
     let mut experts = Vec::new();
-    for layer in &engine.sparse_layers {
-        for expert in 0..engine.thinker.config.num_experts as u16 {
+    for layer in engine.sparse_layers() {
+        for expert in 0..engine.text_config().num_experts as u16 {
             let key = ExpertKey {
                 layer: *layer,
                 expert,

@@ -2,7 +2,7 @@
 //! document or item, and one at the end.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use super::measure;
 use super::metrics::{DocumentResult, Done};
 use super::scratch::Scratch;
 use super::{EvalError, Part};
+use crate::core::EngineError;
 use crate::core::memory::resident_set;
-use crate::core::{Arrivals, Limit};
-use crate::session::opening::{EngineOptions, open, plan};
+use crate::input::Limit;
+use crate::session::opening::{EngineOptions, plan};
+use crate::session::{Session, SessionPlan};
 use crate::store::WeightSource;
-use crate::text::stop_tokens;
 
 /// Tokens of a prefill chunk, as in scenarios.
 pub(super) const CHUNK_TOKENS: usize = 32;
@@ -97,19 +98,24 @@ pub async fn serve(
         return tell(Message::Done(Done::default()));
     }
     let mut scratch = Scratch::open(scratch)?;
-    let stop = stop_tokens(&*source)?;
-    let mut engine = open(source, options, |_, _| ()).await?;
+    let session = SessionPlan::of_engine(options);
+    let mut session = Session::open(source, session, |_, _| ()).await?;
     match job.task {
         Task::Plan => {}
         Task::Oracle | Task::Part(Part::Text) => {
             let oracle = job.task == Task::Oracle;
-            measure::texts(&mut engine, &mut scratch, oracle, &mut tell).await?;
+            measure::texts(session.engine_mut(), &mut scratch, oracle, &mut tell).await?;
         }
         Task::Part(Part::Tasks) => {
-            measure::tasks(&mut engine, &scratch, job.answer_tokens, &stop, &mut tell).await?;
+            measure::tasks(&mut session, &scratch, job.answer_tokens, &mut tell).await?;
         }
     }
-    let directive = engine.orient(Arrivals::default()).await?.directive;
+    session.tick(&mut |_| ()).await?;
+    let directive = session
+        .orientation()
+        .map(|orientation| orientation.directive);
+    let directive = directive.ok_or(EngineError::NoDirective)?;
+    let engine = session.engine();
     let done = Done {
         k: directive.k,
         expert_bytes: directive.expert_bytes,
@@ -121,9 +127,15 @@ pub async fn serve(
         peak_rss_bytes: resident_set().1,
         read_bytes: engine.read_bytes(),
     };
-    engine.shutdown().await;
+    session.close().await?;
     tell(Message::Done(done))
 }
+
+/// What a line on a process's stderr begins with that tells what happens there, and is no complaint.
+pub const TOLD_MARK: char = '\u{1e}';
+
+/// Target of the events that pass on such lines.
+pub const TOLD: &str = "sage::eval::told";
 
 /// Exit code of a process whose request was wrong.
 const REQUEST: i32 = 2;
@@ -145,9 +157,13 @@ pub(super) fn run(
     // Read beside stdout: a process that has much to complain about must not wait for us.
     let read = move || {
         let mut text = String::new();
-        if let Some(mut stderr) = stderr {
-            // What cannot be read is not shown; the exit code says what matters.
-            let _ = stderr.read_to_string(&mut text);
+        let lines = stderr.map(|stderr| BufReader::new(stderr).lines());
+        // What cannot be read is not shown; the exit code says what matters.
+        for line in lines.into_iter().flatten().map_while(Result::ok) {
+            match line.strip_prefix(TOLD_MARK) {
+                Some(told) => tracing::info!(target: TOLD, "{told}"),
+                None => text = text + &line + "\n",
+            }
         }
         text
     };

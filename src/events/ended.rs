@@ -17,3 +17,13 @@ pub enum Ended {
     /// The user interrupted.
     Interrupted,
 }
+
+impl Ended {
+    /// Whether the answer came to an end of its own, rather than being broken off.
+    pub fn is_whole(self) -> bool {
+        match self {
+            Self::Stop | Self::Length | Self::Context => true,
+            Self::Depletion | Self::Interrupted => false,
+        }
+    }
+}

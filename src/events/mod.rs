@@ -2,7 +2,9 @@
 //!
 //! Timings stand only in `summary`; everything else is the same in every run of the same inputs.
 
+pub(crate) mod emit;
 mod ended;
+mod speech;
 mod summary;
 
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use sage_actors::protocol::{Cause, Modality, Module, Salience, State, Tick};
 use serde::Serialize;
 
 pub use ended::Ended;
+pub use speech::{AudioEvent, SpeechEnded, SpokenEvent};
 pub use summary::{StateSummary, Summary};
 
 /// Something that happened at a tick.
@@ -103,6 +106,9 @@ pub enum EventKind {
     Cache(CacheEvent),
     /// Experts that the router wanted and the budget did not admit.
     Denied {
+        /// For whose tokens.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<u64>,
         /// Router mass, summed over layers and tokens of the step.
         mass: f32,
         /// How many choices.
@@ -112,6 +118,8 @@ pub enum EventKind {
     Limit(LimitEvent),
     /// The context was full: the oldest turns of the conversation are no longer in it.
     Forgotten {
+        /// Of the turn that there was no room for.
+        request: u64,
         /// Turns that went.
         turns: usize,
         /// Turns that are left.
@@ -121,6 +129,8 @@ pub enum EventKind {
     Read {
         /// Of its observation.
         id: u64,
+        /// The same.
+        request: u64,
         /// Whose text.
         source: String,
         /// Tokens read in this step.
@@ -130,6 +140,8 @@ pub enum EventKind {
     },
     /// A word of an answer.
     Token {
+        /// Of the request that it answers.
+        request: u64,
         /// What can be shown of it now.
         text: String,
     },
@@ -137,6 +149,8 @@ pub enum EventKind {
     Answer {
         /// Of the observation that it answers.
         id: u64,
+        /// The same.
+        request: u64,
         /// What was asked.
         question: String,
         /// What was answered.
@@ -146,6 +160,10 @@ pub enum EventKind {
         /// Why it ended.
         ended: Ended,
     },
+    /// A piece of an answer that is spoken.
+    Audio(AudioEvent),
+    /// An answer is spoken to its end.
+    Spoken(SpokenEvent),
     /// Something that the scenario expects.
     Expectation {
         /// In words.
@@ -164,6 +182,36 @@ pub enum EventKind {
     Summary(Summary),
 }
 
+impl EventKind {
+    /// The request that it belongs to; none where it belongs to the whole run.
+    pub fn request(&self) -> Option<u64> {
+        match self {
+            Self::Observation(observed) => Some(observed.id),
+            Self::Refused { id, .. } | Self::Shed { id, .. } => Some(*id),
+            Self::Perceived(perceived) => Some(perceived.request),
+            Self::Cache(cache) => cache.request,
+            Self::Denied { request, .. } => *request,
+            Self::Forgotten { request, .. }
+            | Self::Read { request, .. }
+            | Self::Token { request, .. }
+            | Self::Answer { request, .. } => Some(*request),
+            Self::Audio(audio) => Some(audio.request),
+            Self::Spoken(spoken) => Some(spoken.request),
+            Self::Expectation { answer, .. } => answer.as_ref().map(|answer| answer.id),
+            Self::Mode(_)
+            | Self::Missed { .. }
+            | Self::State { .. }
+            | Self::Salience(_)
+            | Self::Directive { .. }
+            | Self::Tower { .. }
+            | Self::Limit(_)
+            | Self::Experts(_)
+            | Self::Dream(_)
+            | Self::Summary(_) => None,
+        }
+    }
+}
+
 /// See [`EventKind::Shed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -178,6 +226,8 @@ pub enum ShedReason {
     Superseded,
     /// The loop ended before it was taken, or before it was read.
     Shutdown,
+    /// Whoever asked no longer wanted it.
+    Cancelled,
 }
 
 /// See [`EventKind::Mode`].
@@ -306,6 +356,8 @@ pub struct ObservedMedium {
 pub struct PerceivedEvent {
     /// Of its observation.
     pub id: u64,
+    /// The same.
+    pub request: u64,
     /// Where it came from.
     pub source: String,
     /// By which sense.
@@ -362,6 +414,9 @@ pub struct SensesEvent {
 /// See [`EventKind::Cache`].
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct CacheEvent {
+    /// For whose tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
     /// Leased experts that were resident.
     pub hits: u64,
     /// Leased experts that were not.

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::case::{CaseError, Golden, Inputs};
+use super::notes::{Difference, Notes};
 use super::recorder::Recorder;
-use super::{Generated, TensorReport};
+use super::{Generated, TensorReport, VerifyError};
 use crate::checkpoint::config::TextConfig;
+use crate::core::EngineError;
 use crate::core::scene::Scene;
 use crate::model::Positions;
 
 /// Relative to max(1, largest golden): for what one module computes.
-pub(super) const MODULE_TOLERANCE: f64 = 1e-5;
+pub(crate) const MODULE_TOLERANCE: f64 = 1e-5;
 /// For logits and waveforms.
-pub(super) const LOGITS_TOLERANCE: f64 = 5e-5;
+pub(crate) const LOGITS_TOLERANCE: f64 = 5e-5;
 /// Behind a case's own word: the logits at the last token of the prompt.
 const LAST_LOGITS: &str = ".last_logits";
 
@@ -21,9 +23,7 @@ pub(super) struct Comparison<'a> {
     golden: &'a Golden,
     inputs: &'a Inputs,
     config: &'a TextConfig,
-    order: Vec<String>,
-    reports: BTreeMap<String, TensorReport>,
-    first: Option<(usize, String)>,
+    notes: Notes,
 }
 
 impl<'a> Comparison<'a> {
@@ -32,22 +32,16 @@ impl<'a> Comparison<'a> {
             golden,
             inputs,
             config,
-            order: Vec::new(),
-            reports: BTreeMap::new(),
-            first: None,
+            notes: Notes::default(),
         }
     }
 
     pub(super) fn reports(&self) -> Vec<TensorReport> {
-        self.order
-            .iter()
-            .filter_map(|name| self.reports.get(name))
-            .cloned()
-            .collect()
+        self.notes.reports()
     }
 
     pub(super) fn first_difference(&self) -> Option<String> {
-        self.first.as_ref().map(|(_, text)| text.clone())
+        self.notes.first_difference()
     }
 
     /// Everything of the prompt. `logits` gives the logits of final hidden states.
@@ -56,8 +50,8 @@ impl<'a> Comparison<'a> {
         row: usize,
         scene: Option<&Scene>,
         found: &Recorder,
-        mut logits: impl FnMut(&[f32]) -> Vec<f32>,
-    ) -> Result<(), CaseError> {
+        mut logits: impl FnMut(&[f32]) -> Result<Vec<f32>, EngineError>,
+    ) -> Result<(), VerifyError> {
         self.positions(row, scene)?;
         self.rows("thinker.inputs_embeds", row, found)?;
         for layer in 0..self.config.num_hidden_layers {
@@ -76,7 +70,7 @@ impl<'a> Comparison<'a> {
         let last = &normed[normed.len().saturating_sub(hidden)..];
         for name in self.golden.names()? {
             if name.ends_with(LAST_LOGITS) {
-                self.all(&name, row, 1, &logits(last), LOGITS_TOLERANCE)?;
+                self.all(&name, row, 1, &logits(last)?, LOGITS_TOLERANCE)?;
             }
         }
         let pick = |columns: &[usize]| -> Vec<f32> {
@@ -95,13 +89,9 @@ impl<'a> Comparison<'a> {
                     &normed,
                     MODULE_TOLERANCE,
                 )?;
-                self.all(
-                    "thinker.logits",
-                    row,
-                    kept.len(),
-                    &logits(&normed),
-                    LOGITS_TOLERANCE,
-                )
+                let values = logits(&normed)?;
+                let name = "thinker.logits";
+                Ok(self.all(name, row, kept.len(), &values, LOGITS_TOLERANCE)?)
             }
             None => {
                 self.rows("thinker.final_norm", row, found)?;
@@ -109,8 +99,8 @@ impl<'a> Comparison<'a> {
                 if self.golden.floats(name)?.is_none() {
                     return Ok(());
                 }
-                let values = logits(normed);
-                self.unpadded(name, row, &values, LOGITS_TOLERANCE)
+                let values = logits(normed)?;
+                Ok(self.unpadded(name, row, &values, LOGITS_TOLERANCE)?)
             }
         }
     }
@@ -143,7 +133,7 @@ impl<'a> Comparison<'a> {
         inputs: impl Fn(&str) -> bool,
     ) -> Result<(), CaseError> {
         for name in self.golden.names()? {
-            if !self.reports.contains_key(&name) && !inputs(&name) {
+            if !self.notes.has(&name) && !inputs(&name) {
                 self.note_integers(&name, 1, || {
                     format!("{name}: not compared: no tensor of that name, or not in that form, is known for this case")
                 });
@@ -338,30 +328,15 @@ impl<'a> Comparison<'a> {
             );
             return Err(self.golden.error(name, reason));
         }
-        // A number that is infinite must come again as it is, and allows the others nothing.
-        let finite = expected.iter().filter(|value| value.is_finite());
-        let largest = finite.fold(1.0f64, |most, value| most.max(f64::from(value.abs())));
-        let allowed = tolerance * largest;
-        let mut worst = (0.0f64, 0);
-        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-            let error = match found == expected {
-                true => 0.0,
-                false => f64::from((found - expected).abs()),
-            };
-            // A result that is not a number is the worst there is.
-            let error = if error.is_nan() { f64::INFINITY } else { error };
-            if error > worst.0 {
-                worst = (error, at);
-            }
-        }
-        let pass = worst.0 <= allowed;
-        self.note(name, worst.0, allowed, pass, || {
-            let (token, feature) = (worst.1 / cols.max(1), worst.1 % cols.max(1));
-            format!(
-                "{name}: row {row}, token {token}, feature {feature}: found {}, expected {} (difference {:.2e}, allowed {allowed:.2e})",
-                found[worst.1], expected[worst.1], worst.0
-            )
-        });
+        let Difference { error, at, allowed } = Difference::new(found, expected, tolerance);
+        self.notes
+            .note(name, error, allowed, error <= allowed, || {
+                let (token, feature) = (at / cols.max(1), at % cols.max(1));
+                format!(
+                    "{name}: row {row}, token {token}, feature {feature}: found {}, expected {} (difference {error:.2e}, allowed {allowed:.2e})",
+                    found[at], expected[at]
+                )
+            });
         Ok(())
     }
 
@@ -427,7 +402,7 @@ impl<'a> Comparison<'a> {
         }
         let first = wrong.first().cloned().unwrap_or_default();
         self.note_integers(&index, wrong.len(), || first);
-        self.note(
+        self.notes.note(
             &weight,
             worst,
             MODULE_TOLERANCE,
@@ -443,41 +418,6 @@ impl<'a> Comparison<'a> {
         differing: usize,
         text: impl FnOnce() -> String,
     ) {
-        self.note(name, differing as f64, 0.0, differing == 0, text);
-    }
-
-    fn note(
-        &mut self,
-        name: &str,
-        error: f64,
-        allowed: f64,
-        pass: bool,
-        text: impl FnOnce() -> String,
-    ) {
-        let rank = self
-            .order
-            .iter()
-            .position(|known| known == name)
-            .unwrap_or_else(|| {
-                self.order.push(name.to_owned());
-                self.order.len() - 1
-            });
-        let report = self
-            .reports
-            .entry(name.to_owned())
-            .or_insert_with(|| TensorReport {
-                name: name.to_owned(),
-                max_abs_error: 0.0,
-                tolerance: allowed,
-                pass: true,
-            });
-        if error >= report.max_abs_error {
-            report.max_abs_error = error;
-            report.tolerance = allowed;
-        }
-        report.pass &= pass;
-        if !pass && self.first.as_ref().is_none_or(|(first, _)| rank < *first) {
-            self.first = Some((rank, text()));
-        }
+        self.notes.note_integers(name, differing, text);
     }
 }

@@ -4,28 +4,29 @@
 //! `<case>.json` that describes it. What the engine cannot run is said, never passed over.
 
 mod case;
-mod compare;
+pub(crate) mod compare;
 mod description;
 mod features;
+pub(crate) mod notes;
 mod positions;
-mod recorder;
-mod speech;
+pub(crate) mod recorder;
+pub mod speech;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget, Towers};
 use sage_actors::protocol::{Modality, Phase};
 use serde::Serialize;
 
 pub use case::{Case, CaseError, Golden, Kind};
 
-use crate::core::forward::Fed;
+use crate::core::forward::TokenChunk;
 use crate::core::orient::Arrivals;
 use crate::core::perception::Features;
+use crate::core::ports::Sequence;
 use crate::core::sampling::argmax;
 use crate::core::scene::Scene;
-use crate::core::{Engine, EngineError, Forward, Probe};
+use crate::core::{Engine, EngineError, Forward, Orientation, Probe, drive};
 use recorder::Recorder;
 
 /// What became of a case.
@@ -84,25 +85,6 @@ impl CaseReport {
     }
 }
 
-/// Budgets of a run that must equal the reference: the trained k, all memory, no bias, no cap.
-pub const EXACT: StateBudget = StateBudget {
-    f: 1.0,
-    expert_memory: 1.0,
-    miss_bytes_per_token: 0.0,
-    residency_bias: 0.0,
-    salience_bias: 0.0,
-    focus_weight: 0.0,
-    lookahead: true,
-    talker: true,
-    towers: Towers::All,
-};
-
-/// Holds a mind to the reference: its experts for every token, in whatever memory there is.
-pub fn hold_to_reference(mind: &mut MindConfig) {
-    mind.routing = RoutingPolicy::Exact;
-    mind.hold = Some(EXACT);
-}
-
 /// The cases of a folder, in order of their names.
 ///
 /// # Errors
@@ -144,7 +126,7 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
         Kind::Thinker | Kind::Speech => case.inputs(&golden)?,
         _ => case::Inputs::none(),
     };
-    let config = engine.thinker.config.clone();
+    let config = engine.text_config().clone();
     let features = features::features(case, &golden)?;
     let features = features.as_ref();
     if (features.is_some() || case.kind() == Kind::Speech) && inputs.rows() != 1 {
@@ -188,7 +170,7 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
 fn cannot_run(engine: &Engine, case: &Case) -> Option<String> {
     match case.kind() {
         Kind::Nothing => Some("has no in.input_ids: nothing to run".to_owned()),
-        Kind::Speech | Kind::Vocoder if engine.voice.is_none() => {
+        Kind::Speech | Kind::Vocoder if !engine.speaks() => {
             Some("needs talker and vocoder: the model has none, or was opened without".to_owned())
         }
         _ => None,
@@ -213,7 +195,7 @@ async fn think(
         comparison.prefill(row, scene, &recorder, |normed| engine.logits(normed))?;
         if inputs.greedy_steps > 0 {
             let steps = inputs.greedy_steps;
-            let generated = greedy(engine, &mut read, steps, end, &mut |_| ()).await?;
+            let generated = greedy(engine, &mut read, steps, end, None, &mut |_| ()).await?;
             comparison.greedy(row, &generated)?;
         }
     }
@@ -221,14 +203,14 @@ async fn think(
 }
 
 /// A prompt that was read.
-struct Read {
-    kv: crate::model::KvCache,
+pub(crate) struct Read {
+    kv: Sequence,
     scene: Option<Arc<Scene>>,
     last: Forward,
 }
 
 /// Reads a prompt chunk by chunk; `kept` hears of every step.
-async fn read(
+pub(crate) async fn read(
     engine: &mut Engine,
     tokens: &[u32],
     features: Option<&Features>,
@@ -245,43 +227,46 @@ async fn read(
         None => None,
     };
     let mut first = 0;
-    for chunk in tokens.chunks(engine.chunk_tokens) {
-        let orientation = engine.orient(Arrivals::default()).await?;
-        let fed = Fed {
-            tokens: chunk,
+    for ids in tokens.chunks(engine.chunk_tokens()) {
+        let chunk = TokenChunk {
+            tokens: ids,
             scene: scene.as_deref().map(|scene| (scene, first)),
         };
-        let probe: &mut dyn Probe = recorder;
-        last = engine
-            .forward_fed(&mut kv, fed, Phase::Prefill, &orientation, Some(probe))
-            .await?;
+        let act = async |engine: &mut Engine, orientation: &Orientation| {
+            let probe: &mut dyn Probe = recorder;
+            engine
+                .forward_chunk(&mut kv, chunk, Phase::Prefill, orientation, Some(probe))
+                .await
+        };
+        (_, last) = drive::turn(engine, Arrivals::default(), act).await?;
         kept(&last);
-        first += chunk.len();
+        first += ids.len();
     }
     Ok(Read { kv, scene, last })
 }
 
 /// Greedy continuation: the tokens, and the logits that each was chosen from.
-struct Generated {
-    tokens: Vec<u32>,
-    logits: Vec<Vec<f32>>,
+pub(crate) struct Generated {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logits: Vec<Vec<f32>>,
 }
 
-/// Goes on for `steps` tokens, or until `end`, which is one of them; `kept` hears of every step.
-async fn greedy(
+/// Goes on for `steps` tokens, or until `end`, which is one of them; `recorder` and `kept` hear of every step.
+pub(crate) async fn greedy(
     engine: &mut Engine,
     read: &mut Read,
     steps: usize,
     end: u32,
+    mut recorder: Option<&mut Recorder>,
     kept: &mut dyn FnMut(&Forward),
 ) -> Result<Generated, EngineError> {
-    let hidden = engine.thinker.config.hidden_size;
+    let hidden = engine.text_config().hidden_size;
     let mut out = Generated {
         tokens: Vec::new(),
         logits: Vec::new(),
     };
     let last = &read.last.normed;
-    let mut logits = engine.logits(&last[last.len() - hidden..]);
+    let mut logits = engine.logits(&last[last.len() - hidden..])?;
     loop {
         let token = argmax(&logits);
         out.tokens.push(token);
@@ -289,12 +274,16 @@ async fn greedy(
         if out.tokens.len() == steps || token == end {
             return Ok(out);
         }
-        let orientation = engine.orient(Arrivals::default()).await?;
-        let forward = engine
-            .forward(&mut read.kv, &[token], Phase::Decode, &orientation, None)
-            .await?;
+        let act = async |engine: &mut Engine, orientation: &Orientation| {
+            let probe = recorder.as_deref_mut();
+            let probe = probe.map(|recorder| recorder as &mut dyn Probe);
+            engine
+                .forward(&mut read.kv, &[token], Phase::Decode, orientation, probe)
+                .await
+        };
+        let (_, forward) = drive::turn(engine, Arrivals::default(), act).await?;
         kept(&forward);
-        logits = engine.logits(&forward.normed);
+        logits = engine.logits(&forward.normed)?;
     }
 }
 

@@ -8,14 +8,14 @@ use crate::core::Probe;
 
 /// Keeps what a probe hears, steps of a prompt one after the other.
 #[derive(Default)]
-pub(super) struct Recorder {
-    pub(super) tensors: BTreeMap<String, Vec<f32>>,
-    pub(super) choices: BTreeMap<usize, Vec<Vec<Chosen>>>,
+pub(crate) struct Recorder {
+    pub(crate) tensors: BTreeMap<String, Vec<f32>>,
+    pub(crate) choices: BTreeMap<usize, Vec<Vec<Chosen>>>,
 }
 
 impl Recorder {
     /// What was heard of a tensor; nothing where there is none.
-    pub(super) fn tensor_of(&self, name: &str) -> &[f32] {
+    pub(crate) fn tensor_of(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Vec::as_slice)
     }
 }

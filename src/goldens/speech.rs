@@ -1,13 +1,17 @@
 //! Speech cases through the whole engine, and the vocoder alone.
 
+use sage_actors::protocol::Module;
+
 use super::case::{Case, Golden, Inputs};
 use super::compare::{Comparison, LOGITS_TOLERANCE, MODULE_TOLERANCE};
 use super::recorder::Recorder;
 use super::{VerifyError, greedy, read};
 use crate::core::perception::Features;
-use crate::core::speech::{Choosing, Said, SpeechRequest, Spoken, speak};
-use crate::core::{Engine, EngineError, Forward, Probe};
-use crate::model::Code2Wav;
+use crate::core::speech::{
+    Choosing, Said, Speaking, SpeechEnded, SpeechRequest, SpeechStep, Spoken, talker_directive,
+};
+use crate::core::{Arrivals, Engine, EngineError, Forward, Orientation, Probe, drive};
+use crate::model::speech::{CodesError, chunks};
 
 /// Thinker with the case's media, talker, code predictor, vocoder: greedy, as the reference ran it.
 pub(super) async fn compare(
@@ -22,27 +26,58 @@ pub(super) async fn compare(
     let end = case.needed_number("/generation/thinker_eos")? as u32;
     let request = request(engine, case)?;
     let tokens = inputs.tokens(0);
-    let hidden = engine.thinker.config.hidden_size;
+    let hidden = engine.text_config().hidden_size;
     let mut said = Said::new(&tokens, features, steps, hidden);
     let mut recorder = Recorder::default();
     let mut kept = |step: &Forward| said.read(step);
     let mut read = read(engine, &tokens, features, &mut recorder, &mut kept).await?;
     comparison.perceived(&recorder)?;
     let mut kept = |step: &Forward| said.wrote(step);
-    let generated = greedy(engine, &mut read, steps, end, &mut kept).await?;
+    let generated = greedy(engine, &mut read, steps, end, None, &mut kept).await?;
 
     let mut recorder = Recorder::default();
     let mut waveform = Vec::new();
     let probe: &mut dyn Probe = &mut recorder;
-    let spoken = speak::<EngineError>(engine, &said, &request, Some(probe), |samples| {
-        waveform.extend_from_slice(samples);
-        Ok(())
-    });
-    let spoken = spoken.await?;
+    let spoken = speak(engine, &said, &request, &mut Some(probe), &mut waveform).await?;
     ids(comparison, golden, "thinker.tokens", &generated.tokens)?;
     heard(comparison, golden, &recorder, &spoken, engine)?;
     loop_of(comparison, golden, &recorder, &spoken)?;
     floats(comparison, golden, "waveform", &waveform, LOGITS_TOLERANCE)
+}
+
+/// Speaks a turn to its end, as the loop would, its request open all the while; `probe` hears of every tensor.
+pub async fn speak(
+    engine: &mut Engine,
+    said: &Said,
+    request: &SpeechRequest,
+    probe: &mut Option<&mut dyn Probe>,
+    waveform: &mut Vec<f32>,
+) -> Result<Spoken, EngineError> {
+    let mut speaking = Speaking::new(engine, &said.rows(), &said.grids, request, probe)?;
+    let ended = loop {
+        let arrivals = Arrivals {
+            open_requests: 1,
+            spoken_drive: Some(speaking.drive()),
+            ..Arrivals::default()
+        };
+        let act = async |engine: &mut Engine, orientation: &Orientation| match talker_directive(
+            orientation,
+        ) {
+            Some(talker) => speaking.step(engine, orientation, talker, probe).await,
+            None if speaking.wait() => {
+                engine.idle(1);
+                Ok(SpeechStep::Reading)
+            }
+            None => Ok(SpeechStep::Ended(SpeechEnded::Depletion)),
+        };
+        match drive::turn(engine, arrivals, act).await?.1 {
+            SpeechStep::Reading => {}
+            SpeechStep::Frame(samples) => waveform.extend(samples.unwrap_or_default()),
+            SpeechStep::Ended(ended) => break ended,
+        }
+    };
+    waveform.extend(speaking.finish()?.unwrap_or_default());
+    Ok(speaking.summary(ended))
 }
 
 fn request(engine: &Engine, case: &Case) -> Result<SpeechRequest, VerifyError> {
@@ -53,7 +88,7 @@ fn request(engine: &Engine, case: &Case) -> Result<SpeechRequest, VerifyError> {
         choosing: Choosing::GREEDY,
         max_codes: case
             .needed_number("/generation/talker_tokens")?
-            .min(engine.voice()?.codes),
+            .min(engine.voice()?.codes()),
         end: case.number("/generation/talker_eos").map(|end| end as u32),
     })
 }
@@ -66,7 +101,7 @@ fn heard(
     spoken: &Spoken,
     engine: &Engine,
 ) -> Result<(), VerifyError> {
-    let layers = engine.voice()?.layers.len();
+    let layers = engine.layers_of(Module::Talker).len();
     let tensor = |comparison: &mut Comparison<'_>, name: &str, tolerance| {
         let found = found.tensor_of(name);
         floats(comparison, golden, name, found, tolerance)
@@ -130,12 +165,11 @@ pub(super) fn vocode(
         .iter()
         .map(|c| u32::try_from(*c).unwrap_or(u32::MAX))
         .collect();
-    let vocoder: &Code2Wav = &voice.vocoder;
     let mut told: Vec<(String, Vec<f32>)> = Vec::new();
     let mut probe = |name: &str, values: &[f32]| told.push((name.to_owned(), values.to_vec()));
-    let wrong = |error: crate::model::code2wav::CodesError| golden.error(name, error.to_string());
-    let whole = vocoder
-        .decode_probed(&codes, frames, &mut probe)
+    let wrong = |error: CodesError| golden.error(name, error.to_string());
+    let whole = voice
+        .samples_probed(&codes, frames, &mut probe)
         .map_err(wrong)?;
     for (name, values) in &told {
         let Some((shape, _)) = golden.floats(name)? else {
@@ -158,8 +192,13 @@ pub(super) fn vocode(
         case.needed_number("/measured/chunk_size")?,
         case.needed_number("/measured/left_context_size")?,
     );
-    let chunked = vocoder.decode_chunked(&codes, frames, chunk, context);
-    let chunked = chunked.map_err(wrong)?;
+    if chunk == 0 {
+        return Err(wrong(CodesError::NoChunk).into());
+    }
+    let mut chunked = Vec::new();
+    for chunk in chunks(frames, chunk, context) {
+        chunked.extend(voice.samples(&codes, frames, &chunk).map_err(wrong)?);
+    }
     floats(
         comparison,
         golden,

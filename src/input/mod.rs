@@ -1,6 +1,7 @@
-//! What people write for the program: text with its places, sizes, and problems that say where, what and what instead.
+//! What people write for the program: text with its places, sizes, limits, and problems that say where, what and what instead.
 
 mod file;
+mod limit;
 mod problem;
 mod size;
 mod text;
@@ -9,6 +10,7 @@ pub use file::{
     FileError, MOST_MODEL_FILE_BYTES, check_replaceable, maybe_path_as_text, open_file,
     path_as_text, read_file, read_file_text,
 };
+pub use limit::Limit;
 pub use problem::{Problem, known, nearest};
 pub use size::{Size, SizeError, human_bytes, lacks_unit};
 pub use text::{Place, ReadError, Source, read_text, short, shown, without_mark};

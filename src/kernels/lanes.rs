@@ -1,11 +1,11 @@
 //! Dot products over fixed lanes: the same bits on every instruction set.
 //!
-//! Element i of a row always goes to lane `i % LANES`; a lane sums its products in order of i with separate
+//! Number i of a row always goes to lane `i % LANES`; a lane sums its products in order of i with separate
 //! multiply and add (never fused); the lanes are folded by a fixed tree. So the result does not depend on the
 //! instruction set, on how many rows are computed together, or on how rows are split over threads.
 
-use super::element::Element;
 use super::tiles;
+use crate::formats::Number;
 
 /// Lanes of a dot product: two 512-bit, four 256-bit or eight 128-bit registers.
 pub const LANES: usize = 32;
@@ -34,7 +34,7 @@ pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
 
 /// `w · x`.
 #[inline(always)]
-fn dot<E: Element>(w: &[E], x: &[f32]) -> f32 {
+fn dot<E: Number>(w: &[E], x: &[f32]) -> f32 {
     let (w_blocks, w_rest) = w.as_chunks::<LANES>();
     let (x_blocks, x_rest) = x[..w.len()].as_chunks::<LANES>();
     let mut lanes = [0.0f32; LANES];
@@ -56,7 +56,7 @@ fn dot<E: Element>(w: &[E], x: &[f32]) -> f32 {
 
 /// Weight rows `w` `[out.len(), cols]` times one row of x: bound by the memory that weights come from, so one by one.
 #[inline(always)]
-fn rows_by_row<E: Element>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
+fn rows_by_row<E: Number>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
     for (w, out) in w.chunks_exact(cols).zip(out) {
         *out = dot(w, x);
     }
@@ -114,15 +114,15 @@ impl InstructionSet {
 macro_rules! compiled {
     ($name:ident, $width:literal, $count:literal $(, $features:literal)?) => {
         mod $name {
-            use super::{Element, rows_by_row, tiles};
+            use super::{Number, rows_by_row, tiles};
 
             $(#[target_feature(enable = $features)])?
-            pub fn one<E: Element>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
+            pub fn one<E: Number>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
                 rows_by_row(w, cols, x, out);
             }
 
             $(#[target_feature(enable = $features)])?
-            fn strip<E: Element, const M: usize>(
+            fn strip<E: Number, const M: usize>(
                 w: &[E],
                 cols: usize,
                 x: &[f32],
@@ -133,7 +133,7 @@ macro_rules! compiled {
                 tiles::strip::<E, $width, $count, M>(w, cols, x, x_rows, first, out);
             }
 
-            pub fn strips<E: Element>() -> [tiles::Strip<E>; tiles::TILE_X] {
+            pub fn strips<E: Number>() -> [tiles::Strip<E>; tiles::TILE_X] {
                 [strip::<E, 1>, strip::<E, 2>, strip::<E, 3>, strip::<E, 4>]
             }
         }
@@ -150,7 +150,7 @@ compiled!(avx512, 16, 2, "avx512f,avx512bw,avx512vl,avx512dq");
 ///
 /// `w` is `[out.len() / x_rows, cols]`, `x` is `[x_rows, cols]`. Panics if the lengths do not fit: shapes are
 /// checked when weights are loaded.
-pub fn multiply<E: Element>(
+pub(crate) fn multiply<E: Number>(
     set: InstructionSet,
     w: &[E],
     cols: usize,

@@ -3,138 +3,103 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::element::Element;
 use super::lanes::{InstructionSet, multiply};
+use crate::formats::{Number, WeightFormat, numbers_of, widen};
 use crate::host_memory::Mapped;
 
-/// How a matrix's numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbers {
-    /// 4 bytes.
-    F32,
-    /// 2 bytes, the upper half of an f32.
-    Bf16,
-    /// 2 bytes, IEEE half precision.
-    F16,
-}
-
-impl Numbers {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
-        match self {
-            Numbers::F32 => 4,
-            Numbers::Bf16 | Numbers::F16 => 2,
-        }
-    }
-}
-
-/// A borrowed matrix `[rows, cols]`, row-major.
+/// A borrowed matrix `[rows, cols]`, row-major, in the format that it is stored in.
 #[derive(Clone, Copy, Debug)]
-pub enum MatrixView<'a> {
-    /// Stored as f32.
-    F32 {
-        /// `rows * cols` numbers.
-        data: &'a [f32],
-        /// Numbers of a row.
-        cols: usize,
-    },
-    /// Stored as bf16.
-    Bf16 {
-        /// `rows * cols` numbers.
-        data: &'a [bf16],
-        /// Numbers of a row.
-        cols: usize,
-    },
-    /// Stored as f16.
-    F16 {
-        /// `rows * cols` numbers.
-        data: &'a [f16],
-        /// Numbers of a row.
-        cols: usize,
-    },
+pub struct MatrixView<'a> {
+    format: WeightFormat,
+    /// `rows * format.row_bytes(cols)` bytes, aligned to the format's numbers.
+    bytes: &'a [u8],
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
 }
 
-/// The same for a view's numbers, however they are stored.
+/// The same for a view's numbers, however they are stored. A view is made only of bytes that hold whole numbers.
 macro_rules! whatever_stored {
-    ($view:expr, $data:ident, $cols:ident => $do:expr) => {
-        match $view {
-            MatrixView::F32 {
-                data: $data,
-                cols: $cols,
-            } => $do,
-            MatrixView::Bf16 {
-                data: $data,
-                cols: $cols,
-            } => $do,
-            MatrixView::F16 {
-                data: $data,
-                cols: $cols,
-            } => $do,
+    ($view:expr, $data:ident => $do:expr) => {
+        match $view.format {
+            WeightFormat::F32 => {
+                let $data: &[f32] = $view.numbers();
+                $do
+            }
+            WeightFormat::BF16 => {
+                let $data: &[bf16] = $view.numbers();
+                $do
+            }
+            WeightFormat::F16 => {
+                let $data: &[f16] = $view.numbers();
+                $do
+            }
         }
     };
 }
 
 impl<'a> MatrixView<'a> {
-    /// A matrix `[rows, cols]` at byte `at` of a mapping; none if it does not fit or is not aligned.
-    pub fn within(
-        memory: &'a Mapped,
-        numbers: Numbers,
-        at: usize,
-        rows: usize,
-        cols: usize,
-    ) -> Option<Self> {
-        let len = rows.checked_mul(cols)?;
-        if !at.is_multiple_of(numbers.bytes()) || cols == 0 {
-            return None;
-        }
-        let start = at / numbers.bytes();
-        let range = start..start.checked_add(len)?;
-        Some(match numbers {
-            Numbers::F32 => MatrixView::F32 {
-                data: memory.numbers::<f32>().get(range)?,
-                cols,
-            },
-            Numbers::Bf16 => MatrixView::Bf16 {
-                data: memory.numbers::<bf16>().get(range)?,
-                cols,
-            },
-            Numbers::F16 => MatrixView::F16 {
-                data: memory.numbers::<f16>().get(range)?,
-                cols,
-            },
-        })
+    /// The matrix `[rows, cols]` that `bytes` begins with; none if it is longer than they are, has no columns, its rows
+    /// are not whole blocks of the format, or the bytes are not aligned as its numbers must be.
+    pub fn new(format: WeightFormat, bytes: &'a [u8], rows: usize, cols: usize) -> Option<Self> {
+        let row_bytes = format.row_bytes(cols).filter(|bytes| *bytes > 0)?;
+        let bytes = bytes.get(..format.matrix_bytes(rows, cols)?)?;
+        let view = Self {
+            format,
+            bytes,
+            rows,
+            cols,
+            row_bytes,
+        };
+        let is_aligned = match format {
+            WeightFormat::F32 => numbers_of::<f32>(bytes).is_some(),
+            WeightFormat::BF16 => numbers_of::<bf16>(bytes).is_some(),
+            WeightFormat::F16 => numbers_of::<f16>(bytes).is_some(),
+        };
+        is_aligned.then_some(view)
+    }
+
+    /// How its numbers are stored.
+    pub fn format(&self) -> WeightFormat {
+        self.format
     }
 
     /// Number of rows: the output features.
     pub fn rows(&self) -> usize {
-        whatever_stored!(self, data, cols => data.len() / cols)
+        self.rows
     }
 
     /// Number of columns: the input features.
     pub fn cols(&self) -> usize {
-        whatever_stored!(self, _data, cols => *cols)
+        self.cols
+    }
+
+    /// Its numbers, if T is what the format stores: [`Self::new`] has seen to length and alignment.
+    fn numbers<T: Number>(&self) -> &'a [T] {
+        numbers_of(self.bytes).unwrap_or_default()
+    }
+
+    /// `count` of its rows from `first` on; panics when there are not so many.
+    fn rows_from(&self, first: usize, count: usize) -> Self {
+        let bytes = &self.bytes[first * self.row_bytes..(first + count) * self.row_bytes];
+        Self {
+            bytes,
+            rows: count,
+            ..*self
+        }
     }
 
     /// Widens row `row` into `out` `[cols]`; panics when there is no such row.
     pub fn widen_row(&self, row: usize, out: &mut [f32]) {
-        whatever_stored!(self, data, cols => widen(&data[row * cols..(row + 1) * cols], out));
+        let row = self.rows_from(row, 1);
+        whatever_stored!(row, numbers => widen(numbers, out));
     }
 
     /// `out[o * x_rows + r] = self[first + o] · x[r]` for as many rows as `out` has room for.
     pub fn multiply_rows(&self, first: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
-        let count = out.len() / x_rows;
+        let rows = self.rows_from(first, out.len() / x_rows);
         let set = InstructionSet::best();
-        whatever_stored!(self, data, cols => {
-            let rows = &data[first * cols..(first + count) * cols];
-            multiply(set, rows, *cols, x, x_rows, out);
-        });
-    }
-}
-
-/// The f32 of every number.
-pub(crate) fn widen<E: Element>(numbers: &[E], out: &mut [f32]) {
-    for (out, number) in out.iter_mut().zip(numbers) {
-        *out = number.widen();
+        whatever_stored!(rows, numbers => multiply(set, numbers, self.cols, x, x_rows, out));
     }
 }
 
@@ -142,41 +107,35 @@ pub(crate) fn widen<E: Element>(numbers: &[E], out: &mut [f32]) {
 #[derive(Debug)]
 pub struct Matrix {
     memory: Mapped,
-    numbers: Numbers,
+    format: WeightFormat,
     rows: usize,
     cols: usize,
+    row_bytes: usize,
 }
 
 impl Matrix {
     /// Takes over a mapping that holds `rows * cols` numbers.
     ///
     /// Returns none when the mapping is too short.
-    pub fn new(memory: Mapped, numbers: Numbers, rows: usize, cols: usize) -> Option<Self> {
-        MatrixView::within(&memory, numbers, 0, rows, cols)?;
+    pub fn new(memory: Mapped, format: WeightFormat, rows: usize, cols: usize) -> Option<Self> {
+        let row_bytes = MatrixView::new(format, memory.bytes(), rows, cols)?.row_bytes;
         Some(Self {
             memory,
-            numbers,
+            format,
             rows,
             cols,
+            row_bytes,
         })
     }
 
     /// The matrix, borrowed.
     pub fn view(&self) -> MatrixView<'_> {
-        let (len, cols) = (self.rows * self.cols, self.cols);
-        match self.numbers {
-            Numbers::F32 => MatrixView::F32 {
-                data: &self.memory.numbers()[..len],
-                cols,
-            },
-            Numbers::Bf16 => MatrixView::Bf16 {
-                data: &self.memory.numbers()[..len],
-                cols,
-            },
-            Numbers::F16 => MatrixView::F16 {
-                data: &self.memory.numbers()[..len],
-                cols,
-            },
+        MatrixView {
+            format: self.format,
+            bytes: &self.memory.bytes()[..self.rows * self.row_bytes],
+            rows: self.rows,
+            cols: self.cols,
+            row_bytes: self.row_bytes,
         }
     }
 
@@ -278,7 +237,10 @@ mod tests {
         let x: Vec<f32> = (0..x_rows * cols).map(|i| number(i + 5)).collect();
         for times in [1, PARALLEL_GATHER_FROM.div_ceil(rows * x_rows)] {
             let (x, x_rows) = (x.repeat(times), x_rows * times);
-            let view = MatrixView::F32 { data: &w, cols };
+            let stored: Vec<u8> = w.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let mut memory = Mapped::new(stored.len()).unwrap();
+            memory.pages_mut()[..stored.len()].copy_from_slice(&stored);
+            let view = MatrixView::new(WeightFormat::F32, memory.bytes(), rows, cols).unwrap();
             // A buffer that is longer than needed, and not empty.
             let mut scratch = vec![9.0; rows * x_rows + 3];
             let (mut together, mut alone) = (vec![0.0; rows * x_rows], vec![0.0; rows]);

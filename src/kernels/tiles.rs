@@ -6,8 +6,8 @@
 // Iterators over arrays are calls that the compiler does not always inline in functions as large as these.
 #![allow(clippy::needless_range_loop)]
 
-use super::element::Element;
 use super::lanes::{LANES, fold};
+use crate::formats::Number;
 
 /// Rows of x of a tile.
 pub(super) const TILE_X: usize = 4;
@@ -30,7 +30,7 @@ impl<const W: usize> Register<W> {
 
     /// The `at`-th W lanes of a block.
     #[inline(always)]
-    fn load<E: Element>(block: &[E; LANES], at: usize) -> Self {
+    fn load<E: Number>(block: &[E; LANES], at: usize) -> Self {
         Self(E::widen_all(&block.as_chunks::<W>().0[at]))
     }
 
@@ -57,7 +57,7 @@ type Sums<const W: usize, const P: usize, const M: usize, const N: usize> =
 
 /// Adds the products of block `block` of each row, for the P registers from the `at`-th.
 #[inline(always)]
-fn add_block<E: Element, const W: usize, const P: usize, const M: usize, const N: usize>(
+fn add_block<E: Number, const W: usize, const P: usize, const M: usize, const N: usize>(
     sums: &mut Sums<W, P, M, N>,
     w: &[&[[E; LANES]]; N],
     x: &[&[[f32; LANES]]; M],
@@ -83,7 +83,7 @@ fn add_block<E: Element, const W: usize, const P: usize, const M: usize, const N
 /// What is left of a row after its whole blocks, filled up with zeros: a lane starts at 0 and so is never -0, and
 /// adding 0 leaves every bit of it.
 #[inline(always)]
-fn rest<E: Element>(row: &[E]) -> [f32; LANES] {
+fn rest<E: Number>(row: &[E]) -> [f32; LANES] {
     let mut block = [0.0; LANES];
     for (number, stored) in block.iter_mut().zip(row.as_chunks::<LANES>().1) {
         *number = stored.widen();
@@ -93,7 +93,7 @@ fn rest<E: Element>(row: &[E]) -> [f32; LANES] {
 
 /// N rows of weights times M rows of x.
 #[inline(always)]
-fn tile<E: Element, const W: usize, const P: usize, const M: usize, const N: usize>(
+fn tile<E: Number, const W: usize, const P: usize, const M: usize, const N: usize>(
     w: [&[E]; N],
     x: [&[f32]; M],
     x_rest: &[[f32; LANES]; M],
@@ -141,7 +141,7 @@ fn tile<E: Element, const W: usize, const P: usize, const M: usize, const N: usi
 
 /// Weight rows times M rows of x, to `out[o * x_rows + first..][..M]`; to be compiled for an instruction set.
 #[inline(always)]
-pub(super) fn strip<E: Element, const W: usize, const P: usize, const M: usize>(
+pub(super) fn strip<E: Number, const W: usize, const P: usize, const M: usize>(
     w: &[E],
     cols: usize,
     x: &[f32],
@@ -175,7 +175,7 @@ pub(super) type Strip<E> = unsafe fn(&[E], usize, &[f32], usize, usize, &mut [f3
 ///
 /// # Safety
 /// The processor has the instructions that `strips` are compiled for.
-pub(super) unsafe fn rows_by_rows<E: Element>(
+pub(super) unsafe fn rows_by_rows<E: Number>(
     strips: [Strip<E>; TILE_X],
     w: &[E],
     cols: usize,

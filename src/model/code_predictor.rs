@@ -4,26 +4,17 @@
 //! each code that is chosen becomes the next.
 
 use super::attention::{Attention, Heads};
+use super::axes::Positions;
 use super::experts::{GatedBlock, Scratch};
 use super::kv::KvCache;
 use super::load::{LoadError, Loader, resident_bytes};
-use super::rope::{Positions, RotaryTable};
-use super::talker;
+use super::rope::RotaryTable;
+use super::speech::Frame;
+use super::talker_config::{CODE_PREDICTOR_PREFIX as PREFIX, config_of};
 use crate::checkpoint::config::CodePredictorConfig;
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::{add_scaled, rms_norm_rows};
 use crate::store::WeightSource;
-
-/// Before the names of its tensors.
-pub(super) const PREFIX: &str = "talker.code_predictor.";
-
-/// How the released pipeline chooses the remaining codes: after division by the temperature, among so many most probable
-/// codes, and the least set of them whose probability reaches `TOP_P`. Greedy when the talker is.
-pub const TEMPERATURE: f32 = 1.0;
-/// See [`TEMPERATURE`].
-pub const TOP_K: usize = 50;
-/// See [`TEMPERATURE`].
-pub const TOP_P: f32 = 0.8;
 
 #[derive(Debug)]
 struct Layer {
@@ -54,22 +45,13 @@ pub struct FrameCache {
     scratch: Scratch,
 }
 
-/// The rest of a frame.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Frame {
-    /// Codes of the groups 1, 2, ….
-    pub codes: Vec<u32>,
-    /// The first code's embedding plus those of all others, `[hidden]`: what the talker hears next, but for the text.
-    pub embedding_sum: Vec<f32>,
-}
-
 impl CodePredictor {
     /// Loads the code predictor.
     ///
     /// # Errors
     /// When the model has none, or a tensor is missing, misshapen, damaged, or stored in a format without kernels.
     pub fn load(source: &dyn WeightSource) -> Result<Self, LoadError> {
-        let config = talker::config_of(source)?.code_predictor.clone();
+        let config = config_of(source)?.code_predictor.clone();
         let loader = Loader::new(source);
         let (hidden, dim) = (config.hidden_size, config.head_dim);
         let groups = 0..config.num_code_groups.saturating_sub(1);
@@ -98,7 +80,7 @@ impl CodePredictor {
     /// # Errors
     /// When the model has no talker, or a tensor that the configuration asks for is missing.
     pub fn weights_bytes(source: &dyn WeightSource) -> Result<u64, LoadError> {
-        talker::config_of(source)?;
+        config_of(source)?;
         resident_bytes(source, |tensor| tensor.name.starts_with(PREFIX))
     }
 

@@ -1,24 +1,32 @@
 //! Arithmetic of gated feed-forward blocks: routed experts and dense layers.
 
-use crate::host_memory::Mapped;
+use crate::formats::WeightFormat;
 use crate::kernels::pointwise::silu;
-use crate::kernels::{Matrix, MatrixView, Numbers, matmul};
+use crate::kernels::{Matrix, MatrixView, matmul};
 
-/// Shape and storage of one expert's record: gate, up and down, one after the other.
+/// Shape of one expert: gate, up and down. How they are stored is each expert's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertShape {
     /// Input and output features.
     pub hidden: usize,
     /// Features between.
     pub intermediate: usize,
-    /// Storage.
-    pub numbers: Numbers,
 }
 
 impl ExpertShape {
-    /// Bytes of a record.
-    pub fn bytes(&self) -> usize {
-        3 * self.hidden * self.intermediate * self.numbers.bytes()
+    /// Bytes of a record in `format`: gate, up and down, one after the other. None where the rows are not whole blocks
+    /// of the format.
+    pub fn bytes(&self, format: WeightFormat) -> Option<usize> {
+        let [gate, down] = self.matrix_bytes(format)?;
+        gate.checked_mul(2)?.checked_add(down)
+    }
+
+    /// Bytes of gate (and of up), and of down.
+    fn matrix_bytes(&self, format: WeightFormat) -> Option<[usize; 2]> {
+        Some([
+            format.matrix_bytes(self.intermediate, self.hidden)?,
+            format.matrix_bytes(self.hidden, self.intermediate)?,
+        ])
     }
 }
 
@@ -34,14 +42,14 @@ pub struct Gated<'a> {
 }
 
 impl<'a> Gated<'a> {
-    /// The matrices of an expert's record; none when the memory is too short for the shape.
-    pub fn of_record(memory: &'a Mapped, shape: ExpertShape) -> Option<Self> {
-        let matrix_bytes = shape.hidden * shape.intermediate * shape.numbers.bytes();
-        let view = |at, rows, cols| MatrixView::within(memory, shape.numbers, at, rows, cols);
+    /// The matrices of an expert's record in `format`, page-aligned; none when it is too short for the shape.
+    pub fn of_record(record: &'a [u8], shape: ExpertShape, format: WeightFormat) -> Option<Self> {
+        let [gate, _] = shape.matrix_bytes(format)?;
+        let view = |at, rows, cols| MatrixView::new(format, record.get(at..)?, rows, cols);
         Some(Self {
             gate: view(0, shape.intermediate, shape.hidden)?,
-            up: view(matrix_bytes, shape.intermediate, shape.hidden)?,
-            down: view(2 * matrix_bytes, shape.hidden, shape.intermediate)?,
+            up: view(gate, shape.intermediate, shape.hidden)?,
+            down: view(2 * gate, shape.hidden, shape.intermediate)?,
         })
     }
 

@@ -11,8 +11,6 @@ pub struct KvCache {
     row: usize,
     capacity: usize,
     len: usize,
-    /// What the position of a token is above its number.
-    position_delta: f32,
 }
 
 impl KvCache {
@@ -34,7 +32,6 @@ impl KvCache {
             row,
             capacity,
             len: 0,
-            position_delta: 0.0,
         })
     }
 
@@ -58,22 +55,14 @@ impl KvCache {
         self.capacity
     }
 
-    /// Forgets every token beyond the first `len`; of none left, also where they stood.
+    /// Forgets every token beyond the first `len`.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-        if self.len == 0 {
-            self.position_delta = 0.0;
-        }
     }
 
-    /// Position of the next token on every axis, where it is a word: tokens of pictures stand closer than they are many.
-    pub fn next_position(&self) -> f32 {
-        self.len as f32 + self.position_delta
-    }
-
-    /// From now on a token's position is its number and `delta`.
-    pub fn set_position_delta(&mut self, delta: f32) {
-        self.position_delta = delta;
+    /// Counts the first `len` tokens, each of which was written before.
+    pub fn count(&mut self, len: usize) {
+        self.len = len.min(self.capacity);
     }
 
     /// Writes the keys and values of new tokens of one layer behind those that are there.

@@ -1,69 +1,22 @@
 //! Loading the always-resident weights of a module.
 
+use sage_actors::protocol::Module;
+
 use super::attention::{Attention, Heads, Projection};
 use super::experts::{ExpertShape, GatedBlock};
 use super::rope::RotaryTable;
 use super::thinker::{FeedForward, Layer, Thinker};
-use crate::checkpoint::config::{ConfigError, TextConfig};
-use crate::checkpoint::{Component, DType, ExpectedTensor, Role, expected_tensors};
+use crate::checkpoint::config::TextConfig;
+use crate::checkpoint::{Component, ExpectedTensor, Role, expected_tensors};
+use crate::formats::WeightFormat;
 use crate::host_memory::Mapped;
 use crate::host_memory::round_up_to_page;
-use crate::kernels::matrix::widen;
-use crate::kernels::{Element, Matrix, Numbers};
+use crate::kernels::{Matrix, MatrixView};
 use crate::reads::ReadPurpose;
+use crate::spans;
 use crate::store::{TensorMeta, WeightSource};
 
-/// Why a module cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The weights cannot be read.
-    #[error(transparent)]
-    Source(#[from] crate::store::StoreError),
-    /// A tensor is not what the configuration says.
-    #[error(
-        "tensor {name} has shape {found:?}, expected {expected:?} by config.json: the checkpoint and its configuration do not belong together"
-    )]
-    Shape {
-        /// Tensor.
-        name: String,
-        /// In the file.
-        found: Vec<usize>,
-        /// By the configuration.
-        expected: Vec<usize>,
-    },
-    /// The configuration asks for what is not implemented.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The checkpoint has no such part.
-    #[error(
-        "this model has no {component}: its config.json has no {key} (or states enable_audio_output false); use a checkpoint that speaks"
-    )]
-    Absent {
-        /// What was to be loaded.
-        component: Component,
-        /// Its section of config.json.
-        key: &'static str,
-    },
-    /// The system has no memory for it.
-    #[error("no memory for tensor {name} ({bytes} bytes): {source}")]
-    Memory {
-        /// Tensor.
-        name: String,
-        /// Its size.
-        bytes: usize,
-        /// The system's error.
-        source: std::io::Error,
-    },
-}
-
-/// The kernels' name of a storage type.
-pub fn numbers_of(dtype: DType) -> Numbers {
-    match dtype {
-        DType::F32 => Numbers::F32,
-        DType::BF16 => Numbers::Bf16,
-        DType::F16 => Numbers::F16,
-    }
-}
+pub use crate::store::LoadError;
 
 /// Reads tensors by name into memory of their own, and holds them to their shapes.
 pub(super) struct Loader<'a> {
@@ -90,7 +43,11 @@ impl<'a> Loader<'a> {
     }
 
     /// What the source says of the tensor, held to its shape, and how its numbers are stored.
-    fn checked(&self, name: &str, expected: &[usize]) -> Result<(TensorMeta, Numbers), LoadError> {
+    fn checked(
+        &self,
+        name: &str,
+        expected: &[usize],
+    ) -> Result<(TensorMeta, WeightFormat), LoadError> {
         let info = self.source.tensor(name)?;
         if info.shape != expected {
             return Err(LoadError::Shape {
@@ -99,8 +56,8 @@ impl<'a> Loader<'a> {
                 expected: expected.into(),
             });
         }
-        let numbers = numbers_of(info.dtype);
-        Ok((info, numbers))
+        let format = info.dtype;
+        Ok((info, format))
     }
 
     /// Bytes that the tensor will have in memory, of which nothing is read: a vector is widened, a matrix has pages of its own.
@@ -113,8 +70,8 @@ impl<'a> Loader<'a> {
     }
 
     /// The tensor's bytes in memory of their own, and how they are stored.
-    fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, Numbers), LoadError> {
-        let (info, numbers) = self.checked(name, expected)?;
+    fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, WeightFormat), LoadError> {
+        let (info, format) = self.checked(name, expected)?;
         let bytes = info.bytes as usize;
         let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
             name: name.into(),
@@ -123,7 +80,7 @@ impl<'a> Loader<'a> {
         })?;
         self.source
             .read_tensor_for(self.purpose, name, &mut memory.pages_mut()[..bytes])?;
-        Ok((memory, numbers))
+        Ok((memory, format))
     }
 
     pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
@@ -134,8 +91,8 @@ impl<'a> Loader<'a> {
     pub(super) fn flattened(&self, name: &str, shape: &[usize]) -> Result<Matrix, LoadError> {
         let rows = shape.first().copied().unwrap_or(1);
         let cols = shape.iter().skip(1).product();
-        let (memory, numbers) = self.raw(name, shape)?;
-        Matrix::new(memory, numbers, rows, cols).ok_or_else(|| LoadError::Shape {
+        let (memory, format) = self.raw(name, shape)?;
+        Matrix::new(memory, format, rows, cols).ok_or_else(|| LoadError::Shape {
             name: name.into(),
             found: vec![],
             expected: shape.into(),
@@ -151,19 +108,31 @@ impl<'a> Loader<'a> {
         [rows, cols]: [usize; 2],
         at: impl Fn(usize, usize) -> usize,
     ) -> Result<Matrix, LoadError> {
-        let (stored, numbers) = self.raw(name, shape)?;
-        let bytes = rows * cols * numbers.bytes();
+        let (stored, format) = self.raw(name, shape)?;
+        // Its numbers change places one by one.
+        let bytes = match format.matrix_bytes(rows, cols) {
+            Some(bytes) if format.block_numbers() == 1 => bytes,
+            _ => {
+                return Err(LoadError::Shape {
+                    name: name.into(),
+                    found: vec![],
+                    expected: shape.into(),
+                });
+            }
+        };
         let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
             name: name.into(),
             bytes,
             source,
         })?;
-        match numbers {
-            Numbers::F32 => reorder::<f32>(&stored, &mut memory, cols, at),
-            Numbers::Bf16 => reorder::<half::bf16>(&stored, &mut memory, cols, at),
-            Numbers::F16 => reorder::<half::f16>(&stored, &mut memory, cols, at),
-        }
-        Matrix::new(memory, numbers, rows, cols).ok_or_else(|| LoadError::Shape {
+        reorder(
+            stored.bytes(),
+            &mut memory.pages_mut()[..bytes],
+            format,
+            cols,
+            at,
+        );
+        Matrix::new(memory, format, rows, cols).ok_or_else(|| LoadError::Shape {
             name: name.into(),
             found: vec![],
             expected: shape.into(),
@@ -172,12 +141,10 @@ impl<'a> Loader<'a> {
 
     /// A vector, widened: norms and biases are small and read at every token.
     pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
-        let (memory, numbers) = self.raw(name, &[len])?;
+        let (memory, format) = self.raw(name, &[len])?;
         let mut wide = vec![0.0; len];
-        match numbers {
-            Numbers::F32 => widen(memory.numbers::<f32>(), &mut wide),
-            Numbers::Bf16 => widen(memory.numbers::<half::bf16>(), &mut wide),
-            Numbers::F16 => widen(memory.numbers::<half::f16>(), &mut wide),
+        if let Some(row) = MatrixView::new(format, memory.bytes(), 1, len) {
+            row.widen_row(0, &mut wide);
         }
         Ok(wide)
     }
@@ -298,7 +265,7 @@ impl Thinker {
     pub fn sizes(source: &dyn WeightSource) -> Result<(ExpertShape, u64), LoadError> {
         let config = &source.config().thinker.text;
         let bytes = resident_bytes(source, |tensor| tensor.component == Component::Thinker)?;
-        Ok((expert_shape(source, Component::Thinker, config)?, bytes))
+        Ok((expert_shape(config), bytes))
     }
 
     /// Loads everything of the thinker but its routed experts; `progress` hears of every finished layer.
@@ -327,13 +294,14 @@ impl Thinker {
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
+            let _span = spans::load(Module::Thinker, layer).entered();
             layers.push(loader.layer(layer, &config)?);
             progress(layer + 1, config.num_hidden_layers);
         }
         Ok(Self {
             norm: loader.vector("thinker.model.norm.weight", config.hidden_size)?,
             rotary: RotaryTable::new(config.head_dim, config.rope_theta, config.mrope_section),
-            expert: expert_shape(source, Component::Thinker, &config)?,
+            expert: expert_shape(&config),
             embed_tokens,
             layers,
             lm_head,
@@ -342,18 +310,20 @@ impl Thinker {
     }
 }
 
-/// Fills `memory` `[rows, cols]` with the numbers of `stored` at the places that `at` names.
-fn reorder<E: Element>(
-    stored: &Mapped,
-    memory: &mut Mapped,
+/// Fills `memory` `[rows, cols]` with the numbers of `stored` at the places that `at` names; every number stands for itself.
+fn reorder(
+    stored: &[u8],
+    memory: &mut [u8],
+    format: WeightFormat,
     cols: usize,
     at: impl Fn(usize, usize) -> usize,
 ) {
-    let from = stored.numbers::<E>();
-    let rows = memory.numbers_mut::<E>().chunks_exact_mut(cols);
+    let bytes = format.block_bytes();
+    let rows = memory.chunks_exact_mut(cols * bytes);
     for (row, numbers) in rows.enumerate() {
-        for (col, number) in numbers.iter_mut().enumerate() {
-            *number = from[at(row, col)];
+        for (col, number) in numbers.chunks_exact_mut(bytes).enumerate() {
+            let from = at(row, col) * bytes;
+            number.copy_from_slice(&stored[from..from + bytes]);
         }
     }
 }
@@ -375,30 +345,10 @@ pub(super) fn resident_bytes(
     Ok(bytes)
 }
 
-/// Shape and storage of a component's experts, from the first one the source has.
-pub(super) fn expert_shape(
-    source: &dyn WeightSource,
-    component: Component,
-    config: &TextConfig,
-) -> Result<ExpertShape, LoadError> {
-    let shape = |numbers| ExpertShape {
+/// Shape of a component's experts.
+pub(super) fn expert_shape(config: &TextConfig) -> ExpertShape {
+    ExpertShape {
         hidden: config.hidden_size,
         intermediate: config.moe_intermediate_size,
-        numbers,
-    };
-    // A model without sparse layers, or a store without any expert: routing will name what is missing.
-    let dtype = first_expert_type(source, component, config).unwrap_or(DType::F32);
-    Ok(shape(numbers_of(dtype)))
-}
-
-/// All experts of a component are stored alike: opening refuses those that are not.
-fn first_expert_type(
-    source: &dyn WeightSource,
-    component: Component,
-    config: &TextConfig,
-) -> Option<DType> {
-    (0..config.num_hidden_layers)
-        .filter(|layer| component.is_sparse(source.config(), *layer))
-        .flat_map(|layer| (0..config.num_experts).map(move |expert| (layer, expert)))
-        .find_map(|(layer, expert)| Some(source.expert(component, layer, expert).ok()?.dtype))
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod audio;
+mod axes;
 pub mod code2wav;
 pub mod code_predictor;
 pub mod encoder;
@@ -14,13 +15,16 @@ pub mod load;
 pub mod pieces;
 pub mod positions;
 pub mod rope;
+pub mod speech;
 pub mod talker;
+mod talker_config;
 pub mod thinker;
 pub mod vision;
 
+pub use axes::Positions;
 pub use code_predictor::CodePredictor;
 pub use code2wav::Code2Wav;
 pub use kv::KvCache;
-pub use rope::{Positions, RotaryTable};
+pub use rope::RotaryTable;
 pub use talker::Talker;
 pub use thinker::{FeedForward, Layer, Thinker};

@@ -5,7 +5,7 @@
 //! stands behind its longest side. Video moves in time by seconds, so its places may be fractions; they stay fractions.
 
 use super::audio::token_count;
-use super::rope::Positions;
+use super::axes::Positions;
 use crate::checkpoint::config::ThinkerConfig;
 
 /// A video of a sequence.

@@ -1,12 +1,16 @@
 //! The text decoder.
 
+use sage_actors::protocol::Module;
+
 use super::attention::Attention;
+use super::axes::Positions;
 use super::experts::{ExpertShape, Gated, Scratch};
 use super::kv::KvCache;
-use super::rope::{Angles, Positions, RotaryTable};
+use super::rope::{Angles, RotaryTable};
 use crate::checkpoint::config::TextConfig;
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::rms_norm_rows;
+use crate::spans;
 
 /// What follows attention in a layer.
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Thinker {
         angles: &Angles,
         scratch: &mut Scratch,
     ) {
+        let _span = spans::attention(Module::Thinker, layer).entered();
         let block = &self.layers[layer];
         block.attention.add_to(
             x,
@@ -148,6 +153,7 @@ impl Thinker {
 
     /// Logits `[rows, vocabulary]` of normed rows.
     pub fn logits(&self, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+        let _span = spans::head(normed.len() / self.config.hidden_size).entered();
         let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
         head.product(normed, &mut scratch.transposed)
     }

@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::comparison::Comparison;
-use super::recording::{fill, ledger_of};
+use super::files::{fill, ledger_of};
 use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::core::EngineError;
-use crate::core::core_loop::{CoreLoop, Observation};
+use crate::core::core_loop::{AnswerPolicy, Observation};
 use crate::kernels::{LIBM, SPEC};
-use crate::session::opening::{EngineOptions, open};
+use crate::session::opening::EngineOptions;
+use crate::session::{Learning, Session, SessionPlan};
 use crate::store::{WeightSource, open_model};
 use crate::text::Text;
 use crate::text::template::TemplateArgs;
-use crate::trace::{Reader, Record, Tape};
+use crate::trace::{Header, Reader, Record, Tape};
 
 /// How to run what was recorded; no decision depends on it.
 pub struct Way<'a> {
@@ -73,7 +74,7 @@ pub async fn verify_with(
     let args = TemplateArgs::from(header.template_args.clone());
     let text = Text::load_with(&*source, args).map_err(EngineError::from)?;
     let text = text.allowing_control_tokens(header.control_tokens);
-    let options = EngineOptions {
+    let engine = EngineOptions {
         limit,
         context_tokens: header.context_tokens,
         chunk_tokens: header.chunk_tokens,
@@ -84,18 +85,26 @@ pub async fn verify_with(
         senses: header.senses.clone(),
         media_tokens: header.media_tokens,
         waiting_media_bytes: header.waiting_media_bytes,
-        // Nothing that is recorded speaks.
+        speaks: header.speech_codes.is_some(),
+        codes: header.speech_codes.unwrap_or_default(),
         ..EngineOptions::default()
     };
-    let mut engine = open(source, options, way.loading).await?;
-    if let Some((ledger, tick)) = ledger {
-        engine
-            .remember(ledger, Box::new(KeepsNothing), tick)
-            .await?;
-    }
-    let mut core = CoreLoop::new(engine, text, sampling, header.answer_tokens)?;
-    let verdict = compare(trace, reader, header.logits, &mut core, way.progress).await;
-    core.shutdown().await;
+    let plan = SessionPlan {
+        text: Some(text),
+        answers: AnswerPolicy {
+            sampling,
+            answer_tokens: header.answer_tokens,
+        },
+        system: header.system.clone(),
+        learning: match ledger {
+            Some((ledger, ticks)) => Learning::Resumed(ledger, Box::new(KeepsNothing), ticks),
+            None => Learning::Forgotten,
+        },
+        ..SessionPlan::of_engine(engine)
+    };
+    let mut session = Session::open(source, plan, way.loading).await?;
+    let verdict = compare(trace, reader, &header, &mut session, way.progress).await;
+    session.abort().await;
     verdict
 }
 
@@ -103,12 +112,13 @@ pub async fn verify_with(
 async fn compare(
     trace: &Path,
     reader: Reader,
-    logits: bool,
-    core: &mut CoreLoop,
+    header: &Header,
+    core: &mut Session,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verdict, ReplayError> {
     let comparison = Comparison::new(reader)?;
-    core.record(Tape::new(Box::new(comparison.clone()), logits));
+    let sink = Box::new(comparison.clone());
+    core.record(Tape::of_schema(sink, header.logits, header.schema));
     core.heed(Box::new(comparison.clone()));
     let mut whole = false;
     while let Some(record) = comparison.next()? {
@@ -132,7 +142,7 @@ async fn compare(
                 core.submit_as(id, observation);
             }
             _ => {
-                core.tick(&mut |_| {}).await?;
+                core.tick(&mut |event| event.emit()).await?;
                 progress(core.engine().tick());
             }
         }

@@ -2,28 +2,27 @@
 
 mod comparison;
 mod difference;
+mod files;
 mod full;
 mod policy;
-mod recording;
 
 use sage_actors::MindError;
 use sage_actors::protocol::{ExpertKey, ExpertSource, Outcome, SlotId, Tick};
 use sage_actors::trust::state::LedgerState;
 use sage_actors::trust::store::{LedgerStore, StoreFailure};
 use serde::Serialize;
-use serde_json::Value;
 
+use crate::core::EngineError;
 use crate::core::sampling::Sampling;
-use crate::core::{Engine, EngineError, Limit};
+use crate::input::Limit;
 use crate::ledger::LedgerError;
+use crate::session::OpenError;
 use crate::store::StoreError;
-use crate::text::template::TemplateArgs;
-use crate::trace::{Header, LedgerSnapshot, SCHEMA, SensorMode, TraceError};
+use crate::trace::{Header, TraceError};
 
 pub use difference::Difference;
 pub use full::{Way, verify, verify_with};
 pub use policy::ask_again;
-pub use recording::begin;
 
 /// Why a recording cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +42,9 @@ pub enum ReplayError {
     /// The ledger beside it.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The session.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// It does not hold what is needed.
     #[error("{0}")]
     Lacks(String),
@@ -64,62 +66,6 @@ pub struct Verdict {
     /// The first line that came out otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
-}
-
-/// What else the header of a run's recording says.
-pub struct About {
-    /// The scenario's name, or the host's.
-    pub name: String,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Tokens of an answer at most.
-    pub answer_tokens: usize,
-    /// Whether absent experts are done without.
-    pub degrade: bool,
-    /// Where readings come from.
-    pub sensors: SensorMode,
-    /// Whether router logits are recorded.
-    pub logits: bool,
-    /// Whether control tokens that are spelled in observations are such.
-    pub control_tokens: bool,
-    /// Of the chat template, its clock among them.
-    pub template_args: TemplateArgs,
-}
-
-/// The header of a recording of `engine`, before its first step.
-///
-/// # Errors
-/// When the model's fingerprint cannot be read.
-fn header(
-    engine: &Engine,
-    about: About,
-    ledger: Option<LedgerSnapshot>,
-) -> Result<Header, EngineError> {
-    let value = |of: serde_json::Result<Value>| of.unwrap_or_default();
-    Ok(Header {
-        schema: SCHEMA,
-        kernels: crate::kernels::SPEC.to_owned(),
-        libm: crate::kernels::LIBM.to_owned(),
-        fingerprint: engine.source.fingerprint()?,
-        mind: engine.mind_config.clone(),
-        absent: engine.mind_config.absent.clone(),
-        degrade: about.degrade,
-        limit: value(serde_json::to_value(engine.limit)),
-        base_bytes: engine.plan.floor.base_bytes,
-        context_tokens: engine.context_tokens,
-        chunk_tokens: engine.chunk_tokens,
-        senses: engine.towers.senses(),
-        media_tokens: engine.media_tokens,
-        waiting_media_bytes: engine.plan.floor.waiting_media_bytes,
-        answer_tokens: about.answer_tokens,
-        sampling: value(serde_json::to_value(about.sampling)),
-        sensors: about.sensors,
-        logits: about.logits,
-        control_tokens: about.control_tokens,
-        template_args: about.template_args.into(),
-        ledger,
-        about: about.name,
-    })
 }
 
 /// The limit and the sampling of a header.

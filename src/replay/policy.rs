@@ -8,7 +8,7 @@ use sage_actors::config::MindConfig;
 use sage_actors::protocol::{Directives, Tick};
 
 use super::comparison::Comparison;
-use super::recording::ledger_of;
+use super::files::ledger_of;
 use super::{NoWeights, ReplayError, Verdict};
 use crate::trace::{Reader, Record, Tape};
 

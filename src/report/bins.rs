@@ -268,6 +268,7 @@ mod tests {
 
     fn step(hits: u64) -> CacheEvent {
         CacheEvent {
+            request: None,
             hits,
             misses: 1,
             bytes_read: 10,

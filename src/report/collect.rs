@@ -104,7 +104,7 @@ impl Collector {
                 self.totals.bytes_read += cache.bytes_read;
                 self.bins.cache(tick, cache);
             }
-            EventKind::Denied { mass, experts } => {
+            EventKind::Denied { mass, experts, .. } => {
                 self.totals.denied_mass += f64::from(*mass);
                 self.totals.denied_experts += *experts as u64;
                 self.bins.denied(tick, *mass, *experts);
@@ -135,6 +135,8 @@ impl Collector {
             // The answer says it all; a conversation has no report; and a script that is refused has none either, nor is
             // anything of it shed.
             EventKind::Token { .. }
+            | EventKind::Audio(_)
+            | EventKind::Spoken(_)
             | EventKind::Tower { .. }
             | EventKind::Dream(_)
             | EventKind::Forgotten { .. }
@@ -351,6 +353,7 @@ mod tests {
     fn answer(id: u64) -> EventKind {
         EventKind::Answer {
             id,
+            request: id,
             question: String::new(),
             text: "yes".to_owned(),
             tokens: 1,

@@ -11,6 +11,7 @@ mod csv;
 mod jsonl;
 mod own;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -88,6 +89,8 @@ struct Draft {
     experts: Option<u64>,
     /// By layer; 0 where nothing is said.
     expert_bytes: Vec<u64>,
+    /// By expert, of layers whose experts differ.
+    each_bytes: BTreeMap<usize, Vec<u64>>,
     steps: Vec<(sage_actors::protocol::Phase, u32, Layers)>,
 }
 
@@ -122,7 +125,16 @@ impl Draft {
                 "says the size of some experts, but not of layer {layer}: give --expert-bytes for all"
             )));
         }
+        let by_layer = sizes.clone();
         let mut routes = Routes::new(u16::try_from(experts).unwrap_or(u16::MAX), sizes);
+        if declared.is_none() && !self.each_bytes.is_empty() {
+            routes = routes.with_sizes(|layer, expert| {
+                let own = self.each_bytes.get(&layer);
+                let own = own.and_then(|own| own.get(usize::from(expert)));
+                own.copied()
+                    .unwrap_or_else(|| by_layer.get(layer).copied().unwrap_or(0))
+            });
+        }
         for (phase, tokens, layers) in &self.steps {
             routes.push(*phase, *tokens, layers);
         }

@@ -21,6 +21,10 @@ pub(super) fn read(path: &Path) -> Result<Draft, TraceError> {
         for key in shape.keys() {
             places.insert(key, places.len());
             draft.expert_bytes.push(shape.expert_bytes);
+            if !shape.smaller.is_empty() {
+                let own = (0..shape.experts).map(|expert| shape.bytes_of(key.layer, expert));
+                draft.each_bytes.insert(places.len() - 1, own.collect());
+            }
         }
     }
     (draft.layers, draft.experts) = (Some(places.len() as u64), Some(most));

@@ -75,6 +75,7 @@ fn scenario(table: &DeTable<'_>, media: Media, report: &mut Report<'_>) -> Optio
         chunk_tokens,
         answer_tokens,
         media_tokens,
+        places: fields.places(report.source),
         sensors: sensors.collect(),
         observe,
         expect,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::language::Key;
-use crate::input::{Problem, Source, known, short, shown};
+use crate::input::{Place, Problem, Source, known, short, shown};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -86,6 +86,15 @@ impl<'t, 'i> Fields<'t, 'i> {
     pub fn key_span(&self, name: &str) -> Range<usize> {
         let written = self.values.get(name);
         written.map_or(self.span.clone(), |(span, _)| span.clone())
+    }
+
+    /// Where the value of each written key stands.
+    pub fn places(&self, source: Source<'_>) -> BTreeMap<&'static str, Place> {
+        let written = self.keys.iter().filter_map(|key| {
+            let (_, value) = self.values.get(key.name)?;
+            Some((key.name, source.place(value.span().start)))
+        });
+        written.collect()
     }
 
     /// The value as it stands.

@@ -64,7 +64,7 @@ pub const SENSOR: [Key; 3] = [
 ];
 
 /// Keys of `[[observe]]`.
-pub const OBSERVE: [Key; 12] = [
+pub const OBSERVE: [Key; 13] = [
     required("at", "a whole number from 0 to 1000000000"),
     required(
         "kind",
@@ -77,6 +77,7 @@ pub const OBSERVE: [Key; 12] = [
     key("sound", "a path of a WAV or FLAC file", "none"),
     key("picture", "a path of a PNG or JPEG file", "none"),
     key("expect", "a text", "none"),
+    key("speak", "true, false, or the name of a voice", "false"),
     key("sensor", "the name of a declared sensor", "none"),
     key("value", "a number", "none"),
     key(
@@ -110,11 +111,15 @@ pub const KINDS: [(&str, &[&str]); 8] = [
     ("text", &["urgency", "text", "file"]),
     (
         "question",
-        &["urgency", "text", "file", "sound", "picture", "expect"],
+        &[
+            "urgency", "text", "file", "sound", "picture", "expect", "speak",
+        ],
     ),
     (
         "alarm",
-        &["urgency", "text", "file", "sound", "picture", "expect"],
+        &[
+            "urgency", "text", "file", "sound", "picture", "expect", "speak",
+        ],
     ),
     ("sensor", &["sensor", "value"]),
     ("feedback", &["value"]),

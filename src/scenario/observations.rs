@@ -10,7 +10,7 @@ use super::check::{size, tables};
 use super::fields::{At, Fields, Report, number, text, whole};
 use super::language::{KINDS, MOST_TICKS, OBSERVE};
 use super::media_files::MediaFiles;
-use super::script::{Scripted, ScriptedKind, SensorDeclaration};
+use super::script::{Scripted, ScriptedKind, SensorDeclaration, Speak};
 use crate::input::{known, read_text, short};
 
 /// What reading the observations needs to know.
@@ -67,6 +67,7 @@ impl Observations<'_> {
         let sensor = fields.optional("sensor", report, text);
         let limit = fields.optional("limit", report, size);
         let expect = fields.optional("expect", report, text);
+        let speak = fields.optional("speak", report, voice);
         let text = self.text(&fields, report);
         let media = self.media.of(&fields, report);
         let kind = kind?;
@@ -123,6 +124,7 @@ impl Observations<'_> {
             value: value.map(|value| value.value),
             limit: limit.map(|limit| limit.value),
             expect: expect.map(|expect| expect.value),
+            speak: speak.and_then(|speak| speak.value),
         })
     }
 
@@ -202,6 +204,18 @@ impl Observations<'_> {
             let message = format!("the sensor `{}` is not declared", short(name));
             report.note(&sensor.span, &fields.entry, message, Some(hint));
         }
+    }
+}
+
+/// Whether an answer is spoken, and in which voice.
+fn voice(value: &DeValue<'_>) -> Option<Option<Speak>> {
+    match value {
+        DeValue::Boolean(false) => Some(None),
+        DeValue::Boolean(true) => Some(Some(Speak::Default)),
+        DeValue::String(name) if !name.trim().is_empty() => {
+            Some(Some(Speak::As(name.trim().to_owned())))
+        }
+        _ => None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use sage_actors::protocol::{SensorReading, State, Tick};
 
-use super::script::{Expectation, Scenario, Scripted, ScriptedKind, state_named};
+use super::script::{Expectation, Scenario, Scripted, ScriptedKind, Speak, state_named};
 use crate::core::EngineError;
 use crate::core::core_loop::{Answer, CoreLoop, Heed, Observation};
+use crate::core::request::VoiceChoice;
 use crate::events::{Event, EventKind, ExpectedAnswer, LimitPeriod, Summary};
 use crate::sensors::Live;
 
@@ -31,13 +32,14 @@ pub enum RunError {
 /// Beyond its own length a run may take this many ticks to answer what is open.
 const OVERTIME_TICKS: u64 = 100_000;
 
-/// Runs a scenario to its end; `sink` hears of every event, the summary last. The readings of `live`, the machine's
+/// Runs a scenario to its end, spoken answers in `voice` unless they name another; `sink` hears of every event, the summary last. The readings of `live`, the machine's
 /// own sensors, are observations like those of the script.
 ///
 /// # Errors
 /// When the engine fails, or the run does not end.
 pub async fn run(
     scenario: &Scenario,
+    voice: &VoiceChoice,
     core: &mut CoreLoop,
     mut live: Option<&mut Live>,
     sink: &mut dyn FnMut(Event),
@@ -50,7 +52,7 @@ pub async fn run(
     loop {
         let tick = core.engine().tick();
         while let Some(entry) = scenario.observe.get(next).filter(|entry| entry.at <= tick) {
-            if let Some(observation) = observation(scenario, entry) {
+            if let Some(observation) = observation(scenario, entry, voice) {
                 let id = core.submit(observation);
                 if let Some(answer) = &entry.expect {
                     expected.insert(id, answer);
@@ -72,7 +74,7 @@ pub async fn run(
                 core.submit(Observation::Sensor(reading));
             }
         }
-        for answer in core.tick(sink).await? {
+        for answer in core.tick(sink).await?.answers {
             if let Some(expected) = expected.remove(&answer.id) {
                 answered.push((answer, expected));
             }
@@ -102,7 +104,7 @@ impl Alarms {
         let urgent = |entry: &&Scripted| {
             let alarms = entry.kind == ScriptedKind::Alarm;
             let reading = || entry.kind == ScriptedKind::Sensor;
-            let observed = || observation(scenario, entry);
+            let observed = || observation(scenario, entry, &VoiceChoice::default());
             alarms || reading() && observed().is_some_and(|observed| observed.is_urgent())
         };
         let entries = scenario.observe.iter().filter(urgent);
@@ -120,35 +122,34 @@ impl Heed for Alarms {
     }
 }
 
-fn observation(scenario: &Scenario, entry: &Scripted) -> Option<Observation> {
+fn observation(scenario: &Scenario, entry: &Scripted, voice: &VoiceChoice) -> Option<Observation> {
     let text = entry.text.clone().unwrap_or_default();
-    let (source, urgency) = (entry.source.clone(), entry.urgency);
-    if !entry.media.is_empty() {
-        return Some(Observation::Sensed {
-            source,
-            media: entry.media.clone(),
-            text,
-            spoken: false,
-            alarm: entry.kind == ScriptedKind::Alarm,
-            urgency,
+    let source = entry.source.clone();
+    let said = |observation: Observation| {
+        let voice = entry.speak.as_ref().map(|speak| match speak {
+            Speak::Default => voice.clone(),
+            Speak::As(name) => VoiceChoice {
+                speaker: Some(name.clone()),
+                ..voice.clone()
+            },
         });
+        let urgent = observation.urgent(entry.urgency);
+        match voice {
+            Some(voice) => urgent.spoken_by(voice),
+            None => urgent,
+        }
+    };
+    if !entry.media.is_empty() {
+        let sensed = Observation::sensed(source, entry.media.clone()).asking(text);
+        return Some(said(match entry.kind {
+            ScriptedKind::Alarm => sensed.alarming(),
+            _ => sensed,
+        }));
     }
     Some(match entry.kind {
-        ScriptedKind::Text => Observation::Text {
-            source,
-            text,
-            urgency,
-        },
-        ScriptedKind::Question => Observation::Question {
-            source,
-            text,
-            urgency,
-        },
-        ScriptedKind::Alarm => Observation::Alarm {
-            source,
-            text,
-            urgency,
-        },
+        ScriptedKind::Text => said(Observation::text(source, text)),
+        ScriptedKind::Question => said(Observation::question(source, text)),
+        ScriptedKind::Alarm => said(Observation::alarm(source, text)),
         // Without a file the check has refused them.
         ScriptedKind::Sound | ScriptedKind::Picture => return None,
         ScriptedKind::Feedback => Observation::Feedback(entry.value? as f32),

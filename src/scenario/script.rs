@@ -9,7 +9,7 @@ use super::check;
 use super::media_files::Media;
 use crate::core::Limit;
 use crate::core::perception::senses_of;
-use crate::input::{Problem, ReadError, Source, read_text};
+use crate::input::{Place, Problem, ReadError, Source, read_text};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
@@ -48,6 +48,8 @@ pub struct Scenario {
     pub answer_tokens: usize,
     /// Tokens of one sound or picture at most.
     pub media_tokens: usize,
+    /// Where its own keys are written; those that are not hold as they do for all scenarios.
+    pub places: BTreeMap<&'static str, Place>,
     /// Declared sensors.
     pub sensors: BTreeMap<String, SensorDeclaration>,
     /// What happens when, in order of time.
@@ -97,6 +99,17 @@ pub struct Scripted {
     pub media: Vec<Medium>,
     /// Of question and alarm: the expected answer, word for word.
     pub expect: Option<String>,
+    /// Of question and alarm: how the answer is spoken, if it is.
+    pub speak: Option<Speak>,
+}
+
+/// In which voice an answer is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speak {
+    /// In the one that the run has.
+    Default,
+    /// In this one.
+    As(String),
 }
 
 /// Kinds of observations.
@@ -180,6 +193,11 @@ impl Scenario {
     pub fn check(path: &Path) -> Result<Self, ScenarioError> {
         let text = &read_text(path)?;
         check::read(Source { path, text }, Media::Decoded).map_err(ScenarioError::Wrong)
+    }
+
+    /// Whether any answer is spoken.
+    pub fn speaks(&self) -> bool {
+        self.observe.iter().any(|entry| entry.speak.is_some())
     }
 
     /// What has to be perceived beside words.

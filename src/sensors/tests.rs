@@ -62,6 +62,7 @@ impl Body {
             k_trained: 2,
             norm_topk_prob: true,
             expert_bytes: 1,
+            smaller: Vec::new(),
         };
         let config = MindConfig {
             modules: vec![shape],

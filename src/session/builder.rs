@@ -9,17 +9,20 @@ use sage_actors::protocol::Modality;
 
 use super::driver::{Plan, Polled};
 use super::error::BuildError;
+use super::exact::resolve_mind;
 use super::handle::Sage;
 use super::inbox::Bound;
+use super::open::RecordingPlan;
 use super::ports::{Action, Effector, Listener, Sensor};
-use crate::core::sampling::Sampling;
-use crate::core::{Limit, MOST_THREADS};
-use crate::goldens::hold_to_reference;
+use crate::core::MOST_THREADS;
+use crate::core::request::VoiceChoice;
+use crate::input::Limit;
+use crate::model::talker::choice::MAX_CODES;
 use crate::sensors::{Live, Machine};
 use crate::session::opening::EngineOptions;
-use crate::session::opening::MEDIA_TOKENS;
-use crate::settings::{Origin, Sources};
+use crate::settings::{Sources, keys};
 use crate::text::template::TemplateArgs;
+use crate::trace::SensorMode;
 
 /// With fewer places there would be no room for an alarm beside what is being read.
 const LEAST_INBOX: usize = 8;
@@ -28,9 +31,6 @@ const MOST_INBOX: usize = 1 << 20;
 /// Bytes that may wait unless said otherwise: of texts, and of files where the loop hears or sees.
 const INBOX_BYTES: usize = 4 << 20;
 const INBOX_MEDIA_BYTES: usize = 32 << 20;
-
-/// Tokens of context unless asked for otherwise, as far as the model goes.
-pub(super) const CONTEXT_TOKENS: usize = 2048;
 
 /// A change of the mind's configuration.
 type Change = Box<dyn FnOnce(&mut MindConfig) + Send>;
@@ -41,13 +41,15 @@ pub struct Builder {
     model: Option<PathBuf>,
     limit: Option<String>,
     context_tokens: Option<usize>,
-    chunk_tokens: usize,
-    answer_tokens: usize,
-    sampling: Sampling,
+    chunk_tokens: Option<usize>,
+    answer_tokens: Option<usize>,
+    temperature: Option<f32>,
+    seed: Option<u64>,
     exact: bool,
     degrade: bool,
     senses: Vec<Modality>,
-    media_tokens: usize,
+    media_tokens: Option<usize>,
+    voice: Option<VoiceChoice>,
     template_args: Vec<(String, serde_json::Value)>,
     settings: Sources,
     configure: Vec<Change>,
@@ -74,13 +76,15 @@ impl Default for Builder {
             model: None,
             limit: None,
             context_tokens: None,
-            chunk_tokens: 128,
-            answer_tokens: 256,
-            sampling: Sampling::GREEDY,
+            chunk_tokens: None,
+            answer_tokens: None,
+            temperature: None,
+            seed: None,
             exact: false,
             degrade: false,
             senses: Vec::new(),
-            media_tokens: MEDIA_TOKENS,
+            media_tokens: None,
+            voice: None,
             template_args: Vec::new(),
             settings: Sources::default(),
             configure: Vec::new(),
@@ -128,25 +132,25 @@ impl Builder {
 
     /// Tokens that one tick reads at most (128): smaller chunks hear an alarm sooner, larger ones read faster.
     pub fn chunk_tokens(mut self, tokens: usize) -> Self {
-        self.chunk_tokens = tokens;
+        self.chunk_tokens = Some(tokens);
         self
     }
 
     /// Tokens of an answer at most (256).
     pub fn answer_tokens(mut self, tokens: usize) -> Self {
-        self.answer_tokens = tokens;
+        self.answer_tokens = Some(tokens);
         self
     }
 
     /// 0 (the default) always says the most probable token.
     pub fn temperature(mut self, temperature: f32) -> Self {
-        self.sampling.temperature = temperature;
+        self.temperature = Some(temperature);
         self
     }
 
     /// Of the sampling. The same seed and observations give the same answers.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.sampling.seed = seed;
+        self.seed = Some(seed);
         self
     }
 
@@ -174,9 +178,21 @@ impl Builder {
         self
     }
 
+    /// Speaks: memory is planned for the model's voice, and every answer is spoken, in pieces
+    /// ([`crate::session::Action::Sound`]). A request may name a voice of its own ([`crate::session::Request::voice`]).
+    pub fn speaks(self) -> Self {
+        self.speaks_as(VoiceChoice::default())
+    }
+
+    /// As [`Builder::speaks`], in this voice.
+    pub fn speaks_as(mut self, voice: VoiceChoice) -> Self {
+        self.voice = Some(voice);
+        self
+    }
+
     /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take. The default is 512.
     pub fn media_tokens(mut self, tokens: usize) -> Self {
-        self.media_tokens = tokens;
+        self.media_tokens = Some(tokens);
         self
     }
 
@@ -330,37 +346,90 @@ impl Builder {
         Ok(NonZeroUsize::new(threads))
     }
 
-    fn checked(self) -> Result<Plan, BuildError> {
-        let model = self.model.ok_or(BuildError::NoModel)?;
-        let any = 1..=usize::MAX;
-        let one = "at least 1";
-        within("answer_tokens", self.answer_tokens, any.clone(), one)?;
-        within("chunk_tokens", self.chunk_tokens, any.clone(), one)?;
+    fn checked(mut self) -> Result<Plan, BuildError> {
+        let model = self.model.take().ok_or(BuildError::NoModel)?;
+        let inbox_bytes = self.checked_bounds()?;
+        self.checked_answers()?;
+        let limit = self.limit.as_deref().map(str::parse::<Limit>).transpose()?;
+        self.settings.program(keys::LIMIT, "limit", limit);
+        let settings = self.settings.load()?;
+        let mut mind = resolve_mind(&settings, self.exact).map_err(|_| {
+            BuildError::Contradiction(
+                "an exact loop routes exactly: leave .set(\"mind.routing=…\") out, or .exact",
+            )
+        })?;
+        for change in std::mem::take(&mut self.configure) {
+            change(&mut mind);
+        }
+        if self.degrade && mind.routing == RoutingPolicy::Exact {
+            return Err(BuildError::Contradiction(
+                "exact routing does without no expert: leave .degrade out, or the exactness",
+            ));
+        }
+        let exact = self.exact;
+        let voice = self.voice.map(|voice| VoiceChoice {
+            greedy: voice.greedy || exact,
+            ..voice
+        });
+        let machine = Machine::read(self.sysfs.as_deref());
+        let live = self.machine_sensors;
+        Ok(Plan {
+            model,
+            engine: EngineOptions {
+                chunk_tokens: settings.session.chunk_tokens,
+                mind,
+                degrade: self.degrade,
+                senses: self.senses,
+                media_tokens: settings.session.media_tokens,
+                waiting_media_bytes: inbox_bytes as u64,
+                speaks: voice.is_some(),
+                codes: voice
+                    .as_ref()
+                    .and_then(|v| v.max_codes)
+                    .unwrap_or(MAX_CODES),
+                ..EngineOptions::default()
+            }
+            .limited(settings.session.limit, machine),
+            ledger: self.ledger,
+            recording: self.record.map(|path| RecordingPlan {
+                path,
+                logits: self.record_logits,
+                name: "embedded".to_owned(),
+                sensors: SensorMode::Live,
+            }),
+            control_tokens: self.control_tokens,
+            template_args: template_args(self.template_args)?,
+            voice,
+            sensors: self.sensors.into_iter().map(Polled::new).collect(),
+            live: live.then(|| Live::new(self.sysfs.as_deref(), settings.sensors)),
+            effectors: self.effectors,
+            pace: self.pace,
+            bound: Bound {
+                observations: self.inbox,
+                bytes: inbox_bytes,
+            },
+            settings,
+        })
+    }
+
+    /// Bounds of what waits; the bytes that may.
+    fn checked_bounds(&self) -> Result<usize, BuildError> {
         let inbox_bytes = self.inbox_bytes.unwrap_or(match self.senses.is_empty() {
             true => INBOX_BYTES,
             false => INBOX_MEDIA_BYTES,
         });
-        within("inbox_bytes", inbox_bytes, any.clone(), one)?;
-        within("context_tokens", self.context_tokens.unwrap_or(1), any, one)?;
-        let inbox = LEAST_INBOX..=MOST_INBOX;
-        within("inbox", self.inbox, inbox, "8 to 1048576")?;
+        within("inbox_bytes", inbox_bytes, 1..=usize::MAX, "at least 1")?;
+        within(
+            "inbox",
+            self.inbox,
+            LEAST_INBOX..=MOST_INBOX,
+            "8 to 1048576",
+        )?;
         // What is missing has to be said beside what is not.
         let stream = 2..=MOST_INBOX;
-        within(
-            "telemetry_events",
-            self.events,
-            stream.clone(),
-            "2 to 1048576",
-        )?;
+        let events = self.events;
+        within("telemetry_events", events, stream.clone(), "2 to 1048576")?;
         within("pending_actions", self.actions, stream, "2 to 1048576")?;
-        let temperature = self.sampling.temperature;
-        if !(temperature >= 0.0 && temperature.is_finite()) {
-            return Err(BuildError::Value {
-                name: "temperature",
-                value: temperature.to_string(),
-                expected: "0 or more",
-            });
-        }
         if self.pace < Duration::from_millis(1) {
             return Err(BuildError::Value {
                 name: "idle_pace",
@@ -378,68 +447,48 @@ impl Builder {
                 "an exact loop asks no trust and learns none: leave .ledger out, or .exact",
             ));
         }
-        let limit = self.limit.as_deref().map(str::parse::<Limit>).transpose()?;
-        let settings = self.settings.load()?;
-        let mut mind = settings.mind.clone();
-        if self.exact {
-            let routing = settings.get("mind.routing").map(|set| &set.origin);
-            let said = matches!(routing, Some(Origin::CommandLine { .. }));
-            if said && mind.routing != RoutingPolicy::Exact {
-                return Err(BuildError::Contradiction(
-                    "an exact loop routes exactly: leave .set(\"mind.routing=…\") out, or .exact",
-                ));
-            }
-            hold_to_reference(&mut mind);
-        }
-        for change in self.configure {
-            change(&mut mind);
-        }
-        if self.degrade && mind.routing == RoutingPolicy::Exact {
-            return Err(BuildError::Contradiction(
-                "exact routing does without no expert: leave .degrade out, or the exactness",
-            ));
-        }
-        let mut template_args = TemplateArgs::default();
-        for (key, value) in self.template_args {
-            let set = template_args.set(&key, value);
-            set.map_err(|_| BuildError::Value {
-                name: "template_arg",
-                value: format!("{key:?}"),
-                expected: "the name of a variable that the template does not get anyway, such as enable_thinking",
-            })?;
-        }
-        let live = self.machine_sensors;
-        Ok(Plan {
-            model,
-            options: EngineOptions {
-                // Found when the model is open.
-                context_tokens: self.context_tokens.unwrap_or(0),
-                chunk_tokens: self.chunk_tokens,
-                mind,
-                degrade: self.degrade,
-                senses: self.senses,
-                media_tokens: self.media_tokens,
-                waiting_media_bytes: inbox_bytes as u64,
-                ..EngineOptions::default()
-            }
-            .limited(limit, Machine::read(self.sysfs.as_deref())),
-            answer_tokens: self.answer_tokens,
-            sampling: self.sampling,
-            ledger: self.ledger,
-            record: self.record,
-            record_logits: self.record_logits,
-            control_tokens: self.control_tokens,
-            template_args,
-            sensors: self.sensors.into_iter().map(Polled::new).collect(),
-            live: live.then(|| Live::new(self.sysfs.as_deref(), settings.sensors)),
-            effectors: self.effectors,
-            pace: self.pace,
-            bound: Bound {
-                observations: self.inbox,
-                bytes: inbox_bytes,
-            },
-        })
+        Ok(inbox_bytes)
     }
+
+    /// What was called of context, answers and sampling, on its way into the settings.
+    fn checked_answers(&mut self) -> Result<(), BuildError> {
+        let tokens = [
+            ("answer_tokens", keys::ANSWER_TOKENS, self.answer_tokens),
+            ("chunk_tokens", keys::CHUNK_TOKENS, self.chunk_tokens),
+            ("context_tokens", keys::CONTEXT_TOKENS, self.context_tokens),
+            ("media_tokens", keys::MEDIA_TOKENS, self.media_tokens),
+        ];
+        for (name, key, value) in tokens {
+            within(name, value.unwrap_or(1), 1..=usize::MAX, "at least 1")?;
+            self.settings.program(key, name, value);
+        }
+        if let Some(temperature) = self.temperature
+            && !(temperature >= 0.0 && temperature.is_finite())
+        {
+            return Err(BuildError::Value {
+                name: "temperature",
+                value: temperature.to_string(),
+                expected: "0 or more",
+            });
+        }
+        let temperature = self.temperature;
+        self.settings
+            .program(keys::TEMPERATURE, "temperature", temperature);
+        self.settings.program(keys::SEED, "seed", self.seed);
+        Ok(())
+    }
+}
+
+fn template_args(given: Vec<(String, serde_json::Value)>) -> Result<TemplateArgs, BuildError> {
+    let mut args = TemplateArgs::default();
+    for (key, value) in given {
+        args.set(&key, value).map_err(|_| BuildError::Value {
+            name: "template_arg",
+            value: format!("{key:?}"),
+            expected: "the name of a variable that the template does not get anyway, such as enable_thinking",
+        })?;
+    }
+    Ok(args)
 }
 
 fn within(

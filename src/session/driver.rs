@@ -15,25 +15,29 @@ use super::error::{BuildError, SageError};
 use super::handle::{Shared, Status};
 use super::hearing::Hearing;
 use super::inbox::{Bound, Waiter};
-use super::open;
+use super::open::{Learning, RecordingPlan, SessionPlan, context_tokens};
 use super::ports::{Action, Effector, Sensor};
-use crate::core::core_loop::{Abandoned, CoreLoop, Heed, Observation};
-use crate::core::generate::SETTLE_TICKS;
-use crate::core::sampling::Sampling;
+use super::run::Session;
+use crate::core::EngineError;
+use crate::core::core_loop::{Abandoned, Heed, Observation, SETTLE_TICKS};
+use crate::core::request::VoiceChoice;
 use crate::events::{Event, EventKind, Summary};
 use crate::sensors::Live;
 use crate::session::opening::EngineOptions;
+use crate::settings::Settings;
+use crate::store::open_model;
+use crate::text::Text;
 use crate::text::template::TemplateArgs;
 
 /// Everything that was asked for and found sound.
 pub(super) struct Plan {
     pub(super) model: PathBuf,
-    pub(super) options: EngineOptions,
-    pub(super) answer_tokens: usize,
-    pub(super) sampling: Sampling,
+    pub(super) engine: EngineOptions,
+    pub(super) settings: Settings,
     pub(super) ledger: Option<PathBuf>,
-    pub(super) record: Option<PathBuf>,
-    pub(super) record_logits: bool,
+    pub(super) recording: Option<RecordingPlan>,
+    /// How answers are spoken; none: they are not.
+    pub(super) voice: Option<VoiceChoice>,
     pub(super) control_tokens: bool,
     pub(super) template_args: TemplateArgs,
     pub(super) sensors: Vec<Polled>,
@@ -107,6 +111,7 @@ impl Drop for Closing {
         self.0.inbox().closed = true;
         self.0.events.close();
         self.0.actions.close();
+        self.0.asks().close();
     }
 }
 
@@ -162,14 +167,45 @@ impl Heed for Door {
     }
 }
 
+/// Opens the session that was planned.
+async fn open(plan: &Plan) -> Result<Session, BuildError> {
+    let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
+    let text = Text::load_with(&*source, plan.template_args.clone()).map_err(EngineError::from)?;
+    let context_tokens = context_tokens(&plan.settings.session, &*source);
+    let answer_tokens = plan.settings.session.answer_tokens;
+    if answer_tokens >= context_tokens {
+        return Err(BuildError::Value {
+            name: "answer_tokens",
+            value: format!("{answer_tokens} in a context of {context_tokens}"),
+            expected: "fewer than .context_tokens, so that a question fits beside its answer",
+        });
+    }
+    let engine = EngineOptions {
+        context_tokens,
+        ..plan.engine.clone()
+    };
+    let session = SessionPlan {
+        text: Some(text.allowing_control_tokens(plan.control_tokens)),
+        learning: plan
+            .ledger
+            .clone()
+            .map_or(Learning::Forgotten, Learning::Kept),
+        recording: plan.recording.clone(),
+        ..SessionPlan::new(engine, &plan.settings)
+    };
+    Ok(Session::open(source, session, |_, _| ()).await?)
+}
+
 struct Driver {
-    core: CoreLoop,
+    core: Session,
     shared: Arc<Shared>,
     hearing: Hearing,
     sensors: Vec<Polled>,
     live: Option<Live>,
     effectors: Vec<Box<dyn Effector>>,
-    answer_tokens: usize,
+    /// Ticks that an answer and its speech may take at most.
+    answer_ticks: u64,
+    voice: Option<VoiceChoice>,
     pace: Duration,
     /// Ticks in a row in which nothing was done.
     passed: u32,
@@ -177,7 +213,8 @@ struct Driver {
 
 impl Driver {
     async fn open(plan: Plan, shared: Arc<Shared>) -> Result<Self, BuildError> {
-        let (mut core, mode) = open::core_loop(&plan).await?;
+        let mut core = open(&plan).await?;
+        let mode = core.mode().clone();
         core.heed(Box::new(Door(Arc::clone(&shared))));
         let mut hearing = Hearing::new(Arc::clone(&shared));
         let kind = EventKind::Mode(mode.clone());
@@ -185,13 +222,16 @@ impl Driver {
         let _ = shared.reads.set(Arc::clone(core.engine().source.reads()));
         hearing.hear(Event { tick: 0, kind });
         Ok(Self {
-            core,
             hearing,
             shared,
             sensors: plan.sensors,
             live: plan.live,
             effectors: plan.effectors,
-            answer_tokens: plan.answer_tokens,
+            // One tick a token; one a frame, and some for what the talker reads.
+            answer_ticks: (plan.settings.session.answer_tokens + plan.engine.codes) as u64
+                + core.engine().context_tokens() as u64,
+            core,
+            voice: plan.voice,
             pace: plan.pace,
             passed: 0,
         })
@@ -242,7 +282,7 @@ impl Driver {
                 self.shared.inbox().close();
                 self.tell_shed(self.core.engine().tick());
                 self.deliver();
-                self.core.shutdown().await;
+                self.core.abort().await;
                 Err(error)
             }
         }
@@ -290,10 +330,8 @@ impl Driver {
         self.hearing.worked = false;
         self.admit(tick);
         let hearing = &mut self.hearing;
-        let answers = self.core.tick(&mut |event| hearing.hear(event)).await?;
-        for answer in answers {
-            self.hearing.answer(tick, answer);
-        }
+        let completed = self.core.tick(&mut |event| hearing.hear(event)).await?;
+        self.hearing.complete(tick, completed);
         // They were told.
         drop(self.core.take_refused());
         self.passed = match self.hearing.worked {
@@ -347,8 +385,14 @@ impl Driver {
                 self.hearing.hear(event);
                 continue;
             }
-            if observation.is_request() {
-                self.hearing.expect(id);
+            let observation = match (&self.voice, observation.request()) {
+                (Some(voice), Some(request)) if request.voice.is_none() => {
+                    observation.spoken_by(voice.clone())
+                }
+                _ => observation,
+            };
+            if let Some(request) = observation.request().filter(|r| r.is_answered()) {
+                self.hearing.expect(id, request.voice.is_some());
             }
             self.core.submit_as(id, observation);
         }
@@ -383,7 +427,7 @@ impl Driver {
             Ok(_) => self.core.keep().await.map_err(SageError::from),
             Err(_) => Ok(()),
         };
-        self.core.shutdown().await;
+        self.core.abort().await;
         let summary = ended?;
         kept?;
         let counts = self.shared.inbox().counts();
@@ -397,7 +441,7 @@ impl Driver {
 
     async fn wind_up(&mut self, finish: bool) -> Result<Summary, SageError> {
         // An answer takes one tick a token; more than that and the mind does not let it go on.
-        let most = self.answer_tokens as u64 + u64::from(SETTLE_TICKS);
+        let most = self.answer_ticks + u64::from(SETTLE_TICKS);
         let mut steps = 0;
         while finish && self.core.is_answering() && steps < most {
             self.step().await?;
@@ -408,10 +452,9 @@ impl Driver {
         // What is given up now was not decided by the mind.
         self.core.end_recording()?;
         let hearing = &mut self.hearing;
-        let Abandoned { answers, unread } = self.core.abandon(&mut |event| hearing.hear(event))?;
-        for answer in answers {
-            self.hearing.answer(tick, answer);
-        }
+        let abandoned = self.core.abandon(&mut |event| hearing.hear(event))?;
+        let Abandoned { completed, unread } = abandoned;
+        self.hearing.complete(tick, completed);
         for (id, kind, source) in unread {
             let kind = EventKind::Refused {
                 id,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::open::OpenError;
+use super::recording::RecordingError;
 use crate::core::EngineError;
 use crate::events::ShedReason;
 use crate::input::SizeError;
 use crate::ledger::LedgerError;
-use crate::replay::ReplayError;
 use crate::settings::SettingsError;
 
 /// Why a loop cannot be built.
@@ -39,7 +40,7 @@ pub enum BuildError {
     Ledger(#[from] LedgerError),
     /// The recording.
     #[error(transparent)]
-    Recording(#[from] ReplayError),
+    Recording(#[from] RecordingError),
     /// The model, the memory or the mind.
     #[error("{}", in_code(.0))]
     Engine(#[from] EngineError),
@@ -100,4 +101,41 @@ impl From<EngineError> for SageError {
     fn from(error: EngineError) -> Self {
         Self::Engine(Arc::new(error))
     }
+}
+
+impl From<OpenError> for BuildError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Engine(error) => Self::Engine(error),
+            OpenError::Ledger(error) => Self::Ledger(error),
+            OpenError::Recording(error) => Self::Recording(error),
+        }
+    }
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AskError {
+    /// It was not taken on.
+    #[error(transparent)]
+    Refused(#[from] ObserveError),
+    /// It was taken on, and will not be answered.
+    #[error("question {id} is not answered: {why}")]
+    Unanswered {
+        /// Its number.
+        id: u64,
+        /// Why not.
+        why: String,
+    },
+    /// The loop ended before.
+    #[error("the loop ended before question {id} was answered")]
+    Ended {
+        /// Its number.
+        id: u64,
+    },
+    /// It asks for no answer.
+    #[error(
+        "this observation asks for no answer: expected a question, a turn, an alarm, or a sound with a question"
+    )]
+    NotAQuestion,
 }

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use sage_actors::protocol::{State, Tick};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::asks::{Asks, Reply};
 use super::builder::Builder;
 use super::counts::Counts;
 use super::driver::{Command, Outcome, Plan, Ticked, live};
-use super::error::{BuildError, ObserveError, SageError};
+use super::error::{AskError, BuildError, ObserveError, SageError};
 use super::inbox::Inbox;
 use super::ports::Action;
+use super::request_events::RequestEvents;
 use super::stream::{Actions, Hub, Telemetry, lock};
 use crate::core::core_loop::Observation;
 use crate::events::{Event, Mode};
@@ -40,9 +42,26 @@ pub(super) struct Shared {
     pub(super) actions: Hub<Action>,
     pub(super) mode: OnceLock<Mode>,
     pub(super) reads: OnceLock<Arc<ReadCounter>>,
+    asks: Mutex<Asks>,
+    /// Every answer is spoken.
+    speaks: bool,
 }
 
 impl Shared {
+    /// Questions whose answers somebody awaits.
+    pub(super) fn asks(&self) -> MutexGuard<'_, Asks> {
+        lock(&self.asks)
+    }
+
+    fn cancel(&self, request: u64) -> bool {
+        if self.inbox().cancel(request) {
+            return true;
+        }
+        let source = "host".to_owned();
+        let cancelled = self.offer(Observation::Cancel { source, request }, None);
+        cancelled.is_ok()
+    }
+
     pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
         lock(&self.inbox)
     }
@@ -109,6 +128,61 @@ impl Handle {
     /// is refused later, with an event.
     pub fn observe(&self, observation: Observation) -> Result<u64, ObserveError> {
         self.shared.offer(observation, None)
+    }
+
+    /// Hands a question to the loop and awaits its answer, in words and, where it is spoken, in sound. If the future is dropped the
+    /// question is cancelled.
+    ///
+    /// # Errors
+    /// When it is no question, is not taken on, or will not be answered.
+    pub async fn ask(&self, question: impl Into<Observation>) -> Result<Reply, AskError> {
+        let question = question.into();
+        let Some(request) = question.request().filter(|request| request.is_answered()) else {
+            return Err(AskError::NotAQuestion);
+        };
+        let spoken = self.shared.speaks || request.voice.is_some();
+        let (id, told) = {
+            // The loop answers no sooner than it may tell.
+            let mut asks = self.shared.asks();
+            let id = self.shared.offer(question, None)?;
+            (id, asks.open(id, spoken))
+        };
+        let mut cancelling = Cancelling {
+            shared: Some(Arc::clone(&self.shared)),
+            id,
+        };
+        let told = told.await;
+        cancelling.shared = None;
+        match told {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(why)) => Err(AskError::Unanswered { id, why }),
+            Err(_) => Err(AskError::Ended { id }),
+        }
+    }
+
+    /// Cancels one request: one that waits is let go, one under way ends with what there is of its answer. Whether the loop could
+    /// be told.
+    pub fn cancel(&self, request: u64) -> bool {
+        self.shared.cancel(request)
+    }
+
+    /// Hands a request to the loop; its own events follow, from now to its last word and sound.
+    ///
+    /// # Errors
+    /// As [`Handle::observe`].
+    pub fn stream(&self, request: impl Into<Observation>) -> Result<RequestEvents, ObserveError> {
+        let request = request.into();
+        if !request.is_request() {
+            let problem = "it asks for no answer, so it has no last event; expected a question";
+            return Err(ObserveError::Unsound(problem.to_owned()));
+        }
+        let voice = request
+            .request()
+            .is_some_and(|request| request.voice.is_some());
+        let events = self.shared.events.subscribe();
+        let id = self.shared.offer(request, None)?;
+        let spoken = voice || self.shared.speaks;
+        Ok(RequestEvents::new(id, spoken, events))
     }
 
     /// What an answer was worth, in [-1, 1]: of the question `answer`, or of the last one (`None`). The mind credits only
@@ -202,6 +276,21 @@ impl Handle {
     }
 }
 
+/// Cancels a question whose asker has gone.
+struct Cancelling {
+    shared: Option<Arc<Shared>>,
+    id: u64,
+}
+
+impl Drop for Cancelling {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.asks().forget(self.id);
+            shared.cancel(self.id);
+        }
+    }
+}
+
 /// A loop that is ticked by its host, until [`Sage::run`] lets it run. Everything that a [`Handle`] does, it does too.
 pub struct Sage {
     handle: Handle,
@@ -232,6 +321,8 @@ impl Sage {
             actions: Hub::new(actions),
             mode: OnceLock::new(),
             reads: OnceLock::new(),
+            asks: Mutex::default(),
+            speaks: plan.voice.is_some(),
         });
         let (commands, heard) = mpsc::channel(COMMANDS);
         let (ready, opened) = oneshot::channel();

@@ -1,20 +1,22 @@
 //! What the loop says of itself, on its way to those who listen.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::handle::Shared;
 use super::inbox::Note;
 use super::ports::Action;
+use crate::core::core_loop::{Answer, Completed};
 use crate::events::Ended;
 use crate::events::{Event, EventKind, ShedReason};
+use crate::media::wav::pcm;
 
 /// Hears of every event, passes it on, and keeps the actions of a tick.
 pub(super) struct Hearing {
     shared: Arc<Shared>,
     actions: Vec<Action>,
-    /// Requests that were given to the loop and are not answered; as many as it holds.
-    requests: BTreeSet<u64>,
+    /// Requests that were given to the loop and are not done, and whether they are spoken; as many as it holds.
+    requests: BTreeMap<u64, bool>,
     /// The last answer's question.
     pub(super) answered: Option<u64>,
     /// Whether the tick did anything but pass.
@@ -26,15 +28,15 @@ impl Hearing {
         Self {
             shared,
             actions: Vec::new(),
-            requests: BTreeSet::new(),
+            requests: BTreeMap::new(),
             answered: None,
             worked: false,
         }
     }
 
     /// A request is given to the loop.
-    pub(super) fn expect(&mut self, id: u64) {
-        self.requests.insert(id);
+    pub(super) fn expect(&mut self, id: u64, spoken: bool) {
+        self.requests.insert(id, spoken);
     }
 
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
@@ -42,6 +44,7 @@ impl Hearing {
     }
 
     pub(super) fn hear(&mut self, event: Event) {
+        event.emit();
         let tick = event.tick;
         match &event.kind {
             EventKind::State { from, to, cause } => self.act(Action::State {
@@ -54,7 +57,7 @@ impl Hearing {
                 id, source, reason, ..
             } => {
                 self.shared.inbox().refused();
-                if self.requests.remove(id) {
+                if self.requests.remove(id).is_some() {
                     self.act(Action::Unanswered {
                         tick,
                         id: *id,
@@ -63,22 +66,48 @@ impl Hearing {
                     });
                 }
             }
+            EventKind::Audio(audio) => {
+                self.worked = true;
+                self.act(Action::Sound {
+                    tick,
+                    id: audio.request,
+                    samples: audio.pcm.iter().map(|sample| pcm(*sample)).collect(),
+                });
+            }
+            EventKind::Spoken(spoken) => {
+                self.requests.remove(&spoken.request);
+                self.act(Action::Spoken {
+                    tick,
+                    id: spoken.request,
+                    samples: spoken.samples,
+                    ended: spoken.ended,
+                });
+            }
             EventKind::Cache(_) | EventKind::Answer { .. } => self.worked = true,
             _ => {}
         }
         self.shared.events.publish(&event);
     }
 
-    /// An answer is complete.
-    pub(super) fn answer(&mut self, tick: u64, answer: crate::core::core_loop::Answer) {
-        self.requests.remove(&answer.id);
+    /// What was completed in a tick.
+    pub(super) fn complete(&mut self, tick: u64, completed: Completed) {
+        for answer in completed.answers {
+            self.answer(tick, answer);
+        }
+    }
+
+    fn answer(&mut self, tick: u64, answer: Answer) {
+        // One that is spoken is open until then.
+        if self.requests.get(&answer.id) == Some(&false) {
+            self.requests.remove(&answer.id);
+        }
         let (id, source) = (answer.id, answer.source);
         if answer.ended == Ended::Interrupted && answer.text.is_empty() {
             self.act(Action::Unanswered {
                 tick,
                 id,
                 source,
-                why: "the loop ended before it was answered".to_owned(),
+                why: "it was cancelled, or the loop ended, before it was answered".to_owned(),
             });
             return;
         }
@@ -110,6 +139,7 @@ impl Hearing {
             if is_request && !at_the_door {
                 let why = match reason {
                     ShedReason::Shutdown => "the loop ended before it was read",
+                    ShedReason::Cancelled => "it was cancelled before it was read",
                     _ => "something that matters more took its place",
                 };
                 self.act(Action::Unanswered {
@@ -140,6 +170,7 @@ impl Hearing {
 
     fn act(&mut self, action: Action) {
         self.shared.actions.publish(&action);
+        self.shared.asks().hear(&action);
         self.actions.push(action);
     }
 }

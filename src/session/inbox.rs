@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use super::counts::{Counts, Tally};
 use super::running::Running;
 use crate::core::core_loop::{Observation, Waiting};
+use crate::core::request::Want;
 use crate::events::ShedReason;
 
 /// Observations that are told one by one between two ticks; the counters know all of them.
@@ -41,23 +42,22 @@ pub(super) struct Waiter {
 
 impl Waiter {
     fn bytes(&self) -> usize {
-        let words = self.observation.words().map_or(0, str::len);
-        let media = self.observation.media().iter();
-        let files: usize = media.map(|medium| medium.bytes().len()).sum();
-        words + files + self.observation.source().len() + BYTES_BESIDE_WORDS
+        let source = self.observation.source();
+        self.observation.len_bytes() + source.len() + BYTES_BESIDE_WORDS
     }
 
     /// Class and rank of its kind.
     fn kind(&self) -> (u8, u8) {
         match &self.observation {
-            Observation::Text { .. } => (0, 0),
+            Observation::Request(request) => match request.want {
+                Want::Reading => (0, 0),
+                Want::Answer => (0, 2),
+                Want::AlarmAnswer => (1, 2),
+            },
             Observation::Sensor(_) => (0, 1),
-            Observation::Question { .. } | Observation::Turn { .. } => (0, 2),
             Observation::Feedback(_) => (1, 0),
             Observation::Goal { .. } => (1, 1),
-            Observation::Alarm { .. } | Observation::Sensed { alarm: true, .. } => (1, 2),
-            sensed @ Observation::Sensed { .. } if !sensed.is_request() => (0, 0),
-            Observation::Sensed { .. } => (0, 2),
+            Observation::Cancel { .. } | Observation::Forget { .. } => (1, 3),
             Observation::Limit { .. } => (2, 0),
         }
     }
@@ -227,6 +227,15 @@ impl Inbox {
             reason,
             is_request: waiter.observation.is_request(),
         });
+    }
+
+    /// Lets one go that waits and is no longer wanted; whether it did wait.
+    pub(super) fn cancel(&mut self, id: u64) -> bool {
+        let at = self.waiting.iter().position(|waiter| waiter.id == id);
+        if let Some(at) = at {
+            self.remove(at, ShedReason::Cancelled);
+        }
+        at.is_some()
     }
 
     /// What the next tick is given, in order of arrival: everything that it takes at once, one feedback (each is for a tick

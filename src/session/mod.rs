@@ -18,36 +18,48 @@
 //! **Errors of the outside do not end the loop.** An observation that is empty, or does not fit the context, is refused
 //! with an event, and its request with [`Action::Unanswered`]. Only a model that cannot be read or a failed actor ends it.
 
+mod asks;
 mod builder;
 mod counts;
 mod driver;
 mod error;
+pub mod exact;
 mod handle;
 mod hearing;
 mod inbox;
+mod messages;
 pub mod mode;
 mod open;
 pub mod opening;
 mod ports;
+mod recording;
+mod request_events;
+mod run;
 mod running;
 mod stream;
 
+pub use asks::Reply;
 pub use builder::Builder;
 pub use counts::{Counts, ShedCount};
 pub use driver::{Outcome, Ticked};
-pub use error::{BuildError, ObserveError, SageError};
+pub use error::{AskError, BuildError, ObserveError, SageError};
 pub use handle::{Handle, Sage};
-pub(crate) use open::go_on_from;
+pub use messages::Conversation;
+pub use open::{CONTEXT_TOKENS, Learning, OpenError, RecordingPlan, SessionPlan, context_tokens};
 pub use ports::{Action, Effector, Reading, Sensor};
+pub use recording::RecordingError;
+pub use request_events::RequestEvents;
+pub use run::Session;
 pub use stream::{Actions, Gap, Stream, Telemetry};
 
 pub use sage_actors::config::MindConfig;
 pub use sage_actors::protocol::{Cause, SensorReading, State, Tick};
 
-pub use crate::core::Limit;
 pub use crate::core::core_loop::Observation;
+pub use crate::core::request::{Content, ContextKind, Request, Stop, VoiceChoice, Want};
 pub use crate::events::Ended;
 pub use crate::events::{Event, EventKind, ShedReason};
+pub use crate::input::Limit;
 pub use crate::media::medium::{Medium, MediumError, MediumKind};
 pub use crate::reads::ReadBytes;
 pub use crate::settings::Sources;

@@ -1,6 +1,6 @@
 //! The first line of every run: which mode it is.
 
-use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+use sage_actors::config::RoutingPolicy;
 
 use crate::core::{Engine, EngineError, LimitOrigin};
 use crate::events::Mode;
@@ -10,20 +10,13 @@ use crate::input::human_bytes;
 ///
 /// # Errors
 /// When the model's fingerprint cannot be had.
-pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, EngineError> {
+pub fn mode(engine: &Engine) -> Result<Mode, EngineError> {
+    let mind = &engine.mind_config;
     let exact = mind.routing == RoutingPolicy::Exact && mind.hold.is_some();
-    let routing = format!("{:?}", mind.routing).to_lowercase();
-    let eviction = match mind.eviction {
-        EvictionPolicy::Lru => "lru".to_owned(),
-        EvictionPolicy::Lfu => "lfu".to_owned(),
-        EvictionPolicy::Trust => "trust".to_owned(),
-        EvictionPolicy::Learned => "learned".to_owned(),
-        EvictionPolicy::Horizon { half_life_tokens } => {
-            format!("horizon({half_life_tokens} tokens)")
-        }
-    };
+    let routing = mind.routing.to_string();
+    let eviction = mind.eviction.to_string();
     let plan = &engine.plan;
-    let chosen = matches!(engine.limit_origin, LimitOrigin::Chosen(_));
+    let chosen = matches!(engine.limit_origin(), LimitOrigin::Chosen(_));
     let memory = match plan.limit_bytes {
         Some(limit) => format!(
             "limit {}{} (floor {}, pool {} for experts of {})",
@@ -43,7 +36,7 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, EngineError> {
     } else {
         ("priced", "priced: experts as the state's budgets admit")
     };
-    let absent = engine.absent.len();
+    let absent = engine.absent().len();
     let degraded = match absent {
         0 => String::new(),
         _ => format!("; degraded: {absent} experts are not in this store"),
@@ -57,11 +50,11 @@ pub fn mode(engine: &Engine, mind: &MindConfig) -> Result<Mode, EngineError> {
         eviction,
         limit_bytes: plan.limit_bytes,
         limit_chosen: chosen,
-        limit_reason: engine.limit_origin.reason(),
+        limit_reason: engine.limit_origin().reason(),
         floor_bytes: plan.floor.total(),
         pool_bytes: plan.pool_bytes,
         below_cycle: {
-            let cliffs = engine.cliffs.iter().copied();
+            let cliffs = engine.cliffs().iter().copied();
             cliffs.filter(|at| at.cliff.is_below()).collect()
         },
         fingerprint: engine.source.fingerprint()?,

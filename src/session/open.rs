@@ -1,85 +1,194 @@
-//! Opening the model, the mind and the ledger of an embedded loop.
+//! The one place where a model is opened to run: source, memory, mind, ledger, recording and loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::builder::CONTEXT_TOKENS;
-use super::driver::Plan;
-use super::error::BuildError;
-use crate::core::core_loop::CoreLoop;
+use sage_actors::trust::Ledger;
+use sage_actors::trust::store::LedgerStore;
+
+use super::mode::mode;
+use super::opening::{self, EngineOptions};
+use super::recording::{self, RecordingError};
+use super::run::Session;
+use crate::core::core_loop::{AnswerPolicy, CoreLoop};
+use crate::core::sampling::Sampling;
 use crate::core::{Engine, EngineError};
 use crate::events::Mode;
 use crate::ledger::{About, LedgerError, LedgerFile};
-use crate::replay;
-use crate::session::mode::mode;
-use crate::session::opening::{EngineOptions, open};
-use crate::store::open_model;
+use crate::settings::{SamplingSettings, SessionSettings, Settings};
+use crate::store::WeightSource;
 use crate::text::Text;
 use crate::trace::SensorMode;
 
-/// The loop that was planned, and the line that says which mode it runs in.
-pub(super) async fn core_loop(plan: &Plan) -> Result<(CoreLoop, Mode), BuildError> {
-    let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
-    let text = Text::load_with(&*source, plan.template_args.clone()).map_err(EngineError::from)?;
-    let text = text.allowing_control_tokens(plan.control_tokens);
+/// Tokens of context of a conversation where nothing else is asked for, as far as the model goes.
+pub const CONTEXT_TOKENS: usize = 2048;
+
+/// Everything that a session is opened with.
+pub struct SessionPlan {
+    /// Memory, mind, senses and voice.
+    pub engine: EngineOptions,
+    /// Tokenizer and template; none: only token ids are read.
+    pub text: Option<Text>,
+    /// How answers are given unless a request says otherwise.
+    pub answers: AnswerPolicy,
+    /// The system message of the conversation.
+    pub system: Option<String>,
+    /// What is learned outlives the session.
+    pub learning: Learning,
+    /// The session is recorded.
+    pub recording: Option<RecordingPlan>,
+}
+
+/// Where a session's trust comes from, and where it is kept.
+#[derive(Default)]
+pub enum Learning {
+    /// It begins anew and is forgotten.
+    #[default]
+    Forgotten,
+    /// Of this file, which is made if it is not there.
+    Kept(PathBuf),
+    /// Of a ledger that has seen so many ticks: what is learned goes into a store of the caller's.
+    Resumed(Ledger, Box<dyn LedgerStore>, u64),
+}
+
+/// How a session is recorded.
+#[derive(Clone, Debug)]
+pub struct RecordingPlan {
+    /// The file; one that stands there is not touched.
+    pub path: PathBuf,
+    /// With the router logits: then the mind can be asked again without the model.
+    pub logits: bool,
+    /// What it is of: the scenario's name, or the host's.
+    pub name: String,
+    /// Where sensor readings come from.
+    pub sensors: SensorMode,
+}
+
+/// Why a session cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The model, the memory or the mind.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The trust ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The recording.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+impl From<SamplingSettings> for Sampling {
+    fn from(settings: SamplingSettings) -> Self {
+        Self {
+            temperature: settings.temperature,
+            top_p: settings.top_p,
+            top_k: settings.top_k,
+            seed: settings.seed,
+        }
+    }
+}
+
+impl SessionPlan {
+    /// Of an engine that is opened so, with answers as the settings say.
+    pub fn new(engine: EngineOptions, settings: &Settings) -> Self {
+        Self {
+            answers: AnswerPolicy {
+                sampling: settings.sampling.into(),
+                answer_tokens: settings.session.answer_tokens,
+            },
+            ..Self::of_engine(engine)
+        }
+    }
+
+    /// Of an engine that is opened so: nothing is kept or recorded, and answers are the most probable ones.
+    pub fn of_engine(engine: EngineOptions) -> Self {
+        Self {
+            engine,
+            text: None,
+            answers: AnswerPolicy {
+                sampling: Sampling::GREEDY,
+                answer_tokens: 1,
+            },
+            system: None,
+            learning: Learning::Forgotten,
+            recording: None,
+        }
+    }
+}
+
+/// Tokens of context as the settings say; else [`CONTEXT_TOKENS`], or what the model was made for.
+pub fn context_tokens(settings: &SessionSettings, source: &dyn WeightSource) -> usize {
     let longest = source.config().thinker.text.max_position_embeddings;
-    let context_tokens = match plan.options.context_tokens {
-        0 => CONTEXT_TOKENS.min(longest),
-        declared => declared,
-    };
-    let options = EngineOptions {
-        context_tokens,
-        ..plan.options.clone()
-    };
-    if plan.answer_tokens >= context_tokens {
-        return Err(BuildError::Value {
-            name: "answer_tokens",
-            value: format!("{} in a context of {context_tokens}", plan.answer_tokens),
-            expected: "fewer than .context_tokens, so that a question fits beside its answer",
-        });
-    }
-    let mut engine = open(source, options, |_, _| ()).await?;
-    let mut mode = mode(&engine, &plan.options.mind)?;
-    let ledger = match &plan.ledger {
-        Some(path) => {
-            let (about, _) = go_on_from::<BuildError>(&mut engine, &mut mode, path).await?;
-            Some(about)
+    let declared = settings.context_tokens;
+    declared.unwrap_or(CONTEXT_TOKENS.min(longest))
+}
+
+impl Session {
+    /// Opens a session. Call inside a current-thread runtime; `progress` hears of loaded layers.
+    ///
+    /// # Errors
+    /// When the limit is below the floor or above the machine, weights are missing or damaged, an actor cannot start, or the
+    /// ledger or the recording cannot be used.
+    pub async fn open(
+        source: Arc<dyn WeightSource>,
+        plan: SessionPlan,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self, OpenError> {
+        let degrade = plan.engine.degrade;
+        let mut engine = opening::open(source, plan.engine, progress).await?;
+        let mut mode = mode(&engine)?;
+        let mut torn_bytes = 0;
+        let about = match plan.learning {
+            Learning::Forgotten => None,
+            Learning::Kept(path) => {
+                let (about, torn) = attach_ledger(&mut engine, &mut mode, &path).await?;
+                torn_bytes = torn;
+                Some(about)
+            }
+            Learning::Resumed(ledger, store, ticks) => {
+                engine.remember(ledger, store, ticks).await?;
+                None
+            }
+        };
+        let tape = match &plan.recording {
+            None => None,
+            Some(recording) => {
+                let text = plan.text.as_ref();
+                let header = recording::About {
+                    name: recording.name.clone(),
+                    sampling: plan.answers.sampling,
+                    answer_tokens: plan.answers.answer_tokens,
+                    degrade,
+                    sensors: recording.sensors,
+                    logits: recording.logits,
+                    system: plan.system.clone(),
+                    control_tokens: text.is_some_and(Text::allows_control_tokens),
+                    template_args: text
+                        .map_or_else(Default::default, |text| text.template().args().clone()),
+                };
+                let begun = recording::begin(&recording.path, &engine, header, about.as_ref());
+                Some(begun.await?)
+            }
+        };
+        let mut core = CoreLoop::new(engine, plan.text, plan.answers)?;
+        if plan.system.is_some() {
+            core.converse(plan.system);
         }
-        None => None,
-    };
-    let tape = match &plan.record {
-        Some(path) => {
-            let about = replay::About {
-                name: "embedded".to_owned(),
-                sampling: plan.sampling,
-                answer_tokens: plan.answer_tokens,
-                degrade: plan.options.degrade,
-                sensors: SensorMode::Live,
-                logits: plan.record_logits,
-                control_tokens: plan.control_tokens,
-                template_args: text.template().args().clone(),
-            };
-            Some(replay::begin(path, &engine, about, ledger.as_ref()).await?)
+        if let Some(tape) = tape {
+            core.record(tape);
         }
-        None => None,
-    };
-    let mut core = CoreLoop::new(engine, text, plan.sampling, plan.answer_tokens)?;
-    if let Some(tape) = tape {
-        core.record(tape);
+        Ok(Self::new(core, mode, torn_bytes))
     }
-    Ok((core, mode))
 }
 
 /// Puts the ledger at `path` in use, and into the line that says which mode runs; made if it is not there. Call before the
 /// first step. Answers what it is, and the bytes at its log's end that were no whole entry.
-pub(crate) async fn go_on_from<E>(
+async fn attach_ledger(
     engine: &mut Engine,
     mode: &mut Mode,
     path: &Path,
-) -> Result<(About, u64), E>
-where
-    E: From<EngineError> + From<LedgerError>,
-{
+) -> Result<(About, u64), OpenError> {
     // The ledger of this run has not learned anything yet.
     let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
     let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;

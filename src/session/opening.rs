@@ -1,5 +1,6 @@
 //! Opening a model: memory planned first, then weights, then the mind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sage_actors::Mind;
@@ -7,18 +8,25 @@ use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{ExpertKey, Modality, Module, State};
 
+use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
 use crate::core::limit::{LimitOrigin, LimitPolicy};
-use crate::core::memory::{Demand, Limit, MemoryPlan, own_memory_bytes};
-use crate::core::perception::Towers;
-use crate::core::speech::{self, Voice, talker_shape};
-use crate::core::{Engine, EngineError, EngineParts};
-use crate::cpu::arena::{SlotArena, module_name};
-use crate::cpu::direct::{DirectReader, component_of};
-use crate::host_memory::round_up_to_page;
+use crate::core::memory::{Demand, MemoryPlan, own_memory_bytes};
+use crate::core::perception::PerceptionError;
+use crate::core::ports::{ExpertHost, Towers, Voice, component_of, module_name};
+use crate::core::speech::{MOST_CODES, talker_layers, talker_shape};
+use crate::core::{Body, Engine, EngineError, EngineParts, ExpertMap, LimitInForce, WorkSizes};
+use crate::cpu::decoder::CpuDecoder;
+use crate::cpu::host::LocalHost;
+use crate::cpu::sizes::{kv_bytes, workspace_bytes};
+use crate::cpu::slots::ExpertSlots;
+use crate::cpu::towers::{CpuTowers, TowerSet};
+use crate::cpu::voice::{self, CpuVoice};
+use crate::input::Limit;
 use crate::kernels::threads;
-use crate::model::Thinker;
-use crate::model::talker::choice::MAX_CODES;
+use crate::model::experts::ExpertShape;
+use crate::model::speech::choice::MAX_CODES;
+use crate::model::{Talker, Thinker};
 use crate::sensors::Machine;
 use crate::store::{StoreError, WeightSource};
 
@@ -106,12 +114,12 @@ struct Sizes {
     plan: MemoryPlan,
     limit: Limit,
     limit_origin: LimitOrigin,
-    towers: Towers,
-    media_tokens: usize,
-    slot_bytes: u64,
-    window_experts: usize,
+    towers: TowerSet,
+    work: WorkSizes,
+    /// Of the thinker's experts.
+    slots: ExpertSlots,
     /// Of the talker's experts; none where nothing speaks.
-    talker_slot_bytes: Option<u64>,
+    talker_slots: Option<ExpertSlots>,
 }
 
 fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, EngineError> {
@@ -123,11 +131,12 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             max_position_embeddings: config.max_position_embeddings,
         });
     }
-    let (expert, resident_weights_bytes) = Thinker::sizes(source)?;
-    let slot_bytes = round_up_to_page(expert.bytes()) as u64;
+    let (_, resident_weights_bytes) = Thinker::sizes(source)?;
+    let slots = ExpertSlots::of(source, Component::Thinker);
+    let slot_bytes = slots.largest_bytes;
     let speech = if options.speaks {
         let (context, chunk) = (options.context_tokens, options.chunk_tokens);
-        Some(speech::demand(source, context, chunk, codes_of(options))?)
+        Some(voice::demand(source, context, chunk, codes_of(options))?)
     } else {
         None
     };
@@ -136,26 +145,28 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     let window_experts = speech.map_or(window_experts, |speech| {
         window_experts.max(speech.k_trained)
     });
-    let towers = Towers::new(source, &options.senses)?;
+    let towers = TowerSet::new(source, &options.senses);
+    let towers = towers.map_err(PerceptionError::from)?;
     let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
     let whole = MemoryPlan::new(
         Limit::None,
         &Demand {
             config,
-            expert,
+            experts_bytes: slots.total_bytes,
             slot_bytes,
             context_tokens: options.context_tokens,
-            chunk_tokens: options.chunk_tokens,
+            kv_bytes: kv_bytes(config, options.context_tokens),
+            workspace_bytes: workspace_bytes(config, options.chunk_tokens, options.context_tokens),
             window_experts,
             resident_weights_bytes,
             base_bytes,
             dreams: options.mind.hold.is_none(),
             perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
-            waiting_media_bytes: match towers.senses().is_empty() {
+            waiting_media_bytes: match towers.shapes().is_empty() {
                 true => 0,
                 false => options.waiting_media_bytes,
             },
-            senses: towers.senses().len(),
+            senses: towers.shapes().len(),
             towers_bytes: towers.total_bytes(),
             speech,
         },
@@ -167,14 +178,20 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
         limit,
         limit_origin,
         towers,
-        media_tokens,
-        slot_bytes,
-        window_experts,
-        talker_slot_bytes: speech.map(|speech| speech.slot_bytes),
+        work: WorkSizes {
+            chunk_tokens: options.chunk_tokens.max(1),
+            window_experts,
+            context_tokens: options.context_tokens,
+            media_tokens,
+            read_ahead: options.read_ahead,
+        },
+        slots,
+        talker_slots: speech.map(|_| ExpertSlots::of(source, Component::Talker)),
     })
 }
 
-/// Opens a model under a limit. Call inside a current-thread runtime; `progress` hears of loaded layers.
+/// Opens a model under a limit, with its experts in this process's memory. Call inside a current-thread runtime; `progress`
+/// hears of loaded layers.
 ///
 /// # Errors
 /// When the limit is below the floor or above the machine, weights are missing or damaged, or an actor cannot start.
@@ -183,80 +200,114 @@ pub async fn open(
     options: EngineOptions,
     progress: impl FnMut(usize, usize),
 ) -> Result<Engine, EngineError> {
-    let Sizes {
-        plan,
-        limit,
-        limit_origin,
-        towers,
-        media_tokens,
-        slot_bytes,
-        window_experts,
-        talker_slot_bytes,
-    } = sizes(&*source, &options)?;
+    let speaks = options.speaks;
+    let local = |source: &Arc<dyn WeightSource>| {
+        let host = LocalHost::new(Arc::clone(source), expert_shapes(&**source, speaks)?)?;
+        Ok(Arc::new(host) as Arc<dyn ExpertHost>)
+    };
+    open_with(source, options, progress, local).await
+}
+
+/// As [`open`], with the experts wherever `host` has them: it is called once memory is planned, before any weight is read.
+///
+/// # Errors
+/// As [`open`], and what `host` returns.
+pub async fn open_with(
+    source: Arc<dyn WeightSource>,
+    options: EngineOptions,
+    progress: impl FnMut(usize, usize),
+    host: impl FnOnce(&Arc<dyn WeightSource>) -> Result<Arc<dyn ExpertHost>, EngineError>,
+) -> Result<Engine, EngineError> {
+    let sizes = sizes(&*source, &options)?;
     // After the process's own memory was measured: what threads take is not to be foreseen.
     threads::start(None).map_err(|source| EngineError::System {
         what: "cannot start the threads of the arithmetic, let the process have more of them"
             .into(),
         source,
     })?;
-    let config = source.config().thinker.text.clone();
-    let thinker = Thinker::load(&*source, progress)?;
-    let voice = match talker_slot_bytes {
-        Some(_) => Some(Arc::new(Voice::load(&*source, codes_of(&options))?)),
+    let experts = host(&source)?;
+    let thinker = CpuDecoder::thinker(Thinker::load(&*source, progress)?);
+    let voice = match sizes.talker_slots {
+        Some(_) => Some(CpuVoice::load(&*source, codes_of(&options))?),
         None => None,
     };
-    let reader = DirectReader::new(Arc::clone(&source));
-    let arena = SlotArena::new(Arc::new(reader)).map_err(|source| EngineError::System {
-        what: "cannot start the reading thread".into(),
-        source,
-    })?;
-    let shape = thinker_shape(&config, slot_bytes);
-    let sparse_layers = shape.keys().collect();
-    let mut modules = vec![shape];
-    if let (Some(talker), Some(bytes)) = (&source.config().talker, talker_slot_bytes) {
-        modules.push(talker_shape(talker, bytes));
+    let towers = CpuTowers::new(Arc::clone(&source), sizes.towers);
+    let (modules, mut map) = modules(&*source, sizes.slots, sizes.talker_slots);
+    if options.degrade {
+        map.absent = absent_experts(&*source, &modules)?.into_iter().collect();
     }
-    let absent = if options.degrade {
-        absent_experts(&*source, &modules)?
-    } else {
-        Vec::new()
-    };
-    let mind = MindConfig {
+    let mind_config = MindConfig {
         modules,
         towers: towers.shapes(),
-        pool_bytes: plan.pool_bytes,
-        window_experts: window_experts as u16,
-        absent: absent.clone(),
+        pool_bytes: sizes.plan.pool_bytes,
+        window_experts: sizes.work.window_experts as u16,
+        absent: map.absent.iter().copied().collect(),
         ..options.mind
     };
-    let cliffs = state_cliffs(&mind);
-    let mind_config = mind.clone();
-    let mind = Mind::spawn(mind, Arc::clone(&arena) as Arc<_>)?;
+    map.cliffs = state_cliffs(&mind_config);
+    let mind = Mind::spawn(mind_config.clone(), experts.source())?;
     Ok(Engine::new(EngineParts {
         source,
-        thinker,
-        arena,
-        voice,
-        towers,
-        media_tokens,
         mind,
         mind_config,
-        plan,
-        limit,
-        limit_origin,
-        limit_policy: options.limit_policy,
-        chunk_tokens: options.chunk_tokens.max(1),
-        window_experts,
-        context_tokens: options.context_tokens,
-        read_ahead: options.read_ahead,
-        sparse_layers,
-        absent: absent.into_iter().collect(),
-        cliffs,
+        plan: sizes.plan,
+        limit: LimitInForce {
+            limit: sizes.limit,
+            origin: sizes.limit_origin,
+            policy: options.limit_policy,
+        },
+        body: Body {
+            thinker: Arc::new(thinker),
+            experts,
+            towers: Box::new(towers),
+            voice: voice.map(|voice| Arc::new(voice) as Arc<dyn Voice>),
+        },
+        work: sizes.work,
+        experts: map,
     }))
 }
 
+/// How each module's experts are stored; those of the talker where answers are spoken.
+fn expert_shapes(
+    source: &dyn WeightSource,
+    speaks: bool,
+) -> Result<BTreeMap<Module, ExpertShape>, EngineError> {
+    let mut shapes = BTreeMap::from([(Module::Thinker, Thinker::sizes(source)?.0)]);
+    if speaks {
+        shapes.insert(Module::Talker, Talker::sizes(source)?.0);
+    }
+    Ok(shapes)
+}
+
+/// The modules as the mind knows them, and which experts there are.
+fn modules(
+    source: &dyn WeightSource,
+    slots: ExpertSlots,
+    talker_slots: Option<ExpertSlots>,
+) -> (Vec<ModuleShape>, ExpertMap) {
+    let thinker = ModuleShape {
+        smaller: slots.smaller,
+        ..thinker_shape(&source.config().thinker.text, slots.largest_bytes)
+    };
+    let mut map = ExpertMap {
+        thinker: thinker.keys().collect(),
+        talker: Vec::new(),
+        absent: BTreeSet::new(),
+        cliffs: Vec::new(),
+    };
+    let mut modules = vec![thinker];
+    if let (Some(talker), Some(slots)) = (&source.config().talker, talker_slots) {
+        modules.push(ModuleShape {
+            smaller: slots.smaller,
+            ..talker_shape(talker, slots.largest_bytes)
+        });
+        map.talker = talker_layers(talker).collect();
+    }
+    (modules, map)
+}
+
 fn codes_of(options: &EngineOptions) -> usize {
-    options.codes.min(speech::MOST_CODES)
+    options.codes.min(MOST_CODES)
 }
 
 /// The thinker's sparse part, as the mind knows it.
@@ -268,6 +319,7 @@ pub fn thinker_shape(config: &TextConfig, expert_bytes: u64) -> ModuleShape {
         k_trained: config.num_experts_per_tok as u16,
         norm_topk_prob: config.norm_topk_prob,
         expert_bytes,
+        smaller: Vec::new(),
     }
 }
 

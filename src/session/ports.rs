@@ -1,11 +1,12 @@
 //! What a host supplies: sensors and effectors; and what effectors hear of.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sage_actors::protocol::{Cause, SensorReading, State, Tick};
 
 use crate::core::core_loop::Observation;
-use crate::events::Ended;
+use crate::events::{Ended, SpeechEnded};
 
 /// What a sensor read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,6 +93,26 @@ pub enum Action {
         /// Why it ended.
         ended: Ended,
     },
+    /// A piece of an answer that it speaks: 24 000 samples a second, one channel, 16 bits.
+    Sound {
+        /// When.
+        tick: Tick,
+        /// Of the question.
+        id: u64,
+        /// The samples.
+        samples: Arc<[i16]>,
+    },
+    /// It has spoken an answer to its end.
+    Spoken {
+        /// When.
+        tick: Tick,
+        /// Of the question.
+        id: u64,
+        /// Samples in all.
+        samples: usize,
+        /// Why it ended.
+        ended: SpeechEnded,
+    },
     /// It changes its state.
     State {
         /// When.
@@ -125,6 +146,12 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Say { id, text, .. } => write!(f, "answer to {id}: {text}"),
+            Self::Sound { id, samples, .. } => {
+                write!(f, "{} samples of the answer to {id}", samples.len())
+            }
+            Self::Spoken { id, samples, .. } => {
+                write!(f, "the answer to {id} is spoken: {samples} samples")
+            }
             Self::State {
                 from, to, cause, ..
             } => write!(f, "{from:?} → {to:?} ({cause:?})"),

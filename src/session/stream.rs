@@ -1,9 +1,10 @@
 //! Actions and telemetry as streams with a bound: what their reader does not take in time is counted, and said in place.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
-use tokio::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 use super::ports::Action;
 use crate::events::{Event, EventKind};
@@ -36,13 +37,14 @@ struct Queue<T> {
     lost: u64,
     gap: Option<T>,
     closed: bool,
+    /// Who waits for the next item.
+    waker: Option<Waker>,
 }
 
 #[derive(Debug)]
 struct Ring<T> {
     queue: Mutex<Queue<T>>,
     bound: usize,
-    ready: Notify,
 }
 
 /// What a panic elsewhere left is still whole: every change here is one step.
@@ -63,8 +65,21 @@ impl<T: Gap> Ring<T> {
             queue.lost += 1;
             queue.gap = Some(T::gap(queue.lost, item));
         }
+        let waker = queue.waker.take();
         drop(queue);
-        self.ready.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     fn pop(&self) -> (Option<T>, bool) {
@@ -74,6 +89,21 @@ impl<T: Gap> Ring<T> {
             queue.gap.take()
         });
         (item, queue.closed)
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        match self.pop() {
+            (Some(item), _) => return Poll::Ready(Some(item)),
+            (None, true) => return Poll::Ready(None),
+            (None, false) => {}
+        }
+        lock(&self.queue).waker = Some(context.waker().clone());
+        // What came in between has woken nobody.
+        match self.pop() {
+            (Some(item), _) => Poll::Ready(Some(item)),
+            (None, true) => Poll::Ready(None),
+            (None, false) => Poll::Pending,
+        }
     }
 }
 
@@ -91,18 +121,21 @@ pub type Actions = Stream<Action>;
 impl<T: Gap> Stream<T> {
     /// The next item; none once the loop has ended and everything was taken. It may be dropped at any time without loss.
     pub async fn next(&mut self) -> Option<T> {
-        loop {
-            match self.0.pop() {
-                (Some(item), _) => return Some(item),
-                (None, true) => return None,
-                (None, false) => self.0.ready.notified().await,
-            }
-        }
+        poll_fn(|context| self.0.poll(context)).await
     }
 
     /// The next item, if there is one now.
     pub fn try_next(&mut self) -> Option<T> {
         self.0.pop().0
+    }
+}
+
+/// Its items as any other stream's: with `futures::StreamExt` it is mapped, filtered and joined.
+impl<T: Gap> futures_core::Stream for Stream<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.poll(context)
     }
 }
 
@@ -131,9 +164,9 @@ impl<T: Gap> Hub<T> {
                 lost: 0,
                 gap: None,
                 closed: rings.1,
+                waker: None,
             }),
             bound: self.bound,
-            ready: Notify::new(),
         });
         rings.0.retain(|ring| ring.strong_count() > 0);
         rings.0.push(Arc::downgrade(&ring));
@@ -151,8 +184,7 @@ impl<T: Gap> Hub<T> {
         let mut rings = lock(&self.rings);
         rings.1 = true;
         for ring in rings.0.iter().filter_map(Weak::upgrade) {
-            lock(&ring.queue).closed = true;
-            ring.ready.notify_one();
+            ring.close();
         }
     }
 }
@@ -165,7 +197,7 @@ mod tests {
         let text = String::new();
         Event {
             tick,
-            kind: EventKind::Token { text },
+            kind: EventKind::Token { request: 0, text },
         }
     }
 

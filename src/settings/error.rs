@@ -62,6 +62,14 @@ pub enum Trouble {
 
 impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (
+            Origin::Option { .. } | Origin::Program { .. },
+            Trouble::Value { value, expected },
+        ) = (&self.origin, &self.trouble)
+        {
+            write!(f, "{} is {value}; expected {expected}", self.origin)?;
+            return self.hinted(f);
+        }
         match &self.origin {
             Origin::CommandLine { argument } => write!(f, "--set {argument}: ")?,
             origin => write!(f, "{origin}: ")?,
@@ -81,6 +89,12 @@ impl fmt::Display for SettingProblem {
             }
             Trouble::Contradiction(message) => write!(f, "`{key}`: {message}")?,
         }
+        self.hinted(f)
+    }
+}
+
+impl SettingProblem {
+    fn hinted(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),

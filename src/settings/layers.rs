@@ -6,15 +6,19 @@ use std::ops::Range;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::schema::{FOUND_AT_START, Kind, Leaf, Schema};
-use super::{LEVEL, Origin, PREFIX, SettingProblem, SettingsError, Trouble, expected};
-use crate::input::{Source, known, nearest, shown};
+use super::resolve::place;
+use super::schema::{FOUND_AT_START, Kind, Leaf, Rule, Schema, in_order};
+use super::session::{AUTO, SettingValue};
+use super::{LEVEL, Origin, PREFIX, Said, SettingProblem, SettingsError, Trouble, expected};
+use crate::input::{Limit, SizeError, Source, known, nearest, shown};
 
 /// One value for one setting.
 #[derive(Clone, Debug)]
 pub struct Assignment {
     /// Key of the setting.
     pub key: String,
+    /// The key under which it is merged.
+    pub place: String,
     /// Of the setting's type, within its bounds.
     pub value: Value,
     /// Where it was written.
@@ -117,6 +121,19 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// What an option, a scenario or a program says.
+    pub fn said(&mut self, said: &Said) {
+        let at = |_: &Range<usize>| said.origin.clone();
+        let text = said.value.to_string();
+        match DeValue::parse(&text) {
+            Ok(value) => self.entry(said.key, &(0..0), value.get_ref(), &(0..0), &at),
+            Err(error) => {
+                let trouble = Trouble::Syntax(error.message().to_owned());
+                self.wrong(said.origin.clone(), said.key, trouble, None);
+            }
+        }
+    }
+
     /// A value in text: TOML, or a bare word.
     fn text(&mut self, key: &str, text: &str, origin: Origin) {
         let at = |_: &Range<usize>| origin.clone();
@@ -131,10 +148,7 @@ impl<'a> Reading<'a> {
     }
 
     fn table(&mut self, prefix: &str, table: &DeTable<'_>, at: At<'_>) {
-        // In the order in which they were written: the map is sorted by name.
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        for (key, value) in entries {
+        for (key, value) in in_order(table) {
             let path = match prefix {
                 "" => key.get_ref().to_string(),
                 _ => format!("{prefix}.{}", key.get_ref()),
@@ -196,7 +210,7 @@ impl<'a> Reading<'a> {
             _ => {
                 let trouble = Trouble::Value {
                     value: "a table".to_owned(),
-                    expected: expected(&leaf.kind, None),
+                    expected: expected(&leaf.kind, Rule::Any),
                 };
                 self.wrong(at(span), &leaf.key, trouble, None);
             }
@@ -209,9 +223,14 @@ impl<'a> Reading<'a> {
         }
         let hint = match (value, &leaf.kind) {
             (DeValue::String(text), Kind::Choice(names)) => {
-                nearest(text, names.iter().map(String::as_str))
-                    .map(|name| format!("did you mean `{name}`?"))
+                nearest(text, names.iter().copied()).map(|name| format!("did you mean `{name}`?"))
             }
+            (_, Kind::Limit) => limit(value)
+                .and_then(Result::err)
+                .and_then(|error| match error {
+                    SizeError::NoUnit(_) => Some(error.to_string()),
+                    _ => None,
+                }),
             (DeValue::String(text), _) => DeValue::parse(text.trim())
                 .is_ok_and(|inner| typed(leaf, inner.get_ref()).is_some())
                 .then(|| "write it without quotes".to_owned()),
@@ -219,7 +238,13 @@ impl<'a> Reading<'a> {
         };
         let trouble = Trouble::Value {
             value: shown(value),
-            expected: expected(&leaf.kind, leaf.bound),
+            expected: match origin {
+                // Its name says of what it is a number.
+                Origin::Option { .. } | Origin::Program { .. } if !leaf.rule.words().is_empty() => {
+                    leaf.rule.words().to_owned()
+                }
+                _ => expected(&leaf.kind, leaf.rule),
+            },
         };
         self.wrong(origin, &leaf.key, trouble, hint);
     }
@@ -227,6 +252,7 @@ impl<'a> Reading<'a> {
     fn assign(&mut self, leaf: &Leaf, value: Value, origin: Origin) {
         self.assignments.push(Assignment {
             key: leaf.key.clone(),
+            place: place(leaf),
             value,
             origin,
         });
@@ -287,16 +313,24 @@ fn found_at_start(key: &str) -> Option<&'static str> {
 
 /// The value as the setting's type, if it is one and within its bounds.
 fn typed(leaf: &Leaf, value: &DeValue<'_>) -> Option<Value> {
-    let admitted = |number: &f64| match leaf.bound {
-        Some(bound) => bound.admits(*number),
-        None => number.is_finite(),
-    };
+    let admitted = |number: &f64| leaf.rule.admits(*number);
     match &leaf.kind {
+        Kind::Limit => match value.as_str() {
+            Some(text) if text.trim() == AUTO => Some(Value::String(AUTO.to_owned())),
+            _ => {
+                let limit = limit(value)?.ok()?;
+                Some(Value::String(limit.to_string()))
+            }
+        },
+        Kind::WholeOrAuto if value.as_str() == Some(AUTO) => Some(Value::String(AUTO.to_owned())),
         Kind::Flag => value.as_bool().map(Value::Boolean),
-        Kind::Whole => {
-            let whole = whole(value)?;
-            admitted(&(whole as f64)).then_some(Value::Integer(whole))
-        }
+        Kind::Whole | Kind::WholeOrAuto => match whole(value) {
+            Some(whole) => admitted(&(whole as f64)).then_some(Value::Integer(whole)),
+            None => {
+                let large = large(value)?;
+                admitted(&(large as f64)).then(|| large.written())
+            }
+        },
         Kind::Number => number(value).filter(admitted).map(Value::Float),
         Kind::Numbers(count) => {
             let items = value.as_array().filter(|items| items.len() == *count)?;
@@ -309,10 +343,30 @@ fn typed(leaf: &Leaf, value: &DeValue<'_>) -> Option<Value> {
             let name = value.as_str()?;
             names
                 .iter()
-                .any(|known| known == name)
+                .any(|known| *known == name)
                 .then(|| Value::String(name.to_owned()))
         }
     }
+}
+
+/// What a value says of a memory limit; none where it is neither text nor a number.
+fn limit(value: &DeValue<'_>) -> Option<Result<Limit, SizeError>> {
+    match value {
+        DeValue::String(text) => Some(text.parse()),
+        DeValue::Integer(_) => Some(whole(value)?.to_string().parse()),
+        DeValue::Float(number) => Some(number.as_str().parse()),
+        _ => None,
+    }
+}
+
+/// A number beyond TOML's integers, which is kept as text.
+fn large(value: &DeValue<'_>) -> Option<u64> {
+    let number = match value {
+        DeValue::String(text) => text.parse().ok()?,
+        DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok()?,
+        _ => return None,
+    };
+    (number > i64::MAX as u64).then_some(number)
 }
 
 fn whole(value: &DeValue<'_>) -> Option<i64> {

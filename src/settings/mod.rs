@@ -1,19 +1,24 @@
-//! Settings: what the mind is configured with, and how the machine is sensed, from whichever layer said it last.
+//! Settings: how much a session takes and says, what the mind is configured with, and how the machine is sensed, from
+//! whichever layer said it last.
 //!
 //! The layers, each over the one before: the defaults (`config/default.toml`), the file named by `SAGE_CONFIG`, the
-//! file of `--config`, the environment (`SAGE_MIND__BUDGETS__WAKE__F=0.75`: two underscores between levels), and
-//! `--set KEY=VALUE`. Files and values are TOML. A layer says only what it changes. Every mistake of every layer is
+//! file of `--config`, what a scenario says of its own run, the environment (`SAGE_MIND__BUDGETS__WAKE__F=0.75`: two
+//! underscores between levels), `--set KEY=VALUE`, and the command's own options or what a program calls. Where a scenario
+//! says nothing, its own defaults stand between `config/default.toml` and the files. Files and values are TOML. A layer says only what it changes. Every mistake of every layer is
 //! found before anything runs, and named with the place where it was written.
 
 mod error;
 mod layers;
 mod resolve;
 mod schema;
+mod session;
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sage_actors::config::MindConfig;
 use serde::Serialize;
@@ -24,7 +29,8 @@ pub use error::{SettingProblem, SettingsError, Trouble};
 use layers::Reading;
 use resolve::Resolved;
 pub use schema::{FOUND_AT_START, Found};
-use schema::{Kind, Schema};
+use schema::{Kind, Rule, Schema};
+pub use session::{Key, SamplingSettings, SessionSettings, SettingValue, keys};
 
 /// The defaults as they are documented; equal to those of the types, which tests hold.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -49,10 +55,24 @@ pub enum Origin {
         /// The variable.
         variable: String,
     },
-    /// On the command line.
+    /// With `--set` on the command line.
     CommandLine {
         /// The argument as it was given.
         argument: String,
+    },
+    /// Nowhere: what holds for scenarios that do not say it.
+    ScenarioDefault,
+    /// In a scenario.
+    Scenario(Place),
+    /// With an option of the command.
+    Option {
+        /// Its name, such as `--limit`.
+        option: String,
+    },
+    /// By the program that embeds the loop.
+    Program {
+        /// What it called, such as `limit`.
+        call: String,
     },
 }
 
@@ -61,9 +81,25 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(place) => place.fmt(f),
+            Self::ScenarioDefault => f.write_str("default of scenarios"),
+            Self::File(place) | Self::Scenario(place) => place.fmt(f),
+            Self::Option { option } => f.write_str(option),
+            Self::Program { call } => f.write_str(call),
             Self::Environment { variable } => f.write_str(variable),
             Self::CommandLine { .. } => f.write_str("--set"),
+        }
+    }
+}
+
+impl Origin {
+    /// As it stands beside a value while the layers are merged; no two origins are written alike.
+    fn written(&self) -> String {
+        match self {
+            Self::CommandLine { argument } => format!("--set {argument}"),
+            Self::Scenario(place) => format!("scenario {place}"),
+            Self::Environment { variable } => format!("${variable}"),
+            Self::Program { call } => format!("{call}()"),
+            other => other.to_string(),
         }
     }
 }
@@ -87,6 +123,10 @@ pub struct Setting {
 /// All settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// How much a session takes, reads and says.
+    pub session: SessionSettings,
+    /// How an answer's tokens are chosen.
+    pub sampling: SamplingSettings,
     /// Of the mind; what is found at start is not filled in.
     pub mind: MindConfig,
     /// How the machine's own sensors are read.
@@ -111,6 +151,26 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `KEY=VALUE` of the command line, the later over the earlier.
     pub set: Vec<String>,
+    /// What was put over them by [`Self::option`] and its like.
+    said: Vec<Said>,
+}
+
+/// One value that no file of settings says.
+#[derive(Clone, Debug)]
+struct Said {
+    key: &'static str,
+    value: toml::Value,
+    origin: Origin,
+}
+
+impl Said {
+    fn is_scenario_default(&self) -> bool {
+        self.origin == Origin::ScenarioDefault
+    }
+
+    fn is_scenario(&self) -> bool {
+        matches!(self.origin, Origin::Scenario(_))
+    }
 }
 
 impl Sources {
@@ -123,7 +183,43 @@ impl Sources {
             files: named.map(PathBuf::from).into_iter().chain(config).collect(),
             environment,
             set,
+            said: Vec::new(),
         }
+    }
+
+    /// An option of the command, such as `--limit`: above every other layer. None: it was not given.
+    pub fn option<T: SettingValue>(&mut self, key: Key<T>, option: &str, value: Option<T>) {
+        let option = option.to_owned();
+        self.say(key, value, Origin::Option { option });
+    }
+
+    /// What a program says by calling `call`: above every other layer. None: it was not called.
+    pub fn program<T: SettingValue>(&mut self, key: Key<T>, call: &str, value: Option<T>) {
+        let call = call.to_owned();
+        self.say(key, value, Origin::Program { call });
+    }
+
+    /// What a scenario says at `place`: above files, below the environment, `--set` and options, which are nearer to whoever
+    /// runs it. Without a place it is what holds for scenarios that do not say it, which is above the defaults alone.
+    pub fn scenario<T: SettingValue>(
+        &mut self,
+        key: Key<T>,
+        value: Option<T>,
+        place: Option<Place>,
+    ) {
+        self.say(
+            key,
+            value,
+            place.map_or(Origin::ScenarioDefault, Origin::Scenario),
+        );
+    }
+
+    fn say<T: SettingValue>(&mut self, key: Key<T>, value: Option<T>, origin: Origin) {
+        self.said.extend(value.map(|value| Said {
+            key: key.name,
+            value: value.written(),
+            origin,
+        }));
     }
 
     /// Reads every layer and puts them together.
@@ -131,32 +227,39 @@ impl Sources {
     /// # Errors
     /// When a file cannot be read; else every mistake that was found.
     pub fn load(&self) -> Result<Settings, SettingsError> {
-        let schema = Schema::of_all().map_err(SettingsError::Schema)?;
+        let defaults = Source {
+            path: Path::new("config/default.toml"),
+            text: DEFAULTS,
+        };
+        let schema = Schema::of_defaults(&defaults).map_err(SettingsError::Schema)?;
         let mut reading = Reading::new(&schema);
-        let default_place = PathBuf::from("config/default.toml");
-        reading.file(
-            &Source {
-                path: &default_place,
-                text: DEFAULTS,
-            },
-            |_| Origin::Default,
-        );
-        let mut resolved = Resolved::defaults(&schema, reading.finish()?);
+        reading.file(&defaults, |_| Origin::Default);
+        let defaults = reading.finish()?;
         let mut reading = Reading::new(&schema);
+        let said = |reading: &mut Reading<'_>, of: fn(&Said) -> bool| {
+            self.said
+                .iter()
+                .filter(|said| of(said))
+                .for_each(|said| reading.said(said));
+        };
+        said(&mut reading, Said::is_scenario_default);
         for path in &self.files {
             let text = read_text(path)?;
             let source = Source { path, text: &text };
             reading.file(&source, |span| Origin::File(source.place(span.start)));
         }
+        said(&mut reading, Said::is_scenario);
         for (name, value) in &self.environment {
             reading.variable(name, value);
         }
         for argument in &self.set {
             reading.argument(argument);
         }
-        let (assignments, mut problems) = reading.into_parts();
-        resolved.assign(assignments, &mut problems);
-        resolved.settings(problems)
+        said(&mut reading, |said| {
+            !said.is_scenario_default() && !said.is_scenario()
+        });
+        let (said, mut problems) = reading.into_parts();
+        Resolved::merge(&schema, defaults, said, &mut problems)?.settings(problems)
     }
 }
 
@@ -167,9 +270,15 @@ impl From<ReadError> for SettingsError {
 }
 
 /// What a kind of setting may be, in words; with its bound for numbers.
-fn expected(kind: &Kind, bound: Option<sage_actors::config::Bound>) -> String {
-    let bound = bound.map_or(String::new(), |bound| format!(" {bound}"));
+fn expected(kind: &Kind, rule: Rule) -> String {
+    let bound = match (rule, rule.words()) {
+        (Rule::Any, _) => String::new(),
+        (Rule::AtLeastOne | Rule::ZeroOrMore, words) => format!(", {words}"),
+        (_, words) => format!(" {words}"),
+    };
     match kind {
+        Kind::Limit => "auto, none, or a size such as 512MiB, 6GiB, 25% or 64slots".to_owned(),
+        Kind::WholeOrAuto => format!("auto, or a whole number{bound}"),
         Kind::Flag => "true or false".to_owned(),
         Kind::Whole => format!("a whole number{bound}"),
         Kind::Number => format!("a number{bound}"),

@@ -2,77 +2,90 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use config::{Config, ValueKind};
 use sage_actors::config::{ConfigError, MindConfig, ModuleShape};
 use sage_actors::protocol::Module;
-use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Value;
 
 use super::layers::Assignment;
-use super::schema::{Kind, Leaf, Schema};
+use super::schema::{Leaf, Schema};
 use super::{Origin, Setting, SettingProblem, Settings, SettingsError, Trouble, expected};
 
-/// The last word on every setting so far.
+/// The settings of a choice that is not made have no place beside its name, so they are merged in a table of their own.
+const OF_CHOICES: &str = "of_choices";
+
+/// What the layers say, merged.
 pub struct Resolved<'a> {
     schema: &'a Schema,
+    merged: Config,
     defaults: BTreeMap<String, Value>,
     values: BTreeMap<String, (Value, Origin)>,
 }
 
+/// An assignment is a source of one value, whose origin says where it was written.
+impl config::Source for Assignment {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<config::Map<String, config::Value>, config::ConfigError> {
+        let kind = config::Value::new(Some(&self.origin.written()), kind(&self.value));
+        Ok([(self.place.clone(), kind)].into_iter().collect())
+    }
+}
+
+/// A value as `config` holds it.
+fn kind(value: &Value) -> ValueKind {
+    match value {
+        Value::Boolean(flag) => ValueKind::Boolean(*flag),
+        Value::Integer(whole) => ValueKind::I64(*whole),
+        Value::Float(number) => ValueKind::Float(*number),
+        Value::Array(items) => {
+            let item = |item| config::Value::new(None, kind(item));
+            ValueKind::Array(items.iter().map(item).collect())
+        }
+        other => ValueKind::String(other.as_str().map_or(other.to_string(), str::to_owned)),
+    }
+}
+
 impl<'a> Resolved<'a> {
-    /// With the defaults alone.
-    pub fn defaults(schema: &'a Schema, assignments: Vec<Assignment>) -> Self {
-        let values: BTreeMap<_, _> = assignments
-            .into_iter()
-            .map(|set| (set.key, (set.value, set.origin)))
-            .collect();
-        Self {
-            schema,
-            defaults: values
-                .iter()
-                .map(|(key, (value, _))| (key.clone(), value.clone()))
-                .collect(),
-            values,
-        }
-    }
-
-    /// Applies what the layers say, in their order.
-    pub fn assign(&mut self, assignments: Vec<Assignment>, problems: &mut Vec<SettingProblem>) {
-        for set in assignments {
-            if let Some((choice, name)) = self.schema.leaf(&set.key).and_then(|l| l.of.clone()) {
-                self.choose(&choice, &name, &set, problems);
-            }
-            self.values.insert(set.key, (set.value, set.origin));
-        }
-    }
-
-    /// Setting a number of one choice chooses it.
-    fn choose(
-        &mut self,
-        choice: &str,
-        name: &str,
-        set: &Assignment,
+    /// Merges the defaults and what the other layers say, each assignment over those before it.
+    ///
+    /// # Errors
+    /// When a value cannot be held, which is never the user's doing.
+    pub fn merge(
+        schema: &'a Schema,
+        defaults: Vec<Assignment>,
+        mut said: Vec<Assignment>,
         problems: &mut Vec<SettingProblem>,
-    ) {
-        let chosen = self.values.get(choice);
-        if chosen.is_some_and(|(value, _)| value.as_str() == Some(name)) {
-            return;
+    ) -> Result<Self, SettingsError> {
+        let default = |set: &Assignment| (set.key.clone(), set.value.clone());
+        let defaults_by_key = defaults.iter().map(default).collect();
+        let mut all = defaults;
+        choose(schema, &mut all, &mut said, problems);
+        let mut builder = Config::builder();
+        let mut origins = BTreeMap::new();
+        for set in all {
+            origins.insert(set.origin.written(), set.origin.clone());
+            builder = builder.add_source(set);
         }
-        // Variables have no order in which one could be the last word.
-        if let (Some((value, Origin::Environment { variable })), Origin::Environment { .. }) =
-            (chosen, &set.origin)
-        {
-            problems.push(SettingProblem {
-                origin: set.origin.clone(),
-                key: choice.to_owned(),
-                trouble: Trouble::Contradiction(format!(
-                    "{variable} says {value}, this variable says {name}"
-                )),
-                hint: Some("unset one of them".to_owned()),
-            });
-            return;
+        let merged = builder.build().map_err(broken)?;
+        let mut values = BTreeMap::new();
+        for leaf in &schema.leaves {
+            let Some(found) = at(&merged.cache, &place(leaf)) else {
+                continue;
+            };
+            let origin = found.origin().and_then(|origin| origins.get(origin));
+            let value = found.clone().try_deserialize().map_err(broken)?;
+            let origin = origin.cloned().unwrap_or(Origin::Default);
+            values.insert(leaf.key.clone(), (value, origin));
         }
-        let value = (Value::String(name.to_owned()), set.origin.clone());
-        self.values.insert(choice.to_owned(), value);
+        Ok(Self {
+            schema,
+            merged,
+            defaults: defaults_by_key,
+            values,
+        })
     }
 
     /// Whether a setting has a meaning as things stand: a number of a choice that was not made has none.
@@ -90,12 +103,17 @@ impl<'a> Resolved<'a> {
         if !problems.is_empty() {
             return Err(SettingsError::Wrong(problems));
         }
-        let mind: MindConfig = self.read("mind")?;
-        let sensors = self.read("sensors")?;
+        let whole = self.whole().map_err(broken)?;
+        let mind: MindConfig = whole.get("mind").map_err(broken)?;
+        let sensors = whole.get("sensors").map_err(broken)?;
+        let session = whole.get("session").map_err(broken)?;
+        let sampling = whole.get("sampling").map_err(broken)?;
         self.together(&mind, &mut problems);
         if problems.is_empty() {
             let list = self.list();
             Ok(Settings {
+                session,
+                sampling,
                 mind,
                 sensors,
                 list,
@@ -169,6 +187,7 @@ impl<'a> Resolved<'a> {
             k_trained: 1,
             norm_topk_prob: true,
             expert_bytes: 1,
+            smaller: Vec::new(),
         };
         let whole = MindConfig {
             modules: vec![some_model],
@@ -198,33 +217,16 @@ impl<'a> Resolved<'a> {
         found.map_or("not set".to_owned(), |(value, _)| value.to_string())
     }
 
-    /// The settings of one table at the top, as their type.
-    fn read<T: for<'de> Deserialize<'de>>(&self, top: &str) -> Result<T, SettingsError> {
-        T::deserialize(Value::Table(self.table(top)))
-            .map_err(|error| SettingsError::Schema(error.to_string()))
-    }
-
-    /// The table below `top`.
-    fn table(&self, top: &str) -> Table {
-        let mut root = Table::new();
-        let below = |leaf: &&Leaf| leaf.key.split('.').next() == Some(top);
-        for leaf in self.schema.leaves.iter().filter(below) {
-            let with_settings = match (&leaf.kind, self.values.get(&leaf.key)) {
-                (Kind::Choice(_), Some((Value::String(name), _))) => {
-                    self.schema.of_choice(&leaf.key, name).next().is_some()
-                }
-                _ => false,
-            };
-            // A choice with settings of its own is the table that they make.
-            if let Some((value, _)) = self.values.get(&leaf.key)
-                && self.counts(leaf)
-                && !with_settings
-            {
-                let path: Vec<&str> = leaf.key.split('.').skip(1).collect();
-                insert(&mut root, &path, value.clone());
+    /// What was merged, every choice with the settings that it has.
+    fn whole(&self) -> Result<Config, config::ConfigError> {
+        let mut whole = Config::builder().add_source(self.merged.clone());
+        let of_choices = self.schema.leaves.iter().filter(|leaf| leaf.of.is_some());
+        for leaf in of_choices.filter(|leaf| self.counts(leaf)) {
+            if let Some((value, _)) = self.values.get(&leaf.key) {
+                whole = whole.set_override(&leaf.key, kind(value))?;
             }
         }
-        root
+        whole.build()
     }
 
     fn list(&self) -> Vec<Setting> {
@@ -248,7 +250,7 @@ impl<'a> Resolved<'a> {
                 key: leaf.key.clone(),
                 value: set.map(|(value, _)| value.clone()),
                 default: self.defaults.get(&leaf.key).cloned(),
-                expected: expected(&leaf.kind, leaf.bound),
+                expected: expected(&leaf.kind, leaf.rule),
                 origin: self.origin(&leaf.key),
             });
         }
@@ -256,23 +258,66 @@ impl<'a> Resolved<'a> {
     }
 }
 
-fn last_part(key: &str) -> &str {
-    key.rsplit('.').next().unwrap_or(key)
-}
-
-fn insert(table: &mut Table, path: &[&str], value: Value) {
-    match path {
-        [] => {}
-        [last] => {
-            table.insert((*last).to_owned(), value);
-        }
-        [first, rest @ ..] => {
-            let inner = table
-                .entry(*first)
-                .or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = inner {
-                insert(inner, rest, value);
+/// Setting a number of one choice chooses it: the choice is said just before the number. Appends what was said to `all`.
+fn choose(
+    schema: &Schema,
+    all: &mut Vec<Assignment>,
+    said: &mut Vec<Assignment>,
+    problems: &mut Vec<SettingProblem>,
+) {
+    for set in said.drain(..) {
+        let of = schema.leaf(&set.key).and_then(|leaf| leaf.of.as_ref());
+        let chosen = of.and_then(|(choice, _)| all.iter().rfind(|other| other.key == *choice));
+        if let (Some((choice, name)), Some(chosen)) = (of, chosen)
+            && chosen.value.as_str() != Some(name)
+        {
+            // Variables have no order in which one could be the last word.
+            if let (Origin::Environment { variable }, Origin::Environment { .. }) =
+                (&chosen.origin, &set.origin)
+            {
+                problems.push(SettingProblem {
+                    origin: set.origin.clone(),
+                    key: choice.clone(),
+                    trouble: Trouble::Contradiction(format!(
+                        "{variable} says {}, this variable says {name}",
+                        chosen.value
+                    )),
+                    hint: Some("unset one of them".to_owned()),
+                });
+            } else {
+                all.push(Assignment {
+                    key: choice.clone(),
+                    place: choice.clone(),
+                    value: Value::String(name.clone()),
+                    origin: set.origin.clone(),
+                });
             }
         }
+        all.push(set);
     }
+}
+
+/// Where a setting is merged.
+pub fn place(leaf: &Leaf) -> String {
+    match leaf.of {
+        Some(_) => format!("{OF_CHOICES}.{}", leaf.key),
+        None => leaf.key.clone(),
+    }
+}
+
+/// The value at a key.
+fn at<'v>(root: &'v config::Value, key: &str) -> Option<&'v config::Value> {
+    key.split('.')
+        .try_fold(root, |value, name| match &value.kind {
+            ValueKind::Table(table) => table.get(name),
+            _ => None,
+        })
+}
+
+fn broken(error: config::ConfigError) -> SettingsError {
+    SettingsError::Schema(error.to_string())
+}
+
+fn last_part(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
 }

@@ -1,14 +1,14 @@
-//! Which settings there are and what they may be, read off the types that they fill: a new field is a new setting.
+//! Which settings there are and what they may be: `config/default.toml` declares them, the mind says what its numbers must be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sage_actors::config::{Bound, EvictionPolicy, MindConfig, RoutingPolicy, Towers};
-use sage_actors::protocol::{Modality, Module, State};
-use serde_reflection::{
-    ContainerFormat, Format, Named, Registry, Tracer, TracerConfig, VariantFormat,
-};
+use sage_actors::config::{Bound, EvictionPolicy, MindConfig, Named, RoutingPolicy, Towers};
+use sage_actors::protocol::State;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
-use crate::sensors::SensorSettings;
+use super::session::SESSION;
+use crate::input::{Source, shown};
 
 /// A value that depends on the model and the machine.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,10 @@ pub const FOUND_AT_START: [Found; 3] = [
 /// Types of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A memory limit, or `auto`.
+    Limit,
+    /// An integer, or `auto`.
+    WholeOrAuto,
     /// A boolean.
     Flag,
     /// An integer.
@@ -47,7 +51,46 @@ pub enum Kind {
     /// So many numbers.
     Numbers(usize),
     /// One of these names.
-    Choice(Vec<String>),
+    Choice(Vec<&'static str>),
+}
+
+/// What a setting's number must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Finite.
+    Any,
+    /// As the mind says.
+    Mind(Bound),
+    /// 1 or more.
+    AtLeastOne,
+    /// Finite, and 0 or more.
+    ZeroOrMore,
+    /// In (0, 1].
+    AboveZeroAtMostOne,
+}
+
+impl Rule {
+    /// Whether a value keeps to it; NaN never does.
+    pub fn admits(self, value: f64) -> bool {
+        match self {
+            Self::Any => value.is_finite(),
+            Self::Mind(bound) => bound.admits(value),
+            Self::AtLeastOne => value >= 1.0,
+            Self::ZeroOrMore => value >= 0.0 && value.is_finite(),
+            Self::AboveZeroAtMostOne => value > 0.0 && value <= 1.0,
+        }
+    }
+
+    /// In words that stand alone, behind the name of an option.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Mind(bound) => bound.rule(),
+            Self::AtLeastOne => "at least 1",
+            Self::ZeroOrMore => "0 or more",
+            Self::AboveZeroAtMostOne => "above 0 and at most 1",
+        }
+    }
 }
 
 /// One setting.
@@ -58,14 +101,14 @@ pub struct Leaf {
     /// Its type.
     pub kind: Kind,
     /// What its numbers must be.
-    pub bound: Option<Bound>,
+    pub rule: Rule,
     /// For a number that belongs to one choice: the choice's key and name.
     pub of: Option<(String, String)>,
     /// The table that is whole or absent, if it belongs to one.
     pub group: Option<String>,
 }
 
-/// All settings, in the order of the types' fields.
+/// All settings, in the order of the defaults' file.
 #[derive(Clone, Debug)]
 pub struct Schema {
     /// The settings.
@@ -75,33 +118,23 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Of [`MindConfig`], under `mind`, and [`SensorSettings`], under `sensors`.
+    /// Of the defaults' file: every key in it is a setting of the type of its value. What may be left out is added.
     ///
     /// # Errors
-    /// When the types cannot be described; a test holds that they can.
-    pub fn of_all() -> Result<Self, String> {
-        let registry = registry().map_err(|error| error.to_string())?;
-        // Every number that can be set, with what it must be.
-        let all = MindConfig {
-            hold: Some(MindConfig::default().budgets.focus),
-            ..MindConfig::default()
-        };
-        let mut bounds: BTreeMap<_, _> = all
-            .numbers()
-            .into_iter()
-            .map(|number| (format!("mind.{}", number.key), number.bound))
-            .collect();
-        bounds.insert("sensors.every_ticks".to_owned(), Bound::Row);
+    /// When the file cannot be read or a key in it cannot be a setting; a test holds that it can.
+    pub fn of_defaults(defaults: &Source<'_>) -> Result<Self, String> {
+        let table = defaults
+            .toml()
+            .map_err(|problems| problems.first().map_or(String::new(), ToString::to_string))?;
         let mut walk = Walk {
-            registry: &registry,
-            bounds,
+            bounds: bounds(),
             schema: Self {
                 leaves: Vec::new(),
                 tables: BTreeSet::new(),
             },
         };
-        walk.format("mind", &Format::TypeName("MindConfig".into()), None)?;
-        walk.format("sensors", &Format::TypeName("SensorSettings".into()), None)?;
+        walk.table("", table.get_ref())?;
+        walk.held();
         Ok(walk.schema)
     }
 
@@ -140,100 +173,124 @@ impl Schema {
     }
 }
 
-fn registry() -> serde_reflection::Result<Registry> {
-    let mut tracer = Tracer::new(TracerConfig::default());
-    // An enum is described only if it is traced by itself.
-    tracer.trace_simple_type::<RoutingPolicy>()?;
-    tracer.trace_simple_type::<EvictionPolicy>()?;
-    tracer.trace_simple_type::<State>()?;
-    tracer.trace_simple_type::<Module>()?;
-    tracer.trace_simple_type::<Modality>()?;
-    tracer.trace_simple_type::<Towers>()?;
-    tracer.trace_simple_type::<MindConfig>()?;
-    tracer.trace_simple_type::<SensorSettings>()?;
-    tracer.registry()
+/// What the mind's and the sensors' numbers must be.
+fn bounds() -> BTreeMap<String, Bound> {
+    let numbers = MindConfig::default().numbers().into_iter();
+    let of_mind = numbers.map(|number| (format!("mind.{}", number.key), number.bound));
+    of_mind
+        .chain([("sensors.every_ticks".to_owned(), Bound::Row)])
+        .collect()
 }
 
-struct Walk<'a> {
-    registry: &'a Registry,
+/// The names of a setting that is one of several.
+fn names(key: &str) -> Option<Vec<&'static str>> {
+    match key {
+        "mind.routing" => Some(RoutingPolicy::names()),
+        "mind.eviction" => Some(EvictionPolicy::names()),
+        _ if key.ends_with(".towers") => Some(Towers::names()),
+        _ => None,
+    }
+}
+
+struct Walk {
     bounds: BTreeMap<String, Bound>,
     schema: Schema,
 }
 
-impl Walk<'_> {
-    fn format(&mut self, key: &str, format: &Format, group: Option<&str>) -> Result<(), String> {
-        if FOUND_AT_START.iter().any(|found| found.key == key) {
+impl Walk {
+    fn table(&mut self, at: &str, table: &DeTable<'_>) -> Result<(), String> {
+        for (name, value) in in_order(table) {
+            let key = match at {
+                "" => name.get_ref().to_string(),
+                _ => format!("{at}.{}", name.get_ref()),
+            };
+            self.entry(&key, value.get_ref())?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), String> {
+        if let Some(names) = names(key) {
+            self.leaf(key, Kind::Choice(names));
+            let DeValue::Table(chosen) = value else {
+                return Ok(());
+            };
+            // `{ horizon = { half_life_tokens = 12.0 } }`: settings of that choice alone.
+            let from = self.schema.leaves.len();
+            self.table(key, chosen)?;
+            for leaf in &mut self.schema.leaves[from..] {
+                let name = leaf.key[key.len() + 1..].split('.').next();
+                leaf.of = name.map(|name| (key.to_owned(), name.to_owned()));
+            }
             return Ok(());
         }
-        match format {
-            Format::Bool => self.leaf(key, Kind::Flag, group),
-            Format::U8 | Format::U16 | Format::U32 | Format::U64 => {
-                self.leaf(key, Kind::Whole, group);
-            }
-            Format::F32 | Format::F64 => self.leaf(key, Kind::Number, group),
-            Format::TupleArray { content, size }
-                if matches!(**content, Format::F32 | Format::F64) =>
-            {
-                self.leaf(key, Kind::Numbers(*size), group);
-            }
-            Format::Option(inner) => {
-                let whole = matches!(&**inner, Format::TypeName(name)
-                    if matches!(self.registry.get(name), Some(ContainerFormat::Struct(_))));
-                return self.format(key, inner, whole.then_some(key).or(group));
-            }
-            Format::TypeName(name) => return self.container(key, name, group),
-            other => return Err(format!("{key} has a type that no setting has: {other:?}")),
-        }
-        Ok(())
-    }
-
-    fn container(&mut self, key: &str, name: &str, group: Option<&str>) -> Result<(), String> {
-        let registry = self.registry;
-        match registry.get(name) {
-            Some(ContainerFormat::Struct(fields)) => {
+        let declared = SESSION.iter().find(|(name, ..)| *name == key);
+        match (declared, value) {
+            (Some((_, kind, _)), _) => self.leaf(key, kind.clone()),
+            (None, DeValue::Table(table)) => {
                 self.schema.tables.insert(key.to_owned());
-                self.fields(key, fields, group)
+                self.table(key, table)?;
             }
-            Some(ContainerFormat::Enum(variants)) => {
-                let names = variants.values().map(|variant| variant.name.clone());
-                self.leaf(key, Kind::Choice(names.collect()), group);
-                for variant in variants.values() {
-                    let VariantFormat::Struct(fields) = &variant.value else {
-                        continue;
-                    };
-                    let from = self.schema.leaves.len();
-                    let below = format!("{key}.{}", variant.name);
-                    self.fields(&below, fields, group)?;
-                    for leaf in &mut self.schema.leaves[from..] {
-                        leaf.of = Some((key.to_owned(), variant.name.clone()));
-                    }
-                    self.schema.tables.insert(below);
-                }
-                Ok(())
-            }
-            other => Err(format!("{key} has a type that no setting has: {other:?}")),
-        }
-    }
-
-    fn fields(
-        &mut self,
-        key: &str,
-        fields: &[Named<Format>],
-        group: Option<&str>,
-    ) -> Result<(), String> {
-        for field in fields {
-            self.format(&format!("{key}.{}", field.name), &field.value, group)?;
+            (None, DeValue::Boolean(_)) => self.leaf(key, Kind::Flag),
+            (None, DeValue::Integer(_)) => self.leaf(key, Kind::Whole),
+            (None, DeValue::Float(_)) => self.leaf(key, Kind::Number),
+            (None, DeValue::Array(numbers)) => self.leaf(key, Kind::Numbers(numbers.len())),
+            (None, other) => return Err(format!("{key} is no setting: {}", shown(other))),
         }
         Ok(())
     }
 
-    fn leaf(&mut self, key: &str, kind: Kind, group: Option<&str>) {
+    /// The budgets that the mind may be held to: the keys of a state's budgets, all of them or none.
+    fn held(&mut self) {
+        let leaves = &self.schema.leaves;
+        let like = leaves.iter().filter_map(|leaf| {
+            let name = leaf.key.strip_prefix("mind.budgets.focus.")?;
+            Some(Leaf {
+                key: format!("mind.hold.{name}"),
+                group: Some("mind.hold".to_owned()),
+                ..leaf.clone()
+            })
+        });
+        let held: Vec<Leaf> = like.collect();
+        let end = leaves
+            .iter()
+            .rposition(|leaf| leaf.key.starts_with("mind."));
+        let end = end.map_or(leaves.len(), |last| last + 1);
+        // That is the state in which it is held, if not in Focus.
+        let state = Leaf {
+            key: "mind.hold_state".to_owned(),
+            kind: Kind::Choice(State::names()),
+            rule: Rule::Any,
+            of: None,
+            group: None,
+        };
+        self.schema
+            .leaves
+            .splice(end..end, held.into_iter().chain([state]));
+        self.schema.tables.insert("mind.hold".to_owned());
+    }
+
+    fn leaf(&mut self, key: &str, kind: Kind) {
+        let declared = SESSION.iter().find(|(name, ..)| *name == key);
+        let of_mind = self.bounds.get(key).copied().map(Rule::Mind);
         self.schema.leaves.push(Leaf {
             key: key.to_owned(),
             kind,
-            bound: self.bounds.get(key).copied(),
+            rule: declared
+                .map(|(_, _, rule)| *rule)
+                .or(of_mind)
+                .unwrap_or(Rule::Any),
             of: None,
-            group: group.map(str::to_owned),
+            group: None,
         });
     }
+}
+
+/// The entries of a table as they were written: the map is sorted by name.
+pub fn in_order<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }

@@ -2,9 +2,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
+use sage_actors::protocol::State;
 
-use super::schema::Schema;
+use super::schema::{Kind, Schema};
 use super::{Origin, Setting, Settings, SettingsError, Sources};
+use crate::input::Source;
 use crate::sensors::SensorSettings;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -21,6 +23,7 @@ fn load(text: &str, environment: &[(&str, &str)], set: &[&str]) -> Result<Settin
         files: vec![file.path().to_owned()],
         environment: environment.iter().map(variable).collect(),
         set: set.iter().map(|&set| set.to_owned()).collect(),
+        ..Sources::default()
     }
     .load()
 }
@@ -75,8 +78,43 @@ fn every_field_of_the_mind_is_listed() {
         let found = super::FOUND_AT_START.iter().any(|found| found.key == key);
         assert_eq!(settings.get(key).is_none(), found, "{key}");
     }
-    let schema = Schema::of_all().expect("described");
+    let text = super::DEFAULTS;
+    let path = Path::new("config/default.toml");
+    let schema = Schema::of_defaults(&Source { path, text }).expect("described");
+    let every = MindConfig {
+        hold: Some(MindConfig::default().budgets.focus),
+        hold_state: Some(State::Rest),
+        ..MindConfig::default()
+    };
+    let every = toml::Value::try_from(every).expect("TOML");
+    let mut all = Vec::new();
+    keys("mind", &every, &mut all);
+    for key in &all {
+        let found = super::FOUND_AT_START.iter().any(|found| found.key == key);
+        assert_eq!(schema.leaf(key).is_none(), found, "{key}");
+    }
     for leaf in &schema.leaves {
+        // The file declares the type that the field has.
+        let below = |value: &toml::Value, name: &str| value.get(name).cloned();
+        let mut path = leaf
+            .key
+            .strip_prefix("mind.")
+            .into_iter()
+            .flat_map(|key| key.split('.'));
+        let field = path.try_fold(every.clone(), |value, name| below(&value, name));
+        let right = match (&leaf.kind, &field) {
+            (Kind::Flag, Some(toml::Value::Boolean(_)))
+            | (Kind::Whole, Some(toml::Value::Integer(_)))
+            | (Kind::Number, Some(toml::Value::Float(_)))
+            | (Kind::Choice(_), Some(toml::Value::String(_) | toml::Value::Table(_))) => true,
+            (Kind::Numbers(count), Some(toml::Value::Array(items))) => items.len() == *count,
+            _ => !leaf.key.starts_with("mind."),
+        };
+        assert!(
+            right,
+            "{} is {:?}, its field {field:?}",
+            leaf.key, leaf.kind
+        );
         let optional = leaf.group.is_some() || !written.contains(&leaf.key);
         let set = settings.get(&leaf.key).and_then(|set| set.default.clone());
         assert!(optional || set.is_some(), "{} has no default", leaf.key);
@@ -232,7 +270,7 @@ fn mistakes_are_named_with_their_place_and_a_hint() {
         ),
         (
             "limit = '6GiB'",
-            "there is no setting `limit`\n  hint: known: mind",
+            "there is no setting `limit`\n  hint: did you mean `session.limit`?",
         ),
         (
             "[mind.budgets.wake]\nf = -1",

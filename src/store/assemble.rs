@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::atomic::{BLOCK_BYTES, Blocks};
+use super::conversion::Conversion;
 use super::journal::{self, Journal};
 use super::manifest::{CopiedFile, MANIFEST, Manifest, SourceShard};
 use super::plan::PlannedRecord;
@@ -33,6 +34,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) store: &'a Path,
     pub(crate) config: &'a ModelConfig,
     pub(crate) fingerprint: &'a str,
+    pub(crate) converted: Option<&'a Conversion>,
     pub(crate) source: Vec<SourceShard>,
     pub(crate) missing: &'a BTreeSet<String>,
     /// Every record that could be written, by file name.
@@ -143,6 +145,7 @@ impl Assembly<'_> {
         files.sort();
         Manifest {
             fingerprint: self.fingerprint.to_owned(),
+            converted: self.converted.cloned(),
             source: self.source.clone(),
             missing: self.missing.clone(),
             files,

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{CheckpointError, Component, DType, Misshapen, OtherType};
+use crate::checkpoint::{CheckpointError, Component, Misshapen, OtherFormat};
+use crate::formats::{Overflow, WeightFormat};
 use crate::input::{MOST_MODEL_FILE_BYTES, open_file, read_file};
 
 /// Why a store cannot be written, opened or read.
@@ -87,20 +88,35 @@ pub enum StoreError {
         /// The shape by the configuration.
         expected: Vec<usize>,
     },
-    /// The experts of a component have several element types.
+    /// The three matrices of an expert are stored in several formats.
     #[error(
-        "tensor `{tensor}` is stored as {other}, the first expert of the {component} as {first}; expected one type for \
-         all experts of a component: save the checkpoint again in one type"
+        "tensor `{tensor}` is stored as {format}, the gate of {component} layer {layer} expert {expert} as {gate}; experts \
+         may differ, but gate, up and down of one expert have one format: save these three again in one"
     )]
-    MixedTypes {
+    UnlikeGate {
         /// Component.
         component: Component,
+        /// Decoder layer.
+        layer: usize,
+        /// Expert of the layer.
+        expert: usize,
         /// The first tensor that differs.
         tensor: String,
-        /// Type of the first expert.
-        first: DType,
-        /// Its own type.
-        other: DType,
+        /// Its format.
+        format: WeightFormat,
+        /// Format of the gate.
+        gate: WeightFormat,
+    },
+    /// A number of a tensor has no room in the format it was asked for in.
+    #[error(
+        "tensor `{tensor}` cannot be stored so: {source}; leave its layer as it is (--quant FORMAT:LAYERS names the others) or \
+         ask for a format that has room, and extract into another folder"
+    )]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// The number, and the format.
+        source: Overflow,
     },
     /// There is no tensor of that name.
     #[error("{}: no tensor `{tensor}`{hint}", path.display())]
@@ -216,13 +232,15 @@ impl From<Misshapen> for StoreError {
     }
 }
 
-impl From<OtherType> for StoreError {
-    fn from(found: OtherType) -> Self {
-        Self::MixedTypes {
+impl From<OtherFormat> for StoreError {
+    fn from(found: OtherFormat) -> Self {
+        Self::UnlikeGate {
             component: found.component,
+            layer: found.layer,
+            expert: found.expert,
             tensor: found.name,
-            first: found.first,
-            other: found.other,
+            format: found.format,
+            gate: found.gate,
         }
     }
 }

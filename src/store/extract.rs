@@ -5,11 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use super::assemble::{Assembly, Progress, State};
+use super::conversion::{self, Conversion, FormatRule};
 use super::manifest::{Manifest, SourceShard};
 use super::plan::{Plan, PlannedRecord, Selection};
+use super::record::TensorSpec;
 use super::uncached::UncachedReader;
 use super::{StoreError, fingerprint};
 use crate::checkpoint::Checkpoint;
+use crate::formats::convert;
 
 /// Files that a model needs beside its weights.
 pub const COPIED_FILES: [&str; 13] = [
@@ -51,6 +54,7 @@ pub struct Extraction<'a> {
     store: &'a Path,
     plan: Plan,
     fingerprint: String,
+    converted: Option<Conversion>,
 }
 
 impl<'a> Extraction<'a> {
@@ -82,7 +86,27 @@ impl<'a> Extraction<'a> {
             store,
             plan,
             fingerprint,
+            converted: None,
         })
+    }
+
+    /// The same, with routed experts stored in other formats: of several rules that cover an expert the last one counts. The
+    /// store is another model then, with a fingerprint of its own, unless every expert is in the format asked for already.
+    ///
+    /// # Errors
+    /// If a rule covers no expert of the model, or its format does not fit the shape of one.
+    pub fn in_formats(mut self, rules: &[FormatRule]) -> Result<Self, StoreError> {
+        let config = self.checkpoint.config();
+        let layers = conversion::apply(rules, config, &mut self.plan.records)?;
+        let of = std::mem::take(&mut self.fingerprint);
+        self.fingerprint = fingerprint::of_converted(&of, &layers);
+        self.converted = (!layers.is_empty()).then_some(Conversion { of, layers });
+        Ok(self)
+    }
+
+    /// What is converted; none where everything is stored as in the checkpoint.
+    pub fn converted(&self) -> Option<&Conversion> {
+        self.converted.as_ref()
     }
 
     /// The fingerprint of the model.
@@ -129,17 +153,37 @@ impl<'a> Extraction<'a> {
         let reader = UncachedReader::new(self.checkpoint);
         let (state, manifest) = self.assembly().run(
             &files,
-            &|tensor, at, piece| {
-                let missing = || StoreError::TensorsMissing {
-                    count: 1,
-                    first: tensor.name.clone(),
-                };
-                let info = self.checkpoint.tensor(&tensor.name).ok_or_else(missing)?;
-                reader.read(info.shard, info.offset + at, piece)
-            },
+            &|tensor, at, piece| self.fill(&reader, tensor, at, piece),
             progress,
         )?;
         Ok(self.report(&state, &manifest))
+    }
+
+    /// Fills a piece of a tensor that begins at byte `at` of it, in the format that it is to have.
+    fn fill(
+        &self,
+        reader: &UncachedReader<'_>,
+        tensor: &TensorSpec,
+        at: u64,
+        piece: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let missing = || StoreError::TensorsMissing {
+            count: 1,
+            first: tensor.name.clone(),
+        };
+        let info = self.checkpoint.tensor(&tensor.name).ok_or_else(missing)?;
+        if info.dtype == tensor.dtype {
+            return reader.read(info.shard, info.offset + at, piece);
+        }
+        // As many numbers, from as many numbers on: pieces are whole numbers of any format.
+        let (from, to) = (info.dtype.block_bytes(), tensor.dtype.block_bytes());
+        let mut stored = vec![0; piece.len() / to * from];
+        let offset = info.offset + at / to as u64 * from as u64;
+        reader.read(info.shard, offset, &mut stored)?;
+        convert(info.dtype, &stored, tensor.dtype, piece).map_err(|source| StoreError::Overflow {
+            tensor: tensor.name.clone(),
+            source,
+        })
     }
 
     fn assembly(&self) -> Assembly<'_> {
@@ -151,6 +195,7 @@ impl<'a> Extraction<'a> {
             store: self.store,
             config: self.checkpoint.config(),
             fingerprint: &self.fingerprint,
+            converted: self.converted.as_ref(),
             source: self.checkpoint.shards().map(shard).collect(),
             missing: &self.plan.missing,
             records: &self.plan.records,

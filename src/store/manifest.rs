@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::conversion::Conversion;
 use super::record::{ALIGNMENT_BYTES, Record, RecordKind};
 use super::{StoreError, atomic};
 use crate::checkpoint::{Component, ModelConfig, Part, Role, expected_tensors};
@@ -60,6 +61,8 @@ pub struct Contents {
 pub struct Manifest {
     /// Identity of the model; see [`super::fingerprint`].
     pub fingerprint: String,
+    /// What experts were converted, and of which model; none where everything is as in the checkpoint.
+    pub converted: Option<Conversion>,
     /// What the store was made from: a checkpoint's shards, or nothing if it was synthesised.
     pub source: Vec<SourceShard>,
     /// Tensors that the configuration calls for and the checkpoint did not have.
@@ -75,6 +78,8 @@ struct Head {
     format: String,
     version: u32,
     fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    converted: Option<Conversion>,
     complete: bool,
     contents: BTreeMap<Component, Contents>,
     source: Vec<SourceShard>,
@@ -126,6 +131,7 @@ impl Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
             fingerprint: self.fingerprint.clone(),
+            converted: self.converted.clone(),
             complete: self.is_complete(config),
             contents: self.contents(config),
             source: self.source.clone(),
@@ -199,12 +205,14 @@ impl Manifest {
         }
         let Head {
             fingerprint,
+            converted,
             source,
             missing,
             ..
         } = whole.head;
         Ok(Self {
             fingerprint,
+            converted,
             source,
             missing,
             files: whole.files,

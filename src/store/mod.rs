@@ -3,11 +3,13 @@
 
 pub(crate) mod assemble;
 pub(crate) mod atomic;
+mod conversion;
 mod error;
 mod extract;
 pub mod fingerprint;
 mod floats;
 pub(crate) mod journal;
+mod load_error;
 pub mod manifest;
 pub(crate) mod plan;
 mod reader;
@@ -17,14 +19,19 @@ mod verify;
 mod weights;
 
 pub use assemble::Progress;
+#[cfg(feature = "cli")]
+pub(crate) use atomic::AtomicFile;
 pub(crate) use atomic::write_file;
+pub use conversion::{Conversion, ConvertedLayer, FormatRule};
 pub use error::StoreError;
 pub use extract::{COPIED_FILES, ExtractReport, Extraction};
 pub use floats::{FloatTensor, write_floats};
+pub use load_error::LoadError;
 pub use manifest::Manifest;
 pub use plan::{ExpertSelection, PlannedRecord, Selection};
 pub use reader::Store;
 pub use record::{ALIGNMENT_BYTES, Record, RecordKind, RecordTensor, TensorSpec};
+pub use uncached::is_direct;
 pub use verify::{Damage, VerifyReport};
 pub use weights::{
     ExpertRecord, ModelKind, Segment, TensorMeta, WeightSource, open_model, recognise,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::StoreError;
 use super::record::{RecordKind, TensorSpec, file_bytes};
-use crate::checkpoint::{Checkpoint, Component, DType, Role, expected_tensors, router_tensor_name};
+use crate::checkpoint::{Checkpoint, Component, Role, expected_tensors, router_tensor_name};
+use crate::formats::{WeightFormat, convert};
 
 /// Which routed experts to extract.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,11 +204,7 @@ fn top_by_router_norm(
             };
             let mut bytes = vec![0; info.bytes as usize];
             checkpoint.read_into(&name, &mut bytes)?;
-            let row_bytes = text.hidden_size * info.dtype.size_bytes();
-            let norms: Vec<f64> = bytes
-                .chunks_exact(row_bytes)
-                .map(|row| squared_norm(info.dtype, row))
-                .collect();
+            let norms = squared_norms(info.dtype, &bytes, text.num_experts, text.hidden_size);
             let mut ids: Vec<usize> = (0..norms.len()).collect();
             ids.sort_by(|&a, &b| norms[b].total_cmp(&norms[a]).then(a.cmp(&b)));
             chosen.extend(
@@ -220,26 +217,15 @@ fn top_by_router_norm(
     Ok(chosen)
 }
 
-fn squared_norm(dtype: DType, row: &[u8]) -> f64 {
-    let square = |value: f32| f64::from(value) * f64::from(value);
-    match dtype {
-        DType::F32 => row
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| square(f32::from_le_bytes(b)))
-            .sum(),
-        DType::BF16 => row
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| square(half::bf16::from_le_bytes(b).to_f32()))
-            .sum(),
-        DType::F16 => row
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| square(half::f16::from_le_bytes(b).to_f32()))
-            .sum(),
-    }
+/// Of every row of a matrix `[rows, cols]`.
+fn squared_norms(format: WeightFormat, matrix: &[u8], rows: usize, cols: usize) -> Vec<f64> {
+    let mut wide = vec![0; matrix.len().div_ceil(format.block_bytes()) * size_of::<f32>()];
+    // Nothing overflows an f32.
+    let _ = convert(format, matrix, WeightFormat::F32, &mut wide);
+    let square = |number: &[u8; 4]| f64::from(f32::from_le_bytes(*number)).powi(2);
+    let row = |row: &[u8]| row.as_chunks().0.iter().map(square).sum();
+    wide.chunks_exact(cols * size_of::<f32>())
+        .take(rows)
+        .map(row)
+        .collect()
 }

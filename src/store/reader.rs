@@ -11,8 +11,8 @@ use super::record::{Record, RecordKind, RecordTensor};
 use super::weights::check_bounds;
 use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
-    CheckpointError, Component, DType, HEAD, ModelConfig, Part, expected_tensors,
-    expert_tensor_name, read_no_further,
+    CheckpointError, Component, HEAD, ModelConfig, Part, expected_tensors, expert_tensor_name,
+    read_no_further,
 };
 use crate::reads::{ReadCounter, ReadPurpose};
 
@@ -26,8 +26,8 @@ pub struct Store {
     /// Tensor name to record file and place in that record.
     tensors: BTreeMap<String, (String, usize)>,
     paths: HashMap<(Component, usize, usize), Arc<Path>>,
-    /// Records whose header was found sound.
-    sound: Mutex<BTreeSet<String>>,
+    /// Files whose header was found sound.
+    sound: Mutex<BTreeSet<PathBuf>>,
     notes: Vec<String>,
     reads: Arc<ReadCounter>,
 }
@@ -122,23 +122,50 @@ impl Store {
     }
 
     /// That everything before the data of a record is as it was written; looked at once a process.
-    fn check_header(&self, record: &Record) -> Result<(), StoreError> {
+    fn check_header(&self, path: &Path, bytes: u64, blake3: &str) -> Result<(), StoreError> {
         let mut sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
-        if sound.contains(&record.file) {
+        if sound.contains(path) {
             return Ok(());
         }
-        let path = self.folder.join(&record.file);
-        let file = StoreError::open(&path)?;
+        let file = StoreError::open(path)?;
         // Behind it lies the record, which is read past the page cache.
         read_no_further(&file);
-        let mut header = vec![0; record.offset as usize];
+        let mut header = vec![0; bytes as usize];
         file.read_exact_at(&mut header, 0)
-            .map_err(StoreError::io("read", &path))?;
-        self.reads.add(ReadPurpose::Other, record.offset);
-        if record.header_blake3 != blake3::hash(&header).to_hex().as_str() {
-            return Err(StoreError::CorruptHeader { path });
+            .map_err(StoreError::io("read", path))?;
+        self.reads.add(ReadPurpose::Other, bytes);
+        if blake3 != blake3::hash(&header).to_hex().as_str() {
+            return Err(StoreError::CorruptHeader {
+                path: path.to_owned(),
+            });
         }
-        sound.insert(record.file.clone());
+        self.check_formats(path, &header)?;
+        sound.insert(path.to_owned());
+        Ok(())
+    }
+
+    /// That a record's own header calls its tensors by the formats that the manifest says they have.
+    fn check_formats(&self, path: &Path, header: &[u8]) -> Result<(), StoreError> {
+        let name = path.strip_prefix(&self.folder).ok().and_then(Path::to_str);
+        let Some(record) = name.and_then(|name| self.manifest.records.get(name)) else {
+            return Ok(());
+        };
+        let damaged = |problem: String| StoreError::Manifest {
+            path: path.to_owned(),
+            problem,
+        };
+        let json: serde_json::Value =
+            serde_json::from_slice(header.get(8..).unwrap_or_default())
+                .map_err(|error| damaged(format!("its header is not JSON: {error}")))?;
+        for tensor in &record.tensors {
+            let found = json[&tensor.name]["dtype"].as_str().unwrap_or("nothing");
+            if found != tensor.dtype.name() {
+                return Err(damaged(format!(
+                    "its header calls `{}` {found}, the manifest {}: delete the store and extract again",
+                    tensor.name, tensor.dtype
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -184,7 +211,6 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
         .iter()
         .map(|tensor| (tensor.name.as_str(), tensor))
         .collect();
-    let mut first_types: HashMap<Component, DType> = HashMap::new();
     for record in manifest.records.values() {
         for tensor in &record.tensors {
             let found = expected.get(tensor.name.as_str()).filter(|found| {
@@ -208,17 +234,20 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
             .iter()
             .map(|tensor| Some(&tensor.name))
             .eq(names.iter().map(Option::as_ref));
-        let mut types = record.tensors.iter().map(|tensor| tensor.dtype);
-        let first = *first_types.entry(record.component).or_insert(
-            record
-                .tensors
-                .first()
-                .map_or(DType::F32, |tensor| tensor.dtype),
-        );
-        if !ordered || types.any(|dtype| dtype != first) {
+        if !ordered {
             return Err(format!(
-                "record {:?} is not gate, up and down of one type, {first}, as the first expert",
+                "record {:?} is not gate, up and down of its expert",
                 record.file
+            ));
+        }
+        let Some(gate) = record.tensors.first().map(|tensor| tensor.dtype) else {
+            continue;
+        };
+        if let Some(other) = record.tensors.iter().find(|tensor| tensor.dtype != gate) {
+            return Err(format!(
+                "record {:?} has `{}` as {} and its gate as {gate}; gate, up and down of one expert have one format: delete the \
+                 store and extract again",
+                record.file, other.name, other.dtype
             ));
         }
     }
@@ -262,8 +291,8 @@ impl WeightSource for Store {
                 buffer,
             });
         }
-        self.check_header(record)?;
         let path = self.folder.join(&record.file);
+        self.check_header(&path, record.offset, &record.header_blake3)?;
         let file = StoreError::open(&path)?;
         file.read_exact_at(buffer, tensor.offset)
             .map_err(StoreError::io("read", &path))?;
@@ -319,7 +348,7 @@ impl WeightSource for Store {
         };
         let len_bytes = record.bytes as usize;
         Ok(ExpertRecord {
-            dtype: record.tensors[0].dtype,
+            format: record.tensors[0].dtype,
             hidden: text.hidden_size,
             intermediate: text.moe_intermediate_size,
             len_bytes,
@@ -330,19 +359,17 @@ impl WeightSource for Store {
                 at: 0,
             }],
             crc32: Some(record.crc32),
+            header: Some(record.header_blake3.as_str().into()),
         })
     }
 
-    fn check_expert(
-        &self,
-        component: Component,
-        layer: usize,
-        expert: usize,
-    ) -> Result<(), StoreError> {
-        let path = self.paths.get(&(component, layer, expert));
-        let name = path.and_then(|path| path.strip_prefix(&self.folder).ok()?.to_str());
-        let record = name.and_then(|name| self.manifest.records.get(name));
-        record.map_or(Ok(()), |record| self.check_header(record))
+    fn check_expert(&self, record: &ExpertRecord) -> Result<(), StoreError> {
+        match (record.segments.first(), &record.header) {
+            (Some(segment), Some(blake3)) => {
+                self.check_header(&segment.path, segment.offset, blake3)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn file(&self, name: &str) -> Option<PathBuf> {

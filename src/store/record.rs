@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::atomic::{Blocks, DirectFile};
-use crate::checkpoint::{Component, DType};
+use crate::checkpoint::Component;
+use crate::formats::WeightFormat;
 
 /// What the data section is aligned to.
 pub const ALIGNMENT_BYTES: u64 = 4096;
@@ -58,7 +59,7 @@ pub struct RecordTensor {
     /// Full name, as in the checkpoint.
     pub name: String,
     /// Element type.
-    pub dtype: DType,
+    pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// First byte, counted from the start of the file.
@@ -101,7 +102,7 @@ pub struct TensorSpec {
     /// Full name.
     pub name: String,
     /// Element type.
-    pub dtype: DType,
+    pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Bytes; must be what shape and type take.

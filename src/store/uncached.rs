@@ -4,11 +4,26 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::StoreError;
 use super::atomic::{BLOCK_BYTES, Blocks};
 use crate::checkpoint::Checkpoint;
+
+/// Whether a file is read past the page cache: not every file system can do that (tmpfs cannot).
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn is_direct(path: &Path) -> std::io::Result<bool> {
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::DIRECT;
+    match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::INVAL) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// Reads pieces of a checkpoint's shards; where a file system cannot read directly, through the page cache.
 pub(super) struct UncachedReader<'a> {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use super::manifest::MANIFEST;
 use super::{Store, StoreError, fingerprint};
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Component, DType, ModelConfig, Part, expert_tensor_name, foreign,
+    Checkpoint, CheckpointError, Component, ModelConfig, Part, expert_tensor_name, foreign,
 };
+use crate::formats::WeightFormat;
 use crate::reads::{ReadCounter, ReadPurpose};
 
 /// What a stored tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorMeta {
     /// Element type.
-    pub dtype: DType,
+    pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Bytes.
@@ -38,8 +39,8 @@ pub struct Segment {
 /// `[intermediate, hidden]`, down is `[hidden, intermediate]`, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpertRecord {
-    /// Element type of all three matrices.
-    pub dtype: DType,
+    /// How all three matrices are stored.
+    pub format: WeightFormat,
     /// Width of the residual stream.
     pub hidden: usize,
     /// Inner width of the expert.
@@ -50,6 +51,8 @@ pub struct ExpertRecord {
     pub segments: Vec<Segment>,
     /// CRC-32 of the record, to be checked by whoever reads it; only stores know it.
     pub crc32: Option<u32>,
+    /// BLAKE3, in hexadecimal, of what stands in the file before the record; only stores know it.
+    pub header: Option<Arc<str>>,
 }
 
 /// A model's weights and configuration.
@@ -110,12 +113,7 @@ pub trait WeightSource: Send + Sync {
     ///
     /// # Errors
     /// Names the damaged file.
-    fn check_expert(
-        &self,
-        _component: Component,
-        _layer: usize,
-        _expert: usize,
-    ) -> Result<(), StoreError> {
+    fn check_expert(&self, _record: &ExpertRecord) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -151,13 +149,13 @@ pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, Store
     }
 }
 
-/// That no tensor of a checkpoint has a wrong shape, and that the experts of each component are of one type.
+/// That no tensor of a checkpoint has a wrong shape, and that the matrices of each expert are of one format.
 pub(super) fn refuse_unsound(checkpoint: &Checkpoint) -> Result<(), StoreError> {
     let findings = checkpoint.findings();
     if let Some(first) = findings.misshapen.into_iter().next() {
         return Err(first.into());
     }
-    match findings.other_types.into_iter().next() {
+    match findings.other_formats.into_iter().next() {
         Some(first) => Err(first.into()),
         None => Ok(()),
     }
@@ -280,7 +278,7 @@ impl WeightSource for Checkpoint {
             .text_config(self.config())
             .ok_or_else(no_experts)?;
         let (hidden, intermediate) = (text.hidden_size, text.moe_intermediate_size);
-        let (mut segments, mut at, mut dtype) = (Vec::with_capacity(3), 0, None);
+        let (mut segments, mut at, mut format) = (Vec::with_capacity(3), 0, None);
         for part in Part::ALL {
             let tensor =
                 expert_tensor_name(component, layer, expert, part).ok_or_else(no_experts)?;
@@ -301,13 +299,15 @@ impl WeightSource for Checkpoint {
                     expected,
                 });
             }
-            let first = *dtype.get_or_insert(info.dtype);
-            if first != info.dtype {
-                return Err(StoreError::MixedTypes {
+            let gate = *format.get_or_insert(info.dtype);
+            if gate != info.dtype {
+                return Err(StoreError::UnlikeGate {
                     component,
+                    layer,
+                    expert,
                     tensor,
-                    first,
-                    other: info.dtype,
+                    format: info.dtype,
+                    gate,
                 });
             }
             let (path, len_bytes) = (self.shard_path(info.shard).clone(), info.bytes as usize);
@@ -319,14 +319,15 @@ impl WeightSource for Checkpoint {
             });
             at += len_bytes;
         }
-        let dtype = dtype.ok_or_else(no_experts)?;
+        let format = format.ok_or_else(no_experts)?;
         Ok(ExpertRecord {
-            dtype,
+            format,
             hidden,
             intermediate,
             len_bytes: at,
             segments,
             crc32: None,
+            header: None,
         })
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{RELEASED_CONFIG, parse, released, spec};
 use crate::checkpoint::expected_tensors;
+use crate::formats::WeightFormat;
 use crate::store::record::TensorSpec;
 use crate::store::{StoreError, atomic};
 
@@ -44,7 +45,7 @@ pub fn write_headers(folder: &Path, layers: Option<usize>) -> Result<HeadersRepo
     let config = parse(&config_json)?;
     let mut shards: Vec<(u64, Vec<TensorSpec>)> = vec![(0, Vec::new())];
     for tensor in expected_tensors(&config) {
-        let tensor = spec(tensor)?;
+        let tensor = spec(tensor, WeightFormat::BF16)?;
         let full = shards
             .last()
             .is_none_or(|(bytes, _)| bytes + tensor.bytes > SHARD_BYTES);

@@ -16,7 +16,8 @@ use std::path::Path;
 pub use headers::{HeadersReport, write_headers};
 pub use recipe::{MIN_VOCAB_SIZE, Recipe};
 
-use crate::checkpoint::{DType, ExpectedTensor, ModelConfig, expected_tensors};
+use crate::checkpoint::{ExpectedTensor, ModelConfig, expected_tensors};
+use crate::formats::WeightFormat;
 use crate::store::assemble::{Assembly, Progress};
 use crate::store::plan::PlannedRecord;
 use crate::store::record::{RecordKind, TensorSpec, file_bytes};
@@ -42,16 +43,16 @@ pub struct SynthReport {
 /// If the recipe makes no valid configuration.
 pub fn planned_bytes(recipe: &Recipe) -> Result<u64, StoreError> {
     let config = parse(&recipe.config_json())?;
-    Ok(plan(&config)?
+    Ok(plan(&config, recipe.format)?
         .values()
         .map(|record| record.file_bytes)
         .sum())
 }
 
-/// Writes a store of random BF16 weights of the thinker at `store`. Resumable like an extraction.
+/// Writes a store of random weights of the thinker at `store`. Resumable like an extraction.
 ///
 /// # Errors
-/// If the recipe makes no valid configuration, the folder holds something else, or writing fails.
+/// If weights are not made in the recipe's format, the recipe makes no valid configuration, the folder holds something else, or writing fails.
 pub fn write_store(
     recipe: &Recipe,
     store: &Path,
@@ -59,17 +60,25 @@ pub fn write_store(
 ) -> Result<SynthReport, StoreError> {
     let config_json = recipe.config_json();
     let config = parse(&config_json)?;
+    if !values::FORMATS.contains(&recipe.format) {
+        return Err(StoreError::Selection(format!(
+            "--quant {} is not available yet for made-up weights; available: {}",
+            recipe.format.option(),
+            values::FORMATS.map(WeightFormat::option).join(", ")
+        )));
+    }
     refuse_foreign(store)?;
-    let records = plan(&config)?;
+    let records = plan(&config, recipe.format)?;
     let selected: Vec<String> = records.keys().cloned().collect();
     let fingerprint = fingerprint::of_recipe(
         config_json.as_bytes(),
-        &format!("bf16 seed {}", recipe.seed),
+        &format!("{} seed {}", recipe.format.option(), recipe.seed),
     );
     let assembly = Assembly {
         store,
         config: &config,
         fingerprint: &fingerprint,
+        converted: None,
         source: Vec::new(),
         missing: &BTreeSet::new(),
         records: &records,
@@ -95,7 +104,8 @@ pub fn write_store(
         ),
     ];
     let fill = |tensor: &TensorSpec, at: u64, piece: &mut [u8]| {
-        values::Values::new(recipe.seed, &tensor.name, &tensor.shape).fill(at, piece);
+        let values = values::Values::new(recipe.seed, &tensor.name, &tensor.shape, tensor.dtype);
+        values.fill(at, piece);
         Ok(())
     };
     assembly.run(&files, &fill, progress)?;
@@ -126,12 +136,15 @@ fn refuse_foreign(store: &Path) -> Result<(), StoreError> {
     })
 }
 
-fn plan(config: &ModelConfig) -> Result<BTreeMap<String, PlannedRecord>, StoreError> {
+fn plan(
+    config: &ModelConfig,
+    format: WeightFormat,
+) -> Result<BTreeMap<String, PlannedRecord>, StoreError> {
     let mut records: BTreeMap<String, PlannedRecord> = BTreeMap::new();
     for tensor in expected_tensors(config) {
         let kind = RecordKind::of(tensor.role);
         let component = tensor.component;
-        let spec = spec(tensor)?;
+        let spec = spec(tensor, format)?;
         let record = records
             .entry(kind.file(component))
             .or_insert_with(|| PlannedRecord {
@@ -148,10 +161,9 @@ fn plan(config: &ModelConfig) -> Result<BTreeMap<String, PlannedRecord>, StoreEr
     Ok(records)
 }
 
-/// What a tensor takes when stored in BF16.
-fn spec(tensor: ExpectedTensor) -> Result<TensorSpec, StoreError> {
+/// What a tensor takes when stored in `dtype`.
+fn spec(tensor: ExpectedTensor, dtype: WeightFormat) -> Result<TensorSpec, StoreError> {
     let ExpectedTensor { name, shape, .. } = tensor;
-    let dtype = DType::BF16;
     match dtype.tensor_bytes(&shape) {
         Some(bytes) => Ok(TensorSpec {
             name,

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::tokenizer::SPECIAL_TOKENS;
+use crate::formats::WeightFormat;
 
 /// 256 bytes and the special tokens.
 pub const MIN_VOCAB_SIZE: usize = 256 + SPECIAL_TOKENS.len();
@@ -34,6 +35,8 @@ pub struct Recipe {
     pub vision: bool,
     /// Seed of the weights.
     pub seed: u64,
+    /// How all weights are stored.
+    pub format: WeightFormat,
 }
 
 impl Recipe {
@@ -52,6 +55,7 @@ impl Recipe {
             audio: false,
             vision: false,
             seed: 0,
+            format: WeightFormat::BF16,
         }
     }
 
@@ -68,6 +72,11 @@ impl Recipe {
     /// The text of `config.json`.
     pub(super) fn config_json(&self) -> String {
         let id = |token: &str| self.special_id(token);
+        let dtype = match self.format {
+            WeightFormat::F32 => "float32",
+            WeightFormat::BF16 => "bfloat16",
+            WeightFormat::F16 => "float16",
+        };
         // The real model's split of 64 frequencies, 24 + 20 + 20, in proportion.
         let half = self.head_dim / 2;
         let space = half * 5 / 16;
@@ -103,7 +112,7 @@ impl Recipe {
         let mut config = json!({
             "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
             "model_type": "qwen3_omni_moe",
-            "dtype": "bfloat16",
+            "dtype": dtype,
             "enable_audio_output": false,
             "im_start_token_id": id("<|im_start|>"),
             "im_end_token_id": id("<|im_end|>"),
@@ -115,7 +124,7 @@ impl Recipe {
             "assistant_token_id": u32::from(b'a'),
             "thinker_config": {
                 "model_type": "qwen3_omni_moe_thinker",
-                "dtype": "bfloat16",
+                "dtype": dtype,
                 "audio_token_id": id("<|audio_pad|>"),
                 "image_token_id": id("<|image_pad|>"),
                 "video_token_id": id("<|video_pad|>"),

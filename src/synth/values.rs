@@ -1,10 +1,15 @@
 //! Random weights, computed for any place of a tensor without the places before it.
 
+use crate::formats::{WeightFormat, convert};
+
+/// Formats that weights are made up in: two bytes a number.
+pub(super) const FORMATS: [WeightFormat; 2] = [WeightFormat::BF16, WeightFormat::F16];
+
 /// What one tensor's elements are drawn from.
 pub(super) struct Values {
     key: u64,
-    /// BF16 bits for each of the 1,021 sums of four random bytes.
-    table: Vec<u16>,
+    /// A stored number for each of the 1,021 sums of four random bytes.
+    table: Vec<[u8; 2]>,
 }
 
 /// Sums of four bytes: 0 to 1020, mean 510; their spread is that of four uniform numbers.
@@ -14,7 +19,7 @@ const MEAN: f32 = 510.0;
 impl Values {
     /// The distribution of the tensor `name`: norms are one; matrices are near-normal with a deviation that keeps what
     /// goes through them at size one.
-    pub(super) fn new(seed: u64, name: &str, shape: &[usize]) -> Self {
+    pub(super) fn new(seed: u64, name: &str, shape: &[usize], format: WeightFormat) -> Self {
         let key = blake3::hash(name.as_bytes());
         let key = key
             .as_bytes()
@@ -23,15 +28,15 @@ impl Values {
             ^ mix(seed);
         let deviation = (4.0 * (256.0 * 256.0 - 1.0) / 12.0_f32).sqrt();
         let table = match scale(name, shape) {
-            None => vec![bf16_bits(1.0); SUMS],
+            None => vec![stored(1.0, format); SUMS],
             Some(scale) => (0..SUMS)
-                .map(|sum| bf16_bits((sum as f32 - MEAN) * (scale / deviation)))
+                .map(|sum| stored((sum as f32 - MEAN) * (scale / deviation), format))
                 .collect(),
         };
         Self { key, table }
     }
 
-    /// Fills `piece` with the little-endian BF16 elements that begin at byte `at` (a multiple of 4) of the tensor.
+    /// Fills `piece` with the little-endian elements that begin at byte `at` (a multiple of 4) of the tensor.
     pub(super) fn fill(&self, at: u64, piece: &mut [u8]) {
         let (pairs, rest) = piece.as_chunks_mut::<4>();
         let mut index = at / 4;
@@ -49,8 +54,8 @@ impl Values {
             .wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
         .to_le_bytes();
         let sum = |four: &[u8]| four.iter().map(|&byte| usize::from(byte)).sum::<usize>();
-        let [a, b] = self.table[sum(&bytes[..4])].to_le_bytes();
-        let [c, d] = self.table[sum(&bytes[4..])].to_le_bytes();
+        let [a, b] = self.table[sum(&bytes[..4])];
+        let [c, d] = self.table[sum(&bytes[4..])];
         [a, b, c, d]
     }
 }
@@ -85,8 +90,12 @@ fn mix(mut x: u64) -> u64 {
 }
 
 /// A finite number in BF16, rounded to nearest, ties to even.
-fn bf16_bits(value: f32) -> u16 {
-    half::bf16::from_f32(value).to_bits()
+/// The number as one of [`FORMATS`] stores it.
+fn stored(value: f32, format: WeightFormat) -> [u8; 2] {
+    let mut bytes = [0; 2];
+    // Of size one or so: nothing has no room.
+    let _ = convert(WeightFormat::F32, &value.to_le_bytes(), format, &mut bytes);
+    bytes
 }
 
 #[cfg(test)]
@@ -95,7 +104,7 @@ mod tests {
 
     #[test]
     fn pieces_join_and_scales_hold() {
-        let values = Values::new(7, "x.q_proj.weight", &[64, 256]);
+        let values = Values::new(7, "x.q_proj.weight", &[64, 256], WeightFormat::BF16);
         let mut whole = vec![0; 64 * 256 * 2];
         values.fill(0, &mut whole);
         let mut pieces = vec![0; whole.len()];
@@ -114,7 +123,7 @@ mod tests {
         let deviation = (squares / (64.0 * 256.0)).sqrt();
         assert!((deviation - 1.0 / 16.0).abs() < 0.002, "{deviation}");
         let mut norm = [0; 6];
-        Values::new(7, "x.norm.weight", &[3]).fill(0, &mut norm);
+        Values::new(7, "x.norm.weight", &[3], WeightFormat::BF16).fill(0, &mut norm);
         assert_eq!(norm, [0x80, 0x3f, 0x80, 0x3f, 0x80, 0x3f]);
     }
 }

@@ -12,7 +12,7 @@ mod tokenizer;
 use std::path::PathBuf;
 
 use crate::store::WeightSource;
-use prompt::{Obscure, Prompt};
+use prompt::{Obscure, OwnText, Prompt};
 pub use stop::stop_tokens;
 pub use template::Message;
 use template::{ChatTemplate, TemplateArgs, TemplateError, TemplateInput};
@@ -203,16 +203,33 @@ impl Text {
     /// # Errors
     /// When the template does not render, or hides which control tokens are its own.
     pub fn prompt(&self, messages: &[Message], places: &str) -> Result<Prompt, TextError> {
+        let own = (!places.is_empty()).then(|| OwnText {
+            pointer: format!("/messages/{}/content", messages.len().saturating_sub(1)),
+            ranges: vec![0..places.len()],
+        });
+        let own: Vec<OwnText> = own.into_iter().collect();
+        self.prompt_with_tools(messages, &[], &own)
+    }
+
+    /// As [`Text::prompt`], with schemas of tools that may be called, and `own` for what the program wrote in the messages.
+    ///
+    /// # Errors
+    /// As [`Text::prompt`].
+    pub fn prompt_with_tools(
+        &self,
+        messages: &[Message],
+        tools: &[serde_json::Value],
+        own: &[OwnText],
+    ) -> Result<Prompt, TextError> {
         let input = TemplateInput {
             messages,
+            tools,
             add_generation_prompt: true,
             ..TemplateInput::default()
         };
         if self.control_tokens {
             return Ok(Prompt::trusted(self.template.render(&input)?));
         }
-        let last = format!("/messages/{}/content", messages.len().saturating_sub(1));
-        let own = (!places.is_empty()).then_some((last.as_str(), places.len()));
         let controls = self.tokenizer.controls();
         let render = |said: &serde_json::Value| self.template.render_said(said, true);
         let prompt = controls.prompt(&input.said(), own, render);

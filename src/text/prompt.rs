@@ -116,9 +116,14 @@ impl Marks {
     }
 }
 
-/// A text of the messages that begins with what the program itself wrote: where it stands (JSON pointer), and how many
-/// bytes that is.
-pub(super) type Own<'a> = Option<(&'a str, usize)>;
+/// What the program itself wrote in a text of the messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnText {
+    /// Where the text stands (JSON pointer from the whole that is rendered).
+    pub pointer: String,
+    /// Bytes of it, ascending and apart.
+    pub ranges: Vec<Range<usize>>,
+}
 
 impl Controls {
     /// Of control tokens, and of added tokens that are none.
@@ -140,7 +145,7 @@ impl Controls {
     pub(super) fn prompt<E>(
         &self,
         said: &Value,
-        own: Own<'_>,
+        own: &[OwnText],
         render: impl Fn(&Value) -> Result<String, E>,
     ) -> Result<Prompt, Obscure<E>> {
         let text = render(said).map_err(Obscure::Template)?;
@@ -194,16 +199,33 @@ impl Controls {
         all.into_iter().map(|(_, spelling)| spelling).collect()
     }
 
-    fn marked(&self, said: &Value, own: Own<'_>, marking: Marking, marks: &Marks) -> Value {
+    fn marked(&self, said: &Value, own: &[OwnText], marking: Marking, marks: &Marks) -> Value {
         let mut marked = self.marked_value(said, marking, marks);
-        if let Some((pointer, bytes)) = own
-            && let Some(text) = said.pointer(pointer).and_then(Value::as_str)
-            && let Some((own, rest)) = text.split_at_checked(bytes)
-            && let Some(place) = marked.pointer_mut(pointer)
-        {
-            *place = Value::String(own.to_owned() + &self.marked_text(rest, marking, marks));
+        for own in own {
+            let text = said.pointer(&own.pointer).and_then(Value::as_str);
+            let text = text.and_then(|text| self.marked_around(text, &own.ranges, marking, marks));
+            if let Some((text, place)) = text.zip(marked.pointer_mut(&own.pointer)) {
+                *place = Value::String(text);
+            }
         }
         marked
+    }
+
+    /// A text whose `own` ranges stay as they are; none where they do not lie within it.
+    fn marked_around(
+        &self,
+        text: &str,
+        own: &[Range<usize>],
+        marking: Marking,
+        marks: &Marks,
+    ) -> Option<String> {
+        let (mut marked, mut done) = (String::new(), 0);
+        for range in own {
+            marked += &self.marked_text(text.get(done..range.start)?, marking, marks);
+            marked += text.get(range.clone())?;
+            done = range.end;
+        }
+        Some(marked + &self.marked_text(text.get(done..)?, marking, marks))
     }
 
     fn marked_value(&self, value: &Value, marking: Marking, marks: &Marks) -> Value {

@@ -5,8 +5,11 @@ use sage_actors::protocol::{ExpertKey, Modality, Tick};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Version of the format.
-pub const SCHEMA: u32 = 2;
+/// Version of the format. In version 3 every event of a request names it, requests have all their parts, and answers are spoken.
+pub const SCHEMA: u32 = 3;
+
+/// The oldest version that is replayed.
+pub const OLDEST_SCHEMA: u32 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,10 +44,16 @@ pub struct Header {
     /// Bytes of files of sounds and pictures that the plan had room for while they wait; earlier versions had none.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub waiting_media_bytes: u64,
+    /// Codes of one spoken answer that memory was planned for; none: nothing spoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech_codes: Option<usize>,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
     /// How tokens are chosen; temperature 0 is argmax.
     pub sampling: Value,
+    /// The system message of the conversation, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Where sensor readings came from; in either case they are recorded inputs.
     pub sensors: SensorMode,
     /// The router logits are in it: it can be asked again without the model.

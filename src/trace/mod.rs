@@ -9,7 +9,7 @@ mod tape;
 mod writer;
 
 use chain::Chain;
-pub use header::{Header, LedgerSnapshot, SCHEMA, SensorMode};
+pub use header::{Header, LedgerSnapshot, OLDEST_SCHEMA, SCHEMA, SensorMode};
 pub use reader::{Line, Reader};
 pub use record::Record;
 pub use tape::{Sink, Tape};

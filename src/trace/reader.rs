@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::record::Record;
-use super::{Chain, Header, SCHEMA, TraceError};
+use super::{Chain, Header, OLDEST_SCHEMA, SCHEMA, TraceError};
 
 /// A longer line is no line of a recording, bytes.
 const MOST_LINE_BYTES: u64 = 1 << 28;
@@ -88,9 +88,9 @@ impl Reader {
         }
         let Version { schema } = serde_json::from_str(&line.body)
             .map_err(|error| reader.problem(format!("{error}; expected a recording's header")))?;
-        if schema != SCHEMA {
+        if !(OLDEST_SCHEMA..=SCHEMA).contains(&schema) {
             return Err(whole(format!(
-                "is of version {schema} of the format; this program reads version {SCHEMA}"
+                "is of version {schema} of the format; this program reads versions {OLDEST_SCHEMA} to {SCHEMA}"
             )));
         }
         let header = serde_json::from_str(&line.body)

@@ -7,7 +7,7 @@ use sage_actors::protocol::{LayerKey, LayerTrust, TrustSnapshot};
 use sage_actors::witness::{Exchange, Witness};
 
 use super::record::{Asked, Choice, Learned, Record};
-use super::{Chain, TraceError};
+use super::{Chain, SCHEMA, TraceError};
 use crate::media::medium::Medium;
 
 /// Where records go.
@@ -29,6 +29,7 @@ pub trait Sink: Send {
 #[derive(Clone)]
 pub struct Tape {
     inner: Arc<Mutex<Inner>>,
+    schema: u32,
 }
 
 struct Inner {
@@ -40,13 +41,24 @@ struct Inner {
 impl Tape {
     /// Records into `sink`, with the router logits if `logits`.
     pub fn new(sink: Box<dyn Sink>, logits: bool) -> Self {
+        Self::of_schema(sink, logits, SCHEMA)
+    }
+
+    /// As [`Tape::new`], in the words of an earlier version of the format, which is being replayed.
+    pub fn of_schema(sink: Box<dyn Sink>, logits: bool, schema: u32) -> Self {
         Self {
+            schema,
             inner: Arc::new(Mutex::new(Inner {
                 sink,
                 logits,
                 trust: TrustDigests::default(),
             })),
         }
+    }
+
+    /// The version of the format that it is written in.
+    pub fn schema(&self) -> u32 {
+        self.schema
     }
 
     /// One more record.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use half::f16;
-use sage::checkpoint::{Checkpoint, DType};
+use sage::checkpoint::Checkpoint;
+use sage::formats::WeightFormat;
 use serde_json::{Value, json};
 
 /// A tensor as a file holds it.
@@ -28,7 +29,7 @@ pub struct Layout {
 impl Layout {
     pub fn of(fixture: &Path) -> Self {
         let checkpoint = Checkpoint::open(fixture).unwrap();
-        let stored = |name: &str, dtype: DType, shape: &[usize]| Stored {
+        let stored = |name: &str, dtype: WeightFormat, shape: &[usize]| Stored {
             dtype: dtype.name().to_owned(),
             shape: shape.to_vec(),
             bytes: checkpoint.bytes(name).unwrap().to_vec(),

@@ -6,6 +6,7 @@ pub mod embedding;
 pub mod layouts;
 pub mod runs;
 pub mod scramble;
+pub mod sessions;
 pub mod sounds;
 
 use std::collections::BTreeMap;

@@ -35,7 +35,7 @@ async fn overload_is_shed_and_counted_and_what_matters_survives() {
                 (_, number) if number % 7 == 0 => Observation::question("crowd", HELEN),
                 _ => Observation::text(format!("book {}", number % 3), "In those days. "),
             };
-            let alarm = matches!(observation, Observation::Alarm { .. });
+            let alarm = observation.is_urgent();
             let lasting = alarm
                 || matches!(
                     observation,

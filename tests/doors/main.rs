@@ -13,4 +13,5 @@ mod report;
 mod senses;
 mod sensors;
 mod settings;
+mod timeline;
 mod trace;

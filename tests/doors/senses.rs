@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::common::fixture;
 use crate::common::sounds::{hum, siren};
-use sage::core::perception::{Sensed, TowerUse, expand, placeholder};
+use sage::core::perception::{Sensed, expand, placeholder};
+use sage::core::ports::TowerUse;
 use sage::core::reading::Reading;
 use sage::core::scene::Scene;
 use sage::core::{Arrivals, Engine, Limit, Orientation};
@@ -71,13 +72,13 @@ async fn hear(engine: &mut Engine, sound: Vec<u8>, carried: Option<Segment>) -> 
     };
     let orientation = engine.orient(arrivals).await.unwrap();
     let felt = orientation.report.senses;
-    let before = engine.towers.usage(Modality::Audio);
+    let before = engine.towers().usage(Modality::Audio);
     let features = &sensed.features;
     let scene = engine
         .perceive(&tokens, features, felt, &mut |_, _| {})
         .unwrap();
-    let after = engine.towers.usage(Modality::Audio);
-    let hidden = engine.thinker.config.hidden_size;
+    let after = engine.towers().usage(Modality::Audio);
+    let hidden = engine.text_config().hidden_size;
     let mut kv = engine.new_sequence().unwrap();
     let mut reading = Reading::of_scene(tokens.clone(), Some(Arc::clone(&scene)), hidden, true);
     while !reading.is_done() {
@@ -113,13 +114,13 @@ async fn admitted(
         felt,
         ..(*heard.scene).clone()
     };
-    let fed = sage::core::forward::Fed {
+    let chunk = sage::core::forward::TokenChunk {
         tokens: &heard.tokens,
         scene: Some((&scene, 0)),
     };
     let mut kv = engine.new_sequence().unwrap();
     let forward = engine
-        .forward_fed(&mut kv, fed, Phase::Prefill, &heard.orientation, None)
+        .forward_chunk(&mut kv, chunk, Phase::Prefill, &heard.orientation, None)
         .await
         .unwrap();
     let row = |worked: &Vec<_>| {
@@ -127,8 +128,8 @@ async fn admitted(
         worked.iter().map(key).collect()
     };
     (
-        forward.worked.iter().map(row).collect(),
-        forward.denied_count,
+        forward.work.worked.iter().map(row).collect(),
+        forward.denials.count,
     )
 }
 
@@ -250,7 +251,7 @@ fn what_is_heard_does_not_depend_on_memory() {
         let mut outputs: Vec<Vec<u32>> = Vec::new();
         for limit in [Limit::Slots(0), Limit::Slots(40), Limit::None] {
             let mut mind = focused();
-            sage::goldens::hold_to_reference(&mut mind);
+            sage::session::exact::hold_to_reference(&mut mind);
             let mut engine = hearing(limit, mind).await;
             let heard = after_hums(&mut engine, siren(0.5)).await;
             println!("{limit:?}: {:?}", heard.after);

@@ -63,6 +63,8 @@ fn every_setting_is_shown_with_its_value_and_its_default() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
+    assert_eq!(row("session.limit")[1..], ["auto", "default"]);
+    assert_eq!(row("sampling.temperature")[1..], ["0.0", "default"]);
     assert_eq!(row("mind.routing")[1..], ["salient", "default"]);
     assert_eq!(
         row("mind.budgets.wake.residency_bias")[1..],
@@ -98,6 +100,58 @@ fn every_setting_is_shown_with_its_value_and_its_default() {
         assert_eq!(found["origin"], "default");
     });
     assert!(count > 70, "{count}");
+}
+
+/// The page has a row of every setting, with its default and what it may be.
+#[test]
+fn the_page_on_settings_has_all_of_them() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let report = json(&[], &[]);
+    let default = |setting: &Value| match &setting["default"] {
+        Value::Null => "(not set)".to_owned(),
+        Value::String(word) => word.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(Value::to_string).collect();
+            format!("[{}]", items.join(", "))
+        }
+        value => value.to_string(),
+    };
+    let mut budgets: Vec<(String, Vec<String>, String)> = Vec::new();
+    let settings = report["settings"].as_array().expect("settings");
+    for setting in settings {
+        let key = setting["key"].as_str().expect("a key");
+        let expected = setting["expected"].as_str().expect("words");
+        if let Some(name) = key.strip_prefix("mind.budgets.") {
+            let (_, name) = name.split_once('.').expect("a state and a name");
+            match budgets.iter_mut().find(|row| row.0 == name) {
+                Some(row) => row.1.push(format!("`{}`", default(setting))),
+                None => {
+                    let first = vec![format!("`{}`", default(setting))];
+                    budgets.push((name.to_owned(), first, expected.to_owned()));
+                }
+            }
+            continue;
+        }
+        let row = format!("| `{key}` | `{}` | {expected} | ", default(setting));
+        assert!(page.contains(&row), "docs/settings.md lacks {row}");
+    }
+    for (name, defaults, expected) in &budgets {
+        let row = format!("| `{name}` | {} | {expected} | ", defaults.join(" | "));
+        assert!(page.contains(&row), "docs/settings.md lacks {row}");
+    }
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.ends_with(" |"));
+    let of_settings =
+        rows.filter(|line| line.matches(" | ").count() > 2 && !line.contains("STATE"));
+    let states = 6;
+    let listed = settings.len() - budgets.len() * (states - 1);
+    assert_eq!(
+        of_settings.count(),
+        listed,
+        "the page has a row of no setting"
+    );
 }
 
 fn leaves(at: &str, table: &toml::Table, each: &mut impl FnMut(&str, &toml::Value)) {

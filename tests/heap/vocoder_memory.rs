@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sage::checkpoint::config::Code2WavConfig;
-use sage::checkpoint::{Component, DType, ModelConfig, expected_tensors};
+use sage::checkpoint::{Component, ModelConfig, expected_tensors};
+use sage::formats::WeightFormat;
 use sage::model::Code2Wav;
 use sage::reads::{ReadCounter, ReadPurpose};
 use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource, open_model};
@@ -59,8 +60,8 @@ impl WeightSource for Made {
     fn tensor(&self, name: &str) -> Result<TensorMeta, StoreError> {
         let shape = self.shapes.get(name).expect(name).clone();
         Ok(TensorMeta {
-            dtype: DType::BF16,
-            bytes: DType::BF16.tensor_bytes(&shape).expect("a size"),
+            dtype: WeightFormat::BF16,
+            bytes: WeightFormat::BF16.tensor_bytes(&shape).expect("a size"),
             shape,
         })
     }

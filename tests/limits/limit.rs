@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use sage::Sage;
 use sage::core::{Arrivals, Limit, LimitError};
-use sage::goldens::EXACT;
 use sage::sensors::Machine;
+use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
 use sage_actors::config::MindConfig;
@@ -76,7 +76,7 @@ fn exact_numbers_do_not_depend_on_a_limit_that_changes() {
                     .await
                     .expect("a step");
                 numbers.extend(forward.normed.iter().map(|number| number.to_bits()));
-                mapped.push(engine.arena.mapped_bytes());
+                mapped.push(engine.host().usage().held_bytes);
             }
             engine.shutdown().await;
             (numbers, mapped)

@@ -390,7 +390,7 @@ fn a_program_that_observes_all_of_them() {
     let test = std::env::current_exe().unwrap();
     at_its_floor("library", "", |limit| {
         let mut command = Command::new(&test);
-        command.args(["the_program", "--exact", "--nocapture"]);
+        command.args(["media_limit::the_program", "--exact", "--nocapture"]);
         command
             .env(CHILD, limit)
             .env("SAGE_TEST_WORLD", world.path());

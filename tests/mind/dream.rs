@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use sage::core::Limit;
-use sage::core::core_loop::{CoreLoop, Observation};
+use sage::core::core_loop::{AnswerPolicy, CoreLoop, Observation};
 use sage::core::sampling::Sampling;
 use sage::events::{DreamEvent, Event, EventKind};
 use sage::session::opening::{EngineOptions, open};
@@ -60,7 +60,11 @@ async fn core(slots: u64) -> CoreLoop {
         ..EngineOptions::default()
     };
     let engine = open(source, options, |_, _| ()).await.expect("an engine");
-    CoreLoop::new(engine, text, Sampling::GREEDY, 4).expect("a loop")
+    let policy = AnswerPolicy {
+        sampling: Sampling::GREEDY,
+        answer_tokens: 4,
+    };
+    CoreLoop::new(engine, Some(text), policy).expect("a loop")
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -72,12 +76,7 @@ fn runtime() -> tokio::runtime::Runtime {
 /// Has it read 18 short texts.
 async fn read_texts(core: &mut CoreLoop, events: &mut Vec<Event>) {
     for (number, text) in pieces(&documents("kjv")[0], 70, 18).into_iter().enumerate() {
-        let source = "book".to_owned();
-        core.submit(Observation::Text {
-            source,
-            text,
-            urgency: 0.0,
-        });
+        core.submit(Observation::text("book", text));
         let mut ticks = 0;
         while !core.is_idle() {
             core.tick(&mut |event| events.push(event))
@@ -115,8 +114,8 @@ fn dreams(events: &[Event]) -> Vec<&DreamEvent> {
 async fn moved(core: &CoreLoop) -> usize {
     let engine = core.engine();
     let mut moved = 0;
-    for layer in &engine.sparse_layers {
-        for expert in 0..engine.thinker.config.num_experts as u16 {
+    for layer in engine.sparse_layers() {
+        for expert in 0..engine.text_config().num_experts as u16 {
             let key = ExpertKey {
                 layer: *layer,
                 expert,
@@ -215,11 +214,7 @@ fn input_ends_a_dream_at_once_and_the_next_dream_goes_on() {
                 .expect("a tick");
         }
         assert_eq!(core.state(), State::Dream);
-        core.submit(Observation::Question {
-            source: "visitor".into(),
-            text: "What is 21 + 3?".into(),
-            urgency: 0.0,
-        });
+        core.submit(Observation::question("visitor", "What is 21 + 3?"));
         core.tick(&mut |event| events.push(event))
             .await
             .expect("a tick");
@@ -227,7 +222,7 @@ fn input_ends_a_dream_at_once_and_the_next_dream_goes_on() {
         let mut answered = false;
         for _ in 0..200 {
             let answers = core.tick(&mut |event| events.push(event)).await;
-            answered |= !answers.expect("a tick").is_empty();
+            answered |= !answers.expect("a tick").answers.is_empty();
         }
         assert!(answered);
         let before: u32 = dreams(&events).iter().map(|dream| dream.episodes).sum();

@@ -27,6 +27,7 @@ fn fresh() -> Ledger {
         k_trained: 2,
         norm_topk_prob: true,
         expert_bytes: 1,
+        smaller: Vec::new(),
     }])
 }
 
@@ -142,7 +143,7 @@ fn kill_again_and_again(kills: u64) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "child_that_logs_until_it_is_killed",
+                "ledger::child_that_logs_until_it_is_killed",
                 "--nocapture",
             ])
             .env(CHILD, &path)

@@ -10,7 +10,7 @@ use sage::checkpoint::Component;
 use sage::core::reading::Reading;
 use sage::core::shadow::{Segment, Shadow, Stride, VARIANTS};
 use sage::core::{Arrivals, Engine, Limit};
-use sage::goldens::EXACT;
+use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open};
 use sage::store::{ExpertSelection, Selection, open_model};
 use sage_actors::config::{MindConfig, RoutingPolicy};
@@ -43,31 +43,32 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn tokens(engine: &Engine) -> Vec<u32> {
-    let vocabulary = engine.thinker.config.vocab_size as u32;
+    let vocabulary = engine.text_config().vocab_size as u32;
     (0..24).map(|n| (n * 37 + 5) % vocabulary).collect()
 }
 
 /// Losses of the tokens as the engine itself reads them, and (hits, misses).
 async fn read(engine: &mut Engine, tokens: &[u32]) -> (Vec<f32>, u64, u64) {
     let mut kv = engine.new_sequence().expect("a sequence");
-    let hidden = engine.thinker.config.hidden_size;
+    let hidden = engine.text_config().hidden_size;
     let mut reading = Reading::new(tokens.to_vec(), hidden, true);
     let orientation = engine.orient(Arrivals::default()).await.expect("oriented");
     let step = reading.step(engine, &mut kv, &orientation).await;
     let step = step.expect("read");
     let losses = step.measures.iter().map(|measure| measure.nll).collect();
-    (losses, step.forward.hits, step.forward.misses)
+    let traffic = step.forward.traffic;
+    (losses, traffic.hits, traffic.misses)
 }
 
 /// A segment with its base pass complete.
-fn based(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> Segment {
+async fn based(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> Segment {
     let mut segment = Segment::new(engine, shadow, tokens).expect("a segment");
-    while segment.stride(engine, shadow).expect("a stride") == Stride::On {}
+    while segment.stride(engine, shadow).await.expect("a stride") == Stride::On {}
     assert!(segment.is_based());
     segment
 }
 
-fn score(
+async fn score(
     engine: &Engine,
     shadow: &mut Shadow,
     segment: &mut Segment,
@@ -76,7 +77,7 @@ fn score(
 ) -> Vec<Scored> {
     segment.deny(layer, experts);
     loop {
-        match segment.stride(engine, shadow).expect("a stride") {
+        match segment.stride(engine, shadow).await.expect("a stride") {
             Stride::On => {}
             Stride::Scored(scored) => return scored,
             other => panic!("{other:?}"),
@@ -85,12 +86,12 @@ fn score(
 }
 
 /// Every expert that the segment used, denied.
-fn all_scores(engine: &Engine, shadow: &mut Shadow, segment: &mut Segment) -> Vec<Scored> {
+async fn all_scores(engine: &Engine, shadow: &mut Shadow, segment: &mut Segment) -> Vec<Scored> {
     let mut scores = Vec::new();
     for layer in segment.used().chunk_by(|a, b| a.layer == b.layer) {
         for batch in layer.chunks(VARIANTS) {
             let experts: Vec<u16> = batch.iter().map(|used| used.expert).collect();
-            scores.extend(score(engine, shadow, segment, batch[0].layer, &experts));
+            scores.extend(score(engine, shadow, segment, batch[0].layer, &experts).await);
         }
     }
     scores
@@ -112,7 +113,7 @@ fn the_base_pass_is_the_exact_engine_bit_for_bit() {
             let tokens = tokens(&engine);
             let (losses, _, _) = read(&mut engine, &tokens).await;
             let mut shadow = Shadow::new(&engine, 1).expect("a shadow");
-            let segment = based(&engine, &mut shadow, &tokens);
+            let segment = based(&engine, &mut shadow, &tokens).await;
             assert_eq!(segment.losses(), losses, "{name}");
         });
     }
@@ -126,7 +127,7 @@ fn a_denied_expert_is_one_that_is_not_there() {
             let whole = engine(&fixture(name), 64, RoutingPolicy::Exact).await;
             let tokens = tokens(&whole);
             let mut shadow = Shadow::new(&whole, 2).expect("a shadow");
-            let mut segment = based(&whole, &mut shadow, &tokens);
+            let mut segment = based(&whole, &mut shadow, &tokens).await;
             let used = segment.used();
             let denied = used[used.len() / 2];
             let batch = score(
@@ -135,12 +136,13 @@ fn a_denied_expert_is_one_that_is_not_there() {
                 &mut segment,
                 denied.layer,
                 &[denied.expert],
-            );
+            )
+            .await;
             let [scored] = batch[..] else {
                 panic!("{batch:?}")
             };
 
-            let config = &whole.thinker.config;
+            let config = whole.text_config();
             let mut kept = BTreeSet::new();
             for layer in config.sparse_layers() {
                 for expert in 0..config.num_experts {
@@ -186,11 +188,11 @@ fn shadow_runs_touch_neither_residency_nor_the_live_context() {
                 let orientation = engine.orient(Arrivals::default()).await.expect("oriented");
                 let step = engine.forward(&mut kv, half, Phase::Prefill, &orientation, None);
                 let step = step.await.expect("a step");
-                seen.push((step.normed, step.hits, step.misses, orientation.directives));
+                seen.push((step.normed, step.traffic, orientation.directives));
                 if shadowed {
                     let mut shadow = Shadow::new(&engine, 1).expect("a shadow");
-                    let mut segment = based(&engine, &mut shadow, &tokens);
-                    let scores = all_scores(&engine, &mut shadow, &mut segment);
+                    let mut segment = based(&engine, &mut shadow, &tokens).await;
+                    let scores = all_scores(&engine, &mut shadow, &mut segment).await;
                     assert!(scores.len() > 4 && shadow.bytes_read() > 0);
                     assert!(scores.iter().any(|scored| scored.increase != 0.0));
                 }
@@ -210,11 +212,11 @@ fn scores_do_not_depend_on_batches_or_slots() {
         let tokens = tokens(&engine);
         let mut few = Shadow::new(&engine, 1).expect("a shadow");
         let mut many = Shadow::new(&engine, 1000).expect("a shadow");
-        let mut segment = based(&engine, &mut few, &tokens);
-        let together = all_scores(&engine, &mut many, &mut segment);
+        let mut segment = based(&engine, &mut few, &tokens).await;
+        let together = all_scores(&engine, &mut many, &mut segment).await;
         for expected in &together {
             let layer = expected.layer;
-            let alone = score(&engine, &mut few, &mut segment, layer, &[expected.expert]);
+            let alone = score(&engine, &mut few, &mut segment, layer, &[expected.expert]).await;
             assert_eq!(alone, [*expected]);
         }
         assert!(many.bytes_read() < few.bytes_read());

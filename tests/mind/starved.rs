@@ -4,22 +4,21 @@
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use sage::core::generate::{Request, generate};
 use sage::core::reading::Reading;
-use sage::core::sampling::Sampling;
+use sage::core::request::{Request, Stop};
 use sage::core::{Arrivals, Engine, Limit};
-use sage::goldens::EXACT;
+use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
-use sage::text::stop_tokens;
 use sage::text::{Message, Text};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use serde_json::Value;
+
+use crate::common::sessions;
 
 /// Experts of each layer that a partial store keeps, of 64.
 const KEPT: usize = 32;
@@ -44,8 +43,8 @@ fn items(task: &str) -> Vec<(String, String)> {
 }
 
 /// The model in `folder` at its trained k, without any bias.
-async fn engine(folder: &Path, routing: RoutingPolicy, degrade: bool) -> Engine {
-    let options = EngineOptions {
+fn options(routing: RoutingPolicy, degrade: bool) -> EngineOptions {
+    EngineOptions {
         limit: Limit::None,
         context_tokens: 512,
         chunk_tokens: 128,
@@ -56,7 +55,11 @@ async fn engine(folder: &Path, routing: RoutingPolicy, degrade: bool) -> Engine 
         },
         degrade,
         ..EngineOptions::default()
-    };
+    }
+}
+
+async fn engine(folder: &Path, routing: RoutingPolicy, degrade: bool) -> Engine {
+    let options = options(routing, degrade);
     let source = Arc::from(open_model(folder).expect("a model"));
     open(source, options, |_, _| ()).await.expect("an engine")
 }
@@ -68,7 +71,7 @@ fn tokens(text: &Text, prompt: &str) -> Vec<u32> {
 
 /// The `KEPT` experts of every layer that work most on the texts, as lines for `--experts`.
 async fn hot_experts(engine: &mut Engine, texts: &[Vec<u32>]) -> String {
-    let config = engine.thinker.config.clone();
+    let config = engine.text_config().clone();
     let mut uses = vec![vec![0usize; config.num_experts]; config.num_hidden_layers];
     for tokens in texts {
         let mut kv = engine.new_sequence().expect("a sequence");
@@ -79,7 +82,7 @@ async fn hot_experts(engine: &mut Engine, texts: &[Vec<u32>]) -> String {
                 .step(engine, &mut kv, &orientation)
                 .await
                 .expect("read");
-            for worked in step.forward.worked.iter().flatten() {
+            for worked in step.forward.work.worked.iter().flatten() {
                 uses[usize::from(worked.layer)][usize::from(worked.expert)] += 1;
             }
         }
@@ -97,26 +100,21 @@ async fn hot_experts(engine: &mut Engine, texts: &[Vec<u32>]) -> String {
 
 /// How many of the items the model in `folder` answers right.
 async fn right(folder: &Path, items: &[(String, String)], degrade: bool) -> usize {
-    let mut engine = engine(folder, RoutingPolicy::Salient, degrade).await;
-    let text = Text::load(&*engine.source).expect("a tokenizer");
-    let stop = stop_tokens(&*engine.source).expect("stop tokens");
+    let options = options(RoutingPolicy::Salient, degrade);
+    let source = Arc::from(open_model(folder).expect("a model"));
+    let mut session = sessions::open(source, options).await;
+    let text = Text::load(&*session.engine().source).expect("a tokenizer");
     let mut right = 0;
     for (prompt, answer) in items {
         let request = Request {
-            sensed: None,
-            tokens: tokens(&text, prompt),
-            sampling: Sampling::GREEDY,
-            max_tokens: 24,
-            stop: stop.clone(),
-            measure: false,
+            stop: Stop::Model,
+            ..sessions::request(tokens(&text, prompt), 24)
         };
-        let answered = generate(&mut engine, &request, |_, _| ControlFlow::Continue(())).await;
-        let tokens: Vec<u32> = answered.expect("an answer").tokens;
-        let tokens: Vec<u32> = tokens.into_iter().filter(|id| !stop.contains(id)).collect();
-        let said = text.decode(&tokens).expect("text");
+        let answered = sessions::answer(&mut session, request).await;
+        let said = text.decode(&answered.tokens).expect("text");
         right += usize::from(said.trim() == answer.trim());
     }
-    engine.shutdown().await;
+    session.abort().await;
     right
 }
 

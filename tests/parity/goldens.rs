@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sage::core::Limit;
-use sage::goldens::{self, CaseReport, EXACT, Status};
+use sage::goldens::{self, CaseReport, Status};
+use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open};
 use sage::store::open_model;
 use sage_actors::config::{MindConfig, RoutingPolicy};

@@ -4,8 +4,12 @@
 mod common;
 mod ears;
 mod goldens;
+mod hosts;
+#[cfg(feature = "candle")]
+mod oracles;
 mod pictures;
 mod positions;
+mod reference;
 mod sound;
 mod sound_files;
 mod speech;

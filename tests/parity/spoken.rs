@@ -2,21 +2,24 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use sage::core::generate::{Request, generate};
-use sage::core::sampling::Sampling;
-use sage::core::speech::{Choosing, Said, SpeechRequest, Spoken, speak};
-use sage::core::{Engine, EngineError, Limit};
-use sage::goldens::{self, EXACT};
+use sage::core::request::Request;
+use sage::core::speech::{Choosing, Said, SpeechRequest, Spoken};
+use sage::core::{Engine, Limit};
+use sage::goldens;
+use sage::goldens::speech::speak;
 use sage::media::wav::pcm;
-use sage::session::opening::{EngineOptions, open, plan};
+use sage::session::Session;
+use sage::session::exact::EXACT;
+use sage::session::opening::{EngineOptions, plan};
 use sage::store::{WeightSource, open_model};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::{Holding, Module};
+
+use crate::common::sessions;
 
 const CODES: usize = 22;
 
@@ -95,7 +98,7 @@ fn exact() -> MindConfig {
     }
 }
 
-async fn engine(mind: MindConfig, limit: Limit, chunk_tokens: usize) -> Engine {
+async fn session(mind: MindConfig, limit: Limit, chunk_tokens: usize) -> Session {
     let options = EngineOptions {
         limit,
         context_tokens: 64,
@@ -107,20 +110,15 @@ async fn engine(mind: MindConfig, limit: Limit, chunk_tokens: usize) -> Engine {
         read_ahead: false,
         ..EngineOptions::default()
     };
-    open(source(), options, |_, _| ()).await.expect("an engine")
+    sessions::open(source(), options).await
 }
 
-async fn said(engine: &mut Engine, measure: bool) -> Said {
+async fn said(session: &mut Session, measure: bool) -> Said {
     let request = Request {
-        tokens: prompt("speech-text"),
-        sensed: None,
-        sampling: Sampling::GREEDY,
-        max_tokens: 9,
-        stop: vec![],
-        measure,
+        unmeasured: !measure,
+        ..sessions::request(prompt("speech-text"), 9)
     };
-    let answer = generate(engine, &request, |_, _| ControlFlow::Continue(())).await;
-    answer.expect("an answer").said.expect("a turn")
+    sessions::said(session, request).await
 }
 
 fn request(choosing: Choosing) -> SpeechRequest {
@@ -135,11 +133,8 @@ fn request(choosing: Choosing) -> SpeechRequest {
 async fn sound(engine: &mut Engine, said: &Said, choosing: Choosing) -> (Spoken, Vec<f32>) {
     let mut samples = Vec::new();
     let request = request(choosing);
-    let spoken = speak::<EngineError>(engine, said, &request, None, |new| {
-        samples.extend_from_slice(new);
-        Ok(())
-    });
-    (spoken.await.expect("speech"), samples)
+    let spoken = speak(engine, said, &request, &mut None, &mut samples).await;
+    (spoken.expect("speech"), samples)
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -150,10 +145,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// Codes and sound of an exact turn.
 fn exact_sound(limit: Limit, chunk_tokens: usize, choosing: Choosing) -> (Vec<u32>, Vec<u32>) {
     block_on(async {
-        let mut engine = engine(exact(), limit, chunk_tokens).await;
-        let said = said(&mut engine, false).await;
-        let (spoken, samples) = sound(&mut engine, &said, choosing).await;
-        engine.shutdown().await;
+        let mut session = session(exact(), limit, chunk_tokens).await;
+        let said = said(&mut session, false).await;
+        let (spoken, samples) = sound(session.engine_mut(), &said, choosing).await;
+        session.abort().await;
         let bits = samples.iter().map(|x| x.to_bits());
         (spoken.codes, bits.collect())
     })
@@ -222,10 +217,11 @@ fn codes_are_drawn_by_the_seed_alone() {
 /// Two pools after a turn that was spoken with this drive, and what is mapped for both.
 fn shared(drive: f32) -> ([Holding; 2], u64, Spoken) {
     block_on(async {
-        let mut engine = engine(MindConfig::default(), Limit::Slots(60), 128).await;
-        let mut said = said(&mut engine, true).await;
-        said.turn.drive = drive;
-        let (spoken, _) = sound(&mut engine, &said, Choosing::GREEDY).await;
+        let mut session = session(MindConfig::default(), Limit::Slots(60), 128).await;
+        let mut said = said(&mut session, true).await;
+        said.style.drive = drive;
+        let engine = session.engine_mut();
+        let (spoken, _) = sound(engine, &said, Choosing::GREEDY).await;
         let mut holdings = [Holding::default(); 2];
         for (module, holding) in [Module::Thinker, Module::Talker]
             .into_iter()
@@ -234,7 +230,7 @@ fn shared(drive: f32) -> ([Holding; 2], u64, Spoken) {
             let found = engine.mind.holding(module).await.expect("an answer");
             *holding = found.expect("a pool");
         }
-        let mapped = engine.arena.mapped_bytes() as u64;
+        let mapped = engine.host().usage().held_bytes as u64;
         // Nothing is spoken any more: the talker sleeps, and the thinker has everything.
         let orientation = engine.orient(sage::core::Arrivals::default()).await;
         let directives = orientation.expect("an orientation").directives;
@@ -245,7 +241,7 @@ fn shared(drive: f32) -> ([Holding; 2], u64, Spoken) {
             .await
             .expect("an answer");
         assert_eq!(talker.expect("a pool").resident_bytes, 0);
-        engine.shutdown().await;
+        session.abort().await;
         (holdings, mapped, spoken)
     })
 }
@@ -327,13 +323,14 @@ fn what_cannot_be_spoken_is_refused_in_words() {
 #[test]
 fn an_answer_of_one_token_is_too_short() {
     block_on(async {
-        let mut engine = engine(exact(), Limit::None, 128).await;
-        let mut said = said(&mut engine, false).await;
+        let mut session = session(exact(), Limit::None, 128).await;
+        let mut said = said(&mut session, false).await;
         said.generated.clear();
         let greedy = request(Choosing::GREEDY);
-        let spoken = speak::<EngineError>(&mut engine, &said, &greedy, None, |_| Ok(())).await;
+        let engine = session.engine_mut();
+        let spoken = speak(engine, &said, &greedy, &mut None, &mut Vec::new()).await;
         let message = spoken.expect_err("nothing to say").to_string();
         assert!(message.contains("fewer than 2 tokens"), "{message}");
-        engine.shutdown().await;
+        session.abort().await;
     });
 }

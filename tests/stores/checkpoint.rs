@@ -8,7 +8,8 @@ use std::fs;
 use crate::common::{FIXTURES, copied, fixture, released_config};
 use proptest::prelude::*;
 use sage::checkpoint::expected_tensors;
-use sage::checkpoint::{Checkpoint, Component, DType, Header, ModelConfig, Part, Role};
+use sage::checkpoint::{Checkpoint, Component, Header, ModelConfig, Part, Role};
+use sage::formats::WeightFormat;
 
 fn released() -> ModelConfig {
     ModelConfig::from_json(&fs::read(released_config()).unwrap()).unwrap()
@@ -85,7 +86,7 @@ fn tensors_read_alike_by_map_by_read_and_by_the_safetensors_library() {
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         for (name, view) in file.tensors() {
             let info = checkpoint.tensor(&name).unwrap();
-            assert_eq!((info.dtype, info.shard), (DType::BF16, shard));
+            assert_eq!((info.dtype, info.shard), (WeightFormat::BF16, shard));
             let mut read = vec![0; info.bytes as usize];
             checkpoint.read_into(&name, &mut read).unwrap();
             assert_eq!(read, view.data());

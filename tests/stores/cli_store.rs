@@ -177,7 +177,7 @@ fn wrong_requests_exit_with_2_and_say_why() {
         (&["extract", model, "--out", model], "the checkpoint itself"),
         (
             &["extract", model, "--out", out, "--quant", "q4"],
-            "available: bf16",
+            "q4 is not available yet; available: f32, bf16, f16",
         ),
         (
             &[

@@ -6,6 +6,7 @@ mod cli_store;
 #[path = "../common/mod.rs"]
 mod common;
 mod foreign;
+mod formats;
 mod founding;
 mod hostile;
 mod layouts;

@@ -115,6 +115,7 @@ fn simulate(input: Input) -> Run {
         k_trained: 8,
         norm_topk_prob: true,
         expert_bytes: 1 << 20,
+        smaller: Vec::new(),
     };
     let token_bytes = shape.exact_token_bytes() as f64;
     let mut controller = Controller::new(&MindConfig {

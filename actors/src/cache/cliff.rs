@@ -74,7 +74,7 @@ pub fn state_cliffs(config: &MindConfig) -> Vec<StateCliff> {
             let Some(shape) = config.shape(directive.module) else {
                 continue;
             };
-            let capacity = directive.expert_bytes / shape.expert_bytes;
+            let capacity = shape.experts_within(directive.expert_bytes);
             cliffs.push(StateCliff {
                 state,
                 module: directive.module,
@@ -115,6 +115,7 @@ mod tests {
                 k_trained: 8,
                 norm_topk_prob: true,
                 expert_bytes: 100,
+                smaller: Vec::new(),
             }],
             pool_bytes: 300 * 100,
             window_experts: 16,

@@ -210,7 +210,7 @@ impl Cache {
         for index in &claim.indices {
             pool.pin(*index);
         }
-        let needed = claim.misses as u64 * pool.expert_bytes();
+        let needed = claim.miss_bytes;
         self.stats.evictions += pool.make_room(needed, &mut orders.evict);
         let mut experts = Vec::with_capacity(claim.indices.len());
         for (index, used) in claim.indices.iter().zip(&request.uses) {
@@ -398,10 +398,13 @@ impl Cache {
                 return Err(CacheError::DuplicateExpert(key));
             }
             seen.insert(used.expert);
-            claim.misses += usize::from(!pool.is_resident(index));
+            if !pool.is_resident(index) {
+                claim.misses += 1;
+                claim.miss_bytes += pool.bytes_of(&[index]);
+            }
             claim.indices.push(index);
         }
-        let needed = claim.indices.len() as u64 * pool.expert_bytes();
+        let needed = pool.bytes_of(&claim.indices);
         let pinned = pool.pinned_bytes(&claim.indices);
         if needed + pinned > pool.capacity_bytes() {
             return Err(CacheError::NoRoom {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::usage::Usage;
-use crate::config::{EvictionPolicy, ModuleShape};
+use crate::config::{EvictionPolicy, ExpertSizes, ModuleShape};
 use crate::protocol::{
     ExpertKey, ExpertSet, LayerKey, LayerTrust, Module, Residency, SlotId, Tick,
 };
@@ -14,6 +14,8 @@ use crate::protocol::{
 pub(super) struct Claim {
     pub indices: Vec<u32>,
     pub misses: usize,
+    /// Bytes of those.
+    pub miss_bytes: u64,
 }
 
 /// Where one expert is.
@@ -31,14 +33,17 @@ pub(super) struct Pool {
     module: Module,
     layer_numbers: Vec<u16>,
     experts: u32,
-    expert_bytes: u64,
+    sizes: ExpertSizes,
     cells: Vec<Cell>,
     /// Residents of each layer, by rank.
     layers: Vec<ExpertSet>,
     residents: Vec<u32>,
-    /// Experts with a pin.
-    pinned: usize,
+    resident_bytes: u64,
+    /// Of experts with a pin.
+    pinned_bytes: u64,
     speculative: VecDeque<u32>,
+    /// Of those.
+    ahead_bytes: u64,
     free: BTreeSet<u32>,
     slots: u32,
     slot_base: u32,
@@ -60,12 +65,14 @@ impl Pool {
             module: shape.module,
             layer_numbers: shape.layers.clone(),
             experts: u32::from(shape.experts),
-            expert_bytes: shape.expert_bytes,
+            sizes: shape.sizes(),
             cells: vec![Cell::default(); shape.layers.len() * usize::from(shape.experts)],
             layers: vec![ExpertSet::new(usize::from(shape.experts)); shape.layers.len()],
             residents: Vec::new(),
-            pinned: 0,
+            resident_bytes: 0,
+            pinned_bytes: 0,
             speculative: VecDeque::new(),
+            ahead_bytes: 0,
             free: BTreeSet::new(),
             slots: 0,
             slot_base,
@@ -92,8 +99,9 @@ impl Pool {
         self.experts as usize
     }
 
-    pub fn expert_bytes(&self) -> u64 {
-        self.expert_bytes
+    /// Bytes of these experts together.
+    pub fn bytes_of(&self, indices: &[u32]) -> u64 {
+        self.sizes.sum(indices)
     }
 
     pub fn capacity_bytes(&self) -> u64 {
@@ -105,7 +113,7 @@ impl Pool {
     }
 
     pub fn resident_bytes(&self) -> u64 {
-        self.resident_experts() * self.expert_bytes
+        self.resident_bytes
     }
 
     /// Position of a layer among the sparse layers of this module.
@@ -143,9 +151,8 @@ impl Pool {
     pub fn pinned_bytes(&self, except: &[u32]) -> u64 {
         let again = except
             .iter()
-            .filter(|index| self.cells[**index as usize].pins > 0)
-            .count();
-        (self.pinned - again) as u64 * self.expert_bytes
+            .filter(|index| self.cells[**index as usize].pins > 0);
+        self.pinned_bytes - self.sizes.sum(again)
     }
 
     pub fn residency(&self, rank: usize) -> Residency {
@@ -211,19 +218,25 @@ impl Pool {
     /// Evicts until `needed` more bytes fit, sparing pinned experts; as far as that goes.
     /// Returns how many were evicted.
     pub fn make_room(&mut self, needed: u64, evicted: &mut Vec<SlotId>) -> u64 {
-        let over = (self.resident_bytes() + needed).saturating_sub(self.capacity_bytes);
-        let count = usize::try_from(over.div_ceil(self.expert_bytes)).unwrap_or(usize::MAX);
-        if count == 0 {
+        let over = (self.resident_bytes + needed).saturating_sub(self.capacity_bytes);
+        if over == 0 {
             return 0;
         }
+        // More than so many are never asked to go, even if the smallest go first.
+        let most = over.div_ceil(self.sizes.smallest());
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut victims = std::mem::take(&mut self.victims);
         let unpinned = |index: u32| self.cells[index as usize].pins == 0;
         self.usage
-            .choose(&self.residents, unpinned, count, &mut victims);
+            .choose(&self.residents, unpinned, most, &mut victims);
+        let mut count = 0;
         for (_, index) in &victims {
+            if self.resident_bytes + needed <= self.capacity_bytes {
+                break;
+            }
             self.evict(*index, evicted);
+            count += 1;
         }
-        let count = victims.len() as u64;
         self.victims = victims;
         count
     }
@@ -234,6 +247,7 @@ impl Pool {
         if let Some(slot) = cell.slot.take() {
             self.free.insert(slot);
             evicted.push(SlotId(self.slot_base + slot));
+            self.resident_bytes -= self.sizes.of(index);
             self.residents.swap_remove(position);
             if let Some(moved) = self.residents.get(position) {
                 self.cells[*moved as usize].position = position as u32;
@@ -256,6 +270,7 @@ impl Pool {
         let slot = match self.cells[index as usize].speculative_slot.take() {
             Some(slot) => {
                 self.speculative.retain(|other| *other != index);
+                self.ahead_bytes -= self.sizes.of(index);
                 promoted.push(SlotId(self.slot_base + slot));
                 slot
             }
@@ -267,6 +282,7 @@ impl Pool {
         };
         let position = self.residents.len() as u32;
         self.residents.push(index);
+        self.resident_bytes += self.sizes.of(index);
         let cell = &mut self.cells[index as usize];
         cell.slot = Some(slot);
         cell.position = position;
@@ -285,13 +301,17 @@ impl Pool {
     /// Keeps an expert where it is, or will be once it is admitted.
     pub fn pin(&mut self, index: u32) {
         let pins = &mut self.cells[index as usize].pins;
-        self.pinned += usize::from(*pins == 0);
+        if *pins == 0 {
+            self.pinned_bytes += self.sizes.of(index);
+        }
         *pins += 1;
     }
 
     pub fn unpin(&mut self, index: u32) {
         let pins = &mut self.cells[index as usize].pins;
-        self.pinned -= usize::from(*pins == 1);
+        if *pins == 1 {
+            self.pinned_bytes -= self.sizes.of(index);
+        }
         *pins = pins.saturating_sub(1);
     }
 
@@ -306,36 +326,38 @@ impl Pool {
         evicted: &mut Vec<SlotId>,
         admitted: &mut Vec<(ExpertKey, SlotId, bool)>,
     ) {
-        let room =
-            usize::try_from(self.speculation_bytes / self.expert_bytes).unwrap_or(usize::MAX);
         let mut fresh: Vec<(u32, ExpertKey)> = Vec::new();
+        let mut fresh_bytes = 0;
         for (index, key) in wanted {
             let cell = &self.cells[*index as usize];
             let known = cell.slot.is_some() || cell.speculative_slot.is_some();
-            if !known && fresh.len() < room && !fresh.iter().any(|(other, _)| other == index) {
+            let with = fresh_bytes + self.sizes.of(*index);
+            let fits = with <= self.speculation_bytes;
+            if !known && fits && !fresh.iter().any(|(other, _)| other == index) {
                 fresh.push((*index, *key));
+                fresh_bytes = with;
             }
         }
-        self.trim_speculation(room - fresh.len(), evicted);
+        self.trim_speculation(self.speculation_bytes - fresh_bytes, evicted);
         for (index, key) in fresh {
             let slot = self.take_slot();
             self.cells[index as usize].speculative_slot = Some(slot);
             self.speculative.push_back(index);
+            self.ahead_bytes += self.sizes.of(index);
             admitted.push((key, SlotId(self.slot_base + slot), true));
         }
     }
 
     pub fn shrink_speculation(&mut self, evicted: &mut Vec<SlotId>) {
-        let room =
-            usize::try_from(self.speculation_bytes / self.expert_bytes).unwrap_or(usize::MAX);
-        self.trim_speculation(room, evicted);
+        self.trim_speculation(self.speculation_bytes, evicted);
     }
 
-    fn trim_speculation(&mut self, room: usize, evicted: &mut Vec<SlotId>) {
-        while self.speculative.len() > room {
+    fn trim_speculation(&mut self, room_bytes: u64, evicted: &mut Vec<SlotId>) {
+        while self.ahead_bytes > room_bytes {
             let Some(index) = self.speculative.pop_front() else {
                 break;
             };
+            self.ahead_bytes -= self.sizes.of(index);
             if let Some(slot) = self.cells[index as usize].speculative_slot.take() {
                 self.free.insert(slot);
                 evicted.push(SlotId(self.slot_base + slot));

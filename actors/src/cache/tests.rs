@@ -60,6 +60,7 @@ fn config(eviction: EvictionPolicy) -> MindConfig {
             k_trained: 2,
             norm_topk_prob: true,
             expert_bytes: BYTES,
+            smaller: Vec::new(),
         }],
         eviction,
         window_experts: WINDOW,

@@ -3,7 +3,7 @@
 //!
 //! Conventions. A chunk of a prompt enters as one batch of distinct experts a layer; a decoded token is a batch of its
 //! own. All experts of a batch are looked up first; then the misses make room for themselves, sparing the batch, and
-//! enter as long as they fit, in the order recorded. Capacities are in bytes, experts of a layer are of one size. The
+//! enter as long as they fit, in the order recorded. Capacities are in bytes, and so is what each expert takes. The
 //! cache starts empty. Counts of `lfu` survive eviction. `trust` has no ledger here and falls back on age alone.
 
 use std::cmp::Ordering;
@@ -17,8 +17,10 @@ use crate::protocol::{Module, Phase};
 pub struct Routes {
     /// Experts a layer.
     pub experts: u16,
-    /// Bytes of an expert of each layer.
+    /// Bytes of an expert of each layer; of the largest where they differ.
     pub expert_bytes: Vec<u64>,
+    /// Bytes of every expert, layer by layer; empty where those of a layer are alike.
+    each_bytes: Vec<u64>,
     steps: Vec<(Phase, u32)>,
     /// Ends of each (step, layer) in `uses`.
     ends: Vec<u32>,
@@ -34,6 +36,22 @@ impl Routes {
             expert_bytes,
             ..Self::default()
         }
+    }
+
+    /// The same of experts that differ within a layer: `bytes` is asked for those of (layer, expert).
+    #[must_use]
+    pub fn with_sizes(mut self, bytes: impl Fn(usize, u16) -> u64) -> Self {
+        let layers = 0..self.layers();
+        let each = layers.flat_map(|layer| (0..self.experts).map(move |expert| (layer, expert)));
+        self.each_bytes = each.map(|(layer, expert)| bytes(layer, expert)).collect();
+        self
+    }
+
+    /// Bytes of the expert numbered layer · experts + expert.
+    fn bytes_of(&self, index: u32) -> u64 {
+        let layer = (index / u32::from(self.experts).max(1)) as usize;
+        let own = self.each_bytes.get(index as usize).copied();
+        own.unwrap_or_else(|| self.expert_bytes.get(layer).copied().unwrap_or(0))
     }
 
     /// Adds a step of `tokens` tokens; `layers` has one list of (expert, tokens that used it) for each layer. Lists beyond
@@ -61,7 +79,9 @@ impl Routes {
 
     /// Bytes of all experts of all layers.
     pub fn all_bytes(&self) -> u64 {
-        self.expert_bytes.iter().sum::<u64>() * u64::from(self.experts)
+        (0..self.layers() as u32 * u32::from(self.experts))
+            .map(|index| self.bytes_of(index))
+            .sum()
     }
 
     /// Greatest number of experts that one token used in a layer; 1 at least.
@@ -153,6 +173,7 @@ impl<'a> Run<'a> {
             k_trained: routes.k(),
             norm_topk_prob: true,
             expert_bytes: 0,
+            smaller: Vec::new(),
         };
         let (usage, next_uses) = match chooser {
             Chooser::Online(policy) => (Some(Usage::new(policy, &shape)), Vec::new()),
@@ -189,21 +210,32 @@ impl<'a> Run<'a> {
             usage.turn(self.turn, step as u64 + 1, layer, tokens, &self.indices);
         }
         self.put_in_order(layer);
-        let bytes = self.routes.expert_bytes[layer];
-        let mut missing = 0;
+        let (mut hits, mut kept, mut missed) = (0, 0, 0);
         for (index, _) in &self.indices {
             self.batch[*index as usize] = self.turn;
-            missing += u64::from(!self.resident[*index as usize]);
+            let bytes = self.routes.bytes_of(*index);
+            if self.resident[*index as usize] {
+                (hits, kept) = (hits + 1, kept + bytes);
+            } else {
+                missed += bytes;
+            }
         }
         counts.routed += self.indices.len() as u64;
-        counts.hits += self.indices.len() as u64 - missing;
-        counts.miss_bytes += missing * bytes;
+        counts.hits += hits;
+        counts.miss_bytes += missed;
         // A batch larger than the cache makes room for no more than can enter.
-        let kept = (self.indices.len() as u64 - missing) * bytes;
-        let can_enter = self.capacity_bytes.saturating_sub(kept) / bytes.max(1);
-        self.make_room(missing.min(can_enter) * bytes);
+        let mut can_enter = self.capacity_bytes.saturating_sub(kept);
+        let room = can_enter;
+        for (index, _) in &self.indices {
+            let bytes = self.routes.bytes_of(*index);
+            if !self.resident[*index as usize] && bytes <= can_enter {
+                can_enter -= bytes;
+            }
+        }
+        self.make_room(room - can_enter);
         let before = self.residents[layer].len();
         for (index, _) in &self.indices {
+            let bytes = self.routes.bytes_of(*index);
             let fits = self.resident_bytes + bytes <= self.capacity_bytes;
             if !self.resident[*index as usize] && fits {
                 self.resident[*index as usize] = true;
@@ -273,7 +305,7 @@ impl<'a> Run<'a> {
             };
             let layer = (index / u32::from(self.routes.experts)) as usize;
             self.resident[index as usize] = false;
-            self.resident_bytes -= self.routes.expert_bytes[layer];
+            self.resident_bytes -= self.routes.bytes_of(index);
             self.residents[layer].retain(|other| *other != index);
             heads[layer] = self.head(layer, ages);
         }

@@ -3,8 +3,10 @@
 //! Everything has a default, and `config/default.toml` states the same defaults under `[mind]` with comments.
 //! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
 
+mod names;
 mod numbers;
 mod salience;
+mod sizes;
 mod transitions;
 mod validate;
 
@@ -13,8 +15,11 @@ use std::ops::Index;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ExpertKey, LayerKey, Modality, Module, State};
+pub use names::{Named, UnknownName};
 pub use numbers::{Bound, Gap, Number};
 pub use salience::SalienceConfig;
+pub use sizes::ExpertRun;
+pub(crate) use sizes::ExpertSizes;
 pub use transitions::Transitions;
 pub use validate::ConfigError;
 
@@ -32,16 +37,14 @@ pub struct ModuleShape {
     pub k_trained: u16,
     /// Whether mixing weights are renormalised over the chosen experts.
     pub norm_topk_prob: bool,
-    /// Bytes of one expert in memory.
+    /// Bytes of one expert in memory; of the largest where they differ.
     pub expert_bytes: u64,
+    /// Experts that take less than the largest, in ascending order of layer and expert; none where all are alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smaller: Vec<ExpertRun>,
 }
 
 impl ModuleShape {
-    /// Expert bytes that one token touches at the trained k: the unit of the I/O bucket.
-    pub fn exact_token_bytes(&self) -> u64 {
-        u64::from(self.k_trained) * self.layers.len() as u64 * self.expert_bytes
-    }
-
     /// The sparse layers' keys in the order they run.
     pub fn keys(&self) -> impl Iterator<Item = LayerKey> + '_ {
         self.layers.iter().map(|layer| LayerKey {
@@ -138,11 +141,16 @@ pub enum EvictionPolicy {
     Learned,
 }
 
+impl EvictionPolicy {
+    /// The default.
+    pub(crate) const HORIZON: Self = Self::Horizon {
+        half_life_tokens: 12.0,
+    };
+}
+
 impl Default for EvictionPolicy {
     fn default() -> Self {
-        Self::Horizon {
-            half_life_tokens: 12.0,
-        }
+        Self::HORIZON
     }
 }
 

@@ -104,8 +104,8 @@ impl MindConfig {
         if shape.k_trained == 0 || shape.k_trained > shape.experts {
             return wrong("k_trained is not in 1..=experts");
         }
-        if shape.expert_bytes == 0 {
-            return wrong("an expert of no bytes");
+        if let Some(reason) = shape.wrong_sizes() {
+            return wrong(reason);
         }
         if self.window_experts < shape.k_trained {
             return Err(ConfigError::Window {
@@ -150,6 +150,7 @@ mod tests {
             k_trained: 2,
             norm_topk_prob: true,
             expert_bytes: 10,
+            smaller: Vec::new(),
         };
         let with = |shape: ModuleShape| MindConfig {
             modules: vec![shape],
@@ -198,6 +199,7 @@ mod tests {
                 k_trained: 2,
                 norm_topk_prob: true,
                 expert_bytes: 10,
+                smaller: Vec::new(),
             }],
             ..Default::default()
         };

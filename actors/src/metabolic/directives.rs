@@ -33,11 +33,10 @@ pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives)
             Module::Thinker => drives.thinker,
             Module::Talker => drives.spoken.filter(|_| budget.talker)?,
         };
-        let experts = shape.layers.len() as f64 * f64::from(shape.experts);
         let work = f64::from(k_of(shape, budget)) / f64::from(shape.k_trained);
         Some(Claim {
             sharer: Sharer::Module(shape.module),
-            base: experts * shape.expert_bytes as f64 * work,
+            base: shape.total_bytes() as f64 * work,
             drive,
             // Whoever plans memory reserves one lease window for each module beside the pool: it runs with no share at all.
             floor_bytes: 0,
@@ -103,6 +102,7 @@ pub(super) fn tower_directives(
     config.towers.iter().filter_map(one).collect()
 }
 
+/// Every expert of a window may be the largest.
 fn window_bytes(config: &MindConfig, shape: &ModuleShape) -> u64 {
     u64::from(config.window_experts) * shape.expert_bytes
 }

@@ -60,6 +60,8 @@ pub struct Router {
     policy: RoutingPolicy,
     experts: u16,
     expert_bytes: u64,
+    /// By expert; empty where all are alike.
+    bytes: Vec<u64>,
     norm_topk_prob: bool,
     k: usize,
     state: State,
@@ -134,6 +136,7 @@ impl Router {
             policy,
             experts: shape.experts,
             expert_bytes: shape.expert_bytes,
+            bytes: Vec::new(),
             norm_topk_prob: shape.norm_topk_prob,
             k: usize::from(shape.k_trained),
             state: State::Wake,
@@ -145,6 +148,19 @@ impl Router {
             absent: ExpertSet::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// The same router for a layer whose experts take so many bytes each.
+    #[must_use]
+    pub(crate) fn sized(mut self, bytes: Vec<u64>) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// What missing an expert costs.
+    fn bytes_of(&self, expert: u16) -> u64 {
+        let own = self.bytes.get(usize::from(expert));
+        own.copied().unwrap_or(self.expert_bytes)
     }
 
     /// The same router for a store that lacks some experts: the others are chosen from, what is lost is denied.
@@ -374,7 +390,7 @@ impl Router {
         }
         for expert in &scratch.admitted {
             if let Some(cap) = cap {
-                fits(cap, *expert, resident, self.expert_bytes, true);
+                fits(cap, *expert, resident, self.bytes_of(*expert), true);
             }
         }
         // With the sacred among them, the first `k + sacred` decide unless the cap keeps some of them out.
@@ -394,7 +410,7 @@ impl Router {
                 }
                 if cap
                     .as_mut()
-                    .is_none_or(|cap| fits(cap, *expert, resident, self.expert_bytes, false))
+                    .is_none_or(|cap| fits(cap, *expert, resident, self.bytes_of(*expert), false))
                 {
                     scratch.admitted.push(*expert);
                 }

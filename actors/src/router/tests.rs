@@ -16,6 +16,7 @@ fn shape(experts: u16, k_trained: u16, norm_topk_prob: bool) -> ModuleShape {
         k_trained,
         norm_topk_prob,
         expert_bytes: 10,
+        smaller: Vec::new(),
     }
 }
 

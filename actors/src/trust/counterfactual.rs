@@ -184,6 +184,7 @@ mod tests {
             k_trained: 2,
             norm_topk_prob: true,
             expert_bytes: 1,
+            smaller: Vec::new(),
         }])
     }
 

@@ -16,6 +16,7 @@ fn ledger() -> Ledger {
         k_trained: 2,
         norm_topk_prob: true,
         expert_bytes: 1,
+        smaller: Vec::new(),
     }])
 }
 

@@ -225,11 +225,12 @@ impl Play<'_> {
             let slots = |speculative: bool| {
                 let slots = memory.slots.values();
                 let slots = slots.filter(|slot| slot.key.layer.module == *module);
-                pool.bytes(slots.filter(|slot| slot.speculative == speculative).count())
+                let slots = slots.filter(|slot| slot.speculative == speculative);
+                pool.bytes(slots.map(|slot| &slot.key))
             };
             let here = pinned.iter().filter(|key| key.layer.module == *module);
             let spared = match message {
-                Some(Message::Apply(..)) => pool.bytes(here.count()),
+                Some(Message::Apply(..)) => pool.bytes(here),
                 Some(Message::Lease(request)) if request.layer.module == *module => 0,
                 _ => self.held.get(module).copied().unwrap_or(0),
             };
@@ -416,7 +417,7 @@ fn the_histories_reach_everything() {
                 );
             }
             let pools = play.model.pools.values();
-            let over = pools.filter(|pool| pool.bytes(pool.resident.len()) > pool.capacity);
+            let over = pools.filter(|pool| pool.bytes(&pool.resident) > pool.capacity);
             count("over a smaller budget", over.count() as u64);
             count("several leases out", u64::from(play.out.len() > 2));
         }

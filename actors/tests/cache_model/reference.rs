@@ -104,7 +104,7 @@ impl Model {
         let mut stats = self.stats;
         for pool in self.pools.values() {
             stats.resident_experts += pool.resident.len() as u64;
-            stats.resident_bytes += pool.bytes(pool.resident.len());
+            stats.resident_bytes += pool.bytes(&pool.resident);
             stats.capacity_bytes += pool.capacity;
         }
         stats
@@ -150,7 +150,7 @@ impl Model {
                 }
             }
             pool.begin(directives.tick);
-            while pool.bytes(pool.ahead.len()) > pool.speculation {
+            while pool.bytes(&pool.ahead) > pool.speculation {
                 pool.ahead.remove(0);
             }
             self.stats.evictions += pool.make_room(self.policy, 0, &pinned);
@@ -169,8 +169,9 @@ impl Model {
         pool.begin(request.tick);
         pool.work(request, self.next_lease + 1);
         let hit: Vec<bool> = asked.iter().map(|k| pool.resident.contains(k)).collect();
-        let misses = hit.iter().filter(|hit| !**hit).count();
-        let miss_bytes = pool.bytes(misses);
+        let missed = asked.iter().filter(|k| !pool.resident.contains(k));
+        let misses = missed.clone().count();
+        let miss_bytes = pool.bytes(missed);
         self.stats.evictions += pool.make_room(self.policy, miss_bytes, &pinned);
         for key in &asked {
             if pool.resident.insert(*key) && pool.ahead.contains(key) {
@@ -218,11 +219,11 @@ impl Model {
         }
         let others = self.pinned().into_iter();
         let others = others.filter(|key| key.layer.module == request.layer.module);
-        let others = others.filter(|key| !asked.contains(key)).count();
-        if pool.bytes(asked.len() + others) > pool.capacity {
+        let others: Vec<_> = others.filter(|key| !asked.contains(key)).collect();
+        if pool.bytes(&asked) + pool.bytes(&others) > pool.capacity {
             return Err(CacheError::NoRoom {
-                needed_bytes: pool.bytes(asked.len()),
-                pinned_bytes: pool.bytes(others),
+                needed_bytes: pool.bytes(&asked),
+                pinned_bytes: pool.bytes(&others),
                 capacity_bytes: pool.capacity,
             });
         }
@@ -236,12 +237,12 @@ impl Model {
         for expert in experts {
             let key = pool.expert(layer, *expert)?;
             let in_memory = pool.resident.contains(&key) || pool.ahead.contains(&key);
-            let fits = pool.bytes(fresh.len() + 1) <= pool.speculation;
+            let fits = pool.bytes(fresh.iter().chain([&key])) <= pool.speculation;
             if !in_memory && fits && !fresh.contains(&key) {
                 fresh.push(key);
             }
         }
-        while pool.bytes(pool.ahead.len() + fresh.len()) > pool.speculation {
+        while pool.bytes(pool.ahead.iter().chain(&fresh)) > pool.speculation {
             pool.ahead.remove(0);
         }
         self.stats.speculative_reads += fresh.len() as u64;
@@ -251,8 +252,11 @@ impl Model {
 }
 
 impl Pool {
-    pub fn bytes(&self, experts: usize) -> u64 {
-        experts as u64 * self.shape.expert_bytes
+    pub fn bytes<'a>(&self, experts: impl IntoIterator<Item = &'a ExpertKey>) -> u64 {
+        let experts = experts.into_iter();
+        experts
+            .map(|key| self.shape.bytes_of(key.layer.layer, key.expert))
+            .sum()
     }
 
     fn known(&self, layer: LayerKey) -> Result<(), CacheError> {
@@ -389,7 +393,7 @@ impl Pool {
     ) -> u64 {
         let mut evicted = 0;
         for key in self.order(policy) {
-            if self.bytes(self.resident.len()) + needed <= self.capacity {
+            if self.bytes(&self.resident) + needed <= self.capacity {
                 break;
             }
             if !pinned.contains(&key) {

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use sage_actors::protocol::*;
-use sage_actors::{EvictionPolicy, MindConfig, ModuleShape};
+use sage_actors::{EvictionPolicy, ExpertRun, MindConfig, ModuleShape};
 
 pub const WINDOW: u16 = 3;
 
-/// Two modules whose experts differ in number and size, as a thinker's and a talker's do.
+/// Two modules whose experts differ in number and size, as a thinker's and a talker's do; the thinker's also among themselves.
 pub fn shapes() -> Vec<ModuleShape> {
     let shape = |module, layers: &[u16], experts, expert_bytes| ModuleShape {
         module,
@@ -18,11 +18,19 @@ pub fn shapes() -> Vec<ModuleShape> {
         k_trained: 2,
         norm_topk_prob: true,
         expert_bytes,
+        smaller: Vec::new(),
     };
-    vec![
-        shape(Module::Thinker, &[1, 4, 5], 6, 100),
-        shape(Module::Talker, &[0, 2], 5, 70),
-    ]
+    let run = |layer, first, experts, bytes| ExpertRun {
+        layer,
+        first,
+        experts,
+        bytes,
+    };
+    let thinker = ModuleShape {
+        smaller: vec![run(4, 0, 6, 60), run(5, 1, 2, 35)],
+        ..shape(Module::Thinker, &[1, 4, 5], 6, 100)
+    };
+    vec![thinker, shape(Module::Talker, &[0, 2], 5, 70)]
 }
 
 pub fn config(eviction: EvictionPolicy) -> MindConfig {

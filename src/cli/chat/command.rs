@@ -7,7 +7,7 @@ use crate::input::{SizeError, known};
 use crate::media::medium::MediumKind;
 
 /// The commands: name, arguments, meaning.
-pub const COMMANDS: [(&str, &str, &str); 13] = [
+pub const COMMANDS: [(&str, &str, &str); 14] = [
     ("/help", "", "this list"),
     ("/state", "", "state, energy, budgets, memory"),
     (
@@ -34,6 +34,11 @@ pub const COMMANDS: [(&str, &str, &str); 13] = [
         "/see",
         "FILE [QUESTION]",
         "a picture, and what to answer about it (begin with --see)",
+    ),
+    (
+        "/speak",
+        "[on|off|NAME]",
+        "whether answers are spoken, and in whose voice (begin with --speak FOLDER)",
     ),
     (
         "/limit",
@@ -73,6 +78,8 @@ pub enum Command {
         /// What is asked about it; empty: nothing.
         question: String,
     },
+    /// Whether answers are spoken.
+    Speak(SpeakWish),
     /// The limit; with one, another.
     Limit(Option<Limit>),
     /// On the last answer.
@@ -81,6 +88,19 @@ pub enum Command {
     Reset,
     /// The end.
     Quit,
+}
+
+/// What is wanted of the voice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpeakWish {
+    /// On if it was off.
+    Toggle,
+    /// Answers are spoken.
+    On,
+    /// They are not.
+    Off,
+    /// They are, in this voice.
+    As(String),
 }
 
 /// What a line is.
@@ -133,6 +153,12 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
         "/quit" => plain(Command::Quit),
         "/hear" => perceive(name, MediumKind::Sound, argument),
         "/see" => perceive(name, MediumKind::Picture, argument),
+        "/speak" => Ok(Command::Speak(match argument {
+            "" => SpeakWish::Toggle,
+            "on" => SpeakWish::On,
+            "off" => SpeakWish::Off,
+            name => SpeakWish::As(name.to_owned()),
+        })),
         "/limit" if argument.is_empty() => Ok(Command::Limit(None)),
         "/limit" => match argument.parse::<Limit>() {
             Ok(limit) => Ok(Command::Limit(Some(limit))),

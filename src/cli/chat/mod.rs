@@ -14,21 +14,24 @@ use clap::Args;
 use sage_actors::protocol::Modality;
 
 use super::home;
-use super::opening::{self, LedgerArgs, RunningArgs};
+use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
+use super::recording::RecordArgs;
 use super::sampling::{SamplingArgs, check_max_tokens};
+use super::speaking::{SpeakFolderArgs, check_spoken_tokens};
 use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer};
 use crate::core::EngineError;
-use crate::core::core_loop::CoreLoop;
 use crate::input::without_mark;
 use crate::media::medium::MOST_FILE_BYTES;
 use crate::sensors::Machine;
 use crate::session::opening::EngineOptions;
-use crate::session::opening::MEDIA_TOKENS;
+use crate::session::{SessionPlan, context_tokens};
+use crate::settings::keys;
 use crate::text::Message;
 use crate::text::template::Thinking;
+use crate::trace::SensorMode;
 use input::{Input, Interrupts};
-use session::Session;
+use session::Chat;
 
 const EXAMPLES: &str = "Examples:
   sage chat                                         with the model in the repository
@@ -40,9 +43,6 @@ const EXAMPLES: &str = "Examples:
 A line is said; one that begins with / is a command (/help lists them), unless a space stands before it. Ctrl-C breaks an
 answer off; twice at the prompt, or Ctrl-D, it ends the conversation. Between two turns time passes by the mind's own
 measure, not by the clock: until it is calm and rested, 256 ticks at most. So the same lines give the same answers.";
-
-/// Tokens of context unless asked for otherwise, as far as the model goes.
-const CONTEXT_TOKENS: usize = 2048;
 
 /// Arguments of `sage chat`.
 #[derive(Args)]
@@ -58,10 +58,10 @@ pub struct ChatArgs {
     /// The trained number of experts, chosen as the reference does; memory changes speed, never an answer
     #[arg(long)]
     exact: bool,
-    /// Tokens of an answer at most
-    #[arg(long, default_value_t = 256)]
-    max_tokens: usize,
-    /// Tokens of context to reserve memory for [default: 2048, or what the model was made for]; what does not fit is forgotten, oldest first
+    /// Tokens of an answer at most [default: session.answer_tokens, 256]
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// Tokens of context to reserve memory for [default: session.context_tokens, 2048, or what the model was made for]; what does not fit is forgotten, oldest first
     #[arg(long)]
     context: Option<usize>,
     /// Be able to hear: memory is planned for the audio tower, and /hear FILE works
@@ -71,14 +71,19 @@ pub struct ChatArgs {
     #[arg(long)]
     see: bool,
     /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take
-    #[arg(long, value_name = "N", default_value_t = MEDIA_TOKENS)]
-    media_tokens: usize,
+    /// [default: session.media_tokens, 512]
+    #[arg(long, value_name = "N")]
+    media_tokens: Option<usize>,
+    #[command(flatten)]
+    speaking: SpeakFolderArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     running: RunningArgs,
     #[command(flatten)]
     learning: LedgerArgs,
+    #[command(flatten)]
+    recording: RecordArgs,
     /// Report every event as one JSON object a line
     #[arg(long)]
     pub(super) json: bool,
@@ -99,10 +104,16 @@ impl ChatArgs {
 
 /// Runs the command.
 pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let sampling = args.sampling.checked()?;
+    args.sampling.check()?;
     check_max_tokens(args.max_tokens)?;
     args.learning.check(args.exact)?;
     args.running.set_threads()?;
+    let Resolved { settings, mind } = args.running.resolve(args.exact, |sources| {
+        args.sampling.say(sources);
+        sources.option(keys::ANSWER_TOKENS, "--max-tokens", args.max_tokens);
+        sources.option(keys::CONTEXT_TOKENS, "--context", args.context);
+        sources.option(keys::MEDIA_TOKENS, "--media-tokens", args.media_tokens);
+    })?;
     let folder = match &args.model {
         Some(folder) => folder.clone(),
         None => home::store_of_own_model(printer)?,
@@ -111,39 +122,43 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let text = args.template.text(&*source)?;
     let prompt = text.prompt(&[Message::new("user", "?")], "");
     let thinking = Thinking::behind(&prompt.map_err(EngineError::from)?.text);
-    let longest = source.config().thinker.text.max_position_embeddings;
-    let mind = args.running.mind(args.exact)?;
-    let options = EngineOptions {
-        context_tokens: args.context.unwrap_or(CONTEXT_TOKENS.min(longest)),
-        chunk_tokens: 128,
-        mind: mind.clone(),
+    let speaks = args.speaking.is_asked();
+    if speaks {
+        check_spoken_tokens(settings.session.answer_tokens)?;
+    }
+    let engine = EngineOptions {
+        context_tokens: context_tokens(&settings.session, &*source),
+        chunk_tokens: settings.session.chunk_tokens,
+        mind,
         degrade: args.running.degrade,
         senses: args.senses(),
-        media_tokens: args.media_tokens,
+        media_tokens: settings.session.media_tokens,
         // One is taken at a time, and perceived before the next line is read.
         waiting_media_bytes: MOST_FILE_BYTES,
+        speaks,
+        codes: args.speaking.codes()?,
         ..EngineOptions::default()
     }
-    .limited(args.running.limit, Machine::of_process());
+    .limited(settings.session.limit, Machine::of_process());
+    let plan = SessionPlan {
+        text: Some(text),
+        system: args
+            .system
+            .as_deref()
+            .map(|text| without_mark(text).to_owned()),
+        learning: args.learning.learning(),
+        recording: args.recording.plan("chat", SensorMode::Live),
+        ..SessionPlan::new(engine, &settings)
+    };
+    let voice = speaks.then(|| args.speaking.choice(args.exact));
+    let speech = args.speaking.folder()?;
     opening::runtime()?.block_on(async {
         // From here on Ctrl-C means what it says above.
         let interrupts = Interrupts::listen()?;
-        let mut engine = opening::engine(source, options, printer).await?;
-        let mut mode = opening::mode(&engine, &mind)?;
-        args.learning.begin(&mut engine, &mut mode, printer).await?;
-        let mut core = CoreLoop::new(engine, text, sampling, args.max_tokens)?;
-        let system = args.system.as_deref().map(without_mark);
-        core.converse(system.map(str::to_owned));
-        core.turn_tokens("?")?;
-        let mut session = Session::new(core, printer, interrupts, thinking);
-        let ended = session.hold(Input::open(printer)?, mode).await;
-        session.close();
-        // Of a run that failed the log keeps what was learned.
-        let kept = match &ended {
-            Ok(()) => session.keep().await,
-            Err(_) => Ok(()),
-        };
-        session.shutdown().await;
-        ended.and(kept).map(|()| Outcome::Done)
+        let session = opening::session(source, plan, printer).await?;
+        session.check_turn("?")?;
+        let mut chat = Chat::new(session, printer, interrupts, thinking, (voice, speech));
+        let ended = chat.hold(Input::open(printer)?).await;
+        chat.close(ended).await.map(|()| Outcome::Done)
     })
 }

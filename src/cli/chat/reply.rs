@@ -48,6 +48,13 @@ pub enum Reply {
         /// What was read from disk since the model was opened.
         read_bytes: ReadBytes,
     },
+    /// To `/speak`.
+    Speak {
+        /// Whether answers are spoken from now on.
+        spoken: bool,
+        /// In whose voice.
+        speaker: String,
+    },
     /// To `/limit` alone.
     LimitReport {
         /// The limit, if there is one.

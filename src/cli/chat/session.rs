@@ -5,26 +5,30 @@ use std::time::Instant;
 
 use sage_actors::protocol::Tick;
 
+use super::super::speaking::SpeechFolder;
 use super::super::{CliError, Printer};
-use super::command::{Asked, Command, parse};
+use super::command::{Asked, Command, SpeakWish, parse};
 use super::input::{Input, Interrupts, Line};
 use super::reply::{Reply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
 use super::show::{Heard, Show};
 use super::why::Move;
-use crate::core::core_loop::{CoreLoop, Observation};
+use crate::core::core_loop::Observation;
 use crate::core::memory::resident_set;
+use crate::core::request::VoiceChoice;
+use crate::core::speech::SPEAKER;
 use crate::core::{Engine, Limit, LimitOrigin, Orientation};
-use crate::events::{Event, EventKind, Mode, SalienceEvent};
+use crate::events::{Event, SalienceEvent};
 use crate::media::medium::{Medium, MediumKind};
 use crate::reads::ReadBytes;
+use crate::session::Session;
 use crate::text::template::Thinking;
 
 /// Who speaks.
 const USER: &str = "user";
 
 /// A conversation that is held.
-pub struct Session<'a> {
-    core: CoreLoop,
+pub struct Chat<'a> {
+    core: Session,
     interrupts: Interrupts,
     show: Show<'a>,
     /// When the last turn began.
@@ -32,17 +36,21 @@ pub struct Session<'a> {
     /// What had been read before it.
     read_before: ReadBytes,
     answered: bool,
+    /// How answers are spoken; none where the chat began without a voice.
+    voice: Option<VoiceChoice>,
+    /// Answers are not spoken for now.
+    silent: bool,
 }
 
-impl<'a> Session<'a> {
-    /// A conversation around a loop that has begun one.
-    ///
-    /// `thinking` tells thoughts in an answer.
+impl<'a> Chat<'a> {
+    /// A conversation in a session that has begun one; `thinking` tells thoughts in an answer. With a voice, answers are spoken into
+    /// the folder.
     pub fn new(
-        core: CoreLoop,
+        core: Session,
         printer: &'a Printer,
         interrupts: Interrupts,
         thinking: Thinking,
+        (voice, speech): (Option<VoiceChoice>, SpeechFolder),
     ) -> Self {
         Self {
             core,
@@ -54,19 +62,19 @@ impl<'a> Session<'a> {
                 answer: thinking.clone(),
                 thinking,
                 thought: false,
+                speech,
             },
             turn_tick: 0,
             read_before: ReadBytes::default(),
             answered: false,
+            silent: false,
+            voice,
         }
     }
 
     /// Holds it until the input ends.
-    pub async fn hold(&mut self, mut input: Input, mode: Mode) -> Result<(), CliError> {
-        self.show.event(&Event {
-            tick: 0,
-            kind: EventKind::Mode(mode),
-        });
+    pub async fn hold(&mut self, mut input: Input) -> Result<(), CliError> {
+        self.show.event(&self.core.mode_event());
         if input.is_terminal() {
             let printer = self.show.printer;
             printer.aside("/help lists the commands; Ctrl-C breaks an answer off, Ctrl-D ends");
@@ -97,35 +105,28 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Says what was read in all.
-    pub fn close(&self) {
+    /// Says what was read in all, and ends the session.
+    pub async fn close(self, ended: Result<(), CliError>) -> Result<(), CliError> {
         let read = self.core.engine().read_bytes();
         self.show.printer.aside(format_args!("read {read} in all"));
-    }
-
-    /// Keeps what was learned, if a ledger is in use.
-    pub async fn keep(&mut self) -> Result<(), CliError> {
-        Ok(self.core.keep().await?)
-    }
-
-    /// Ends the actors.
-    pub async fn shutdown(self) {
-        self.core.shutdown().await;
+        match ended {
+            Ok(()) => Ok(self.core.close().await?),
+            Err(error) => {
+                // Of a run that failed the log keeps what was learned.
+                self.core.abort().await;
+                Err(error)
+            }
+        }
     }
 
     /// One turn: the answer, and the time that passes after it.
     async fn say(&mut self, text: &str) -> Result<(), CliError> {
-        if let Err(error) = self.core.turn_tokens(text) {
+        if let Err(error) = self.core.check_turn(text) {
             let hint = "say less, or begin with a longer --context or a smaller --max-tokens";
             let refused = Reply::refused(error, Some(hint.to_owned()));
             return self.show.reply(&refused);
         }
-        self.attend(Observation::Turn {
-            source: USER.to_owned(),
-            text: text.to_owned(),
-            urgency: 0.0,
-        })
-        .await
+        self.attend(Observation::turn(USER, text)).await
     }
 
     /// A sound or a picture. What is said about it stands for itself: it is no turn of the conversation.
@@ -162,22 +163,29 @@ impl<'a> Session<'a> {
         self.turn_tick = core.engine().tick();
         self.read_before = core.engine().read_bytes();
         let asks = observation.is_request();
-        core.submit(observation);
+        let observation = match self.voice.clone().filter(|_| !self.silent) {
+            Some(voice) => observation.spoken_by(voice),
+            None => observation,
+        };
+        let id = core.submit(observation);
         let started = Instant::now();
         let mut heard = Heard::default();
         let mut sink = |event: Event| {
             heard.add(&event.kind);
             show.event(&event);
         };
+        let mut spoken = Vec::new();
         while !core.is_idle() {
             if interrupts.take() {
-                core.abandon(&mut sink)?;
-            } else {
-                core.tick(&mut sink).await?;
+                core.cancel(id);
             }
+            spoken.extend(core.tick(&mut sink).await?.spoken);
         }
         if !core.take_refused().is_empty() {
             return Ok(());
+        }
+        for spoken in &spoken {
+            show.spoken(spoken);
         }
         self.answered |= asks;
         show.status(core, asks, &heard, started, self.read_before);
@@ -203,9 +211,8 @@ impl<'a> Session<'a> {
             } => return self.perceive(kind, &file, &question).await,
             Command::Limit(Some(limit)) => return self.limit(limit).await,
             Command::Limit(None) => {
-                let Engine {
-                    plan, limit_origin, ..
-                } = self.core.engine();
+                let engine = self.core.engine();
+                let (plan, limit_origin) = (&engine.plan, engine.limit_origin());
                 Reply::LimitReport {
                     limit_bytes: plan.limit_bytes,
                     limit_chosen: matches!(limit_origin, LimitOrigin::Chosen(_)),
@@ -216,15 +223,40 @@ impl<'a> Session<'a> {
                     rss_bytes: resident_set().0,
                 }
             }
+            Command::Speak(wish) => self.speak(wish),
             Command::Feedback(value) => self.feedback(value).await?,
             Command::Reset => {
                 let turns = self.core.turns();
-                self.core.forget();
+                if self.core.is_recorded() {
+                    let source = USER.to_owned();
+                    self.core.submit(Observation::Forget { source });
+                    self.tick().await?;
+                } else {
+                    self.core.forget();
+                }
                 Reply::Reset { turns }
             }
             Command::Quit => return Ok(()),
         };
         self.show.reply(&reply)
+    }
+
+    /// Whether answers are spoken from now on, and in which voice.
+    fn speak(&mut self, wish: SpeakWish) -> Reply {
+        let Some(voice) = &mut self.voice else {
+            let hint = "begin with --speak FOLDER: memory is planned for the voice".to_owned();
+            return Reply::refused("this chat has no voice", Some(hint));
+        };
+        match wish {
+            SpeakWish::Toggle => self.silent = !self.silent,
+            SpeakWish::On => self.silent = false,
+            SpeakWish::Off => self.silent = true,
+            SpeakWish::As(name) => (voice.speaker, self.silent) = (Some(name), false),
+        }
+        Reply::Speak {
+            spoken: !self.silent,
+            speaker: voice.speaker.clone().unwrap_or_else(|| SPEAKER.to_owned()),
+        }
     }
 
     /// How the mind is oriented; before the first turn one tick passes for it.
@@ -272,7 +304,7 @@ impl<'a> Session<'a> {
             rss_bytes: resident_set().0,
             turns: self.core.turns(),
             context_tokens: self.core.context_tokens(),
-            context_capacity: engine.context_tokens,
+            context_capacity: engine.context_tokens(),
         })))
     }
 
@@ -356,10 +388,10 @@ fn failed(error: impl Into<crate::core::EngineError>) -> CliError {
 
 /// What hears and sees, and how much of it is in memory.
 fn towers(engine: &Engine) -> Vec<TowerLine> {
-    let senses = engine.towers.senses().into_iter();
+    let senses = engine.towers().senses().into_iter();
     senses
         .map(|modality| {
-            let usage = engine.towers.usage(modality);
+            let usage = engine.towers().usage(modality);
             TowerLine {
                 modality,
                 weight_bytes: usage.weight_bytes,

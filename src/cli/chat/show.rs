@@ -5,9 +5,10 @@ use std::time::Instant;
 use sage_actors::protocol::State;
 
 use super::super::live::{forgotten, limit_line, lost, name};
+use super::super::speaking::{SpeechFolder, tell};
 use super::super::{CliError, Printer};
 use super::reply::Reply;
-use crate::core::core_loop::CoreLoop;
+use crate::core::core_loop::{CoreLoop, SpokenAnswer};
 use crate::events::Ended;
 use crate::events::{Event, EventKind, Observed, ObservedMedium};
 use crate::reads::ReadBytes;
@@ -26,6 +27,8 @@ pub(super) struct Show<'a> {
     pub(super) answer: Thinking,
     /// Whether the last that was shown was a thought.
     pub(super) thought: bool,
+    /// Where spoken answers go.
+    pub(super) speech: SpeechFolder,
 }
 
 /// What hearing or seeing took, words and an answer about it apart.
@@ -51,6 +54,7 @@ impl Heard {
 
 impl Show<'_> {
     pub(super) fn event(&mut self, event: &Event) {
+        event.emit();
         if self.trouble.is_none() {
             self.trouble = self.try_event(event).err();
         }
@@ -80,12 +84,13 @@ impl Show<'_> {
 
     fn try_event(&mut self, event: &Event) -> Result<(), CliError> {
         let printer = self.printer;
+        self.speech.hear(event)?;
         if printer.is_json() {
             return printer.json(event);
         }
         match &event.kind {
             EventKind::Mode(mode) => printer.note(format_args!("mode: {}", mode.text)),
-            EventKind::Token { text } => {
+            EventKind::Token { text, .. } => {
                 let shown = self.answer.push(text);
                 self.told(shown)?;
             }
@@ -101,7 +106,7 @@ impl Show<'_> {
             }
             EventKind::Observation(observed) => self.taken(observed)?,
             EventKind::Limit(limit) => printer.line(limit_line(limit))?,
-            EventKind::Forgotten { turns, left } => printer.note(forgotten(*turns, *left)),
+            EventKind::Forgotten { turns, left, .. } => printer.note(forgotten(*turns, *left)),
             kind => {
                 if let Some(text) = lost(kind) {
                     printer.note(text);
@@ -134,6 +139,13 @@ impl Show<'_> {
                 Ok(())
             }
             reply => self.printer.line(reply),
+        }
+    }
+
+    /// What was spoken, and where it is.
+    pub(super) fn spoken(&self, spoken: &SpokenAnswer) {
+        if let Some(path) = self.speech.path(spoken.id) {
+            tell(&path, &spoken.spoken, self.printer);
         }
     }
 

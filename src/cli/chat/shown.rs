@@ -28,6 +28,11 @@ impl Display for Reply {
                 why(f, moves, turn.as_ref())?;
                 write!(f, "\nread in all: {read_bytes}")
             }
+            Self::Speak {
+                spoken: true,
+                speaker,
+            } => write!(f, "answers are spoken by {speaker}"),
+            Self::Speak { spoken: false, .. } => write!(f, "answers are not spoken"),
             Self::LimitReport {
                 limit_bytes,
                 limit_reason,

@@ -5,14 +5,16 @@
 
 use clap::Args;
 use sage_actors::cache::state_cliffs;
-use sage_actors::config::MindConfig;
+use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{Modality, Module, State};
 use serde::Serialize;
 
 use super::super::opening::SettingsArgs;
 use super::super::{CliError, Printer, Size, Table, human_bytes};
+use crate::checkpoint::Component;
 use crate::core::memory::Floor;
 use crate::core::{Limit, MemoryPlan};
+use crate::cpu::slots::ExpertSlots;
 use crate::session::opening::thinker_shape;
 use crate::session::opening::{EngineOptions, plan};
 use crate::store::WeightSource;
@@ -227,7 +229,11 @@ fn states(
     asked: Option<&MemoryPlan>,
 ) -> Vec<StateCost> {
     let config = &source.config().thinker.text;
-    let shape = thinker_shape(config, unlimited.slot_bytes);
+    let slots = ExpertSlots::of(source, Component::Thinker);
+    let shape = ModuleShape {
+        smaller: slots.smaller,
+        ..thinker_shape(config, slots.largest_bytes)
+    };
     let all = shape.layers.len() as u64 * u64::from(shape.experts);
     if all == 0 {
         return Vec::new();
@@ -235,7 +241,7 @@ fn states(
     let window = (unlimited.floor.window_bytes / unlimited.slot_bytes.max(1)) as u16;
     let exact_bytes = shape.exact_token_bytes() as f64;
     let given = asked.filter(|plan| plan.shortfall_bytes() == 0);
-    mind.modules = vec![shape];
+    mind.modules = vec![shape.clone()];
     mind.window_experts = window;
     mind.pool_bytes = given.unwrap_or(unlimited).pool_bytes;
     let budgets = mind.clone();
@@ -244,7 +250,7 @@ fn states(
     let cost = |found: sage_actors::cache::StateCliff| {
         let budget = budgets.hold.unwrap_or(budgets.budgets[found.state]);
         let token_experts = found.cliff.token_experts;
-        let expert_bytes_per_token = token_experts * unlimited.slot_bytes;
+        let expert_bytes_per_token = shape.token_bytes(found.k);
         let resident = given.map(|_| found.cliff.capacity_experts.min(all));
         let share = resident.map(|resident| resident as f64 / all as f64);
         let cap = budget.miss_bytes_per_token * exact_bytes;

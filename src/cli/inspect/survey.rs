@@ -6,9 +6,8 @@ use sage_actors::cache::cycle_cliff;
 use serde::Serialize;
 
 use super::{Report, WrongShape, WrongType, layers_of};
-use crate::checkpoint::{
-    Checkpoint, Component, DType, Findings, ModelConfig, Role, expected_tensors,
-};
+use crate::checkpoint::{Checkpoint, Component, Findings, ModelConfig, Role, expected_tensors};
+use crate::formats::WeightFormat;
 use crate::store::{Store, WeightSource};
 
 /// One component of the model.
@@ -21,9 +20,22 @@ pub(super) struct ComponentReport {
     pub(super) sparse_layers: usize,
     pub(super) experts_per_layer: usize,
     pub(super) experts_per_token: usize,
+    /// Of the largest.
     pub(super) bytes_per_expert: u64,
     pub(super) always_resident_bytes: u64,
+    /// The format of its tensors, or `mixed`.
     pub(super) dtype: String,
+    /// Bytes in each format.
+    pub(super) bytes_by_format: BTreeMap<WeightFormat, u64>,
+    /// The format of its routed experts, or `mixed`; none where it has none.
+    pub(super) expert_format: Option<String>,
+}
+
+impl ComponentReport {
+    /// Whether its tensors are of several formats.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.bytes_by_format.len() > 1
+    }
 }
 
 /// What the experts of one token need in one state.
@@ -58,7 +70,7 @@ pub(super) struct Straddling {
 }
 
 struct Found {
-    dtype: DType,
+    dtype: WeightFormat,
     bytes: u64,
     shard: Option<usize>,
 }
@@ -225,12 +237,12 @@ impl<'a> Survey<'a> {
     }
 
     fn other_types(&self) -> Vec<WrongType> {
-        let found = self.findings.other_types.iter();
+        let found = self.findings.other_formats.iter();
         found
             .map(|found| WrongType {
                 name: found.name.clone(),
-                dtype: found.other.name(),
-                expected: found.first.name(),
+                dtype: found.format.name(),
+                expected: found.gate.name(),
             })
             .collect()
     }
@@ -242,13 +254,12 @@ impl<'a> Survey<'a> {
             .filter(|&layer| component.is_sparse(self.config, layer))
             .count();
         let text = text.filter(|_| sparse_layers > 0);
-        let weights = text.map_or(0, |text| {
-            3 * text.hidden_size as u64 * text.moe_intermediate_size as u64
-        });
-        let dtype = match tally.dtypes.iter().collect::<Vec<_>>()[..] {
-            [only] => only.name().to_owned(),
-            _ => "mixed".to_owned(),
+        let bytes_in = |format: &WeightFormat| {
+            let (hidden, inner) = text.map(|t| (t.hidden_size, t.moe_intermediate_size))?;
+            let gate = format.tensor_bytes(&[inner, hidden])?;
+            Some(2 * gate + format.tensor_bytes(&[hidden, inner])?)
         };
+        let bytes_per_expert = tally.expert_formats.iter().filter_map(bytes_in).max();
         ComponentReport {
             name: component,
             bytes: tally.bytes,
@@ -257,13 +268,24 @@ impl<'a> Survey<'a> {
             sparse_layers,
             experts_per_layer: text.map_or(0, |text| text.num_experts),
             experts_per_token: text.map_or(0, |text| text.num_experts_per_tok),
-            bytes_per_expert: weights
-                * tally
-                    .expert_dtype
-                    .map_or(0, |dtype| dtype.size_bytes() as u64),
+            bytes_per_expert: bytes_per_expert.unwrap_or(0),
             always_resident_bytes: tally.bytes - tally.expert_bytes,
-            dtype,
+            dtype: one_or_mixed(tally.formats.keys()).unwrap_or_else(|| MIXED.to_owned()),
+            bytes_by_format: tally.formats.clone(),
+            expert_format: one_or_mixed(tally.expert_formats.iter()),
         }
+    }
+}
+
+/// What is said of tensors of several formats.
+const MIXED: &str = "mixed";
+
+/// The name of the only format, or that there are several; none where there is none.
+fn one_or_mixed<'a>(formats: impl Iterator<Item = &'a WeightFormat>) -> Option<String> {
+    match formats.collect::<Vec<_>>()[..] {
+        [] => None,
+        [only] => Some(only.name().to_owned()),
+        _ => Some(MIXED.to_owned()),
     }
 }
 
@@ -272,18 +294,19 @@ struct Tally {
     bytes: u64,
     expert_bytes: u64,
     tensors: usize,
-    dtypes: BTreeSet<DType>,
-    expert_dtype: Option<DType>,
+    /// Bytes in each.
+    formats: BTreeMap<WeightFormat, u64>,
+    expert_formats: BTreeSet<WeightFormat>,
 }
 
 impl Tally {
     fn add(&mut self, found: &Found, role: Role) {
         self.bytes += found.bytes;
         self.tensors += 1;
-        self.dtypes.insert(found.dtype);
+        *self.formats.entry(found.dtype).or_default() += found.bytes;
         if let Role::Expert { .. } = role {
             self.expert_bytes += found.bytes;
-            self.expert_dtype.get_or_insert(found.dtype);
+            self.expert_formats.insert(found.dtype);
         }
     }
 }

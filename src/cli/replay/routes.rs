@@ -8,6 +8,7 @@ use clap::Args;
 use rayon::prelude::*;
 use sage_actors::EvictionPolicy;
 use sage_actors::cache::whatif::{Chooser, Counts, Routes, replay};
+use sage_actors::config::UnknownName;
 use serde::Serialize;
 
 use crate::cli::opening::start_threads;
@@ -75,17 +76,14 @@ impl FromStr for Policy {
             }
             Some(_) => return Err(format!("`{text}`: only horizon takes a number")),
             None => match text {
-                "lru" => online(EvictionPolicy::Lru),
-                "lfu" => online(EvictionPolicy::Lfu),
-                "trust" => online(EvictionPolicy::Trust),
-                "horizon" => online(EvictionPolicy::default()),
-                "learned" | "best" => online(EvictionPolicy::Learned),
+                "best" => online(EvictionPolicy::Learned),
                 "belady" => Chooser::Belady,
-                _ => {
-                    return Err(format!(
-                        "no policy `{text}`; expected lru, lfu, trust, horizon, learned, best or belady"
-                    ));
-                }
+                _ => online(text.parse().map_err(|error: UnknownName| {
+                    format!(
+                        "no policy `{text}`; expected {}, best or belady",
+                        error.known.join(", ")
+                    )
+                })?),
             },
         };
         Ok(Self {

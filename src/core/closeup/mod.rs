@@ -10,19 +10,23 @@ mod talker;
 use std::time::{Duration, Instant};
 
 use sage_actors::protocol::{
-    ExpertKey, LayerKey, Module, Origin, Phase, Residency, State, TokenOutcome, Worked,
+    ExpertKey, LayerKey, Module, Origin, Phase, State, TokenOutcome, Worked,
 };
 
-use super::experts::apart::TimedLayer;
-use super::experts::{SparseLayer, SparseStep};
-use super::forward::felt;
+use crate::core::drive;
+use crate::core::engine::Engine;
+use crate::core::error::EngineError;
+use crate::core::experts::apart::TimedLayer;
+use crate::core::forward::{TokenChunk, step_of};
+use crate::core::layers::Passage;
 use crate::core::orient::{Arrivals, Orientation};
+use crate::core::ports::{DecoderInput, Sequence, component_of};
+use crate::core::prediction::nll_and_entropy;
+use crate::core::probe::Listener;
 use crate::core::reading::Reading;
-use crate::core::{Engine, EngineError, Forward};
-use crate::cpu::direct::{component_of, is_direct};
-use crate::kernels::pointwise::nll_and_entropy;
-use crate::model::{KvCache, Positions};
-use crate::store::StoreError;
+use crate::core::speech::Said;
+use crate::model::Positions;
+use crate::store::{StoreError, is_direct};
 
 pub use report::{Belief, ChosenExpert, Closeup, LayerOutput, RouterTime, Selective};
 
@@ -40,6 +44,8 @@ pub struct CloseupRequest {
     pub tokens: Vec<u32>,
     /// Whose voice, for the talker.
     pub speaker: String,
+    /// What the talker hears; needed for its layers alone.
+    pub said: Option<Said>,
 }
 
 /// The layer's own part of a look.
@@ -142,7 +148,7 @@ impl Engine {
                 total_ms: product + choice,
             },
             output: LayerOutput::of(&seen.timed.output),
-            format: record.dtype.name(),
+            format: record.format.name(),
             expert_bytes,
             memory: Selective::new(1, experts.len(), num_experts, expert_bytes),
             module_memory: Selective::new(layers, k, num_experts, expert_bytes),
@@ -168,140 +174,120 @@ impl Engine {
     }
 
     async fn look_at_thinker(&mut self, request: &CloseupRequest) -> Result<Seen, EngineError> {
-        let mut kv = self.new_sequence()?;
-        self.check(&kv, &request.tokens)?;
+        let mut sequence = self.new_sequence()?;
+        self.check(&sequence, &request.tokens)?;
         let mut arrivals = Arrivals {
             tokens_in: request.tokens.len() as u32,
             events_in: 1,
             open_requests: 1,
             ..Arrivals::default()
         };
-        let mut done = 0;
-        loop {
-            let orientation = self.orient(arrivals).await?;
-            let end = (done + self.step_tokens(&orientation)).min(request.tokens.len());
-            let chunk = &request.tokens[done..end];
-            let (row, residency) = self
-                .up_to(&mut kv, chunk, request.layer, &orientation)
-                .await?;
-            if end == request.tokens.len() {
-                let seen = self.last_row(request.layer, &row, &orientation, &residency);
-                let seen = seen.await?;
-                self.idle((end - done) as u32);
-                return Ok(Seen { rows: end, ..seen });
-            }
-            self.idle((end - done) as u32);
-            done = end;
+        let (mut done, mut seen) = (0, None);
+        while seen.is_none() {
+            let act = async |engine: &mut Self, orientation: &Orientation| {
+                let end = (done + engine.step_tokens(orientation)).min(request.tokens.len());
+                let chunk = TokenChunk::words(&request.tokens[done..end]);
+                let step = step_of(Phase::Prefill, orientation, Listener::NOBODY);
+                let passage = engine.enter(&sequence, chunk, step, orientation)?;
+                let passage = engine.up_to(passage, &mut sequence, request.layer).await?;
+                if end == request.tokens.len() {
+                    let k = orientation.directive.k;
+                    seen = Some(engine.last_row(request.layer, passage, end, k).await?);
+                }
+                engine.idle((end - done) as u32);
+                done = end;
+                Ok::<(), EngineError>(())
+            };
+            drive::turn(self, std::mem::take(&mut arrivals), act).await?;
             arrivals = Arrivals {
                 open_requests: 1,
                 unfinished: true,
                 ..Arrivals::default()
             };
         }
+        seen.ok_or(EngineError::EmptyPrompt)
     }
 
-    /// Runs a chunk of the prompt up to the attention of `layer`. Returns the last row behind it, `[hidden]`, and which of the layer's
-    /// experts are in memory.
-    async fn up_to(
+    /// Runs rows up to the attention of `layer`, and makes their last one, with which of the layer's experts are in memory, a
+    /// passage of its own.
+    async fn up_to<'a>(
         &mut self,
-        kv: &mut KvCache,
-        chunk: &[u32],
+        mut passage: Passage<'a>,
+        sequence: &mut Sequence,
         layer: usize,
-        orientation: &Orientation,
-    ) -> Result<(Vec<f32>, Residency), EngineError> {
-        let mut x = self.thinker.embed(chunk);
-        let positions = Positions::text_from(kv.next_position(), chunk.len());
-        let angles = self.thinker.angles(&positions);
-        let step = self.thinker_step(orientation);
-        let mut residency = orientation.residency.clone();
-        let mut out = Forward {
-            worked: vec![Vec::new(); chunk.len()],
-            ..Forward::default()
-        };
-        for number in 0..=layer {
-            self.thinker
-                .attend(number, &mut x, kv, &angles, &mut self.scratch);
-            if number < layer {
-                self.feed_forward(&step, number, &mut residency, &mut x, &mut out, &mut None)
-                    .await?;
-            }
-        }
-        kv.advance(chunk.len());
-        let row = x.split_off(x.len() - self.thinker.config.hidden_size);
-        Ok((row, residency))
+    ) -> Result<Passage<'a>, EngineError> {
+        self.run_layers(&mut passage, sequence, layer, &mut |_| false)
+            .await?;
+        let Passage {
+            step,
+            decoder,
+            mut x,
+            residency,
+            ..
+        } = passage;
+        decoder.attend(layer, &mut *x, sequence)?;
+        sequence.advance(x.rows());
+        let mut rows = x.into_numbers()?;
+        let last = rows.split_off(rows.len() - decoder.config().hidden_size);
+        // Nothing attends any more: where the row stands is of no account.
+        let place = Positions::text(0, 1);
+        let input = DecoderInput::numbers(last, &place);
+        Passage::begin(step, decoder, input, residency)
     }
 
-    fn thinker_step(&self, orientation: &Orientation) -> SparseStep<'static> {
-        SparseStep {
-            module: Module::Thinker,
-            phase: Phase::Prefill,
-            tick: orientation.tick,
-            expert: self.thinker.expert,
-            lookahead: 0,
-            felt: felt(orientation, Phase::Prefill),
-            spans: &[],
-        }
-    }
-
-    /// The prompt's last token in the layer itself.
+    /// The last row of `rows` in the layer itself.
     async fn last_row(
         &mut self,
-        number: usize,
-        row: &[f32],
-        orientation: &Orientation,
-        residency: &Residency,
+        layer: usize,
+        mut passage: Passage<'_>,
+        rows: usize,
+        k: u16,
     ) -> Result<Seen, EngineError> {
-        let normed = self.thinker.feed_forward_input(number, row);
         let started = Instant::now();
-        let logits = self
-            .thinker
-            .router_logits(number, &normed, &mut self.scratch)
-            .ok_or_else(|| dense(Module::Thinker, number))?;
+        let routed = passage.decoder.route(layer, &mut *passage.x)?;
+        let routed = routed.ok_or_else(|| dense(passage.step.module, layer))?;
         let product_in = started.elapsed();
-        let layer = SparseLayer {
-            number,
-            normed: &normed,
-            logits,
-        };
-        let step = self.thinker_step(orientation);
+        let timed = self.run_apart(&passage, layer, &*routed.input, routed.logits);
         Ok(Seen {
-            timed: self.run_apart(&step, layer, residency).await?,
+            timed: timed.await?,
             product_in,
-            rows: 1,
-            k: orientation.directive.k,
+            rows,
+            k,
         })
     }
 
     /// Reads the whole prompt, and lets the ledger learn from its last token as from one that the model wrote: by the entropy of
     /// what it predicts.
     async fn learn_last(&mut self, tokens: &[u32]) -> Result<(), EngineError> {
-        let hidden = self.thinker.config.hidden_size;
+        let hidden = self.text_config().hidden_size;
         let mut kv = self.new_sequence()?;
         let mut reading = Reading::new(tokens.to_vec(), hidden, false);
-        loop {
-            let orientation = self
-                .orient(Arrivals {
-                    open_requests: 1,
-                    ..Arrivals::default()
-                })
-                .await?;
-            let mut step = reading.step(self, &mut kv, &orientation).await?;
-            if !reading.is_done() {
-                continue;
-            }
-            let logits = reading.logits(self);
-            let (_, entropy) = nll_and_entropy(&logits, None);
-            let worked: Vec<Worked> = step.forward.worked.pop().unwrap_or_default();
-            let outcome = TokenOutcome {
-                origin: Origin::Generated,
-                error: entropy,
-                entropy,
-                worked,
+        while !reading.is_done() {
+            let arrivals = Arrivals {
+                open_requests: 1,
+                ..Arrivals::default()
             };
-            return self
-                .learn(&orientation, vec![outcome], Vec::new(), None)
-                .await;
+            let act = async |engine: &mut Self, orientation: &Orientation| {
+                let mut step = reading.step(engine, &mut kv, orientation).await?;
+                if !reading.is_done() {
+                    return Ok::<(), EngineError>(());
+                }
+                let logits = reading.logits(engine)?;
+                let (_, entropy) = nll_and_entropy(&logits, None);
+                let worked: Vec<Worked> = step.forward.work.worked.pop().unwrap_or_default();
+                let outcome = TokenOutcome {
+                    origin: Origin::Generated,
+                    error: entropy,
+                    entropy,
+                    worked,
+                };
+                engine
+                    .learn(orientation, vec![outcome], Vec::new(), None)
+                    .await
+            };
+            drive::turn(self, arrivals, act).await?;
         }
+        Ok(())
     }
 }
 

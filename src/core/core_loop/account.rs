@@ -79,9 +79,9 @@ impl Account {
     pub(super) fn step(&mut self, forward: &Forward, tokens: usize) {
         let sums = self.now();
         sums.tokens += tokens as u64;
-        sums.hits += forward.hits;
-        sums.misses += forward.misses;
-        sums.miss_bytes += forward.miss_bytes;
+        sums.hits += forward.traffic.hits;
+        sums.misses += forward.traffic.misses;
+        sums.miss_bytes += forward.traffic.miss_bytes;
     }
 
     pub(super) fn summary(

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use sage_actors::protocol::State;
 
-use super::CoreLoop;
+use super::conductor::CoreLoop;
 use super::job::{Job, Stage};
 use crate::core::EngineError;
 use crate::events::{Event, EventKind};
@@ -21,6 +21,8 @@ const MOST_SETTLE_TICKS: u32 = 256;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conversation {
     system: Option<String>,
+    /// The host's standing instruction.
+    goal: Option<String>,
     /// Questions and answers.
     turns: VecDeque<(String, String)>,
 }
@@ -31,11 +33,26 @@ impl Conversation {
             .push_back((question.to_owned(), answer.to_owned()));
     }
 
+    /// The standing instruction, if there is one.
+    pub(super) fn goal(&self) -> Option<&str> {
+        self.goal.as_deref()
+    }
+
+    /// Puts another instruction in force; returns the one before.
+    pub(super) fn set_goal(&mut self, goal: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.goal, goal)
+    }
+
+    /// Turns in it.
+    pub(super) fn len(&self) -> usize {
+        self.turns.len()
+    }
+
     /// The messages up to `text`; of the turns only those from `first` on. A goal stands in place of the conversation's own
     /// system message.
-    fn messages(&self, goal: Option<&str>, first: usize, text: &str) -> Vec<Message> {
+    fn messages(&self, first: usize, text: &str) -> Vec<Message> {
         let message = |role: &'static str, content: &str| Message::new(role, content);
-        let system = goal.or(self.system.as_deref());
+        let system = self.goal().or(self.system.as_deref());
         let system = system.into_iter().map(|text| message("system", text));
         let turns =
             self.turns.iter().skip(first).flat_map(|(asked, answered)| {
@@ -49,13 +66,14 @@ impl Conversation {
 impl CoreLoop {
     /// Begins a conversation; one before it is forgotten.
     pub fn converse(&mut self, system: Option<String>) {
+        let goal = self.conversation.set_goal(None);
         self.conversation = Conversation {
             system,
+            goal,
             turns: VecDeque::new(),
         };
-        self.held.clear();
-        if self.context.as_deref() == Some("conversation") {
-            self.context = None;
+        if self.context.is("conversation") {
+            self.context.rename(None);
         }
     }
 
@@ -67,39 +85,47 @@ impl CoreLoop {
 
     /// Turns that are in the conversation's context.
     pub fn turns(&self) -> usize {
-        self.conversation.turns.len()
+        self.conversation.len()
     }
 
     /// Tokens that the cache holds of the context that it holds.
     pub fn context_tokens(&self) -> usize {
-        self.kv.len()
+        self.context.len()
     }
 
-    /// Tokens that a turn adds to the conversation at least; refuses one for which the context is too short even alone.
+    /// Refuses a turn for which the context is too short even alone.
     ///
     /// # Errors
     /// [`EngineError::ContextFull`]; [`EngineError::EmptyPrompt`] for a text without content.
-    pub fn turn_tokens(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+    pub fn check_turn(&self, text: &str) -> Result<(), EngineError> {
+        self.turn_alone(text, self.policy.answer_tokens).map(|_| ())
+    }
+
+    /// Tokens that a turn adds to the conversation at least.
+    pub(super) fn turn_alone(
+        &self,
+        text: &str,
+        answer_tokens: usize,
+    ) -> Result<Vec<u32>, EngineError> {
         if text.trim().is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let alone = self.rendered(self.turns(), "", text)?;
-        let needed = alone.len() + self.answer_tokens;
-        if needed > self.kv.capacity() {
-            return Err(EngineError::ContextFull {
-                needed,
-                capacity: self.kv.capacity(),
-            });
-        }
+        let alone = self.rendered_turn(self.turns(), "", text)?;
+        self.fits(alone.len() + answer_tokens)?;
         Ok(alone)
     }
 
     /// Token ids of the turns from `first` on and of `places` (what the program wrote) with `text` behind them.
-    fn rendered(&self, first: usize, places: &str, text: &str) -> Result<Vec<u32>, EngineError> {
-        let messages =
-            self.conversation
-                .messages(self.goal.as_deref(), first, &format!("{places}{text}"));
-        Ok(self.text.prompt_tokens(&messages, places)?)
+    fn rendered_turn(
+        &self,
+        first: usize,
+        places: &str,
+        text: &str,
+    ) -> Result<Vec<u32>, EngineError> {
+        let messages = self
+            .conversation
+            .messages(first, &format!("{places}{text}"));
+        Ok(self.tokenizer()?.prompt_tokens(&messages, places)?)
     }
 
     /// The prompt of a question that is heard at `places`, with `text` behind it: it sees the turns before it, those at the end
@@ -109,34 +135,36 @@ impl CoreLoop {
         places: &str,
         text: &str,
         more_tokens: usize,
+        answer_tokens: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let mut first = 0;
         loop {
-            let prompt = self.rendered(first, places, text)?;
-            let needed = prompt.len() + more_tokens + self.answer_tokens;
-            if needed <= self.kv.capacity() || first == self.turns() {
+            let prompt = self.rendered_turn(first, places, text)?;
+            let needed = prompt.len() + more_tokens + answer_tokens;
+            if needed <= self.context.capacity() || first == self.turns() {
                 return Ok(prompt);
             }
             first += 1;
         }
     }
 
-    /// Finds what a turn has to read: its prompt, without what the cache holds of it.
+    /// Finds what a turn has to read: its prompt, without what the context holds of it.
     pub(super) fn prepare_turn(
         &mut self,
         job: &mut Job,
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
-        let turns = self.turns();
+        let (turns, answer_tokens) = (self.turns(), self.answer_tokens(&job.request));
         let mut first = 0;
-        let mut prompt = self.rendered(first, "", &job.text)?;
-        while prompt.len() + self.answer_tokens > self.kv.capacity() && first < turns {
+        let mut prompt = self.rendered_turn(first, "", &job.text)?;
+        while prompt.len() + answer_tokens > self.context.capacity() && first < turns {
             first += 1;
-            prompt = self.rendered(first, "", &job.text)?;
+            prompt = self.rendered_turn(first, "", &job.text)?;
         }
         if first > 0 {
             self.conversation.turns.drain(..first);
             let kind = EventKind::Forgotten {
+                request: job.id,
                 turns: first,
                 left: turns - first,
             };
@@ -144,12 +172,10 @@ impl CoreLoop {
             sink(Event { tick, kind });
         }
         // Something must be read: the answer begins with what is predicted after it.
-        let most = self.kv.len().min(prompt.len().saturating_sub(1));
-        let held = self.held.iter().take(most).zip(&prompt);
-        let kept = held.take_while(|(held, new)| held == new).count();
-        self.kv.truncate(kept);
+        let shared = self.context.shared_with(&prompt);
+        let kept = shared.min(prompt.len().saturating_sub(1));
+        self.context.truncate(kept);
         job.stage = Stage::Waiting(prompt[kept..].to_vec());
-        self.held = prompt;
         Ok(())
     }
 

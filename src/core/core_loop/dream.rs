@@ -6,57 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use sage_actors::metabolic::energy::Bucket;
 use sage_actors::metabolic::pace::{BATCHES, CAPACITY_UNITS, pace};
 use sage_actors::protocol::{Module, Propose, State};
 
-use super::CoreLoop;
-use crate::core::episodes::Episodes;
-use crate::core::shadow::{self, Segment, Shadow, Stride, VARIANTS};
-use crate::core::{Engine, EngineError, Orientation};
-use crate::events::{DreamEvent, Event, EventKind};
-
-/// A piece of an episode that is being scored.
-struct Piece {
-    episode: u64,
-    segment: Segment,
-    denied: BTreeSet<(u16, u16)>,
-    batches: usize,
-}
-
-/// The loop's sleeping part.
-pub(super) struct Dreaming {
-    pub(super) episodes: Episodes,
-    /// Made when it is needed first.
-    shadow: Option<Shadow>,
-    piece: Option<Piece>,
-    bucket: Bucket,
-    /// Whether memory is to be pruned when no episode is left.
-    unpruned: bool,
-    /// Since the last event.
-    since: DreamEvent,
-    /// Since the start.
-    pub(super) total: DreamEvent,
-}
-
-impl Dreaming {
-    pub(super) fn new(engine: &Engine) -> Self {
-        Self {
-            episodes: Episodes::new(shadow::segment_tokens(&engine.thinker.config)),
-            shadow: None,
-            piece: None,
-            bucket: Bucket::full(CAPACITY_UNITS),
-            unpruned: false,
-            since: DreamEvent::default(),
-            total: DreamEvent::default(),
-        }
-    }
-
-    /// Whether the mind has habits to go by.
-    pub(super) fn has_consolidated(&self) -> bool {
-        self.total.episodes > 0
-    }
-}
+use super::conductor::CoreLoop;
+use super::sleeping::Piece;
+use crate::core::shadow::{Segment, Shadow, Stride, VARIANTS};
+use crate::core::{EngineError, Orientation};
+use crate::events::{Event, EventKind};
 
 impl CoreLoop {
     /// One idle tick.
@@ -68,7 +25,7 @@ impl CoreLoop {
         let Some(pace) = pace(orientation.directives.state) else {
             return Ok(());
         };
-        self.dreaming.bucket.step(pace.refill_units, 0.0);
+        self.minding.dreaming.bucket.step(pace.refill_units, 0.0);
         let mut finished = 0;
         for _ in 0..pace.strides {
             if !self.stride(orientation, &mut finished).await? {
@@ -78,7 +35,7 @@ impl CoreLoop {
         if pace.consolidate {
             self.consolidate().await?;
         }
-        let since = &self.dreaming.since;
+        let since = &self.minding.dreaming.since;
         if finished > 0 || since.episodes > 0 || since.pruned > 0 {
             self.report_dream(sink).await?;
         }
@@ -91,16 +48,16 @@ impl CoreLoop {
         orientation: &Orientation,
         finished: &mut u32,
     ) -> Result<bool, EngineError> {
-        if self.dreaming.shadow.is_none() {
-            self.dreaming.shadow = Some(Shadow::new(&self.engine, 1)?);
+        if self.minding.dreaming.shadow.is_none() {
+            self.minding.dreaming.shadow = Some(Shadow::new(&self.engine, 1)?);
         }
-        let Some(mut shadow) = self.dreaming.shadow.take() else {
+        let Some(mut shadow) = self.minding.dreaming.shadow.take() else {
             return Ok(false);
         };
         let before = shadow.bytes_read();
         let strode = self.stride_with(&mut shadow, orientation, finished).await;
-        self.dreaming.since.bytes_read += shadow.bytes_read() - before;
-        self.dreaming.shadow = Some(shadow);
+        self.minding.dreaming.since.bytes_read += shadow.bytes_read() - before;
+        self.minding.dreaming.shadow = Some(shadow);
         strode
     }
 
@@ -110,9 +67,9 @@ impl CoreLoop {
         orientation: &Orientation,
         finished: &mut u32,
     ) -> Result<bool, EngineError> {
-        let mut piece = match self.dreaming.piece.take() {
+        let mut piece = match self.minding.dreaming.piece.take() {
             Some(piece) => piece,
-            None => match self.dreaming.episodes.next_piece() {
+            None => match self.minding.dreaming.episodes.next_piece() {
                 Some((episode, tokens)) => Piece {
                     episode,
                     segment: Segment::new(&self.engine, shadow, tokens)?,
@@ -122,25 +79,27 @@ impl CoreLoop {
                 None => return Ok(false),
             },
         };
-        let cost = piece.segment.cost(self.engine.thinker.layers.len());
-        if self.dreaming.bucket.level() < cost.min(CAPACITY_UNITS) {
-            self.dreaming.piece = Some(piece);
+        let cost = piece
+            .segment
+            .cost(self.engine.text_config().num_hidden_layers);
+        if self.minding.dreaming.bucket.level() < cost.min(CAPACITY_UNITS) {
+            self.minding.dreaming.piece = Some(piece);
             return Ok(false);
         }
-        self.dreaming.bucket.step(0.0, cost);
-        self.dreaming.since.units += cost;
-        let stride = piece.segment.stride(&self.engine, shadow)?;
+        self.minding.dreaming.bucket.step(0.0, cost);
+        self.minding.dreaming.since.units += cost;
+        let stride = piece.segment.stride(&self.engine, shadow).await?;
         let on = stride == Stride::On;
         if let Stride::Scored(scored) = stride {
-            self.dreaming.since.scored += scored.len() as u32;
+            self.minding.dreaming.since.scored += scored.len() as u32;
             let denied = scored.iter().map(|scored| (scored.layer, scored.expert));
             piece.denied.extend(denied);
             self.engine.learn_scores(orientation, scored).await?;
         }
         if on || self.begin_batch(&mut piece).await? {
-            self.dreaming.piece = Some(piece);
+            self.minding.dreaming.piece = Some(piece);
         } else {
-            self.dreaming.episodes.piece_scored(piece.episode);
+            self.minding.dreaming.episodes.piece_scored(piece.episode);
             *finished += 1;
         }
         Ok(true)
@@ -170,28 +129,28 @@ impl CoreLoop {
 
     /// Consolidates the oldest episodes that are scored; prunes memory when none is left.
     async fn consolidate(&mut self) -> Result<(), EngineError> {
-        let mut done = self.dreaming.episodes.take_forgotten();
-        while let Some(habit) = self.dreaming.episodes.take_scored() {
+        let mut done = self.minding.dreaming.episodes.take_forgotten();
+        while let Some(habit) = self.minding.dreaming.episodes.take_scored() {
             self.engine.mind.learn_habit(habit).await?;
-            self.dreaming.since.episodes += 1;
+            self.minding.dreaming.since.episodes += 1;
             done += 1;
         }
         if done > 0 {
             self.engine.mind.episodes_consolidated(done).await?;
-            self.dreaming.unpruned = true;
+            self.minding.dreaming.unpruned = true;
             // What was told of the domain may be known better now.
-            self.domain = None;
+            self.present.domain = None;
         }
-        if self.dreaming.unpruned && self.dreaming.episodes.is_empty() {
-            self.dreaming.unpruned = false;
-            self.dreaming.since.pruned += self.engine.mind.prune_episodes().await?.merged;
+        if self.minding.dreaming.unpruned && self.minding.dreaming.episodes.is_empty() {
+            self.minding.dreaming.unpruned = false;
+            self.minding.dreaming.since.pruned += self.engine.mind.prune_episodes().await?.merged;
         }
         Ok(())
     }
 
     async fn report_dream(&mut self, sink: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
-        let mut event = std::mem::take(&mut self.dreaming.since);
-        event.left = self.dreaming.episodes.len() as u32;
+        let mut event = std::mem::take(&mut self.minding.dreaming.since);
+        event.left = self.minding.dreaming.episodes.len() as u32;
         event.hot = if event.episodes > 0 {
             let habits = self.engine.mind.habits().await?;
             let hot = |(domain, state, _, experts)| (domain, state, experts);
@@ -199,7 +158,7 @@ impl CoreLoop {
         } else {
             Vec::new()
         };
-        let total = &mut self.dreaming.total;
+        let total = &mut self.minding.dreaming.total;
         total.left = event.left;
         total.scored += event.scored;
         total.episodes += event.episodes;
@@ -220,11 +179,12 @@ impl CoreLoop {
         state: State,
     ) -> Result<(), EngineError> {
         let news = self
+            .present
             .domain
             .as_ref()
             .is_none_or(|(known, of)| known.as_str() != domain || *of != state);
-        if news && self.dreaming.has_consolidated() {
-            self.domain = Some((domain.to_owned(), state));
+        if news && self.minding.dreaming.has_consolidated() {
+            self.present.domain = Some((domain.to_owned(), state));
             self.engine
                 .mind
                 .enter_domain(state, domain.to_owned())

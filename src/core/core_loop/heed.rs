@@ -6,8 +6,9 @@
 
 use sage_actors::protocol::Tick;
 
-use super::CoreLoop;
-use super::job::{Job, Want};
+use super::conductor::CoreLoop;
+use super::job::Job;
+use crate::core::request::Want;
 use crate::trace::{Record, Tape};
 
 /// An alarm is heard after so many tokens at the latest.
@@ -33,21 +34,21 @@ pub(super) struct Heeding {
 impl CoreLoop {
     /// From now on the loop interrupts what it reads for what `heed` knows of.
     pub fn heed(&mut self, heed: Box<dyn Heed>) {
-        self.heeding.to = Some(heed);
+        self.outside.heeding.to = Some(heed);
     }
 
     /// Tokens that the next chunk of `job`, which could have `most`, may have.
     pub(super) fn heeded_tokens(&self, job: &Job, most: usize) -> usize {
-        let (Some(heed), tick) = (&self.heeding.to, self.engine.tick()) else {
+        let (Some(heed), tick) = (&self.outside.heeding.to, self.engine.tick()) else {
             return most;
         };
-        if job.want == Want::AlarmAnswer {
+        if job.request.want == Want::AlarmAnswer {
             return most;
         }
         let until = heed.due(tick).map(|due| due.saturating_sub(tick) as usize);
         match until.filter(|until| *until > 0 && until + HEARD_WITHIN_TOKENS < most) {
             Some(tokens) => {
-                if let Some(tape) = &self.tape {
+                if let Some(tape) = &self.outside.tape {
                     tape.put(&Record::Cut { tick, tokens });
                 }
                 tokens

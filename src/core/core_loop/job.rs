@@ -1,85 +1,82 @@
-//! Work that the loop has accepted.
+//! A request that the loop has accepted, and how far it is.
 
+use super::meter::Meter;
 use super::perceive::Percept;
 use crate::core::reading::{Answering, Reading};
+use crate::core::request::{ContextKind, Request, Want};
+use crate::core::speech::Speaking;
 use crate::text::Stream;
-
-/// What a job ends with; greater is served first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Want {
-    /// It is only read.
-    Nothing,
-    /// An answer.
-    Answer,
-    /// An answer to a threat.
-    AlarmAnswer,
-}
-
-impl Want {
-    fn name(self) -> &'static str {
-        match self {
-            Want::Nothing => "text",
-            Want::Answer => "question",
-            Want::AlarmAnswer => "alarm",
-        }
-    }
-}
 
 pub(super) enum Stage {
     /// Nothing is read yet.
     Waiting(Vec<u32>),
     Reading(Reading),
     Answering(Answering, Stream),
+    /// It is answered in words, and the words are being spoken.
+    Speaking(Box<Speaking>),
 }
 
 pub(super) struct Job {
     pub(super) id: u64,
-    pub(super) want: Want,
-    pub(super) source: String,
+    pub(super) request: Request,
+    /// What is asked or read, in words.
     pub(super) text: String,
     pub(super) answer: String,
     pub(super) stage: Stage,
     /// Ticks that it waited for attention.
     pub(super) waited: u32,
-    /// It continues the conversation: what is to be read is found when it begins.
-    pub(super) turn: bool,
     /// What it perceives beside words.
     pub(super) percept: Option<Percept>,
+    pub(super) meter: Meter,
+    /// Tokens of its whole prompt, what the context held of it already included.
+    pub(super) prompt_tokens: usize,
 }
 
 impl Job {
-    pub(super) fn new(id: u64, want: Want, source: String, text: String, tokens: Vec<u32>) -> Self {
+    pub(super) fn new(id: u64, request: Request, tokens: Vec<u32>) -> Self {
+        let media = request.content.media();
+        let percept = (!media.is_empty()).then(|| Percept::new(media.to_vec()));
         Self {
             id,
-            want,
-            source,
-            text,
+            text: request.content.text().unwrap_or_default(),
+            request,
             answer: String::new(),
             stage: Stage::Waiting(tokens),
             waited: 0,
-            turn: false,
-            percept: None,
+            percept,
+            meter: Meter::default(),
+            prompt_tokens: 0,
         }
     }
 
-    /// What it is called in events and reports: what is only heard or seen is no text.
+    /// What it is called in events and reports.
     pub(super) fn kind(&self) -> &'static str {
-        let sensed = self.percept.as_ref().and_then(Percept::kind);
-        match (self.want, sensed) {
-            (Want::Nothing, Some(kind)) => kind.name(),
-            (want, _) => want.name(),
-        }
+        self.request.kind()
+    }
+
+    /// Where it comes from.
+    pub(super) fn source(&self) -> &str {
+        &self.request.source
+    }
+
+    pub(super) fn want(&self) -> Want {
+        self.request.want
     }
 
     pub(super) fn is_request(&self) -> bool {
-        self.want != Want::Nothing
+        self.request.is_answered()
+    }
+
+    /// Whether it continues the conversation: what is to be read is found when it begins.
+    pub(super) fn is_turn(&self) -> bool {
+        self.request.context == ContextKind::Conversation
     }
 
     /// Tokens that are to be read before it begins.
     pub(super) fn waiting_tokens(&self) -> usize {
         match &self.stage {
             Stage::Waiting(tokens) => tokens.len(),
-            Stage::Reading(_) | Stage::Answering(..) => 0,
+            Stage::Reading(_) | Stage::Answering(..) | Stage::Speaking(_) => 0,
         }
     }
 
@@ -87,26 +84,35 @@ impl Job {
         !matches!(self.stage, Stage::Waiting(_))
     }
 
+    /// Whether its answer is being given, in words or in sound.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.stage, Stage::Answering(..))
+        matches!(self.stage, Stage::Answering(..) | Stage::Speaking(_))
+    }
+
+    pub(super) fn speaking(&self) -> Option<&Speaking> {
+        match &self.stage {
+            Stage::Speaking(speaking) => Some(speaking),
+            Stage::Waiting(_) | Stage::Reading(_) | Stage::Answering(..) => None,
+        }
     }
 
     /// Forgets what was read: the cache holds another context now.
     pub(super) fn begin_again(&mut self) {
-        if self.turn && matches!(self.stage, Stage::Reading(_)) {
+        if self.is_turn() && matches!(self.stage, Stage::Reading(_)) {
             self.stage = Stage::Waiting(Vec::new());
         } else if let Stage::Reading(reading) = &mut self.stage {
             reading.begin_again();
+            self.meter.begin_reading();
         }
     }
 
     /// Texts of one source share a context, and so do the turns of the conversation; every other request has its own, and so
     /// has what is only heard or seen.
     pub(super) fn context_name(&self) -> String {
-        match self.want {
-            Want::Answer if self.turn => "conversation".to_owned(),
-            Want::Nothing if self.percept.is_none() => format!("text {}", self.source),
-            _ => format!("request {}", self.id),
+        match self.request.context {
+            ContextKind::Conversation => "conversation".to_owned(),
+            ContextKind::Source => format!("text {}", self.source()),
+            ContextKind::Own => format!("request {}", self.id),
         }
     }
 
@@ -116,7 +122,7 @@ impl Job {
             Stage::Waiting(tokens) => tokens.len().min(chunk_tokens),
             Stage::Reading(reading) => reading.left().min(chunk_tokens),
             // An answer ends by itself when the context is full.
-            Stage::Answering(..) => 0,
+            Stage::Answering(..) | Stage::Speaking(_) => 0,
         }
     }
 }

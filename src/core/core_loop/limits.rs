@@ -1,6 +1,6 @@
 //! Memory limits that change while the loop runs.
 
-use super::CoreLoop;
+use super::conductor::CoreLoop;
 use crate::core::{Limit, LimitChange, LimitError};
 use crate::events::{Event, EventKind, LimitEvent};
 

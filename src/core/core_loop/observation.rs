@@ -1,45 +1,90 @@
-//! Observations by what they are.
+//! What the outside tells the loop.
 
 use sage_actors::protocol::SensorReading;
+use serde::{Deserialize, Serialize};
 
-use super::Observation;
-use crate::media::medium::{Medium, MediumKind};
+use super::wire::Wire;
+use crate::core::Limit;
+use crate::core::request::{Content, ContextKind, Request, VoiceChoice, Want};
+use crate::media::medium::Medium;
+
+/// What the outside tells the loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Wire", into = "Wire")]
+pub enum Observation {
+    /// Something that was said, written, heard or seen: to be read, or to be answered.
+    Request(Box<Request>),
+    /// A sensor's reading.
+    Sensor(SensorReading),
+    /// Feedback on the last answer, in [-1, 1].
+    Feedback(f32),
+    /// The memory that there is for the process from now on; a fact, which may be less than what must be there.
+    Limit {
+        /// Who says so.
+        source: String,
+        /// How much.
+        limit: Limit,
+    },
+    /// A standing instruction: the system message of the requests that follow, until another takes its place. An empty
+    /// text clears it.
+    Goal {
+        /// Whose.
+        source: String,
+        /// The instruction.
+        text: String,
+        /// Declared urgency.
+        urgency: f32,
+    },
+    /// The conversation begins anew: what was said is forgotten, its system message stays.
+    Forget {
+        /// Who says so.
+        source: String,
+    },
+    /// A request that is no longer wanted: it ends with what there is of its answer.
+    Cancel {
+        /// Who says so.
+        source: String,
+        /// Number of the request.
+        request: u64,
+    },
+}
+
+impl From<Request> for Observation {
+    fn from(request: Request) -> Self {
+        Self::Request(Box::new(request))
+    }
+}
 
 impl Observation {
     /// A text to read; texts of one source continue one another.
     pub fn text(source: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Text {
-            source: source.into(),
-            text: text.into(),
-            urgency: 0.0,
-        }
+        Self::from(Request {
+            want: Want::Reading,
+            context: ContextKind::Source,
+            ..Request::question(source, text)
+        })
     }
 
     /// A question that stands for itself.
     pub fn question(source: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Question {
-            source: source.into(),
-            text: text.into(),
-            urgency: 0.0,
-        }
+        Self::from(Request::question(source, text))
     }
 
     /// A question that continues the conversation.
     pub fn turn(source: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Turn {
-            source: source.into(),
-            text: text.into(),
-            urgency: 0.0,
-        }
+        Self::from(Request {
+            context: ContextKind::Conversation,
+            ..Request::question(source, text)
+        })
     }
 
     /// A threat that has to be answered.
     pub fn alarm(source: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Alarm {
-            source: source.into(),
-            text: text.into(),
+        Self::from(Request {
+            want: Want::AlarmAnswer,
             urgency: 1.0,
-        }
+            ..Request::question(source, text)
+        })
     }
 
     /// A standing instruction; an empty text clears it.
@@ -63,21 +108,24 @@ impl Observation {
 
     /// Several sounds and pictures, perceived in this order.
     pub fn sensed(source: impl Into<String>, media: Vec<Medium>) -> Self {
-        Self::Sensed {
-            source: source.into(),
-            media,
-            text: String::new(),
-            spoken: false,
-            alarm: false,
-            urgency: 0.0,
-        }
+        let text = String::new();
+        Self::from(Request {
+            want: Want::Reading,
+            ..Request::new(source, Content::Said { media, text })
+        })
     }
 
-    /// The same with a question about it; what is not heard or seen stays as it is.
+    /// The same with a question about it; what is no request stays as it is.
     #[must_use]
     pub fn asking(mut self, question: impl Into<String>) -> Self {
-        if let Self::Sensed { text, .. } = &mut self {
-            *text = question.into();
+        let question = question.into();
+        if let Self::Request(request) = &mut self
+            && let Content::Said { text, .. } = &mut request.content
+        {
+            if request.want == Want::Reading && !question.is_empty() {
+                request.want = Want::Answer;
+            }
+            *text = question;
         }
         self
     }
@@ -85,8 +133,9 @@ impl Observation {
     /// The same as a question that is in the sound; what is not heard stays as it is.
     #[must_use]
     pub fn speaking(mut self) -> Self {
-        if let Self::Sensed { spoken, .. } = &mut self {
-            *spoken = true;
+        if let Some(request) = self.perceived_mut() {
+            request.spoken = true;
+            request.want = request.want.max(Want::Answer);
         }
         self
     }
@@ -94,25 +143,27 @@ impl Observation {
     /// The same as a threat that has to be answered; what is not heard or seen stays as it is.
     #[must_use]
     pub fn alarming(mut self) -> Self {
-        if let Self::Sensed { alarm, urgency, .. } = &mut self {
-            (*alarm, *urgency) = (true, 1.0);
+        if let Some(request) = self.perceived_mut() {
+            (request.want, request.urgency) = (Want::AlarmAnswer, 1.0);
         }
         self
     }
 
-    /// Sounds and pictures of it.
-    pub fn media(&self) -> &[Medium] {
-        match self {
-            Self::Sensed { media, .. } => media,
-            _ => &[],
+    /// The same, its answer spoken; what asks for no answer stays as it is.
+    #[must_use]
+    pub fn spoken_by(mut self, voice: VoiceChoice) -> Self {
+        if let Self::Request(request) = &mut self
+            && request.is_answered()
+        {
+            request.voice = Some(voice);
         }
+        self
     }
 
-    /// As [`Observation::media`], to put contents in their place.
-    pub fn media_mut(&mut self) -> &mut [Medium] {
+    fn perceived_mut(&mut self) -> Option<&mut Request> {
         match self {
-            Self::Sensed { media, .. } => media,
-            _ => &mut [],
+            Self::Request(request) if !request.content.media().is_empty() => Some(request),
+            _ => None,
         }
     }
 
@@ -120,44 +171,60 @@ impl Observation {
     #[must_use]
     pub fn urgent(mut self, declared: f32) -> Self {
         match &mut self {
-            Self::Text { urgency, .. }
-            | Self::Question { urgency, .. }
-            | Self::Turn { urgency, .. }
-            | Self::Alarm { urgency, .. }
-            | Self::Sensed { urgency, .. }
-            | Self::Goal { urgency, .. } => *urgency = declared,
-            Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => {}
+            Self::Request(request) => request.urgency = declared,
+            Self::Goal { urgency, .. } => *urgency = declared,
+            Self::Sensor(_)
+            | Self::Feedback(_)
+            | Self::Limit { .. }
+            | Self::Cancel { .. }
+            | Self::Forget { .. } => {}
         }
         self
+    }
+
+    /// The request that it is.
+    pub fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Request(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Sounds and pictures of it.
+    pub fn media(&self) -> &[Medium] {
+        self.request()
+            .map_or(&[], |request| request.content.media())
+    }
+
+    /// As [`Observation::media`], to put contents in their place.
+    pub fn media_mut(&mut self) -> &mut [Medium] {
+        match self {
+            Self::Request(request) => request.content.media_mut(),
+            _ => &mut [],
+        }
     }
 
     /// Its name in events.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Text { .. } => "text",
-            Self::Question { .. } | Self::Turn { .. } => "question",
-            Self::Alarm { .. } => "alarm",
-            Self::Sensed { alarm: true, .. } => "alarm",
-            Self::Sensed { spoken: true, .. } => "question",
-            Self::Sensed { text, .. } if !text.is_empty() => "question",
-            Self::Sensed { media, .. } => media.first().map_or("sound", |m| m.kind.name()),
+            Self::Request(request) => request.kind(),
             Self::Sensor(_) => "sensor",
             Self::Feedback(_) => "feedback",
             Self::Limit { .. } => "limit",
             Self::Goal { .. } => "goal",
+            Self::Cancel { .. } => "cancel",
+            Self::Forget { .. } => "forget",
         }
     }
 
     /// Where it comes from; of a sensor's reading its name, of feedback nothing.
     pub fn source(&self) -> &str {
         match self {
-            Self::Text { source, .. }
-            | Self::Question { source, .. }
-            | Self::Turn { source, .. }
-            | Self::Alarm { source, .. }
-            | Self::Sensed { source, .. }
-            | Self::Limit { source, .. }
-            | Self::Goal { source, .. } => source,
+            Self::Request(request) => &request.source,
+            Self::Limit { source, .. }
+            | Self::Goal { source, .. }
+            | Self::Cancel { source, .. }
+            | Self::Forget { source } => source,
             Self::Sensor(reading) => &reading.name,
             Self::Feedback(_) => "",
         }
@@ -166,85 +233,79 @@ impl Observation {
     /// Declared urgency, in [0, 1]; 0 where none can be declared.
     pub fn urgency(&self) -> f32 {
         match self {
-            Self::Text { urgency, .. }
-            | Self::Question { urgency, .. }
-            | Self::Turn { urgency, .. }
-            | Self::Alarm { urgency, .. }
-            | Self::Sensed { urgency, .. }
-            | Self::Goal { urgency, .. } => *urgency,
-            Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => 0.0,
+            Self::Request(request) => request.urgency,
+            Self::Goal { urgency, .. } => *urgency,
+            Self::Sensor(_)
+            | Self::Feedback(_)
+            | Self::Limit { .. }
+            | Self::Cancel { .. }
+            | Self::Forget { .. } => 0.0,
         }
     }
 
     /// What it says in words, where it says something in words.
-    pub fn words(&self) -> Option<&str> {
+    pub fn words(&self) -> Option<String> {
         match self {
-            Self::Text { text, .. }
-            | Self::Question { text, .. }
-            | Self::Turn { text, .. }
-            | Self::Alarm { text, .. }
-            | Self::Goal { text, .. } => Some(text),
-            Self::Sensed { text, .. } => (!text.is_empty()).then_some(text.as_str()),
-            Self::Sensor(_) | Self::Feedback(_) | Self::Limit { .. } => None,
+            Self::Request(request) => {
+                let perceives = !request.content.media().is_empty();
+                let text = request.content.text();
+                text.filter(|text| !perceives || !text.is_empty())
+            }
+            Self::Goal { text, .. } => Some(text.clone()),
+            Self::Sensor(_)
+            | Self::Feedback(_)
+            | Self::Limit { .. }
+            | Self::Cancel { .. }
+            | Self::Forget { .. } => None,
+        }
+    }
+
+    /// Bytes of its words, and of its files.
+    pub fn len_bytes(&self) -> usize {
+        match self {
+            Self::Request(request) => request.content.len_bytes(),
+            Self::Goal { text, .. } => text.len(),
+            Self::Sensor(_)
+            | Self::Feedback(_)
+            | Self::Limit { .. }
+            | Self::Cancel { .. }
+            | Self::Forget { .. } => 0,
         }
     }
 
     /// Whether it asks for an answer.
     pub fn is_request(&self) -> bool {
-        matches!(
-            self,
-            Self::Question { .. } | Self::Turn { .. } | Self::Alarm { .. }
-        ) || self.asks_about_media()
+        self.request().is_some_and(Request::is_answered)
     }
 
     /// Whether it is a threat, which does not wait for what is being read: an alarm, or a sensor outside its range.
     pub fn is_urgent(&self) -> bool {
         match self {
-            Self::Alarm { .. } | Self::Sensed { alarm: true, .. } => true,
+            Self::Request(request) => request.want == Want::AlarmAnswer,
             Self::Sensor(reading) => reading.is_out_of_range(),
             _ => false,
         }
-    }
-
-    fn asks_about_media(&self) -> bool {
-        matches!(self, Self::Sensed { text, spoken, .. } if *spoken || !text.is_empty())
     }
 
     /// Whether it only says how the body is doing: nothing has happened outside.
     pub(super) fn is_of_body(&self) -> bool {
         match self {
             Self::Sensor(reading) => reading.is_of_body(),
-            Self::Limit { .. } => true,
+            Self::Limit { .. } | Self::Forget { .. } => true,
             _ => false,
         }
     }
 
-    /// What is wrong with its numbers; none if they are as they should be.
+    /// What is wrong with it; none if it is as it should be.
     pub fn unsound(&self) -> Option<String> {
         match self {
             Self::Feedback(value) => (!(-1.0..=1.0).contains(value))
                 .then(|| format!("feedback is {value}; expected a number from -1 to 1")),
             Self::Sensor(reading) => unsound_reading(reading),
-            Self::Sensed { media, .. } if media.is_empty() => {
-                Some("it has neither a sound nor a picture; expected one at least".to_owned())
-            }
-            Self::Sensed {
-                media,
-                spoken: true,
-                ..
-            } if media.iter().all(|medium| medium.kind != MediumKind::Sound) => {
-                Some("it is to be spoken and has no sound; expected one at least".to_owned())
-            }
-            Self::Sensed {
-                alarm: true, text, ..
-            } if text.trim().is_empty() => {
-                Some("an alarm asks nothing; expected a question that is to be answered".to_owned())
-            }
-            _ => {
-                let urgency = self.urgency();
-                (!(0.0..=1.0).contains(&urgency))
-                    .then(|| format!("urgency is {urgency}; expected a number from 0 to 1"))
-            }
+            Self::Request(request) => request.unsound(),
+            Self::Goal { urgency, .. } => (!(0.0..=1.0).contains(urgency))
+                .then(|| format!("urgency is {urgency}; expected a number from 0 to 1")),
+            Self::Limit { .. } | Self::Cancel { .. } | Self::Forget { .. } => None,
         }
     }
 }

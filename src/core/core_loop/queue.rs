@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::job::{Job, Want};
-use super::perceive::Percept;
-use super::{Answer, CoreLoop, Observation};
+use super::answering::{Answer, Completed};
+use super::job::Job;
+use super::observation::Observation;
 use crate::core::EngineError;
-use crate::events::Ended;
-use crate::events::Event;
+use crate::core::perception::Features;
+use crate::core::request::Want;
 
 /// What was submitted and is not done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,79 +27,78 @@ pub struct Waiting {
 /// What was given up.
 #[derive(Clone, Debug, Default)]
 pub struct Abandoned {
-    /// Requests, as far as they were answered.
-    pub answers: Vec<Answer>,
+    /// Requests, as far as they were answered and spoken.
+    pub completed: Completed,
     /// Texts, sounds and pictures that were not read to their end: number, kind and source.
     pub unread: Vec<(u64, &'static str, String)>,
 }
 
-impl CoreLoop {
-    /// Whether nothing waits and nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.jobs.is_empty()
+impl Abandoned {
+    /// Requests, as far as they were answered.
+    pub fn answers(&self) -> &[Answer] {
+        &self.completed.answers
+    }
+}
+
+/// An observation that could not be taken.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Its number.
+    pub id: u64,
+    /// Why.
+    pub error: EngineError,
+}
+
+/// One that the next tick takes.
+pub(super) struct Submitted {
+    pub(super) id: u64,
+    pub(super) observation: Observation,
+    /// Its sounds and pictures, where they are decoded already.
+    pub(super) decoded: Option<Features>,
+}
+
+/// Everything that waits.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) inbox: VecDeque<Submitted>,
+    /// In the order that they are served in.
+    pub(super) jobs: VecDeque<Job>,
+    /// What the last tick could not take.
+    pub(super) refused: Vec<Refusal>,
+    pub(super) next_id: u64,
+}
+
+impl Queue {
+    /// Puts a job behind everything of the same or greater urgency of kind; what is under way is not interrupted in an answer.
+    pub(super) fn enqueue(&mut self, job: Job) {
+        let at = self
+            .jobs
+            .iter()
+            .position(|other| other.want() < job.want() && !other.is_answering());
+        self.jobs.insert(at.unwrap_or(self.jobs.len()), job);
     }
 
-    /// Whether an answer is being given: some of its words may be out already.
-    pub fn is_answering(&self) -> bool {
-        self.jobs.iter().any(Job::is_answering)
+    /// Takes the jobs out for which `which` holds.
+    pub(super) fn take_out(&mut self, which: impl FnMut(&Job) -> bool) -> VecDeque<Job> {
+        let (out, kept): (VecDeque<Job>, VecDeque<Job>) = self.jobs.drain(..).partition(which);
+        self.jobs = kept;
+        out
     }
 
     /// What was submitted and is not done.
-    pub fn waiting(&self) -> Waiting {
+    pub(super) fn waiting(&self) -> Waiting {
         let mut waiting = Waiting {
             inbox: self.inbox.len(),
             ..Waiting::default()
         };
         for job in &self.jobs {
-            let files = job.percept.as_ref().map_or(0, Percept::file_bytes);
-            waiting.bytes += job.text.len() + files;
-            *(match job.want {
-                Want::Nothing => &mut waiting.texts,
+            waiting.bytes += job.request.content.len_bytes();
+            *(match job.want() {
+                Want::Reading => &mut waiting.texts,
                 Want::Answer => &mut waiting.questions,
                 Want::AlarmAnswer => &mut waiting.alarms,
             }) += 1;
         }
         waiting
-    }
-
-    /// Hands an observation to the next tick; returns its number.
-    pub fn submit(&mut self, observation: Observation) -> u64 {
-        let id = self.next_id;
-        self.submit_as(id, observation);
-        id
-    }
-
-    /// As [`CoreLoop::submit`], under a number that the host has given it; no two may have the same.
-    pub fn submit_as(&mut self, id: u64, observation: Observation) {
-        self.next_id = self.next_id.max(id.saturating_add(1));
-        self.record_input(id, &observation);
-        self.inbox.push_back((id, observation));
-    }
-
-    /// Gives up everything that waits or is under way. Every request ends with an answer that says so.
-    ///
-    /// # Errors
-    /// When the tokenizer refuses.
-    pub fn abandon(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Abandoned, EngineError> {
-        let answers = self.break_off(Job::is_request, sink)?;
-        let unread = self.jobs.drain(..);
-        let unread = unread.map(|job| (job.id, job.kind(), job.source));
-        Ok(Abandoned {
-            answers,
-            unread: unread.collect(),
-        })
-    }
-
-    fn break_off(
-        &mut self,
-        which: impl FnMut(&Job) -> bool,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<Vec<Answer>, EngineError> {
-        let (broken, kept): (VecDeque<Job>, VecDeque<Job>) = self.jobs.drain(..).partition(which);
-        self.jobs = kept;
-        let answers = broken.into_iter();
-        answers
-            .map(|job| self.finish(job, Ended::Interrupted, sink))
-            .collect()
     }
 }

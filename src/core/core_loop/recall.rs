@@ -139,11 +139,14 @@ impl Recall {
         }
         let work = &mut self.work;
         work.tokens += tokens;
-        (work.hits, work.misses) = (work.hits + forward.hits, work.misses + forward.misses);
-        work.miss_bytes += forward.miss_bytes;
+        (work.hits, work.misses) = (
+            work.hits + forward.traffic.hits,
+            work.misses + forward.traffic.misses,
+        );
+        work.miss_bytes += forward.traffic.miss_bytes;
         for (sums, parts) in [
-            (&mut work.used, &forward.gates),
-            (&mut work.denied, &forward.denied),
+            (&mut work.used, &forward.work.gates),
+            (&mut work.denied, &forward.denials.experts),
         ] {
             for part in parts {
                 *sums.entry((part.layer, part.expert)).or_default() += f64::from(part.gate);

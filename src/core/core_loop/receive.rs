@@ -1,33 +1,100 @@
 //! The beginning of a tick: what waits in the inbox is taken, or refused.
 
-use super::job::{Job, Want};
+use super::answering::{Answer, Completed};
+use super::conductor::CoreLoop;
+use super::job::Job;
+use super::observation::Observation;
 use super::perceive::Percept;
-use super::{CoreLoop, Observation};
+use super::queue::{Abandoned, Refusal, Submitted, Waiting};
+use crate::core::perception::{Features, Sensed};
+use crate::core::request::{Request, Want};
 use crate::core::{Arrivals, EngineError};
-use crate::events::{Event, EventKind, Observed};
-use crate::text::Message;
-
-/// An observation that could not be taken.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Its number.
-    pub id: u64,
-    /// Why.
-    pub error: EngineError,
-}
+use crate::events::{Ended, Event, EventKind, Observed};
 
 impl CoreLoop {
+    /// Whether nothing waits and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.queue.inbox.is_empty() && self.queue.jobs.is_empty()
+    }
+
+    /// Whether an answer is being given: some of its words may be out already.
+    pub fn is_answering(&self) -> bool {
+        self.queue.jobs.iter().any(Job::is_answering)
+    }
+
+    /// What was submitted and is not done.
+    pub fn waiting(&self) -> Waiting {
+        self.queue.waiting()
+    }
+
+    /// Hands an observation to the next tick; returns its number.
+    pub fn submit(&mut self, observation: impl Into<Observation>) -> u64 {
+        let id = self.queue.next_id;
+        self.submit_as(id, observation.into());
+        id
+    }
+
+    /// As [`CoreLoop::submit`], under a number that the host has given it; no two may have the same.
+    pub fn submit_as(&mut self, id: u64, observation: Observation) {
+        self.submit_decoded(id, observation, None);
+    }
+
+    /// As [`CoreLoop::submit`], its sounds and pictures decoded already.
+    pub fn submit_sensed(&mut self, request: Request, sensed: Option<Features>) -> u64 {
+        let id = self.queue.next_id;
+        self.submit_decoded(id, Observation::from(request), sensed);
+        id
+    }
+
+    fn submit_decoded(&mut self, id: u64, observation: Observation, decoded: Option<Features>) {
+        self.queue.next_id = self.queue.next_id.max(id.saturating_add(1));
+        self.record_input(id, &observation);
+        self.queue.inbox.push_back(Submitted {
+            id,
+            observation,
+            decoded,
+        });
+    }
+
+    /// Gives up everything that waits or is under way. Every request ends with an answer that says so.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses.
+    pub fn abandon(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Abandoned, EngineError> {
+        let mut completed = Completed::default();
+        for job in self.queue.take_out(Job::is_request) {
+            self.end(job, Ended::Interrupted, &mut completed, sink)?;
+        }
+        let unread = self.queue.jobs.drain(..);
+        let unread = unread.map(|job| (job.id, job.kind(), job.request.source));
+        Ok(Abandoned {
+            completed,
+            unread: unread.collect(),
+        })
+    }
+
     /// What the last tick refused, once. Whoever scripts observations ends the run with the first of them; a host goes on.
     pub fn take_refused(&mut self) -> Vec<Refusal> {
-        std::mem::take(&mut self.refused)
+        std::mem::take(&mut self.queue.refused)
     }
 
     /// Takes everything out of the inbox.
-    pub(super) fn receive(&mut self, arrivals: &mut Arrivals, sink: &mut dyn FnMut(Event)) {
-        self.refused.clear();
-        while let Some((id, observation)) = self.inbox.pop_front() {
+    pub(super) fn receive(
+        &mut self,
+        arrivals: &mut Arrivals,
+        completed: &mut Completed,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
+        self.queue.refused.clear();
+        while let Some(submitted) = self.queue.inbox.pop_front() {
+            let (id, observation) = (submitted.id, &submitted.observation);
             let (kind, source) = (observation.kind(), observation.source().to_owned());
-            if let Err(error) = self.take(id, observation, arrivals, sink) {
+            if let Observation::Cancel { request, .. } = observation {
+                let request = *request;
+                self.cancel(request, completed, sink)?;
+                continue;
+            }
+            if let Err(error) = self.take(submitted, arrivals, sink) {
                 let kind = EventKind::Refused {
                     id,
                     kind,
@@ -36,18 +103,47 @@ impl CoreLoop {
                 };
                 let tick = self.engine.tick();
                 sink(Event { tick, kind });
-                self.refused.push(Refusal { id, error });
+                self.queue.refused.push(Refusal { id, error });
             }
         }
+        Ok(())
+    }
+
+    /// Ends one request with what there is of its answer; one that is done, or never was, is left as it is.
+    fn cancel(
+        &mut self,
+        request: u64,
+        completed: &mut Completed,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
+        for job in self.queue.take_out(|job| job.id == request) {
+            if job.is_request() {
+                self.end(job, Ended::Interrupted, completed, sink)?;
+                continue;
+            }
+            let kind = EventKind::Refused {
+                id: job.id,
+                kind: job.kind(),
+                source: job.request.source,
+                reason: "it was cancelled before it was read to its end".to_owned(),
+            };
+            let tick = self.engine.tick();
+            sink(Event { tick, kind });
+        }
+        Ok(())
     }
 
     fn take(
         &mut self,
-        id: u64,
-        observation: Observation,
+        submitted: Submitted,
         arrivals: &mut Arrivals,
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
+        let Submitted {
+            id,
+            observation,
+            decoded,
+        } = submitted;
         if let Some(problem) = observation.unsound() {
             return Err(EngineError::Unsound(problem));
         }
@@ -56,92 +152,38 @@ impl CoreLoop {
             kind: observation.kind(),
             source: observation.source().to_owned(),
             urgency: observation.urgency(),
-            text: observation.words().map(str::to_owned),
+            text: observation.words(),
             value: None,
             level: None,
             tokens: 0,
             perceived: Vec::new(),
         };
+        let (of_body, urgency) = (observation.is_of_body(), observation.urgency());
         let mut job = None;
-        match &observation {
+        match observation {
             Observation::Sensor(reading) => {
                 (seen.value, seen.level) = (Some(reading.value), reading.level);
-                arrivals.sensors.push(reading.clone());
+                arrivals.sensors.push(reading);
             }
             Observation::Feedback(value) => {
-                seen.value = Some(f64::from(*value));
-                arrivals.feedback = Some(*value);
+                seen.value = Some(f64::from(value));
+                arrivals.feedback = Some(value);
             }
             Observation::Limit { source, limit } => {
-                let change = self.engine.impose_limit(*limit);
-                self.report_limit(source.clone(), change, sink);
+                let change = self.engine.impose_limit(limit);
+                self.report_limit(source, change, sink);
                 return Ok(());
             }
-            Observation::Goal { text, .. } => seen.tokens = self.pursue(text)?,
-            Observation::Text { source, text, .. } => {
-                let tokens = self.text.encode_untrusted(text)?;
-                if tokens.is_empty() {
-                    return Err(EngineError::EmptyPrompt);
-                }
-                job = Some(Job::new(
-                    id,
-                    Want::Nothing,
-                    source.clone(),
-                    text.clone(),
-                    tokens,
-                ));
-            }
-            Observation::Question { source, text, .. } => {
-                let tokens = self.request_tokens(self.goal.as_deref(), text)?;
-                job = Some(Job::new(
-                    id,
-                    Want::Answer,
-                    source.clone(),
-                    text.clone(),
-                    tokens,
-                ));
-            }
-            Observation::Sensed {
-                source,
-                media,
-                text,
-                spoken,
-                alarm,
-                urgency,
-            } => {
-                let sensed = self.engine.sense(media, *urgency)?;
-                let tokens = self.sensed_tokens(media, &sensed, text.trim(), *spoken)?;
-                let want = match (alarm, text.trim()) {
-                    (true, _) => Want::AlarmAnswer,
-                    (false, "") if !spoken => Want::Nothing,
-                    (false, _) => Want::Answer,
-                };
-                seen.perceived = sensed.observed(media);
-                arrivals.stimuli.extend(sensed.stimuli.iter().cloned());
-                let plain = Job::new(id, want, source.clone(), text.clone(), tokens);
-                job = Some(Job {
-                    percept: Some(Percept::new(media.clone())),
-                    ..plain
-                });
-            }
-            Observation::Turn { source, text, .. } => {
-                let tokens = self.turn_tokens(text)?;
-                let turn = Job::new(id, Want::Answer, source.clone(), text.clone(), tokens);
-                job = Some(Job { turn: true, ..turn });
-            }
-            Observation::Alarm { source, text, .. } => {
-                let tokens = self.request_tokens(self.goal.as_deref(), text)?;
-                job = Some(Job::new(
-                    id,
-                    Want::AlarmAnswer,
-                    source.clone(),
-                    text.clone(),
-                    tokens,
-                ));
+            Observation::Goal { text, .. } => seen.tokens = self.pursue(&text)?,
+            Observation::Cancel { .. } => return Ok(()),
+            Observation::Forget { .. } => self.forget(),
+            Observation::Request(request) => {
+                let accepted = self.accept(id, *request, decoded, &mut seen, arrivals)?;
+                job = Some(accepted);
             }
         }
-        arrivals.events_in += u32::from(!observation.is_of_body());
-        arrivals.urgency = arrivals.urgency.max(observation.urgency());
+        arrivals.events_in += u32::from(!of_body);
+        arrivals.urgency = arrivals.urgency.max(urgency);
         if let Some(job) = &job {
             seen.tokens = job.waiting_tokens();
             arrivals.tokens_in += seen.tokens as u32;
@@ -151,52 +193,62 @@ impl CoreLoop {
             kind: EventKind::Observation(seen),
         });
         if let Some(job) = job {
-            self.enqueue(job);
+            self.queue.enqueue(job);
         }
         Ok(())
+    }
+
+    /// The job that a request becomes; what of it is heard or seen goes into `seen` and `arrivals`.
+    fn accept(
+        &self,
+        id: u64,
+        request: Request,
+        decoded: Option<Features>,
+        seen: &mut Observed,
+        arrivals: &mut Arrivals,
+    ) -> Result<Job, EngineError> {
+        let media = request.content.media();
+        let sensed = match media.is_empty() {
+            true => None,
+            false => Some(self.engine.sense(media, request.urgency)?),
+        };
+        let tokens = self.prompt_of(&request, sensed.as_ref())?;
+        if let Some(voice) = &request.voice {
+            self.check_voice(voice, &request, &tokens)?;
+        }
+        if let Some(Sensed { stimuli, .. }) = &sensed {
+            arrivals.stimuli.extend(stimuli.iter().cloned());
+        }
+        if let Some(sensed) = &sensed {
+            seen.perceived = sensed.observed(media);
+        }
+        let mut job = Job::new(id, request, tokens);
+        job.percept = job
+            .percept
+            .map(|percept: Percept| percept.of_decoded(decoded));
+        Ok(job)
     }
 
     /// Puts a goal in force, or none for an empty text; returns the tokens that it has.
     fn pursue(&mut self, text: &str) -> Result<usize, EngineError> {
         if text.trim().is_empty() {
-            self.goal = None;
+            self.conversation.set_goal(None);
             return Ok(0);
         }
+        let before = self.conversation.set_goal(Some(text.to_owned()));
         // A goal that leaves no room for any question would refuse all that follow.
-        self.request_tokens(Some(text), "?")?;
-        self.goal = Some(text.to_owned());
-        Ok(self.text.encode_untrusted(text)?.len())
-    }
-
-    /// The prompt of a request that stands for itself.
-    fn request_tokens(&self, goal: Option<&str>, text: &str) -> Result<Vec<u32>, EngineError> {
-        if text.trim().is_empty() {
-            return Err(EngineError::EmptyPrompt);
+        let question = self.prompt_of(&Request::question("", "?"), None);
+        if let Err(error) = question {
+            self.conversation.set_goal(before);
+            return Err(error);
         }
-        let tokens = self.prompt(goal, "", text)?;
-        self.fits(tokens.len() + self.answer_tokens)?;
-        Ok(tokens)
+        Ok(self.tokenizer()?.encode_untrusted(text)?.len())
     }
+}
 
-    /// A prompt of one message, under a goal or none: `places` of sounds and pictures, then what somebody says.
-    pub(super) fn prompt(
-        &self,
-        goal: Option<&str>,
-        places: &str,
-        said: &str,
-    ) -> Result<Vec<u32>, EngineError> {
-        let system = goal.into_iter().map(|goal| Message::new("system", goal));
-        let user = Message::new("user", format!("{places}{said}"));
-        let messages: Vec<Message> = system.chain([user]).collect();
-        Ok(self.text.prompt_tokens(&messages, places)?)
-    }
-
-    /// Whether so many tokens have room in the context.
-    pub(super) fn fits(&self, needed: usize) -> Result<(), EngineError> {
-        let capacity = self.kv.capacity();
-        if needed > capacity {
-            return Err(EngineError::ContextFull { needed, capacity });
-        }
-        Ok(())
+impl Answer {
+    /// Whether it was given to a threat.
+    pub fn is_of_alarm(&self) -> bool {
+        self.want == Want::AlarmAnswer
     }
 }

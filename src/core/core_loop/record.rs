@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{CoreLoop, Observation};
+use super::conductor::CoreLoop;
+use super::observation::Observation;
 use crate::core::EngineError;
 use crate::events::{Event, EventKind};
 use crate::trace::{Record, Tape};
@@ -10,6 +11,17 @@ use crate::trace::{Record, Tape};
 /// A record's value. What the loop says can always be written.
 fn value(of: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(of).unwrap_or_default()
+}
+
+/// An event as the tape's version of the format has it: before version 3 no event named its request.
+fn written(tape: &Tape, event: &Event) -> serde_json::Value {
+    let mut written = value(event);
+    if tape.schema() < 3
+        && let Some(fields) = written.as_object_mut()
+    {
+        fields.shift_remove("request");
+    }
+    written
 }
 
 /// Records an event, unless the mind's exchanges say it already.
@@ -22,8 +34,10 @@ pub(super) fn event(tape: &Tape, event: &Event) {
         | EventKind::Dream(_)
         | EventKind::Refused { .. }
         | EventKind::Token { .. }
-        | EventKind::Answer { .. } => tape.put(&Record::Event {
-            event: value(event),
+        | EventKind::Answer { .. }
+        | EventKind::Audio(_)
+        | EventKind::Spoken(_) => tape.put(&Record::Event {
+            event: written(tape, event),
         }),
         // What is shed never reaches the loop: its host records that.
         EventKind::Shed { .. }
@@ -46,12 +60,17 @@ impl CoreLoop {
     /// Records everything from now on. Call before the first tick, and before anything is submitted.
     pub fn record(&mut self, tape: Tape) {
         self.engine.mind.watch(Arc::new(tape.clone()));
-        self.tape = Some(tape);
+        self.outside.tape = Some(tape);
+    }
+
+    /// Whether the run is recorded: then everything that changes it has to be an observation.
+    pub fn is_recorded(&self) -> bool {
+        self.outside.tape.is_some()
     }
 
     /// Records what a host did before anything reached the loop; a replay passes over it.
     pub fn record_host(&self, event: &Event) {
-        if let Some(tape) = &self.tape {
+        if let Some(tape) = &self.outside.tape {
             tape.put(&Record::Host {
                 event: value(event),
             });
@@ -63,7 +82,7 @@ impl CoreLoop {
     /// # Errors
     /// When it cannot be written.
     pub fn end_recording(&mut self) -> Result<(), EngineError> {
-        let Some(tape) = self.tape.take() else {
+        let Some(tape) = self.outside.tape.take() else {
             return Ok(());
         };
         tape.put(&Record::End {
@@ -73,7 +92,9 @@ impl CoreLoop {
     }
 
     pub(super) fn record_input(&self, id: u64, observation: &Observation) {
-        let Some(tape) = &self.tape else { return };
+        let Some(tape) = &self.outside.tape else {
+            return;
+        };
         for medium in observation.media() {
             tape.keep(medium);
         }

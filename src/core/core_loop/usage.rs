@@ -19,8 +19,8 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
-            layers: engine.sparse_layers.iter().map(|key| key.layer).collect(),
-            experts: engine.thinker.config.num_experts,
+            layers: engine.sparse_layers().iter().map(|key| key.layer).collect(),
+            experts: engine.text_config().num_experts,
             domains: Vec::new(),
         }
     }
@@ -36,7 +36,7 @@ impl Usage {
         let at = self.domain(kind, source);
         let domain = &mut self.domains[at];
         domain.tokens += tokens as u64;
-        for used in &forward.used {
+        for used in &forward.work.used {
             let Ok(layer) = self.layers.binary_search(&used.layer) else {
                 continue;
             };
@@ -83,14 +83,13 @@ mod tests {
     use sage_actors::protocol::Used;
 
     fn step(expert: u16, tokens: u32) -> Forward {
-        Forward {
-            used: vec![Used {
-                layer: 7,
-                expert,
-                tokens,
-            }],
-            ..Forward::default()
-        }
+        let mut step = Forward::default();
+        step.work.used = vec![Used {
+            layer: 7,
+            expert,
+            tokens,
+        }];
+        step
     }
 
     #[test]

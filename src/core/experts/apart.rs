@@ -1,15 +1,19 @@
 //! One row through a sparse layer with its experts one after the other, each timed: the same asks, leases and arithmetic as
-//! [`Engine::run_sparse`], which runs them together.
+//! `run_sparse`, which runs them together.
 
 use std::time::{Duration, Instant};
 
-use sage_actors::protocol::{
-    ExpertKey, LayerKey, LeaseRequest, LeasedExpert, Residency, Selection, Use,
-};
+use sage_actors::protocol::{LayerKey, LeasedExpert, Selection};
 
-use super::{ExpertOutput, Routed, SparseLayer, SparseStep, gather, route, run_expert};
-use crate::core::{Engine, EngineError};
-use crate::kernels::pointwise::add_scaled;
+use tracing::Instrument;
+
+use super::{Workload, gather, key, route, weighted};
+use crate::core::engine::Engine;
+use crate::core::error::EngineError;
+use crate::core::layers::Passage;
+use crate::core::ports::{DecoderInput, ExpertOutput, HiddenRows};
+use crate::model::Positions;
+use crate::spans;
 
 /// One expert of the row.
 #[derive(Clone, Copy, Debug)]
@@ -37,90 +41,74 @@ pub(crate) struct TimedLayer {
 }
 
 impl Engine {
-    /// Has the experts of `layer`'s only row chosen, leased and run. What they give is added to nothing.
+    /// Has the experts of `layer` chosen for the passage's only row, leased and run; `input` is the row, normed. What they
+    /// give is added to nothing.
     ///
     /// # Errors
-    /// When an expert cannot be read, or an actor failed.
+    /// When an expert cannot be read, a port is lost, or an actor failed.
     pub(in crate::core) async fn run_apart(
         &mut self,
-        step: &SparseStep<'_>,
-        layer: SparseLayer<'_>,
-        residency: &Residency,
+        passage: &Passage<'_>,
+        layer: usize,
+        input: &dyn HiddenRows,
+        logits: Vec<f32>,
     ) -> Result<TimedLayer, EngineError> {
-        let key = LayerKey {
-            module: step.module,
-            layer: layer.number as u16,
-        };
+        let step = &passage.step;
+        let key = key(step, layer);
         let asked = Instant::now();
-        let question = route(step, layer.logits, residency);
-        let selection = self.asked.time(1, self.mind.route(key, question)).await?;
+        let question = route(step, logits, &passage.residency);
+        let question = self.mind.route(key, question).instrument(spans::route(key));
+        let selection = self.clock.ask(1, question).await?;
         let chosen_in = asked.elapsed();
-        let routed = Routed {
-            key,
-            phase: step.phase,
-            expert: step.expert,
-            normed: layer.normed,
-            selection: &selection,
-        };
         let mut experts = Vec::new();
-        let mut outputs = gather(&selection);
-        for window in outputs.chunks_mut(self.window_experts) {
-            let request = LeaseRequest {
-                tick: self.tick,
-                phase: step.phase,
-                layer: key,
-                tokens: 1,
-                uses: window
-                    .iter()
-                    .map(|output| Use {
-                        expert: output.expert,
-                        tokens: 1,
-                    })
-                    .collect(),
-                next_layer: self.layer_after(key),
-            };
-            let lease = self.asked.time(1, self.mind.lease(request)).await?;
-            let ran = self.run_each(&routed, window, &lease.experts, &mut experts);
+        let mut outputs = Vec::new();
+        let workloads = gather(&selection);
+        for window in workloads.chunks(self.work.window_experts) {
+            let request = self.lease_request(step, key, 1, window);
+            let asked = self.mind.lease(request);
+            let asked = asked.instrument(spans::lease(key, window.len()));
+            let lease = self.clock.ask(1, asked).await?;
+            let worked = self.run_each(key, window, &lease.experts, input).await;
             // Given back before an error is passed on: a lease must never be lost.
-            self.asked.time(1, self.mind.release(lease.id)).await?;
-            ran?;
+            self.clock.ask(1, self.mind.release(lease.id)).await?;
+            for ((output, leased), workload) in worked?.into_iter().zip(&lease.experts).zip(window)
+            {
+                experts.push(TimedExpert {
+                    expert: leased.expert,
+                    weight: workload.weights.first().copied().unwrap_or(0.0),
+                    hit: leased.hit,
+                    read_in: output.read_in.filter(|_| !leased.hit),
+                    ran_in: output.ran_in,
+                });
+                outputs.push(output);
+            }
         }
-        let mut output = vec![0.0; step.expert.hidden];
-        for (one, timed) in outputs.iter().zip(&experts) {
-            add_scaled(&mut output, &one.values, timed.weight);
-        }
+        let decoder = &passage.decoder;
+        let nothing = vec![0.0; decoder.config().hidden_size];
+        let mut sum = decoder.embed(DecoderInput::numbers(nothing, &Positions::text(0, 1)))?;
+        let weighted: Vec<_> = workloads.iter().zip(&outputs).map(weighted).collect();
+        decoder.add_experts(&mut *sum, &weighted)?;
         experts.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.expert.cmp(&b.expert)));
         Ok(TimedLayer {
             selection,
             chosen_in,
             experts,
-            output,
+            output: sum.into_numbers()?,
         })
     }
 
-    fn run_each(
-        &mut self,
-        routed: &Routed<'_>,
-        window: &mut [ExpertOutput],
+    /// Experts of a window, each run alone.
+    async fn run_each(
+        &self,
+        layer: LayerKey,
+        window: &[Workload],
         leased: &[LeasedExpert],
-        experts: &mut Vec<TimedExpert>,
-    ) -> Result<(), EngineError> {
-        for (output, leased) in window.iter_mut().zip(leased) {
-            let key = ExpertKey {
-                layer: routed.key,
-                expert: leased.expert,
-            };
-            let memory = self.arena.wait(key, leased.slot)?;
-            let started = Instant::now();
-            run_expert(routed, output, &memory, &mut self.scratch)?;
-            experts.push(TimedExpert {
-                expert: output.expert,
-                weight: output.rows.first().map_or(0.0, |(_, weight)| *weight),
-                hit: leased.hit,
-                read_in: self.arena.read_in(leased.slot).filter(|_| !leased.hit),
-                ran_in: started.elapsed(),
-            });
+        input: &dyn HiddenRows,
+    ) -> Result<Vec<ExpertOutput>, EngineError> {
+        let mut outputs = Vec::with_capacity(window.len());
+        for (workload, leased) in window.chunks(1).zip(leased.chunks(1)) {
+            outputs.extend(self.run_window(layer, workload, leased, input).await?);
         }
-        Ok(())
+        Ok(outputs)
     }
 }

@@ -3,10 +3,9 @@
 use sage_actors::protocol::{Modality, Stimulus};
 use serde::Deserialize;
 
-use super::PerceptionError;
-use super::towers::{NO_EARS, NO_EYES};
+use super::error::PerceptionError;
 use crate::checkpoint::config::{AudioConfig, VisionConfig};
-use crate::core::Engine;
+use crate::core::ports::{NO_EARS, NO_EYES};
 use crate::events::ObservedMedium;
 use crate::media::medium::{Medium, MediumKind};
 use crate::media::picture::{
@@ -246,7 +245,7 @@ fn check_length(
 }
 
 /// Seconds of sound that memory is planned for: 13 tokens are one.
-pub(super) fn most_seconds(most_tokens: usize) -> u32 {
+pub(crate) fn most_seconds(most_tokens: usize) -> u32 {
     u32::try_from(most_tokens.div_ceil(13)).unwrap_or(u32::MAX)
 }
 
@@ -293,22 +292,6 @@ pub fn sense(
         stimulus.urgency = urgency;
     }
     Ok(sensed)
-}
-
-impl Engine {
-    /// As [`sense`], for what this engine can perceive.
-    ///
-    /// # Errors
-    /// As [`sense`], and when the model was opened without the sense.
-    pub fn sense(&self, media: &[Medium], urgency: f32) -> Result<Sensed, PerceptionError> {
-        for medium in media {
-            match medium.kind {
-                MediumKind::Sound => self.towers.ears().map(|_| ())?,
-                MediumKind::Picture => self.towers.eyes().map(|_| ())?,
-            }
-        }
-        sense(&*self.source, media, urgency, self.media_tokens)
-    }
 }
 
 /// What of preprocessor_config.json is about pictures; what it leaves out is as released.
@@ -358,7 +341,7 @@ fn most_pixels(max_pixels: usize) -> u64 {
 }
 
 /// Bytes that decoding one sound and one picture takes at most, beside what is handed on.
-pub(super) fn decoding_bytes(
+pub(crate) fn decoding_bytes(
     audio: bool,
     vision: Option<&VisionConfig>,
     most_tokens: usize,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use sage_actors::protocol::{Chosen, ExpertKey, ExpertSet, LayerKey, Module, Phase, Route};
 
-use super::Shadow;
-use crate::core::EngineError;
-use crate::kernels::pointwise::add_scaled;
-use crate::model::experts::Gated;
-use crate::model::{Positions, Thinker};
+use super::bench::Shadow;
+use crate::checkpoint::config::TextConfig;
+use crate::core::error::EngineError;
+use crate::core::ports::{Decoder, DecoderInput, HiddenRows, WeightedOutput};
+use crate::model::Positions;
 
 /// A row of a batch: where its stream begins, and which expert it is denied in this layer.
 #[derive(Clone, Copy, Debug)]
@@ -21,92 +21,105 @@ pub(super) struct Row {
 
 impl Shadow {
     /// Adds the attention of a layer to the streams of several runs of `tokens` tokens each.
+    ///
+    /// # Errors
+    /// When the decoder is lost.
     pub(super) fn attend(
         &mut self,
-        thinker: &Thinker,
+        thinker: &dyn Decoder,
         layer: usize,
         streams: &mut [f32],
         tokens: usize,
-    ) {
-        let angles = thinker.angles(&Positions::text(0, tokens));
-        let hidden = thinker.config.hidden_size;
+    ) -> Result<(), EngineError> {
+        let positions = Positions::text(0, tokens);
+        let hidden = thinker.config().hidden_size;
         for stream in streams.chunks_exact_mut(tokens * hidden) {
-            self.kv.truncate(0);
-            thinker.attend_in(layer, 0, stream, &mut self.kv, &angles, &mut self.scratch);
+            self.sequence.truncate(0);
+            let input = DecoderInput::numbers(stream.to_vec(), &positions);
+            let mut x = thinker.embed(input)?;
+            thinker.attend(layer, &mut *x, &mut self.sequence)?;
+            stream.copy_from_slice(&x.read()?);
         }
+        Ok(())
     }
 
     /// Adds a layer's feed-forward block to the given rows of the streams; returns each row's choice, in their order
     /// (empty choices in a dense layer).
     ///
     /// # Errors
-    /// When an expert cannot be read.
-    pub(super) fn feed_forward(
+    /// When an expert cannot be read, or a port is lost.
+    pub(super) async fn feed_forward(
         &mut self,
-        thinker: &Thinker,
+        thinker: &dyn Decoder,
         layer: usize,
         streams: &mut [f32],
         rows: &[Row],
     ) -> Result<Vec<Vec<Chosen>>, EngineError> {
-        let hidden = thinker.config.hidden_size;
+        let hidden = thinker.config().hidden_size;
         let row = |at: usize| at * hidden..(at + 1) * hidden;
         let x: Vec<f32> = rows
             .iter()
             .flat_map(|r| streams[row(r.at)].iter().copied())
             .collect();
-        let normed = thinker.feed_forward_input(layer, &x);
-        drop(x);
-        if let Some(added) = thinker.dense(layer, &normed, &mut self.scratch) {
-            for (r, added) in rows.iter().zip(added.chunks_exact(hidden)) {
-                add_scaled(&mut streams[row(r.at)], added, 1.0);
+        // Nothing attends here: where the rows stand is of no account.
+        let places = Positions::text(0, rows.len());
+        let input = DecoderInput::numbers(x, &places);
+        let mut x = thinker.embed(input)?;
+        let choices = match thinker.route(layer, &mut *x)? {
+            None => vec![Vec::new(); rows.len()],
+            Some(routed) => {
+                let choices = self.choose(thinker.config(), layer, routed.logits, rows)?;
+                let input = &*routed.input;
+                self.run_experts(thinker, layer, &choices, input, &mut *x)
+                    .await?;
+                choices
             }
-            return Ok(vec![Vec::new(); rows.len()]);
-        }
-        let choices = self.choose(thinker, layer, &normed, rows)?;
-        let mut by_expert = BTreeMap::<u16, Vec<(usize, f32)>>::new();
-        for (at, choice) in choices.iter().enumerate() {
-            for chosen in choice {
-                let users = by_expert.entry(chosen.expert).or_default();
-                users.push((at, chosen.weight));
-            }
-        }
-        // In ascending order of experts, as the engine sums them: without a denial every bit is the same.
-        for (expert, users) in by_expert {
-            let key = key(layer, expert);
-            self.read(key)?;
-            let Some(memory) = self.slots.get(&key) else {
-                continue;
-            };
-            let expert = Gated::of_record(memory, self.shape).ok_or(EngineError::ShortRecord {
-                component: "thinker",
-                layer: layer as u16,
-                expert,
-            })?;
-            let x: Vec<f32> = users
-                .iter()
-                .flat_map(|(at, _)| normed[row(*at)].iter().copied())
-                .collect();
-            let mut out = vec![0.0; x.len()];
-            expert.apply(&x, users.len(), &mut out, &mut self.scratch);
-            for ((at, weight), out) in users.iter().zip(out.chunks_exact(hidden)) {
-                add_scaled(&mut streams[row(rows[*at].at)], out, *weight);
-            }
+        };
+        for (r, x) in rows.iter().zip(x.read()?.chunks_exact(hidden)) {
+            streams[row(r.at)].copy_from_slice(x);
         }
         Ok(choices)
+    }
+
+    /// Adds the chosen experts one after the other, in ascending order, as the engine sums them: without a denial every bit
+    /// is the same.
+    async fn run_experts(
+        &mut self,
+        thinker: &dyn Decoder,
+        layer: usize,
+        choices: &[Vec<Chosen>],
+        input: &dyn HiddenRows,
+        x: &mut dyn HiddenRows,
+    ) -> Result<(), EngineError> {
+        let mut by_expert = BTreeMap::<u16, (Vec<usize>, Vec<f32>)>::new();
+        for (at, choice) in choices.iter().enumerate() {
+            for chosen in choice {
+                let (rows, weights) = by_expert.entry(chosen.expert).or_default();
+                rows.push(at);
+                weights.push(chosen.weight);
+            }
+        }
+        for (expert, (rows, weights)) in by_expert {
+            let output = self.experts.work(key(layer, expert), &rows, input).await?;
+            let weighted = WeightedOutput {
+                rows: &rows,
+                weights: &weights,
+                values: &*output.values,
+            };
+            thinker.add_experts(x, &[weighted])?;
+        }
+        Ok(())
     }
 
     /// The trained top-k of every row among the experts that are there and not denied.
     fn choose(
         &mut self,
-        thinker: &Thinker,
+        config: &TextConfig,
         layer: usize,
-        normed: &[f32],
+        mut logits: Vec<f32>,
         rows: &[Row],
     ) -> Result<Vec<Vec<Chosen>>, EngineError> {
-        let Some(mut logits) = thinker.router_logits(layer, normed, &mut self.scratch) else {
-            return Ok(vec![Vec::new(); rows.len()]);
-        };
-        let experts = thinker.config.num_experts;
+        let experts = config.num_experts;
         let absent = self.absent.get(&(layer as u16));
         let absent = absent.map_or(&[][..], Vec::as_slice);
         for (row, logits) in rows.iter().zip(logits.chunks_exact_mut(experts)) {

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use sage_actors::protocol::{Scored, Used};
 
+use tracing::Instrument;
+
+use super::bench::Shadow;
 use super::layers::Row;
-use super::{Shadow, VARIANTS};
-use crate::core::memory::LOGIT_ROWS;
-use crate::core::{Engine, EngineError};
-use crate::kernels::pointwise::nll_and_entropy;
-use crate::model::Thinker;
-use crate::model::experts::Scratch;
+use super::sizes::VARIANTS;
+use crate::core::engine::Engine;
+use crate::core::error::EngineError;
+use crate::core::ports::{Decoder, DecoderInput, InputRows, LOGIT_ROWS, PlainRows};
+use crate::core::prediction::nll_and_entropy;
+use crate::model::Positions;
+use crate::spans;
 
 /// What a stride gave.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,8 +61,8 @@ impl Segment {
     /// # Errors
     /// A token that the model does not have.
     pub fn new(engine: &Engine, shadow: &Shadow, tokens: &[u32]) -> Result<Self, EngineError> {
-        let vocabulary = engine.thinker.config.vocab_size;
-        let tokens = &tokens[..tokens.len().min(shadow.segment_tokens)];
+        let vocabulary = engine.text_config().vocab_size;
+        let tokens = &tokens[..tokens.len().min(shadow.segment_tokens())];
         if let Some(id) = tokens.iter().find(|id| **id as usize >= vocabulary) {
             return Err(EngineError::UnknownToken {
                 id: *id,
@@ -142,46 +146,73 @@ impl Segment {
     ///
     /// # Errors
     /// When an expert cannot be read.
-    pub fn stride(&mut self, engine: &Engine, shadow: &mut Shadow) -> Result<Stride, EngineError> {
-        let thinker = &engine.thinker;
+    pub async fn stride(
+        &mut self,
+        engine: &Engine,
+        shadow: &mut Shadow,
+    ) -> Result<Stride, EngineError> {
+        let span = spans::stride(self.tokens.len());
+        self.run_stride(engine, shadow).instrument(span).await
+    }
+
+    async fn run_stride(
+        &mut self,
+        engine: &Engine,
+        shadow: &mut Shadow,
+    ) -> Result<Stride, EngineError> {
+        let thinker = &*engine.body.thinker;
         if self.tokens.len() < 2 {
             return Ok(Stride::Idle);
         }
         if !self.is_based() {
-            return self.base(thinker, shadow);
+            return self.base(thinker, shadow).await;
         }
         let Some(mut batch) = self.batch.take() else {
             return Ok(Stride::Idle);
         };
-        let layers = thinker.layers.len();
+        let layers = thinker.config().num_hidden_layers;
         if batch.next == batch.layer {
-            self.begin(thinker, shadow, &mut batch)?;
+            self.begin(thinker, shadow, &mut batch).await?;
         } else {
-            shadow.attend(thinker, batch.next, &mut batch.streams, self.tokens.len());
+            shadow.attend(thinker, batch.next, &mut batch.streams, self.tokens.len())?;
             let last = batch.next + 1 == layers;
             let rows = batch.rows(self.tokens.len(), last);
-            shadow.feed_forward(thinker, batch.next, &mut batch.streams, &rows)?;
+            shadow
+                .feed_forward(thinker, batch.next, &mut batch.streams, &rows)
+                .await?;
         }
         batch.next += 1;
         if batch.next < layers {
             self.batch = Some(batch);
             return Ok(Stride::On);
         }
-        Ok(Stride::Scored(self.scores(thinker, shadow, &batch)))
+        Ok(Stride::Scored(self.scores(thinker, &batch)?))
     }
 
     /// One layer of the base pass.
-    fn base(&mut self, thinker: &Thinker, shadow: &mut Shadow) -> Result<Stride, EngineError> {
+    async fn base(
+        &mut self,
+        thinker: &dyn Decoder,
+        shadow: &mut Shadow,
+    ) -> Result<Stride, EngineError> {
         if self.streams.is_empty() {
-            self.streams.push(thinker.embed(&self.tokens));
+            let input = DecoderInput {
+                rows: InputRows::Tokens {
+                    ids: &self.tokens,
+                    replaced: Vec::new(),
+                },
+                positions: &Positions::text(0, self.tokens.len()),
+            };
+            self.streams.push(thinker.embed(input)?.into_numbers()?);
         }
         let layer = self.streams.len() - 1;
         let mut stream = self.streams[layer].clone();
-        shadow.attend(thinker, layer, &mut stream, self.tokens.len());
+        shadow.attend(thinker, layer, &mut stream, self.tokens.len())?;
         let rows: Vec<Row> = (0..self.tokens.len())
             .map(|at| Row { at, denied: None })
             .collect();
-        let choices = shadow.feed_forward(thinker, layer, &mut stream, &rows)?;
+        let choices = shadow.feed_forward(thinker, layer, &mut stream, &rows);
+        let choices = choices.await?;
         let mut users = BTreeMap::<u16, Vec<usize>>::new();
         for (row, choice) in choices.iter().enumerate() {
             for chosen in choice {
@@ -190,26 +221,26 @@ impl Segment {
         }
         self.users.push(users);
         self.streams.push(stream);
-        if layer + 1 < thinker.layers.len() {
+        if layer + 1 < thinker.config().num_hidden_layers {
             return Ok(Stride::On);
         }
         let rows: Vec<usize> = (0..self.tokens.len() - 1).collect();
         let end = &self.streams[layer + 1];
-        self.losses = losses(thinker, &mut shadow.scratch, end, &rows, &self.tokens);
+        self.losses = losses(thinker, end, &rows, &self.tokens)?;
         Ok(Stride::Based)
     }
 
     /// The layer of the denied experts: only the tokens that had used one differ from the base pass behind it.
-    fn begin(
+    async fn begin(
         &self,
-        thinker: &Thinker,
+        thinker: &dyn Decoder,
         shadow: &mut Shadow,
         batch: &mut Batch,
     ) -> Result<(), EngineError> {
         let (layer, tokens) = (batch.layer, self.tokens.len());
-        let hidden = thinker.config.hidden_size;
+        let hidden = thinker.config().hidden_size;
         let mut attended = self.streams[layer].clone();
-        shadow.attend(thinker, layer, &mut attended, tokens);
+        shadow.attend(thinker, layer, &mut attended, tokens)?;
         batch.streams = self.streams[layer + 1].repeat(batch.denied.len());
         let mut rows = Vec::new();
         let users = &self.users[layer];
@@ -222,25 +253,27 @@ impl Segment {
                 rows.push(Row { at, denied });
             }
         }
-        shadow.feed_forward(thinker, layer, &mut batch.streams, &rows)?;
+        shadow
+            .feed_forward(thinker, layer, &mut batch.streams, &rows)
+            .await?;
         Ok(())
     }
 
-    fn scores(&self, thinker: &Thinker, shadow: &mut Shadow, batch: &Batch) -> Vec<Scored> {
-        let hidden = thinker.config.hidden_size;
+    fn scores(&self, thinker: &dyn Decoder, batch: &Batch) -> Result<Vec<Scored>, EngineError> {
+        let hidden = thinker.config().hidden_size;
         let runs = batch.streams.chunks_exact(self.tokens.len() * hidden);
         let score = |((expert, rows), stream): (&(u16, Vec<usize>), &[f32])| {
-            let without = losses(thinker, &mut shadow.scratch, stream, rows, &self.tokens);
+            let without = losses(thinker, stream, rows, &self.tokens)?;
             let with = rows.iter().map(|row| self.losses[*row]);
             let increase = without.iter().zip(with);
-            Scored {
+            Ok(Scored {
                 layer: batch.layer as u16,
                 expert: *expert,
                 tokens: rows.len() as u32,
                 increase: increase
                     .map(|(without, with)| f64::from(*without) - f64::from(with))
                     .sum(),
-            }
+            })
         };
         batch.denied.iter().zip(runs).map(score).collect()
     }
@@ -261,25 +294,24 @@ impl Batch {
 
 /// Losses of `rows` of a stream behind the last layer, nats; a few rows of logits exist at a time.
 fn losses(
-    thinker: &Thinker,
-    scratch: &mut Scratch,
+    thinker: &dyn Decoder,
     stream: &[f32],
     rows: &[usize],
     tokens: &[u32],
-) -> Vec<f32> {
-    let hidden = thinker.config.hidden_size;
+) -> Result<Vec<f32>, EngineError> {
+    let config = thinker.config();
+    let hidden = config.hidden_size;
     let mut losses = Vec::with_capacity(rows.len());
     for rows in rows.chunks(LOGIT_ROWS) {
-        let x: Vec<f32> = rows
+        let x = rows
             .iter()
-            .flat_map(|row| stream[row * hidden..(row + 1) * hidden].iter().copied())
-            .collect();
-        let logits = thinker.logits(&thinker.final_norm(&x), scratch);
-        let logits = logits.chunks_exact(thinker.config.vocab_size);
-        for (row, logits) in rows.iter().zip(logits) {
+            .flat_map(|row| stream[row * hidden..(row + 1) * hidden].iter().copied());
+        let normed = thinker.final_norm(&PlainRows::new(x.collect(), hidden))?;
+        let logits = thinker.logits(&normed)?;
+        for (row, logits) in rows.iter().zip(logits.chunks_exact(config.vocab_size)) {
             let (nll, _) = nll_and_entropy(logits, tokens.get(row + 1).copied());
             losses.push(nll);
         }
     }
-    losses
+    Ok(losses)
 }

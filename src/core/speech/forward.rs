@@ -1,15 +1,18 @@
-//! One step through the talker: attention here, experts by way of the mind.
+//! One step through the talker.
 
 use sage_actors::protocol::{Module, ModuleDirective, Phase, Tick};
 
-use crate::core::experts::{Felt, SparseLayer, SparseStep};
-use crate::core::forward::{Forward, Probe, report};
-use crate::core::{Engine, EngineError};
-use crate::kernels::pointwise::add_scaled;
-use crate::model::{KvCache, Positions};
+use super::error::SpeechError;
+use crate::core::engine::Engine;
+use crate::core::error::EngineError;
+use crate::core::layers::{LayerStep, Passage, RoutingSalience};
+use crate::core::ports::{DecoderInput, Sequence};
+use crate::core::probe::{Listener, Probe};
+use crate::core::step_result::Forward;
+use crate::model::Positions;
 
 /// Rows on their way through the talker.
-pub(super) struct TalkerStep {
+pub(in crate::core) struct TalkerStep {
     /// `[tokens, hidden]`.
     pub rows: Vec<f32>,
     pub positions: Positions,
@@ -19,66 +22,63 @@ pub(super) struct TalkerStep {
     /// The talker's own.
     pub directive: ModuleDirective,
     /// Salience of the turn that is spoken.
-    pub felt: Felt,
+    pub felt: RoutingSalience,
 }
 
 impl Engine {
-    /// Runs rows through the talker; the cache then holds them. [`Forward::normed`] is `[tokens, talker hidden]`.
+    /// Runs rows through the talker; the sequence then holds them. [`Forward::normed`] is `[tokens, talker hidden]`.
     ///
     /// # Errors
-    /// When the cache is full, an expert cannot be read, or an actor failed.
+    /// When the sequence is full, an expert cannot be read, a port is lost, or an actor failed.
     pub(super) async fn run_talker(
         &mut self,
-        kv: &mut KvCache,
-        talker_step: TalkerStep,
-        mut probe: Option<&mut dyn Probe>,
+        sequence: &mut Sequence,
+        step: TalkerStep,
+        probe: Option<&mut dyn Probe>,
     ) -> Result<Forward, EngineError> {
-        let voice = self.voice()?;
-        let talker = &voice.talker;
-        let tokens = talker_step.positions.len();
-        let needed = kv.len() + tokens;
-        if needed > kv.capacity() {
-            let capacity = kv.capacity();
+        let (tokens, directive) = (step.positions.len(), step.directive);
+        let needed = sequence.len() + tokens;
+        if needed > sequence.capacity() {
+            let capacity = sequence.capacity();
             return Err(EngineError::ContextFull { needed, capacity });
         }
-        let step = SparseStep {
-            module: Module::Talker,
-            phase: talker_step.phase,
-            tick: talker_step.tick,
-            expert: talker.expert,
-            lookahead: talker_step.directive.lookahead,
-            felt: talker_step.felt,
-            spans: &[],
-        };
-        let mut out = Forward {
-            worked: vec![Vec::new(); tokens],
-            ..Forward::default()
-        };
-        // No lease has told of the first layer: the one before was of another step, or of the thinker.
-        let first = self.mind.residency(voice.layers[0]);
-        let mut residency = self.asked.time(1, first).await?;
-        let angles = talker.angles(&talker_step.positions);
-        let mut x = talker_step.rows;
-        for number in 0..talker.layers.len() {
-            talker.attend(number, &mut x, kv, &angles, &mut self.scratch);
-            let normed = talker.feed_forward_input(number, &x);
-            let layer = SparseLayer {
-                number,
-                normed: &normed,
-                logits: talker.router_logits(number, &normed, &mut self.scratch),
-            };
-            self.run_sparse(&step, layer, &mut residency, &mut x, &mut out, &mut probe)
-                .await?;
-            let shared = talker.shared(number, &normed, &mut self.scratch);
-            add_scaled(&mut x, &shared, 1.0);
-            report(&mut probe, &format!("talker.layer_out.{number}"), &x);
-        }
-        kv.advance(tokens);
-        out.normed = talker.final_norm(&x);
-        report(&mut probe, "talker.final_norm", &out.normed);
-        out.router_entropy /= (tokens * voice.layers.len()) as f32;
-        self.book(tokens, &talker_step.directive, &out);
+        let mut passage = self.enter_talker(step, Listener::new(probe)).await?;
+        let layers = passage.decoder.config().num_hidden_layers;
+        self.run_layers(&mut passage, sequence, layers, &mut |_| false)
+            .await?;
+        sequence.advance(tokens);
+        passage.finish()?;
+        let mut out = passage.out;
+        out.entropy.mean /= (tokens * self.experts.talker.len()) as f32;
+        self.book(tokens, &directive, &out);
         Ok(out)
+    }
+
+    /// Rows at the entry of the talker's first layer.
+    ///
+    /// # Errors
+    /// When the model was opened without a voice, a port is lost, or the cache's actor failed.
+    pub(in crate::core) async fn enter_talker<'a>(
+        &mut self,
+        step: TalkerStep,
+        listener: Listener<'a>,
+    ) -> Result<Passage<'a>, EngineError> {
+        let decoder = self.body.decoder(Module::Talker).ok_or(SpeechError::Mute)?;
+        let first = self.experts.talker.first().copied();
+        let first = first.ok_or(SpeechError::Mute)?;
+        // No lease has told of the first layer: the one before was of another step, or of the thinker.
+        let residency = self.clock.ask(1, self.mind.residency(first)).await?;
+        let input = DecoderInput::numbers(step.rows, &step.positions);
+        let step = LayerStep {
+            module: Module::Talker,
+            phase: step.phase,
+            tick: step.tick,
+            lookahead: step.directive.lookahead,
+            felt: step.felt,
+            spans: Vec::new(),
+            listener,
+        };
+        Passage::begin(step, decoder, input, residency)
     }
 
     /// Compute in units of one exact token of the thinker, by the bytes of the experts at work.
@@ -86,9 +86,9 @@ impl Engine {
         let unit = self.mind_config.modules.first();
         let unit = unit.map_or(1, |shape| shape.exact_token_bytes().max(1));
         let talker = self.mind_config.shape(Module::Talker);
-        let each = talker.map_or(0, |shape| shape.layers.len() as u64 * shape.expert_bytes);
-        let active = tokens as u64 * u64::from(directive.k) * each;
-        self.spent.compute_units += active as f64 / unit as f64;
-        self.spent.miss_bytes += out.miss_bytes;
+        let each = talker.map_or(0, |shape| shape.token_bytes(directive.k));
+        let active = tokens as u64 * each;
+        self.clock
+            .spend(active as f64 / unit as f64, out.traffic.miss_bytes);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{SpeechError, Voice};
-use crate::model::code2wav::{CHUNK_FRAMES, Chunk, LEFT_CONTEXT_FRAMES};
+use super::error::SpeechError;
+use crate::core::ports::Voice;
+use crate::model::speech::{CHUNK_FRAMES, Chunk, LEFT_CONTEXT_FRAMES};
+use crate::spans;
 
 /// Frames so far, and how many of them are sound.
 pub(super) struct Vocoding {
-    voice: Arc<Voice>,
+    voice: Arc<dyn Voice>,
     /// `[frames, groups]`.
     codes: Vec<u32>,
     groups: usize,
@@ -15,7 +17,7 @@ pub(super) struct Vocoding {
 }
 
 impl Vocoding {
-    pub fn new(voice: Arc<Voice>, groups: usize, most_frames: usize) -> Self {
+    pub fn new(voice: Arc<dyn Voice>, groups: usize, most_frames: usize) -> Self {
         Self {
             voice,
             codes: Vec::with_capacity(groups * most_frames),
@@ -68,10 +70,11 @@ impl Vocoding {
             context,
             frames: context..end - first,
         };
+        let _span = spans::chunk(self.done, end - self.done).entered();
         let piece = self.turned(first);
         self.done = end;
-        let vocoder = &self.voice.vocoder;
-        Ok(Some(vocoder.decode_chunk(&piece, end - first, &chunk)?))
+        let frames = end - first;
+        Ok(Some(self.voice.samples(&piece, frames, &chunk)?))
     }
 
     /// From frame `first` on, `[groups, frames]`.

@@ -1,5 +1,5 @@
 use super::*;
-use sage_actors::protocol::LayerKey;
+use sage_actors::protocol::{LayerKey, Module};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
@@ -9,10 +9,25 @@ struct Counting {
 }
 
 impl RecordReader for Counting {
-    fn slot_bytes(&self, _: ExpertKey) -> Result<usize, ReadError> {
-        Ok(10_000)
+    fn find(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
+        if key.expert == NO_SUCH {
+            return Err(ReadError {
+                key,
+                component: "thinker",
+                reason: "it is nowhere".into(),
+            });
+        }
+        // From the thousandth on they are larger.
+        Ok(record(if key.expert < 1_000 { 10_000 } else { 20_000 }))
     }
-    fn read(&self, _: ReadPurpose, key: ExpertKey, memory: &mut Mapped) -> Result<(), ReadError> {
+    fn read(
+        &self,
+        _: ReadPurpose,
+        key: ExpertKey,
+        record: &ExpertRecord,
+        memory: &mut Mapped,
+    ) -> Result<(), ReadError> {
+        assert_eq!(memory.len(), record.len_bytes);
         if self.reads.fetch_add(1, Ordering::SeqCst) < self.fail_first {
             return Err(ReadError {
                 key,
@@ -22,6 +37,21 @@ impl RecordReader for Counting {
         }
         memory.pages_mut().fill(key.expert as u8);
         Ok(())
+    }
+}
+
+/// An expert that the reader does not find.
+const NO_SUCH: u16 = 999;
+
+fn record(len_bytes: usize) -> ExpertRecord {
+    ExpertRecord {
+        format: WeightFormat::F16,
+        hidden: 0,
+        intermediate: 0,
+        len_bytes,
+        segments: Vec::new(),
+        crc32: None,
+        header: None,
     }
 }
 
@@ -101,6 +131,36 @@ fn a_slot_that_moved_on_does_not_get_the_older_read() {
     assert_eq!(arena.wait(key(49), SlotId(0)).expect("read").bytes()[0], 49);
 }
 
+/// Memory of one length is of no use to a record of another: what is kept for reads that are queued fits them.
+#[test]
+fn memory_is_kept_only_for_reads_of_its_own_length() {
+    let arena = arena(0);
+    let (small, large) = (SlotId(0), SlotId(1));
+    arena.admit(key(1), small, false);
+    arena.settle();
+    assert_eq!(
+        arena.wait(key(1), small).expect("read").format(),
+        WeightFormat::F16
+    );
+    arena.evict(small);
+    arena.admit(key(1_000), large, false);
+    arena.settle();
+    assert_eq!(
+        arena.wait(key(1_000), large).expect("read").bytes().len(),
+        20_000
+    );
+    arena.finish_reads();
+    assert_eq!(arena.mapped_bytes(), 20_480);
+}
+
+#[test]
+fn an_expert_that_is_nowhere_is_an_error_and_not_a_wait() {
+    let arena = arena(0);
+    arena.admit(key(NO_SUCH), SlotId(0), false);
+    let error = arena.wait(key(NO_SUCH), SlotId(0)).expect_err("no expert");
+    assert!(error.to_string().contains("it is nowhere"), "{error}");
+}
+
 /// Tells of every read as it begins, and ends it when it is told to.
 struct Gated {
     begun: mpsc::Sender<(u16, ReadPurpose)>,
@@ -108,10 +168,16 @@ struct Gated {
 }
 
 impl RecordReader for Gated {
-    fn slot_bytes(&self, _: ExpertKey) -> Result<usize, ReadError> {
-        Ok(4_096)
+    fn find(&self, _: ExpertKey) -> Result<ExpertRecord, ReadError> {
+        Ok(record(4_096))
     }
-    fn read(&self, purpose: ReadPurpose, key: ExpertKey, _: &mut Mapped) -> Result<(), ReadError> {
+    fn read(
+        &self,
+        purpose: ReadPurpose,
+        key: ExpertKey,
+        _: &ExpertRecord,
+        _: &mut Mapped,
+    ) -> Result<(), ReadError> {
         self.begun.send((key.expert, purpose)).expect("a listener");
         let go = self.go.lock().expect("the gate");
         go.recv().expect("a word");

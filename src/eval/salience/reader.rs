@@ -6,12 +6,12 @@ use sage_actors::protocol::{Cause, State};
 
 use super::Settings;
 use crate::core::EngineError;
-use crate::core::core_loop::{CoreLoop, Observation};
-use crate::core::sampling::Sampling;
+use crate::core::core_loop::Observation;
 use crate::eval::EvalError;
 use crate::eval::worker::CHUNK_TOKENS;
 use crate::events::{Event, EventKind, SalienceEvent};
-use crate::session::opening::{EngineOptions, open};
+use crate::session::opening::EngineOptions;
+use crate::session::{Session, SessionPlan};
 use crate::store::WeightSource;
 use crate::text::Text;
 
@@ -26,7 +26,7 @@ pub(super) struct Assessed {
 
 /// A fresh mind that reads.
 pub(super) struct Reader {
-    core: CoreLoop,
+    session: Session,
     /// Salience of every tick, and whether it entered Focus by drive.
     ticks: Vec<(SalienceEvent, bool)>,
     /// The first tick of every piece.
@@ -46,9 +46,12 @@ impl Reader {
             ..EngineOptions::default()
         };
         let text = Text::load(&**source)?.allowing_control_tokens(settings.control_tokens);
-        let engine = open(Arc::clone(source), options, |_, _| ()).await?;
+        let plan = SessionPlan {
+            text: Some(text),
+            ..SessionPlan::of_engine(options)
+        };
         Ok(Self {
-            core: CoreLoop::new(engine, text, Sampling::GREEDY, 1)?,
+            session: Session::open(Arc::clone(source), plan, |_, _| ()).await?,
             ticks: Vec::new(),
             first: Vec::new(),
         })
@@ -56,13 +59,9 @@ impl Reader {
 
     /// Reads one piece to its end.
     pub async fn read(&mut self, source: &str, text: &str) -> Result<(), EngineError> {
-        self.core.submit(Observation::Text {
-            source: source.to_owned(),
-            text: text.to_owned(),
-            urgency: 0.0,
-        });
+        self.session.submit(Observation::text(source, text));
         self.first.push(self.ticks.len());
-        while !self.core.is_idle() {
+        while !self.session.is_idle() {
             self.tick().await?;
         }
         Ok(())
@@ -79,8 +78,8 @@ impl Reader {
             }
             _ => {}
         };
-        self.core.tick(&mut hear).await?;
-        match self.core.take_refused().into_iter().next() {
+        self.session.tick(&mut hear).await?;
+        match self.session.take_refused().into_iter().next() {
             Some(refusal) => Err(refusal.error),
             None => Ok(()),
         }
@@ -90,7 +89,7 @@ impl Reader {
     pub async fn finish(mut self) -> Result<Vec<Assessed>, EngineError> {
         self.first.push(self.ticks.len());
         self.tick().await?;
-        self.core.shutdown().await;
+        self.session.close().await?;
         let first = &self.first[1..];
         let end = |index: usize| first.get(index + 1).copied().unwrap_or(self.ticks.len());
         let assessed = first.iter().enumerate().map(|(index, at)| Assessed {

@@ -11,6 +11,7 @@ mod stem;
 use crate::checkpoint::config::{AudioConfig, ConfigError};
 use crate::checkpoint::{Component, expected_tensors};
 use crate::media::sound::{MEL_BINS, Mel};
+use crate::spans;
 use crate::store::WeightSource;
 
 use super::load::{LoadError, Loader};
@@ -120,6 +121,7 @@ impl AudioTower {
 
         // In a block of its own: a piece that may not stay goes before the next comes.
         let mut x = {
+            let _span = spans::piece("audio", 0).entered();
             let stem = self.pieces.get(0, || {
                 Ok::<_, LoadError>(AudioPiece::Stem(Stem::load(&loader, config)?))
             })?;
@@ -132,6 +134,7 @@ impl AudioTower {
 
         let width = config.d_model;
         for at in 0..config.encoder_layers {
+            let _span = spans::piece("audio", 1 + at).entered();
             let layer = self.pieces.get(1 + at, || {
                 Ok::<_, LoadError>(AudioPiece::Layer(EncoderLayer::load(&loader, at, config)?))
             })?;
@@ -147,6 +150,7 @@ impl AudioTower {
             probe(&format!("audio.layer_out.{at}"), &x);
         }
 
+        let _span = spans::piece("audio", 1 + config.encoder_layers).entered();
         let head = self.pieces.get(1 + config.encoder_layers, || {
             Ok::<_, LoadError>(AudioPiece::Head(Head::load(&loader, config)?))
         })?;

@@ -7,8 +7,6 @@ mod conv;
 mod stages;
 mod transformer;
 
-use std::ops::Range;
-
 use super::load::{LoadError, Loader, resident_bytes};
 use crate::checkpoint::Component;
 use crate::checkpoint::config::Code2WavConfig;
@@ -19,77 +17,12 @@ use conv::{Conv, Snake, tasks_bytes};
 use stages::{Block, TAPS, Upsample};
 use transformer::Transformer;
 
-/// Samples of a second of the waveform.
-pub const SAMPLE_RATE_HZ: u32 = 24_000;
-
-/// Frames that the released pipeline decodes at a time.
-pub const CHUNK_FRAMES: usize = 300;
-
-/// Frames before a chunk that it decodes too, and drops.
-pub const LEFT_CONTEXT_FRAMES: usize = 25;
+pub use super::speech::{
+    CHUNK_FRAMES, Chunk, CodesError, LEFT_CONTEXT_FRAMES, SAMPLE_RATE_HZ, chunks,
+};
 
 /// Hears of intermediate results under the golden files' names, in their layout (`[channels, time]` behind the transformer).
 pub type Probe<'a> = &'a mut dyn FnMut(&str, &[f32]);
-
-/// Why codes cannot be decoded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CodesError {
-    /// Not a table of `groups` rows.
-    #[error(
-        "{found} codes are not {groups} groups of {frames} frames: give [groups, frames], row-major"
-    )]
-    Shape {
-        /// How many there are.
-        found: usize,
-        /// Codec groups.
-        groups: usize,
-        /// Frames asked for.
-        frames: usize,
-    },
-    /// A code without a vector.
-    #[error(
-        "code {code} of group {group} in frame {frame} is beyond the codebook of {codebook_size}: special codec tokens are not sound"
-    )]
-    Code {
-        /// The code.
-        code: u32,
-        /// Its group.
-        group: usize,
-        /// Its frame.
-        frame: usize,
-        /// Codes of one group.
-        codebook_size: usize,
-    },
-    /// Chunks of no frames.
-    #[error(
-        "chunks of 0 frames would never end: give at least 1 (the released pipeline uses {CHUNK_FRAMES})"
-    )]
-    NoChunk,
-}
-
-/// A piece of a clip: decoded with `context` frames before it, whose samples are dropped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Frames before the piece that are decoded with it.
-    pub context: usize,
-    /// The piece's own frames.
-    pub frames: Range<usize>,
-}
-
-/// Cuts a clip of `frames` frames as the reference implementation does: the whole beginning is context while it is no
-/// longer than `left_context` frames. Chunks of 0 frames give none.
-pub fn chunks(frames: usize, chunk: usize, left_context: usize) -> impl Iterator<Item = Chunk> {
-    let count = frames
-        .checked_div(chunk)
-        .map_or(0, |_| frames.div_ceil(chunk));
-    (0..count).map(move |at| {
-        let start = at * chunk;
-        Chunk {
-            context: left_context.min(start),
-            frames: start..frames.min(start + chunk),
-        }
-    })
-}
 
 /// The vocoder's weights; owns nothing that grows with a clip.
 #[derive(Debug)]

@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use super::super::attention::{Heads, Projection, attend_head};
+use super::super::axes::Positions;
 use super::super::experts::{GatedBlock, Scratch};
 use super::super::load::{LoadError, Loader};
-use super::super::rope::{Angles, Positions, RotaryTable};
+use super::super::rope::{Angles, RotaryTable};
 use super::Probe;
 use crate::checkpoint::config::Code2WavConfig;
 use crate::kernels::pointwise::{rms_norm_rows, rotate_half};

@@ -1,21 +1,24 @@
 //! The decoder that turns what the thinker wrote into codec tokens.
 
-pub mod choice;
 mod prompt;
 
+use sage_actors::protocol::Module;
+
 use super::attention::{Attention, Projection};
-use super::code_predictor;
+use super::axes::Positions;
 use super::experts::{ExpertShape, GatedBlock, Scratch};
 use super::kv::KvCache;
 use super::load::{LoadError, Loader, expert_shape, resident_bytes};
-use super::rope::{Angles, Positions, RotaryTable};
+use super::rope::{Angles, RotaryTable};
+use super::talker_config::{CODE_PREDICTOR_PREFIX, config_of};
 use crate::checkpoint::config::{TalkerConfig, TextConfig};
 use crate::checkpoint::{Component, ModelConfig};
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::{rms_norm_rows, sigmoid, silu};
+use crate::spans;
 use crate::store::WeightSource;
 
-pub use prompt::{Heard, Prompt, PromptError};
+pub use super::speech::{Heard, Prompt, PromptError, choice};
 
 /// One decoder layer but its routed experts.
 #[derive(Debug)]
@@ -144,10 +147,9 @@ impl Talker {
     pub fn sizes(source: &dyn WeightSource) -> Result<(ExpertShape, u64), LoadError> {
         let config = &config_of(source)?.text;
         let bytes = resident_bytes(source, |tensor| {
-            tensor.component == Component::Talker
-                && !tensor.name.starts_with(code_predictor::PREFIX)
+            tensor.component == Component::Talker && !tensor.name.starts_with(CODE_PREDICTOR_PREFIX)
         })?;
-        Ok((expert_shape(source, Component::Talker, config)?, bytes))
+        Ok((expert_shape(config), bytes))
     }
 
     /// Loads everything of the talker but its routed experts and its code predictor; `progress` hears of every finished
@@ -165,6 +167,7 @@ impl Talker {
         let codes = |name: &str| loader.matrix(name, text.vocab_size, text.hidden_size);
         let mut layers = Vec::with_capacity(text.num_hidden_layers);
         for at in 0..text.num_hidden_layers {
+            let _span = spans::load(Module::Talker, at).entered();
             layers.push(layer(&loader, at, text)?);
             progress(at + 1, text.num_hidden_layers);
         }
@@ -176,7 +179,7 @@ impl Talker {
             codec_head: codes("talker.codec_head.weight")?,
             text_projection: ResizeMlp::load(&loader, "text_projection", &config)?,
             hidden_projection: ResizeMlp::load(&loader, "hidden_projection", &config)?,
-            expert: expert_shape(source, Component::Talker, text)?,
+            expert: expert_shape(text),
             rotary: RotaryTable::new(text.head_dim, text.rope_theta, text.mrope_section),
             config,
         })
@@ -209,6 +212,7 @@ impl Talker {
         angles: &Angles,
         scratch: &mut Scratch,
     ) {
+        let _span = spans::attention(Module::Talker, layer).entered();
         let block = &self.layers[layer];
         block.attention.add_to(
             x,
@@ -283,12 +287,5 @@ fn layer(loader: &Loader<'_>, at: usize, config: &TextConfig) -> Result<TalkerLa
             config.shared_expert_intermediate_size,
         )?,
         shared_expert_gate: gate("shared_expert_gate.weight", 1)?,
-    })
-}
-
-pub(super) fn config_of(source: &dyn WeightSource) -> Result<&TalkerConfig, LoadError> {
-    source.config().talker.as_ref().ok_or(LoadError::Absent {
-        component: Component::Talker,
-        key: "talker_config",
     })
 }

@@ -5,116 +5,13 @@ use std::ops::Range;
 use super::{PromptTokens, Talker};
 use crate::kernels::pointwise::add_scaled;
 use crate::model::experts::Scratch;
+use crate::model::speech::{Heard, Prompt, PromptError};
 
 /// Tokens before the answer's text in the last segment: `<|im_start|>`, the assistant's role, a line break.
 const OPENING_TOKENS: usize = 3;
 
 /// Rows of the answer's beginning: the opening, six codec tokens that say how to speak.
 const ANSWER_ROWS: usize = 9;
-
-/// What the thinker read and wrote.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
-    /// The thinker's prompt, `[tokens]`: segments that begin with `<|im_start|>` and a role. What is before the first one
-    /// is not heard.
-    pub ids: &'a [u32],
-    /// Input embeddings of the prompt, `[tokens, thinker hidden]`; rows of placeholders are not used.
-    pub embeddings: &'a [f32],
-    /// Hidden states of the prompt at `accept_hidden_layer`, that is the output of decoder layer
-    /// `accept_hidden_layer - 1`, not normed, `[tokens, thinker hidden]`. Only rows of placeholders are used; may be
-    /// empty where a user's segments hold none.
-    pub hidden: &'a [f32],
-    /// Input embeddings of the generated tokens but the last, which no one was fed: `[generated - 1, thinker hidden]`.
-    pub generated: &'a [f32],
-    /// Thinker embeddings of [`PromptTokens::tts`]: padding, begin, end, `[3, thinker hidden]`.
-    pub tts: &'a [f32],
-    /// Whose voice; upper and lower case are the same.
-    pub speaker: &'a str,
-}
-
-/// The talker's prompt, and the text that is added to it step by step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prompt {
-    /// Rows to feed, `[tokens, hidden]`.
-    pub rows: Vec<f32>,
-    /// Their ids, `[tokens]`, which count for positions only.
-    pub ids: Vec<u32>,
-    /// Text of the steps that follow, `[generated - 1, hidden]`; its end included.
-    pub trailing: Vec<f32>,
-    /// Text of every later step, `[hidden]`.
-    pub tts_pad: Vec<f32>,
-}
-
-impl Prompt {
-    /// Text to be added to the frame of step `step` (from 0) before it is fed back, `[hidden]`.
-    pub fn text_row(&self, step: usize) -> &[f32] {
-        let hidden = self.tts_pad.len();
-        let row = self.trailing.chunks_exact(hidden).nth(step);
-        row.unwrap_or(&self.tts_pad)
-    }
-}
-
-/// Why there is nothing to speak.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PromptError {
-    /// The answer is too short.
-    #[error(
-        "the answer has fewer than 2 tokens, and its last one is never spoken: there is nothing to say; let the thinker write more, or answer in text"
-    )]
-    TooShort,
-    /// No such voice.
-    #[error("speaker {name:?} is not in talker_config.speaker_id: give one of {}", known.join(", "))]
-    Speaker {
-        /// The name asked for.
-        name: String,
-        /// Those that there are.
-        known: Vec<String>,
-    },
-    /// The prompt does not end where an answer begins.
-    #[error(
-        "the prompt ends with {found:?}, expected [{im_start}, {assistant}, a line break] and nothing behind it: render it with the generation prompt and without an empty thinking block"
-    )]
-    Ending {
-        /// The last segment, or what there is of it.
-        found: Vec<u32>,
-        /// `<|im_start|>`.
-        im_start: u32,
-        /// The assistant's role.
-        assistant: u32,
-    },
-    /// A segment of nobody's.
-    #[error(
-        "token {id} after <|im_start|> at {at} is no role, expected {system} (system), {user} (user) or {assistant} (assistant)"
-    )]
-    Role {
-        /// The token.
-        id: u32,
-        /// Where the segment begins.
-        at: usize,
-        /// Role of the system.
-        system: u32,
-        /// Role of the user.
-        user: u32,
-        /// Role of the assistant.
-        assistant: u32,
-    },
-    /// Rows that do not belong to the tokens.
-    #[error(
-        "{found} numbers of {what} were given, expected {expected}: rows of {width} for {rows} tokens"
-    )]
-    Rows {
-        /// Of what.
-        what: &'static str,
-        /// How many there are.
-        found: usize,
-        /// How many there should be.
-        expected: usize,
-        /// Tokens.
-        rows: usize,
-        /// The thinker's hidden size.
-        width: usize,
-    },
-}
 
 impl Talker {
     /// The talker's prompt: every token of the user's segments, as text or, where a placeholder stands for media, as the

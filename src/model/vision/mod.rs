@@ -8,6 +8,7 @@ mod piece;
 
 use crate::checkpoint::config::VisionConfig;
 use crate::kernels::pointwise::{add_scaled, gelu};
+use crate::spans;
 use crate::store::WeightSource;
 
 use super::attention::Projection;
@@ -139,6 +140,7 @@ impl VisionTower {
         let mut scratch = Vec::new();
         let mut x = Vec::new();
         for (at, step) in self.steps.iter().enumerate() {
+            let _span = spans::piece("vision", at).entered();
             let piece = pieces.get(at, || piece::load(source, config, *step))?;
             match &*piece {
                 VisionPiece::Embed { proj, pos_embed } => {

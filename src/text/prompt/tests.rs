@@ -15,14 +15,23 @@ fn controls() -> Controls {
     Controls::new(spellings.map(str::to_owned), words.map(str::to_owned))
 }
 
-fn rendered(template: &str, said: &Value, own: Own<'_>) -> Result<Prompt, Obscure<String>> {
+fn rendered(
+    template: &str,
+    said: &Value,
+    own: Option<(&str, usize)>,
+) -> Result<Prompt, Obscure<String>> {
     let template = ChatTemplate::new(template.to_owned());
     let render = |said: &Value| {
         template
             .render_said(&json!({ "messages": said }), true)
             .map_err(|error| error.to_string())
     };
-    controls().prompt(said, own, render)
+    let own = own.map(|(pointer, bytes)| OwnText {
+        pointer: pointer.to_owned(),
+        ranges: vec![0..bytes],
+    });
+    let own: Vec<OwnText> = own.into_iter().collect();
+    controls().prompt(said, &own, render)
 }
 
 fn user(text: &str) -> Value {

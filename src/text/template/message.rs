@@ -108,6 +108,21 @@ impl Message {
         }
     }
 
+    /// Its texts, one after the other; empty where it has none.
+    pub fn text(&self) -> String {
+        match &self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => {
+                let texts = parts.iter().filter_map(|part| match part {
+                    Part::Text { text, .. } => Some(text.as_str()),
+                    Part::Other(_) => None,
+                });
+                texts.collect()
+            }
+        }
+    }
+
     /// As a template sees it. A key without a value is left out, and thoughts are there under every name that templates know,
     /// as transformers does it.
     pub(super) fn to_json(&self) -> Json {

@@ -13,20 +13,18 @@ pub(super) fn add(
     vocabulary: usize,
 ) -> Result<(), TextError> {
     let in_order = declared.in_order();
-    let tokens: Vec<AddedToken> = in_order.iter().map(|(_, token)| token.clone()).collect();
-    tokenizer.add_tokens(&tokens);
-    let named: Vec<AddedToken> = declared
-        .named_contents()
-        .into_iter()
-        .map(|content| AddedToken::from(content, true))
-        .collect();
-    tokenizer.add_tokens(&named);
+    let wrong = |reason: String| TextError::File {
+        path: declared.path.clone(),
+        reason,
+    };
+    let refused = |error: tokenizers::Error| wrong(format!("its added tokens: {error}"));
+    let tokens = in_order.iter().map(|(_, token)| token.clone());
+    tokenizer.add_tokens(tokens).map_err(refused)?;
+    let named = declared.named_contents().into_iter();
+    let named = named.map(|content| AddedToken::from(content, true));
+    tokenizer.add_tokens(named).map_err(refused)?;
     for (expected, token) in in_order {
         let content = token.content;
-        let wrong = |reason: String| TextError::File {
-            path: declared.path.clone(),
-            reason,
-        };
         let Some(id) = tokenizer.token_to_id(&content) else {
             continue;
         };

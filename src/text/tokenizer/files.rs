@@ -72,6 +72,7 @@ pub(super) fn tokenizer(
     let bytes = ByteLevel::new(declared.add_prefix_space, true, false);
     tokenizer
         .with_normalizer(Some(NFC))
+        .map_err(refused)?
         .with_pre_tokenizer(Some(Sequence::new(vec![words.into(), bytes.into()])))
         .with_decoder(Some(ByteLevel::default()));
     added::add(&mut tokenizer, declared, size)?;

@@ -86,13 +86,15 @@ impl ModelTokenizer {
             .filter(|(id, _)| !control.contains_key(id))
             .map(|(_, token)| token.clone())
             .collect();
-        plain.add_tokens(&kept, tokenizer.get_model(), tokenizer.get_normalizer());
+        let words: Vec<String> = kept.iter().map(|token| token.content.clone()).collect();
+        plain
+            .add_tokens(kept, tokenizer.get_model(), tokenizer.get_normalizer())
+            .map_err(|error| TextError::Tokenizer(error.to_string()))?;
         let mut spellings: Vec<Spelling> = added
             .iter()
             .map(|(id, token)| Spelling::new(*id, token, control.contains_key(id)))
             .collect();
         spellings.sort_by_key(|spelling| std::cmp::Reverse(spelling.content.len()));
-        let words = kept.iter().map(|token| token.content.clone());
         let controls = Controls::new(control.values().cloned(), words);
         let normalizes_controls = added
             .iter()
@@ -135,8 +137,8 @@ impl ModelTokenizer {
             match piece {
                 Piece::Added(id) => {
                     // The tokenizer numbers its added tokens otherwise: it has more of them.
-                    let content = self.plain.simple_id_to_token(id);
-                    ids.extend(content.and_then(|content| self.tokenizer.token_to_id(&content)));
+                    let content = added_content(&self.plain, id);
+                    ids.extend(content.and_then(|content| self.tokenizer.token_to_id(content)));
                 }
                 Piece::Model(id, word) if self.control.contains_key(&id) => {
                     self.spell_out(word, &mut ids)?;
@@ -216,10 +218,10 @@ impl ModelTokenizer {
             return None;
         }
         let added = self.tokenizer.get_added_vocabulary();
-        Some(match added.simple_id_to_token(id) {
-            Some(content) if added.is_special_token(&content) => Vec::new(),
+        Some(match added_content(added, id) {
+            Some(content) if added.is_special_token(content) => Vec::new(),
             // What was added is text, whatever the vocabulary makes of its letters.
-            Some(content) => content.into_bytes(),
+            Some(content) => content.as_bytes().to_vec(),
             None => {
                 let token = self.tokenizer.get_model().id_to_token(id);
                 token.map_or_else(Vec::new, |token| bytes::of_token(&token))
@@ -236,7 +238,21 @@ impl ModelTokenizer {
 
     /// How the vocabulary writes a token.
     pub(super) fn word(&self, id: u32) -> Option<String> {
-        self.tokenizer.id_to_token(id)
+        word(&self.tokenizer, id)
+    }
+}
+
+/// How an added token was declared. The library's own look-up answers with what a normaliser makes of it.
+fn added_content(added: &AddedVocabulary, id: u32) -> Option<&str> {
+    let token = added.get_added_tokens_decoder().get(&id)?;
+    Some(&token.content)
+}
+
+/// How a token is written: as it was declared where it was added, else as the vocabulary has it.
+fn word(tokenizer: &Tokenizer, id: u32) -> Option<String> {
+    match added_content(tokenizer.get_added_vocabulary(), id) {
+        Some(content) => Some(content.to_owned()),
+        None => tokenizer.get_model().id_to_token(id),
     }
 }
 
@@ -268,7 +284,7 @@ fn control_tokens(
         thinker.vision_end_token_id,
     ];
     for id in placeholders.into_iter().flatten() {
-        if let Some(content) = tokenizer.id_to_token(id) {
+        if let Some(content) = word(tokenizer, id) {
             control.insert(id, content);
         }
     }

@@ -210,7 +210,11 @@ fn sizes_are_those_of_the_files() {
             .sum()
     };
     let experts = bytes(&|name| name.starts_with("talker.") && name.contains(".experts."));
-    assert_eq!(experts, (3 * 12 * shape.bytes()) as u64);
+    let expert = source
+        .expert(sage::checkpoint::Component::Talker, 0, 0)
+        .expect("an expert");
+    assert_eq!(shape.bytes(expert.format), Some(expert.len_bytes));
+    assert_eq!(experts, (3 * 12 * expert.len_bytes) as u64);
     assert_eq!(
         predictor,
         bytes(&|name| name.starts_with("talker.code_predictor."))

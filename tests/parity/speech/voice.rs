@@ -2,6 +2,7 @@
 
 use sage::checkpoint::{Component, Part, expert_tensor_name};
 use sage::core::sampling::argmax;
+use sage::formats::WeightFormat;
 use sage::host_memory::Mapped;
 use sage::kernels::pointwise::{add_scaled, softmax};
 use sage::model::experts::{Gated, Scratch};
@@ -22,7 +23,7 @@ pub struct Voice {
     pub predictor: CodePredictor,
     pub vocoder: Code2Wav,
     /// By layer and expert: gate, up, down.
-    experts: Vec<Vec<Mapped>>,
+    experts: Vec<Vec<(Mapped, WeightFormat)>>,
 }
 
 /// What a run of the whole loop gave, step by step.
@@ -60,8 +61,11 @@ impl Voice {
         let talker = Talker::load(source, |_, _| ()).expect("a talker");
         let (layers, shape) = (talker.layers.len(), talker.expert);
         let expert = |layer: usize, expert: usize| {
-            let mut record = Mapped::new(shape.bytes()).expect("memory");
-            let part_bytes = shape.bytes() / 3;
+            let gate = expert_tensor_name(Component::Talker, layer, expert, Part::Gate);
+            let format = source.tensor(&gate.expect("a name")).expect("a gate").dtype;
+            let bytes = shape.bytes(format).expect("a size");
+            let mut record = Mapped::new(bytes).expect("memory");
+            let part_bytes = bytes / 3;
             for (at, part) in Part::ALL.into_iter().enumerate() {
                 let name = expert_tensor_name(Component::Talker, layer, expert, part);
                 let buffer = &mut record.pages_mut()[at * part_bytes..(at + 1) * part_bytes];
@@ -69,7 +73,7 @@ impl Voice {
                     .read_tensor(&name.expect("a name"), buffer)
                     .expect("an expert");
             }
-            record
+            (record, format)
         };
         let count = talker.config.text.num_experts;
         let layer = |layer| (0..count).map(|at| expert(layer, at)).collect();
@@ -158,8 +162,9 @@ impl Voice {
                 .collect();
             work.sort_by_key(|(expert, _)| *expert);
             for (expert, weight) in work {
-                let record = &self.experts[layer][expert as usize];
-                let expert = Gated::of_record(record, shape).expect("a whole record");
+                let (record, format) = &self.experts[layer][expert as usize];
+                let expert =
+                    Gated::of_record(record.bytes(), shape, *format).expect("a whole record");
                 expert.apply(input, 1, &mut out, &mut scratch);
                 let x = &mut x[row * shape.hidden..(row + 1) * shape.hidden];
                 add_scaled(x, &out, weight);

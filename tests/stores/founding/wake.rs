@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sage::core::Probe;
 use sage::core::closeup::{ANSWER_TOKENS, CloseupRequest};
-use sage::core::generate::{Request, generate};
-use sage::core::sampling::Sampling;
-use sage::core::speech::{Choosing, SpeechRequest, speak};
-use sage::core::{EngineError, Probe};
+use sage::core::speech::{Choosing, SpeechRequest};
+use sage::goldens::speech::speak;
 use sage::session::opening::{EngineOptions, open};
 use sage::store::{WeightSource, open_model};
 use sage_actors::config::MindConfig;
@@ -17,6 +16,7 @@ use serde_json::Value;
 use super::{golden, json, path, prompt, refused};
 use crate::common::fixture;
 use crate::common::runs::sage;
+use crate::common::sessions;
 
 #[test]
 fn waking_needs_half_of_the_experts_and_says_what_each_takes() {
@@ -288,21 +288,9 @@ async fn the_talker_is_seen_as_it_speaks() {
         codes: 2,
         ..EngineOptions::default()
     };
-    let mut engine = open(Arc::clone(&source), options.clone(), |_, _| ())
-        .await
-        .unwrap();
-    let request = Request {
-        tokens: tokens.clone(),
-        sensed: None,
-        sampling: Sampling::GREEDY,
-        max_tokens: ANSWER_TOKENS,
-        stop: Vec::new(),
-        measure: false,
-    };
-    let answered = generate(&mut engine, &request, |_, _| {
-        std::ops::ControlFlow::Continue(())
-    });
-    let said = answered.await.unwrap().said.unwrap();
+    let mut session = sessions::open(Arc::clone(&source), options.clone()).await;
+    let request = sessions::request(tokens.clone(), ANSWER_TOKENS);
+    let said = sessions::said(&mut session, request).await;
     let speech = SpeechRequest {
         speaker: "ethan".into(),
         choosing: Choosing::GREEDY,
@@ -310,16 +298,19 @@ async fn the_talker_is_seen_as_it_speaks() {
         end: None,
     };
     let mut choices = FirstChoices::default();
-    speak::<EngineError>(&mut engine, &said, &speech, Some(&mut choices), |_| Ok(()))
+    let probe: &mut dyn Probe = &mut choices;
+    let engine = session.engine_mut();
+    speak(engine, &said, &speech, &mut Some(probe), &mut Vec::new())
         .await
         .unwrap();
-    engine.shutdown().await;
+    session.abort().await;
     assert!(choices.0.len() > 1, "a talker of several layers");
     for (layer, expected) in choices.0 {
         let mut engine = open(Arc::clone(&source), options.clone(), |_, _| ())
             .await
             .unwrap();
         let request = CloseupRequest {
+            said: Some(said.clone()),
             module: Module::Talker,
             layer,
             tokens: tokens.clone(),

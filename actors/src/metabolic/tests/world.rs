@@ -10,6 +10,7 @@ pub fn thinker() -> ModuleShape {
         k_trained: 8,
         norm_topk_prob: true,
         expert_bytes: 1000,
+        smaller: Vec::new(),
     }
 }
 

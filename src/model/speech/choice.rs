@@ -9,6 +9,14 @@ pub const TEMPERATURE: f32 = 0.9;
 /// See [`TEMPERATURE`].
 pub const TOP_K: usize = 50;
 
+/// How the released pipeline chooses a frame's remaining codes: after division by the temperature, among so many most
+/// probable codes, and the least set of them whose probability reaches [`REST_TOP_P`]. Greedy when the talker is.
+pub const REST_TEMPERATURE: f32 = 1.0;
+/// See [`REST_TEMPERATURE`].
+pub const REST_TOP_K: usize = 50;
+/// See [`REST_TEMPERATURE`].
+pub const REST_TOP_P: f32 = 0.8;
+
 /// Codes at most, the end code included.
 pub const MAX_CODES: usize = 4096;
 

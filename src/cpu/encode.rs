@@ -3,9 +3,9 @@
 
 use sage_actors::protocol::Modality;
 
-use super::{PerceptionError, Sensed, Towers};
+use super::towers::TowerSet;
 use crate::core::memory::resident_set;
-use crate::core::perception::Features;
+use crate::core::perception::{Features, PerceptionError, Sensed};
 use crate::store::WeightSource;
 
 /// What is encoded of one file.
@@ -35,7 +35,7 @@ pub struct Embeddings {
 /// Towers without a decoder behind them.
 pub struct Encoder<'a> {
     source: &'a dyn WeightSource,
-    towers: Towers,
+    towers: TowerSet,
     hidden: usize,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Encoder<'a> {
     pub fn new(source: &'a dyn WeightSource, senses: &[Modality]) -> Result<Self, PerceptionError> {
         Ok(Self {
             source,
-            towers: Towers::new(source, senses)?,
+            towers: TowerSet::new(source, senses)?,
             hidden: source.config().thinker.text.hidden_size,
         })
     }

@@ -1,45 +1,11 @@
-//! Stored numbers, and the f32 of the same value.
+//! IEEE half precision.
 
-use half::{bf16, f16};
+use half::f16;
 
-/// A stored number that widens to f32 without rounding.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// The f32 of the same value.
-    fn widen(self) -> f32;
+use super::Number;
 
-    /// The f32 of each.
-    #[inline(always)]
-    fn widen_all<const N: usize>(numbers: &[Self; N]) -> [f32; N] {
-        let mut wide = [0.0; N];
-        let mut at = 0;
-        while at < N {
-            wide[at] = numbers[at].widen();
-            at += 1;
-        }
-        wide
-    }
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn widen_all<const N: usize>(numbers: &[f32; N]) -> [f32; N] {
-        *numbers
-    }
-}
-
-impl Element for bf16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-}
-
-impl Element for f16 {
+// SAFETY: every 16 bits are a half.
+unsafe impl Number for f16 {
     /// Without a branch and without an instruction that not every processor has, so that the loops around it become
     /// vector code.
     #[inline(always)]

@@ -1,0 +1,206 @@
+//! What policies and states are called: in settings, on the command line, in recordings.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{EvictionPolicy, RoutingPolicy, Towers};
+use crate::protocol::State;
+
+/// One of a few, each with a name.
+pub trait Named: Sized + Copy + 'static {
+    /// All of them, with the settings that they have by default.
+    const ALL: &'static [Self];
+
+    /// As it is written; settings of its own are not part of the name.
+    fn name(self) -> &'static str;
+
+    /// What it is, in a line.
+    fn summary(self) -> &'static str;
+
+    /// All names.
+    fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|one| one.name()).collect()
+    }
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// [`UnknownName`] where there is none.
+    fn named(name: &str) -> Result<Self, UnknownName> {
+        let found = Self::ALL.iter().copied().find(|one| one.name() == name);
+        found.ok_or_else(|| UnknownName {
+            name: name.to_owned(),
+            known: Self::names(),
+        })
+    }
+}
+
+/// A name that none of them has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no `{name}`; expected {}", known.join(", "))]
+pub struct UnknownName {
+    /// As it was written.
+    pub name: String,
+    /// Those that there are.
+    pub known: Vec<&'static str>,
+}
+
+impl Named for RoutingPolicy {
+    const ALL: &'static [Self] = &[Self::Exact, Self::Sage, Self::Salient];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Sage => "sage",
+            Self::Salient => "salient",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Exact => "The trained top-k",
+            Self::Sage => "Logit, novelty, trust and affinity",
+            Self::Salient => "The best are sacred, the rest is biased by residency and salience",
+        }
+    }
+}
+
+impl Named for EvictionPolicy {
+    const ALL: &'static [Self] = &[
+        Self::Lru,
+        Self::Lfu,
+        Self::Trust,
+        Self::HORIZON,
+        Self::Learned,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Lfu => "lfu",
+            Self::Trust => "trust",
+            Self::Horizon { .. } => "horizon",
+            Self::Learned => "learned",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Lru => "Least recently used",
+            Self::Lfu => "Least often used",
+            Self::Trust => "Old, little trusted, unsteady",
+            Self::Horizon { .. } => "Farthest expected next use",
+            Self::Learned => "As horizon, with a chance of use learned while running",
+        }
+    }
+}
+
+impl Named for State {
+    const ALL: &'static [Self] = &State::ALL;
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Focus => "focus",
+            Self::Rest => "rest",
+            Self::Dream => "dream",
+            Self::Threat => "threat",
+            Self::Depletion => "depletion",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Wake => "Awake, nothing in particular asked",
+            Self::Focus => "A request or a strong drive",
+            Self::Rest => "Little happens",
+            Self::Dream => "Consolidation while nothing comes in",
+            Self::Threat => "An urgent outside event: spend",
+            Self::Depletion => "A resource runs out: shed load",
+        }
+    }
+}
+
+impl Named for Towers {
+    const ALL: &'static [Self] = &[Self::None, Self::InUse, Self::All];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::InUse => "in_use",
+            Self::All => "all",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::InUse => "Those of which something was perceived lately",
+            Self::All => "All that there are",
+        }
+    }
+}
+
+macro_rules! by_name {
+    ($($named:ty),*) => {$(
+        impl FromStr for $named {
+            type Err = UnknownName;
+
+            fn from_str(name: &str) -> Result<Self, UnknownName> {
+                Self::named(name)
+            }
+        }
+    )*};
+}
+
+by_name!(RoutingPolicy, EvictionPolicy, State, Towers);
+
+macro_rules! shown_by_name {
+    ($($named:ty),*) => {$(
+        impl fmt::Display for $named {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    )*};
+}
+
+shown_by_name!(RoutingPolicy, State, Towers);
+
+/// With the settings that are its own: `horizon(12 tokens)`.
+impl fmt::Display for EvictionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Horizon { half_life_tokens } => write!(f, "horizon({half_life_tokens} tokens)"),
+            other => f.pad(other.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names are those of the serialised form, and lead back.
+    fn hold<T: Named + FromStr<Err = UnknownName> + PartialEq + fmt::Debug + serde::Serialize>() {
+        for one in T::ALL {
+            assert_eq!(one.name().parse::<T>().as_ref(), Ok(one));
+            let written = match toml::Value::try_from(one).unwrap() {
+                toml::Value::Table(table) => table.keys().next().unwrap().clone(),
+                name => name.as_str().unwrap().to_owned(),
+            };
+            assert_eq!(written, one.name());
+        }
+        let error = "elsewhere".parse::<T>().unwrap_err().to_string();
+        assert!(error.contains(&T::names().join(", ")), "{error}");
+    }
+
+    #[test]
+    fn names_are_those_of_settings() {
+        hold::<RoutingPolicy>();
+        hold::<EvictionPolicy>();
+        hold::<State>();
+        hold::<Towers>();
+        assert_eq!(EvictionPolicy::default().to_string(), "horizon(12 tokens)");
+    }
+}

@@ -1,0 +1,96 @@
+//! The tokens of a request's prompt.
+
+use super::conductor::CoreLoop;
+use crate::core::EngineError;
+use crate::core::perception::{Sensed, expand};
+use crate::core::prompting::Prompting;
+use crate::core::request::{Content, ContextKind, Request, Want};
+use crate::text::Text;
+
+impl CoreLoop {
+    /// What prompts are made with.
+    fn prompting(&self) -> Prompting<'_> {
+        Prompting {
+            text: self.text.as_ref(),
+            config: &self.engine.source.config().thinker,
+            goal: self.conversation.goal(),
+        }
+    }
+
+    /// The tokenizer.
+    pub(super) fn tokenizer(&self) -> Result<&Text, EngineError> {
+        self.prompting().text()
+    }
+
+    /// The prompt of a request, its placeholders repeated for what was `sensed`. Of a turn of the conversation it is the least
+    /// that it can be: what it continues is found when it begins.
+    ///
+    /// # Errors
+    /// When it is empty, does not fit into the context, or names media that are not there.
+    pub(super) fn prompt_of(
+        &self,
+        request: &Request,
+        sensed: Option<&Sensed>,
+    ) -> Result<Vec<u32>, EngineError> {
+        let answer_tokens = self.answer_tokens(request);
+        let tokens = match &request.content {
+            Content::Said { media, text } if request.want == Want::Reading => {
+                match media.is_empty() {
+                    true => self.tokenizer()?.encode_untrusted(text)?,
+                    false => self.prompting().places(media)?,
+                }
+            }
+            Content::Said { media, text } if request.spoken => {
+                let places = self.prompting().places(media)?;
+                let places = self.tokenizer()?.spelled(&places)?;
+                let tokens = sensed.map_or(0, |sensed| {
+                    let all = sensed.sound_tokens.iter().chain(&sensed.picture_tokens);
+                    all.sum()
+                });
+                self.spoken_prompt(&places, text.trim(), tokens, answer_tokens)?
+            }
+            Content::Said { text, .. } if request.context == ContextKind::Conversation => {
+                self.turn_alone(text, answer_tokens)?
+            }
+            content => self.prompting().tokens(content, &request.tools)?,
+        };
+        if tokens.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let Some(sensed) = sensed else {
+            return self.fitting(tokens, request);
+        };
+        let tokens = expand(&self.engine.source.config().thinker, &tokens, sensed);
+        // Where control tokens are allowed a question may have written out places that nothing is given for.
+        self.engine.media_positions(&tokens, &sensed.features)?;
+        self.fitting(tokens, request)
+    }
+
+    /// Tokens that the answer to a request may have; none where it asks for no answer.
+    pub(super) fn answer_tokens(&self, request: &Request) -> usize {
+        match request.want {
+            Want::Reading => 0,
+            Want::Answer | Want::AlarmAnswer => {
+                request.max_tokens.unwrap_or(self.policy.answer_tokens)
+            }
+        }
+    }
+
+    /// The prompt, if it has room in the context beside its answer. A text that is read in many chunks needs none: the context is
+    /// begun anew when it is full.
+    fn fitting(&self, tokens: Vec<u32>, request: &Request) -> Result<Vec<u32>, EngineError> {
+        if request.want != Want::Reading || !request.content.media().is_empty() {
+            self.fits(tokens.len() + self.answer_tokens(request))?;
+        }
+        Ok(tokens)
+    }
+
+    /// Whether so many tokens have room in the context.
+    pub(super) fn fits(&self, needed: usize) -> Result<(), EngineError> {
+        let capacity = self.context.capacity();
+        if needed > capacity {
+            return Err(EngineError::ContextFull { needed, capacity });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Why the engine stopped.
+
+use super::limit::{AboveMachine, LimitError};
+use super::memory::BelowFloor;
+use super::perception::PerceptionError;
+use super::ports::{DecoderError, HostError, LostHost, ReadError, module_name};
+use super::speech::SpeechError;
+use crate::store::{LoadError, StoreError};
+
+/// Why the engine stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The store or checkpoint.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An expert could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What hosts the experts is gone.
+    #[error(transparent)]
+    HostLost(#[from] LostHost),
+    /// What decodes is gone.
+    #[error(transparent)]
+    Decoder(DecoderError),
+    /// The limit is below the floor.
+    #[error(transparent)]
+    BelowFloor(#[from] BelowFloor),
+    /// The limit is above what the machine has.
+    #[error(transparent)]
+    AboveMachine(#[from] AboveMachine),
+    /// A sound or a picture.
+    #[error(transparent)]
+    Perception(#[from] PerceptionError),
+    /// Speech.
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
+    /// An actor failed.
+    #[error(transparent)]
+    Mind(#[from] sage_actors::MindError),
+    /// Text.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
+    /// The system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// More tokens than the declared context.
+    #[error(
+        "{needed} tokens do not fit into the declared context of {capacity}: shorten the text, or declare a longer context"
+    )]
+    ContextFull {
+        /// Tokens that there would be.
+        needed: usize,
+        /// Tokens that fit.
+        capacity: usize,
+    },
+    /// More context than the model was made for.
+    #[error(
+        "a context of {context_tokens} tokens is beyond the model's {max_position_embeddings}: declare less, or ask for a shorter answer"
+    )]
+    ContextTooLong {
+        /// Declared.
+        context_tokens: usize,
+        /// Of config.json.
+        max_position_embeddings: usize,
+    },
+    /// Nothing to answer.
+    #[error("the prompt is empty: there is nothing to answer")]
+    EmptyPrompt,
+    /// An observation that says what cannot be.
+    #[error("{0}")]
+    Unsound(String),
+    /// A token that the model does not have.
+    #[error("token id {id} is beyond the model's vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// Size.
+        vocabulary: usize,
+    },
+    /// What was learned cannot be kept.
+    #[error("{0}")]
+    Ledger(sage_actors::trust::store::StoreFailure),
+    /// The run cannot be recorded.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::TraceError),
+    /// The mind gave the thinker no budget.
+    #[error(
+        "the metabolic controller gave the thinker no directive: this is a fault of the program, please report it"
+    )]
+    NoDirective,
+    /// A partial store that lacks a whole layer of experts.
+    #[error(
+        "the store has no expert of {component} layer {layer}: extract at least one of each layer"
+    )]
+    NoExpert {
+        /// Component.
+        component: &'static str,
+        /// Decoder layer.
+        layer: usize,
+    },
+    /// The record of an expert does not have the model's shape.
+    #[error(
+        "the record of {component} expert {expert} of layer {layer} is too short for its shape: extract it again"
+    )]
+    ShortRecord {
+        /// Component.
+        component: &'static str,
+        /// Layer.
+        layer: u16,
+        /// Expert.
+        expert: u16,
+    },
+}
+
+impl EngineError {
+    /// Whether the request was wrong, rather than the run.
+    pub fn is_request(&self) -> bool {
+        !matches!(
+            self,
+            EngineError::Read(_)
+                | EngineError::HostLost(_)
+                | EngineError::Decoder(_)
+                | EngineError::Mind(_)
+                | EngineError::Ledger(_)
+                | EngineError::Trace(_)
+                | EngineError::System { .. }
+        )
+    }
+}
+
+impl From<DecoderError> for EngineError {
+    fn from(error: DecoderError) -> Self {
+        match error {
+            DecoderError::Memory { what, source } => Self::System {
+                what: what.to_owned(),
+                source,
+            },
+            lost => Self::Decoder(lost),
+        }
+    }
+}
+
+impl From<HostError> for EngineError {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Read(error) => error.into(),
+            HostError::Lost(lost) => lost.into(),
+            HostError::Rows(error) => error.into(),
+            HostError::ShortRecord(key) => Self::ShortRecord {
+                component: module_name(key.layer.module),
+                layer: key.layer.layer,
+                expert: key.expert,
+            },
+            HostError::System { what, source } => Self::System {
+                what: what.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
+impl From<LimitError> for EngineError {
+    fn from(error: LimitError) -> Self {
+        match error {
+            LimitError::BelowFloor(error) => error.into(),
+            LimitError::AboveMachine(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Another limit while the model runs.
+
+use sage_actors::cache::state_cliffs;
+use sage_actors::config::MindConfig;
+
+use super::engine::Engine;
+use super::limit::{LimitChange, LimitError, LimitOrigin, check};
+use super::memory::MemoryPlan;
+use crate::input::Limit;
+
+impl Engine {
+    /// Puts a limit in force from the next step on: somebody's wish, who can be told that it cannot be.
+    ///
+    /// # Errors
+    /// [`LimitError`] with the number that would do; nothing changes then.
+    pub fn set_limit(&mut self, limit: Limit) -> Result<LimitChange, LimitError> {
+        if let Some(machine) = self.limit.policy.machine() {
+            check(limit, machine, &self.plan)?;
+        }
+        let plan = self.plan.with_limit(limit)?;
+        self.limit.origin = LimitOrigin::Changed;
+        Ok(self.divide(plan))
+    }
+
+    /// As [`Self::set_limit`], for a limit that is a fact (the machine has less memory for this process now). Below the
+    /// floor it cannot hold: everything that can be given back is, one lease window remains, and the mind is told how much
+    /// is missing, which empties its memory level and ends in Depletion.
+    pub fn impose_limit(&mut self, limit: Limit) -> LimitChange {
+        self.limit.origin = LimitOrigin::Imposed;
+        self.divide(self.plan.under(limit))
+    }
+
+    fn divide(&mut self, plan: MemoryPlan) -> LimitChange {
+        let before = std::mem::replace(&mut self.plan, plan);
+        self.experts.cliffs = state_cliffs(&MindConfig {
+            pool_bytes: plan.pool_bytes,
+            ..self.mind_config.clone()
+        });
+        LimitChange {
+            before,
+            after: plan,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Settings of a session: how much memory it takes, how much it reads and says at once, and how it chooses tokens.
+
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::schema::{Kind, Rule};
+use crate::input::Limit;
+
+/// The word for a value that is found at start.
+pub const AUTO: &str = "auto";
+
+/// How much memory, context and work at once; section `[session]`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionSettings {
+    /// Memory limit of the whole process; none (`auto`): chosen from what the machine has, where not everything fits.
+    #[serde(deserialize_with = "maybe_limit")]
+    pub limit: Option<Limit>,
+    /// Tokens of context to reserve memory for; none (`auto`): what one answer needs, or 2048 for a conversation, as far as the
+    /// model goes.
+    #[serde(deserialize_with = "maybe_whole")]
+    pub context_tokens: Option<usize>,
+    /// Tokens that are read at once.
+    #[serde(deserialize_with = "whole")]
+    pub chunk_tokens: usize,
+    /// Tokens that the sounds and pictures of one observation may take.
+    #[serde(deserialize_with = "whole")]
+    pub media_tokens: usize,
+    /// Tokens of an answer at most.
+    #[serde(deserialize_with = "whole")]
+    pub answer_tokens: usize,
+}
+
+/// How an answer's tokens are chosen; section `[sampling]`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingSettings {
+    /// 0 is argmax.
+    pub temperature: f32,
+    /// The least set of tokens whose probability reaches this is kept.
+    pub top_p: f32,
+    /// So many most probable tokens are kept; 0 keeps all.
+    #[serde(deserialize_with = "whole")]
+    pub top_k: usize,
+    /// Of the random numbers.
+    #[serde(deserialize_with = "whole")]
+    pub seed: u64,
+}
+
+/// Every setting of a session with what it may be, in the order of `config/default.toml`.
+pub(super) const SESSION: [(&str, Kind, Rule); 9] = [
+    (keys::LIMIT.name, Kind::Limit, Rule::Any),
+    (
+        keys::CONTEXT_TOKENS.name,
+        Kind::WholeOrAuto,
+        Rule::AtLeastOne,
+    ),
+    (keys::CHUNK_TOKENS.name, Kind::Whole, Rule::AtLeastOne),
+    (keys::MEDIA_TOKENS.name, Kind::Whole, Rule::AtLeastOne),
+    (keys::ANSWER_TOKENS.name, Kind::Whole, Rule::AtLeastOne),
+    (keys::TEMPERATURE.name, Kind::Number, Rule::ZeroOrMore),
+    (keys::TOP_P.name, Kind::Number, Rule::AboveZeroAtMostOne),
+    (keys::TOP_K.name, Kind::Whole, Rule::ZeroOrMore),
+    (keys::SEED.name, Kind::Whole, Rule::ZeroOrMore),
+];
+
+/// The key of a setting that options, scenarios and programs say too, with the type of its value.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// As it is written in a file.
+    pub name: &'static str,
+    value: PhantomData<fn(T)>,
+}
+
+impl<T> Key<T> {
+    const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            value: PhantomData,
+        }
+    }
+}
+
+/// Keys with their types.
+pub mod keys {
+    use super::{Key, Limit};
+
+    /// [`SessionSettings::limit`](super::SessionSettings::limit)
+    pub const LIMIT: Key<Limit> = Key::new("session.limit");
+    /// The same as text, of which the settings say what is wrong with it.
+    pub const LIMIT_TEXT: Key<String> = Key::new("session.limit");
+    /// [`SessionSettings::context_tokens`](super::SessionSettings::context_tokens)
+    pub const CONTEXT_TOKENS: Key<usize> = Key::new("session.context_tokens");
+    /// [`SessionSettings::chunk_tokens`](super::SessionSettings::chunk_tokens)
+    pub const CHUNK_TOKENS: Key<usize> = Key::new("session.chunk_tokens");
+    /// [`SessionSettings::media_tokens`](super::SessionSettings::media_tokens)
+    pub const MEDIA_TOKENS: Key<usize> = Key::new("session.media_tokens");
+    /// [`SessionSettings::answer_tokens`](super::SessionSettings::answer_tokens)
+    pub const ANSWER_TOKENS: Key<usize> = Key::new("session.answer_tokens");
+    /// [`SamplingSettings::temperature`](super::SamplingSettings::temperature)
+    pub const TEMPERATURE: Key<f32> = Key::new("sampling.temperature");
+    /// [`SamplingSettings::top_p`](super::SamplingSettings::top_p)
+    pub const TOP_P: Key<f32> = Key::new("sampling.top_p");
+    /// [`SamplingSettings::top_k`](super::SamplingSettings::top_k)
+    pub const TOP_K: Key<usize> = Key::new("sampling.top_k");
+    /// [`SamplingSettings::seed`](super::SamplingSettings::seed)
+    pub const SEED: Key<u64> = Key::new("sampling.seed");
+}
+
+/// A value as a file of settings would say it.
+pub trait SettingValue {
+    /// That.
+    fn written(self) -> toml::Value;
+}
+
+impl SettingValue for Limit {
+    fn written(self) -> toml::Value {
+        toml::Value::String(self.to_string())
+    }
+}
+
+impl SettingValue for String {
+    fn written(self) -> toml::Value {
+        toml::Value::String(self)
+    }
+}
+
+impl SettingValue for f32 {
+    /// The shortest number that is this one: 0.8, not 0.800000011920929.
+    fn written(self) -> toml::Value {
+        toml::Value::Float(self.to_string().parse().unwrap_or(f64::from(self)))
+    }
+}
+
+impl SettingValue for u64 {
+    fn written(self) -> toml::Value {
+        // TOML's integers end earlier.
+        i64::try_from(self).map_or_else(
+            |_| toml::Value::String(self.to_string()),
+            toml::Value::Integer,
+        )
+    }
+}
+
+impl SettingValue for usize {
+    fn written(self) -> toml::Value {
+        (self as u64).written()
+    }
+}
+
+/// As [`SettingValue::written`] wrote it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Whole(u64),
+    Text(String),
+}
+
+fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
+    let whole = match Written::deserialize(from)? {
+        Written::Whole(whole) => Some(whole),
+        Written::Text(text) => text.parse().ok(),
+    };
+    whole
+        .and_then(|whole| T::try_from(whole).ok())
+        .ok_or_else(|| de::Error::custom("expected a whole number"))
+}
+
+fn maybe_whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    match Written::deserialize(from)? {
+        Written::Text(text) if text == AUTO => Ok(None),
+        Written::Text(text) => text.parse().map(Some).map_err(de::Error::custom),
+        Written::Whole(whole) => usize::try_from(whole).map(Some).map_err(de::Error::custom),
+    }
+}
+
+fn maybe_limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Limit>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text == AUTO {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(de::Error::custom)
+}
