@@ -1,5 +1,6 @@
 //! Why a checkpoint cannot be opened or read.
 
+use crate::input::{Attributed, Fault};
 use std::path::PathBuf;
 
 use super::shards::{INDEX, SINGLE};
@@ -71,4 +72,19 @@ pub enum CheckpointError {
         /// The buffer's.
         buffer: usize,
     },
+}
+
+impl Attributed for CheckpointError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Io { source, .. } => Fault::of_io(source),
+            Self::Header(error) => error.fault(),
+            Self::Config { .. }
+            | Self::Index { .. }
+            | Self::NoWeights { .. }
+            | Self::ShardMissing { .. }
+            | Self::NoTensor { .. }
+            | Self::BufferSize { .. } => Fault::Request,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::foreign;
 use crate::formats::WeightFormat;
-use crate::input::open_file;
+use crate::input::{Attributed, Fault, open_file};
 
 /// A header of 28,010 tensors takes about 4 MB; the safetensors library draws the same line.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -301,4 +301,13 @@ fn check_coverage(
         ));
     }
     Ok(())
+}
+
+impl Attributed for HeaderError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Io { source, .. } => Fault::of_io(source),
+            Self::File { .. } | Self::Foreign { .. } | Self::Tensor { .. } => Fault::Request,
+        }
+    }
 }

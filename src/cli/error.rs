@@ -3,8 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::checkpoint::{CheckpointError, HeaderError};
-use crate::store::StoreError;
+use crate::input::{Attributed, Fault};
+use crate::media::wav::WavError;
 
 /// How a command that ran ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,30 +71,19 @@ impl From<serde_json::Error> for CliError {
     }
 }
 
-impl From<StoreError> for CliError {
-    fn from(error: StoreError) -> Self {
-        // A path that is not there was asked for; other trouble with files happened to us.
-        let failed = match &error {
-            StoreError::Io { source, .. }
-            | StoreError::Checkpoint(
-                CheckpointError::Io { source, .. }
-                | CheckpointError::Header(HeaderError::Io { source, .. }),
-            ) => source.kind() != io::ErrorKind::NotFound,
-            StoreError::NoSpace { .. } | StoreError::Busy { .. } | StoreError::Corrupt { .. } => {
-                true
-            }
-            _ => false,
-        };
-        if failed {
-            Self::Failed(error.into())
-        } else {
-            Self::Request(error.into())
-        }
+/// Writing a sound failed.
+impl From<WavError> for CliError {
+    fn from(error: WavError) -> Self {
+        Self::Failed(error.into())
     }
 }
 
-impl From<CheckpointError> for CliError {
-    fn from(error: CheckpointError) -> Self {
-        StoreError::from(error).into()
+/// Every other error says itself whose doing it is.
+impl<E: Attributed + Send + Sync + 'static> From<E> for CliError {
+    fn from(error: E) -> Self {
+        match error.fault() {
+            Fault::Request => Self::Request(error.into()),
+            Fault::Run => Self::Failed(error.into()),
+        }
     }
 }

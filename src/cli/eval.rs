@@ -16,8 +16,8 @@ use super::printable::printable;
 use super::text::TextArgs;
 use super::{CliError, Outcome, Printer, SizeError, Table, human_bytes};
 use crate::eval::{
-    self, ArmReport, Estimate, EvalError, Evaluation, Job, NamedLimit, Policy, Reading, Report,
-    Settings, TasksReport, TextReport, arms,
+    self, ArmReport, Estimate, Evaluation, Job, NamedLimit, Policy, Reading, Report, Settings,
+    TasksReport, TextReport, arms,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -386,15 +386,5 @@ fn against_exact(estimate: &Estimate, scaled: impl Fn(f64) -> f64, unit: &str) -
             )
         }
         _ => format!("{value:+.1}{unit}"),
-    }
-}
-
-impl From<EvalError> for CliError {
-    fn from(error: EvalError) -> Self {
-        match error {
-            EvalError::Engine(error) => error.into(),
-            error if error.is_request() => CliError::Request(error.into()),
-            error => CliError::Failed(error.into()),
-        }
     }
 }

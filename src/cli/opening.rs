@@ -4,19 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use sage_actors::MindError;
 use sage_actors::cache::StateCliff;
 use sage_actors::config::{EvictionPolicy, MindConfig, Named, RoutingPolicy};
 use sage_actors::protocol::Module;
 
 use super::names::by_name;
 use super::{CliError, Printer};
-use crate::core::{EngineError, LimitOrigin, MOST_THREADS};
+use crate::core::{LimitOrigin, MOST_THREADS};
 use crate::input::Limit;
 use crate::reads::{ReadPurpose, kernel_read_bytes};
 use crate::session::exact::resolve_mind;
-use crate::session::{Learning, OpenError, RecordingError, Session, SessionPlan};
-use crate::settings::{Settings, SettingsError, Sources, keys};
+use crate::session::{Learning, Session, SessionPlan};
+use crate::settings::{Settings, Sources, keys};
 use crate::store::{WeightSource, open_model};
 
 /// Options of every command that has settings.
@@ -267,46 +266,4 @@ fn cycle_cliff(cliffs: &[StateCliff], eviction: EvictionPolicy) -> Option<String
     Some(format!(
         "the pool holds fewer experts than one token uses ({below}){so}"
     ))
-}
-
-impl From<SettingsError> for CliError {
-    fn from(error: SettingsError) -> Self {
-        match error {
-            SettingsError::Schema(_) => CliError::Failed(error.into()),
-            error => CliError::Request(error.into()),
-        }
-    }
-}
-
-impl From<EngineError> for CliError {
-    fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::Store(error) => error.into(),
-            EngineError::Load(crate::store::LoadError::Source(error)) => error.into(),
-            EngineError::Mind(error @ MindError::Config(_)) => CliError::Request(error.into()),
-            error if error.is_request() => CliError::Request(error.into()),
-            error => CliError::Failed(error.into()),
-        }
-    }
-}
-
-impl From<OpenError> for CliError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Engine(error) => error.into(),
-            OpenError::Ledger(error) => error.into(),
-            OpenError::Recording(error) => error.into(),
-        }
-    }
-}
-
-impl From<RecordingError> for CliError {
-    fn from(error: RecordingError) -> Self {
-        match error {
-            RecordingError::Trace(error) => error.into(),
-            RecordingError::Store(error) => error.into(),
-            RecordingError::Engine(error) => error.into(),
-            RecordingError::Ledger(_) => CliError::Failed(error.into()),
-        }
-    }
 }

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::CliError;
-use crate::replay::ReplayError;
 use crate::session::RecordingPlan;
-use crate::trace::{SensorMode, TraceError};
+use crate::trace::SensorMode;
 
 /// Options of recording.
 #[derive(Args, Debug, Default)]
@@ -29,25 +27,5 @@ impl RecordArgs {
             name: name.to_owned(),
             sensors,
         })
-    }
-}
-
-impl From<TraceError> for CliError {
-    fn from(error: TraceError) -> Self {
-        CliError::Request(error.into())
-    }
-}
-
-impl From<ReplayError> for CliError {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Trace(error) => error.into(),
-            ReplayError::Engine(error) => error.into(),
-            ReplayError::Open(error) => error.into(),
-            ReplayError::Store(error) => error.into(),
-            ReplayError::Ledger(error) => error.into(),
-            ReplayError::Mind(_) => CliError::Failed(error.into()),
-            ReplayError::Lacks(_) => CliError::Request(error.into()),
-        }
     }
 }

@@ -15,7 +15,7 @@ use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
 use crate::events::{Event, Summary};
 use crate::report::{About, Collector};
-use crate::scenario::{self, RunError, Scenario, ScenarioError};
+use crate::scenario::{self, Scenario};
 use crate::sensors::Machine;
 use crate::session::opening::EngineOptions;
 use crate::session::{SessionPlan, context_tokens};
@@ -256,19 +256,4 @@ fn table(printer: &Printer, summary: &Summary) -> Result<(), CliError> {
         summary.expectations_met,
         summary.expectations_failed,
     ))
-}
-
-impl From<ScenarioError> for CliError {
-    fn from(error: ScenarioError) -> Self {
-        CliError::Request(error.into())
-    }
-}
-
-impl From<RunError> for CliError {
-    fn from(error: RunError) -> Self {
-        match error {
-            RunError::Engine(error) => error.into(),
-            error => CliError::Failed(error.into()),
-        }
-    }
 }

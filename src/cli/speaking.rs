@@ -10,7 +10,7 @@ use super::{CliError, Printer, human_bytes};
 use crate::core::request::VoiceChoice;
 use crate::core::speech::{MOST_CODES, SPEAKER, SpeechEnded, Spoken};
 use crate::events::{AudioEvent, Event, EventKind};
-use crate::media::wav::{WavError, WavWriter};
+use crate::media::wav::WavWriter;
 use crate::model::speech::SAMPLE_RATE_HZ;
 use crate::model::speech::choice::MAX_CODES;
 
@@ -238,11 +238,5 @@ impl SpeechFolder {
             _ => {}
         }
         Ok(())
-    }
-}
-
-impl From<WavError> for CliError {
-    fn from(error: WavError) -> Self {
-        CliError::Failed(error.into())
     }
 }

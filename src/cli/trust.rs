@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{CliError, Outcome, Printer, Table, opening};
 use crate::input::{ReadError, read_text};
-use crate::ledger::{About, LedgerError, LedgerFile, VERSION, check_model, json};
+use crate::ledger::{About, LedgerFile, VERSION, check_model, json};
 use crate::session::opening::thinker_shape;
 
 const EXAMPLES: &str = "Examples:
@@ -376,14 +376,4 @@ fn open(path: &Path, printer: &Printer) -> Result<(LedgerFile, Ledger), CliError
     let (file, ledger) = LedgerFile::open(path)?;
     opening::say_torn(file.torn_bytes(), printer);
     Ok((file, ledger))
-}
-
-impl From<LedgerError> for CliError {
-    fn from(error: LedgerError) -> Self {
-        if error.is_request() {
-            Self::Request(error.into())
-        } else {
-            Self::Failed(error.into())
-        }
-    }
 }

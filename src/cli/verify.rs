@@ -221,18 +221,3 @@ fn show(printer: &Printer, case: &CaseReport) -> Result<(), CliError> {
         )),
     }
 }
-
-impl From<goldens::CaseError> for CliError {
-    fn from(error: goldens::CaseError) -> Self {
-        CliError::Request(error.into())
-    }
-}
-
-impl From<VerifyError> for CliError {
-    fn from(error: VerifyError) -> Self {
-        match error {
-            VerifyError::Engine(error) => error.into(),
-            VerifyError::Case(error) => error.into(),
-        }
-    }
-}

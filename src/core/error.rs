@@ -1,5 +1,8 @@
 //! Why the engine stopped.
 
+use crate::input::{Attributed, Fault};
+use sage_actors::MindError;
+
 use super::limit::{AboveMachine, LimitError};
 use super::memory::BelowFloor;
 use super::perception::PerceptionError;
@@ -39,7 +42,7 @@ pub enum EngineError {
     Speech(#[from] SpeechError),
     /// An actor failed.
     #[error(transparent)]
-    Mind(#[from] sage_actors::MindError),
+    Mind(#[from] MindError),
     /// Text.
     #[error(transparent)]
     Text(#[from] crate::text::TextError),
@@ -120,19 +123,46 @@ pub enum EngineError {
     },
 }
 
-impl EngineError {
-    /// Whether the request was wrong, rather than the run.
-    pub fn is_request(&self) -> bool {
-        !matches!(
-            self,
-            EngineError::Read(_)
-                | EngineError::HostLost(_)
-                | EngineError::Decoder(_)
-                | EngineError::Mind(_)
-                | EngineError::Ledger(_)
-                | EngineError::Trace(_)
-                | EngineError::System { .. }
-        )
+impl Attributed for EngineError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Load(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Perception(error) => error.fault(),
+            Self::Speech(error) => error.fault(),
+            Self::Text(error) => error.fault(),
+            Self::Mind(error) => error.fault(),
+            Self::Trace(error) => error.fault(),
+            Self::BelowFloor(_)
+            | Self::AboveMachine(_)
+            | Self::ContextFull { .. }
+            | Self::ContextTooLong { .. }
+            | Self::EmptyPrompt
+            | Self::Unsound(_)
+            | Self::UnknownToken { .. }
+            | Self::NoExpert { .. }
+            | Self::ShortRecord { .. } => Fault::Request,
+            Self::Read(_)
+            | Self::HostLost(_)
+            | Self::Decoder(_)
+            | Self::System { .. }
+            | Self::Ledger(_)
+            | Self::NoDirective => Fault::Run,
+        }
+    }
+}
+
+impl Attributed for MindError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Config(_) => Fault::Request,
+            Self::NoRuntime
+            | Self::Stopped(_)
+            | Self::Cache(_)
+            | Self::Trust(_)
+            | Self::Route { .. }
+            | Self::UnknownLayer(_) => Fault::Run,
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::core::ports::{
 };
 use crate::kernels::SPEC;
 use crate::kernels::pointwise::add_scaled;
-use crate::model::attention::Attention;
 use crate::model::rope::Angles;
 use crate::model::{KvCache, Talker, Thinker};
 
@@ -95,20 +94,6 @@ impl CpuDecoder {
         }
     }
 
-    /// A layer's attention, and the norm before it.
-    fn attention(&self, layer: usize) -> (&Attention, &[f32]) {
-        match &self.weights {
-            Weights::Thinker(thinker) => {
-                let layer = &thinker.layers[layer];
-                (&layer.attention, &layer.input_norm)
-            }
-            Weights::Talker(talker) => {
-                let layer = &talker.layers[layer];
-                (&layer.attention, &layer.input_norm)
-            }
-        }
-    }
-
     fn sequence(&self, layers: usize, capacity: usize) -> Result<Sequence, DecoderError> {
         let config = self.config();
         let row = config.num_key_value_heads * config.head_dim;
@@ -188,10 +173,10 @@ impl Decoder for CpuDecoder {
             })?;
         kv.cache.count(past);
         let at = if kv.one_layer { 0 } else { layer };
-        let (attention, norm) = self.attention(layer);
-        self.scratch.with(|scratch| {
-            let transposed = &mut scratch.transposed;
-            attention.add_to(x, norm, at, &mut kv.cache, angles, transposed);
+        let kv = &mut kv.cache;
+        self.scratch.with(|scratch| match &self.weights {
+            Weights::Thinker(thinker) => thinker.attend(layer, at, x, kv, angles, scratch),
+            Weights::Talker(talker) => talker.attend(layer, at, x, kv, angles, scratch),
         });
         Ok(())
     }

@@ -29,6 +29,7 @@ pub mod salience;
 mod scratch;
 mod worker;
 
+use crate::input::{Attributed, Fault};
 use std::path::PathBuf;
 
 use crate::core::EngineError;
@@ -91,8 +92,8 @@ pub enum EvalError {
         arm: String,
         /// What it said.
         message: String,
-        /// Whether the request was wrong, rather than the run.
-        request: bool,
+        /// Whose doing it was.
+        fault: Fault,
     },
     /// The system.
     #[error("{what}: {source}")]
@@ -111,21 +112,20 @@ impl From<TextError> for EvalError {
 }
 
 impl EvalError {
-    /// Whether the request was wrong, rather than the run.
-    pub fn is_request(&self) -> bool {
-        match self {
-            EvalError::Engine(error) | EvalError::Open(OpenError::Engine(error)) => {
-                error.is_request()
-            }
-            EvalError::Open(OpenError::Ledger(_) | OpenError::Recording(_)) => false,
-            EvalError::File { .. } | EvalError::Line { .. } => true,
-            EvalError::Worker { request, .. } => *request,
-            EvalError::System { .. } => false,
-        }
-    }
-
     fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| EvalError::System { what, source }
+    }
+}
+
+impl Attributed for EvalError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Engine(error) => error.fault(),
+            Self::Open(error) => error.fault(),
+            Self::Worker { fault, .. } => *fault,
+            Self::File { .. } | Self::Line { .. } => Fault::Request,
+            Self::System { .. } => Fault::Run,
+        }
     }
 }

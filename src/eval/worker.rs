@@ -15,6 +15,7 @@ use super::scratch::Scratch;
 use super::{EvalError, Part};
 use crate::core::EngineError;
 use crate::core::memory::resident_set;
+use crate::input::Fault;
 use crate::input::Limit;
 use crate::session::opening::{EngineOptions, plan};
 use crate::session::{Session, SessionPlan};
@@ -183,22 +184,30 @@ pub(super) fn run(
         "waiting for the process of {name}"
     )))?;
     let complaints = complaints.join().unwrap_or_default();
-    let failed = |message: String, request| EvalError::Worker {
+    let failed = |message: String, fault| EvalError::Worker {
         arm: name.to_owned(),
         message,
-        request,
+        fault,
     };
     let done = heard?;
     match (status.code(), done) {
         (Some(0), Some(done)) => Ok(done),
-        (Some(0), None) => Err(failed("its process ended before it was done".into(), false)),
+        (Some(0), None) => Err(failed(
+            "its process ended before it was done".into(),
+            Fault::Run,
+        )),
         (Some(code), _) => {
             let message = complaints.trim().trim_start_matches("error: ").to_owned();
-            Err(failed(message, code == REQUEST))
+            let fault = if code == REQUEST {
+                Fault::Request
+            } else {
+                Fault::Run
+            };
+            Err(failed(message, fault))
         }
         (None, _) => Err(failed(
             format!("its process was killed ({status}): the system may be short of memory"),
-            false,
+            Fault::Run,
         )),
     }
 }

@@ -1,5 +1,6 @@
 //! One golden file and what it asks for.
 
+use crate::input::{Attributed, Fault};
 use sage_actors::protocol::Modality;
 use std::path::{Path, PathBuf};
 
@@ -443,4 +444,12 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
             == Some(true),
         description,
     })
+}
+
+impl Attributed for CaseError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::File { .. } | Self::Empty { .. } | Self::Tensor { .. } => Fault::Request,
+        }
+    }
 }

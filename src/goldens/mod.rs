@@ -12,6 +12,7 @@ mod positions;
 pub(crate) mod recorder;
 pub mod speech;
 
+use crate::input::{Attributed, Fault};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -296,4 +297,13 @@ pub enum VerifyError {
     /// The goldens.
     #[error(transparent)]
     Case(#[from] CaseError),
+}
+
+impl Attributed for VerifyError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Engine(error) => error.fault(),
+            Self::Case(error) => error.fault(),
+        }
+    }
 }

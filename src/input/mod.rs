@@ -1,11 +1,13 @@
 //! What people write for the program: text with its places, sizes, limits, and problems that say where, what and what instead.
 
+mod fault;
 mod file;
 mod limit;
 mod problem;
 mod size;
 mod text;
 
+pub use fault::{Attributed, Fault};
 pub use file::{
     FileError, MOST_MODEL_FILE_BYTES, check_replaceable, maybe_path_as_text, open_file,
     path_as_text, read_file, read_file_text,

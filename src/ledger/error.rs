@@ -1,5 +1,6 @@
 //! Why a ledger cannot be written, opened or read.
 
+use crate::input::{Attributed, Fault};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -212,22 +213,25 @@ impl LedgerError {
             path: path.to_owned(),
         }
     }
+}
 
-    /// Whether the request was wrong (another file should have been given), rather than the run.
-    pub fn is_request(&self) -> bool {
+impl Attributed for LedgerError {
+    fn fault(&self) -> Fault {
         match self {
-            Self::Io { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::NotFound
-                    | io::ErrorKind::IsADirectory
-                    | io::ErrorKind::InvalidInput
-                    | io::ErrorKind::NotADirectory
-            ),
+            Self::Io { source, .. } => Fault::of_io(source),
+            Self::NotALedger { .. }
+            | Self::Version { .. }
+            | Self::OtherModel { .. }
+            | Self::OtherShape { .. }
+            | Self::Damaged { .. }
+            | Self::DamagedLog { .. }
+            | Self::ForeignLog { .. }
+            | Self::Exists { .. }
+            | Self::Export { .. } => Fault::Request,
             Self::Busy { .. }
             | Self::Database { .. }
             | Self::Closed { .. }
-            | Self::Broken { .. } => false,
-            _ => true,
+            | Self::Broken { .. } => Fault::Run,
         }
     }
 }

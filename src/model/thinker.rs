@@ -74,20 +74,9 @@ impl Thinker {
         out
     }
 
-    /// Adds the attention of layer `layer` to `x` `[rows, hidden]`.
+    /// Adds the attention of layer `layer` to `x` `[rows, hidden]`, with the keys and values of the layer in place `at` of the
+    /// cache.
     pub fn attend(
-        &self,
-        layer: usize,
-        x: &mut [f32],
-        kv: &mut KvCache,
-        angles: &Angles,
-        scratch: &mut Scratch,
-    ) {
-        self.attend_in(layer, layer, x, kv, angles, scratch);
-    }
-
-    /// As [`Self::attend`], with the keys and values of the layer in place `at` of the cache.
-    pub fn attend_in(
         &self,
         layer: usize,
         at: usize,

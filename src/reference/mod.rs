@@ -16,6 +16,7 @@ pub use comparison::{Outcome, compare};
 pub use found::{Found, listen};
 pub use thinker::{Extent, Witness, run, working_bytes};
 
+use crate::input::{Attributed, Fault};
 use crate::store::StoreError;
 
 #[cfg(doc)]
@@ -51,6 +52,16 @@ pub enum ReferenceError {
         /// Size.
         vocabulary: usize,
     },
+}
+
+impl Attributed for ReferenceError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Store(error) => error.fault(),
+            Self::Shape { .. } | Self::UnknownToken { .. } => Fault::Request,
+            Self::Candle(_) => Fault::Run,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::ReferenceError;
-use crate::checkpoint;
+use crate::formats::WeightFormat;
 use crate::store::WeightSource;
 
 /// Rows of a large table that are widened to f32 at one time.
@@ -32,9 +32,9 @@ impl Weights<'_> {
         let mut bytes = vec![0; meta.bytes as usize];
         self.0.read_tensor(name, &mut bytes)?;
         let dtype = match meta.dtype {
-            checkpoint::DType::F32 => DType::F32,
-            checkpoint::DType::BF16 => DType::BF16,
-            checkpoint::DType::F16 => DType::F16,
+            WeightFormat::F32 => DType::F32,
+            WeightFormat::BF16 => DType::BF16,
+            WeightFormat::F16 => DType::F16,
         };
         Ok(Stored { bytes, dtype })
     }
@@ -100,7 +100,7 @@ impl Stored {
 /// Bytes that [`Weights::tensor`] holds of a tensor while it is widened: as it is stored, twice, and in f32.
 pub(super) fn widening_bytes(source: &dyn WeightSource, name: &str) -> Result<u64, ReferenceError> {
     let meta = source.tensor(name)?;
-    let numbers = meta.bytes / meta.dtype.size_bytes() as u64;
+    let numbers = meta.shape.iter().map(|side| *side as u64).product::<u64>();
     Ok(2 * meta.bytes + 4 * numbers)
 }
 

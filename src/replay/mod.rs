@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::core::EngineError;
 use crate::core::sampling::Sampling;
-use crate::input::Limit;
+use crate::input::{Attributed, Fault, Limit};
 use crate::ledger::LedgerError;
 use crate::session::OpenError;
 use crate::store::StoreError;
@@ -108,5 +108,19 @@ impl LedgerStore for KeepsNothing {
 
     fn close(&mut self, _: &LedgerState) -> Result<(), StoreFailure> {
         Ok(())
+    }
+}
+
+impl Attributed for ReplayError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Trace(error) => error.fault(),
+            Self::Engine(error) => error.fault(),
+            Self::Mind(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Ledger(error) => error.fault(),
+            Self::Open(error) => error.fault(),
+            Self::Lacks(_) => Fault::Request,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Plays a scenario into the core loop and judges what came of it.
 
+use crate::input::{Attributed, Fault};
 use std::collections::BTreeMap;
 
 use sage_actors::protocol::{SensorReading, State, Tick};
@@ -274,6 +275,15 @@ fn verdict(expectation: &Expectation, summary: &Summary, entered: &[State]) -> (
                 found.map_or("not measured".to_owned(), |loss| format!("{loss:.2}"))
             );
             (text, found.is_some_and(|loss| loss < *bound))
+        }
+    }
+}
+
+impl Attributed for RunError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Engine(error) => error.fault(),
+            Self::Endless { .. } => Fault::Run,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::check;
 use super::media_files::Media;
 use crate::core::Limit;
 use crate::core::perception::senses_of;
-use crate::input::{Place, Problem, ReadError, Source, read_text};
+use crate::input::{Attributed, Fault, Place, Problem, ReadError, Source, read_text};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
@@ -211,5 +211,13 @@ impl Scenario {
     /// As [`Self::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         check::read(Source { path, text }, Media::Read).map_err(ScenarioError::Wrong)
+    }
+}
+
+impl Attributed for ScenarioError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unreadable(_) | Self::Wrong(_) => Fault::Request,
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::open::OpenError;
 use super::recording::RecordingError;
 use crate::core::EngineError;
 use crate::events::ShedReason;
-use crate::input::SizeError;
+use crate::input::{Attributed, Fault, SizeError};
 use crate::ledger::LedgerError;
 use crate::settings::SettingsError;
 
@@ -138,4 +138,19 @@ pub enum AskError {
         "this observation asks for no answer: expected a question, a turn, an alarm, or a sound with a question"
     )]
     NotAQuestion,
+}
+
+impl Attributed for BuildError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Settings(error) => error.fault(),
+            Self::Ledger(error) => error.fault(),
+            Self::Recording(error) => error.fault(),
+            Self::Engine(error) => error.fault(),
+            Self::NoModel | Self::Value { .. } | Self::Limit(_) | Self::Contradiction(_) => {
+                Fault::Request
+            }
+            Self::System { .. } | Self::Gone => Fault::Run,
+        }
+    }
 }

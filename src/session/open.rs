@@ -1,5 +1,6 @@
 //! The one place where a model is opened to run: source, memory, mind, ledger, recording and loop.
 
+use crate::input::{Attributed, Fault};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -197,4 +198,14 @@ async fn attach_ledger(
     mode.text += &about.words(path);
     mode.ledger = Some(path.to_owned());
     Ok((about, torn_bytes))
+}
+
+impl Attributed for OpenError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Engine(error) => error.fault(),
+            Self::Ledger(error) => error.fault(),
+            Self::Recording(error) => error.fault(),
+        }
+    }
 }

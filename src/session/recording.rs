@@ -1,5 +1,6 @@
 //! What a recording begins with: its header, and the ledger beside it.
 
+use crate::input::{Attributed, Fault};
 use std::path::Path;
 
 use sage_actors::trust::state::LedgerState;
@@ -131,4 +132,15 @@ fn keep(
         blake3: hash.to_string(),
         tick: about.tick,
     })
+}
+
+impl Attributed for RecordingError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Trace(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Engine(error) => error.fault(),
+            Self::Ledger(_) => Fault::Run,
+        }
+    }
 }

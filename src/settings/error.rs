@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Origin;
-use crate::input::{ReadError, short};
+use crate::input::{Attributed, Fault, ReadError, short};
 
 /// Why settings are refused.
 #[derive(Debug, thiserror::Error)]
@@ -105,4 +105,13 @@ impl SettingProblem {
 fn lines(problems: &[SettingProblem]) -> String {
     let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
     shown.join("\n")
+}
+
+impl Attributed for SettingsError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unreadable(_) | Self::Wrong(_) => Fault::Request,
+            Self::Schema(_) => Fault::Run,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{CheckpointError, Component, Misshapen, OtherFormat};
 use crate::formats::{Overflow, WeightFormat};
-use crate::input::{MOST_MODEL_FILE_BYTES, open_file, read_file};
+use crate::input::{Attributed, Fault, MOST_MODEL_FILE_BYTES, open_file, read_file};
 
 /// Why a store cannot be written, opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -264,6 +264,30 @@ impl StoreError {
             action,
             path,
             source,
+        }
+    }
+}
+
+impl Attributed for StoreError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Io { source, .. } => Fault::of_io(source),
+            Self::Checkpoint(error) => error.fault(),
+            Self::NotAModel { .. }
+            | Self::Manifest { .. }
+            | Self::OtherModel { .. }
+            | Self::TensorsMissing { .. }
+            | Self::Misshapen { .. }
+            | Self::UnlikeGate { .. }
+            | Self::Overflow { .. }
+            | Self::NoTensor { .. }
+            | Self::NoSuchExpert { .. }
+            | Self::ExpertMissing { .. }
+            | Self::ExpertNotStored { .. }
+            | Self::CorruptHeader { .. }
+            | Self::BufferSize { .. }
+            | Self::Selection(_) => Fault::Request,
+            Self::Busy { .. } | Self::NoSpace { .. } | Self::Corrupt { .. } => Fault::Run,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::StoreError;
 use crate::checkpoint::Component;
 use crate::checkpoint::config::ConfigError;
+use crate::input::{Attributed, Fault};
 
 /// Why a module cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -45,4 +46,14 @@ pub enum LoadError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+impl Attributed for LoadError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Source(error) => error.fault(),
+            Self::Shape { .. } | Self::Config(_) | Self::Absent { .. } => Fault::Request,
+            Self::Memory { .. } => Fault::Run,
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod stop;
 pub mod template;
 mod tokenizer;
 
+use crate::input::{Attributed, Fault};
 use std::path::PathBuf;
 
 use crate::store::WeightSource;
@@ -320,6 +321,21 @@ impl Stream {
         }
         self.bytes.drain(..done);
         shown
+    }
+}
+
+impl Attributed for TextError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NoTokenizer
+            | Self::File { .. }
+            | Self::Tokenizer(_)
+            | Self::Template(_)
+            | Self::TemplateArgument(_)
+            | Self::Obscured
+            | Self::NoPlainSpelling(_)
+            | Self::BeyondVocabulary { .. } => Fault::Request,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod record;
 mod tape;
 mod writer;
 
+use crate::input::{Attributed, Fault};
 use chain::Chain;
 pub use header::{Header, LedgerSnapshot, OLDEST_SCHEMA, SCHEMA, SensorMode};
 pub use reader::{Line, Reader};
@@ -52,4 +53,13 @@ pub enum TraceError {
         /// What is wrong, and what to do.
         problem: String,
     },
+}
+
+impl Attributed for TraceError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Io { source, .. } => Fault::of_io(source),
+            Self::Exists { .. } | Self::Line { .. } | Self::Whole { .. } => Fault::Request,
+        }
+    }
 }

@@ -18,7 +18,16 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 7] = [
+const INSTEAD: [(&str, &str); 9] = [
+    // A store that converts is another model than the one that lies there already.
+    (
+        "sage extract CHECKPOINT --out STORE --quant f16",
+        "sage extract CHECKPOINT --out HALF --quant f16",
+    ),
+    (
+        "sage extract CHECKPOINT --out STORE --quant f16:0-11 --quant f32:talker",
+        "sage extract CHECKPOINT --out MIXED --quant f16:0-11 --quant f32:talker",
+    ),
     (
         "sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 8",
         "sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 1 --max-tokens-per-document 8 --states wake",
@@ -258,6 +267,9 @@ fn furnish(folder: &Path, model: &Path) {
     }
     let task = r#"{"task": "sum", "prompt": "What is 21 + 3?", "answer": "24"}"#;
     fs::write(at("QUESTIONS.jsonl"), format!("{task}\n")).unwrap();
+    let conversation =
+        r#"[{"role": "user", "content": "Tom lives in Rome. Where does Tom live?"}]"#;
+    fs::write(at("conversation.json"), conversation).unwrap();
     fs::write(at("questions.txt"), "What is 21 + 3?\n").unwrap();
     fs::write(at("mine.toml"), "[mind]\nwindow_experts = 9\n").unwrap();
     fs::create_dir_all(at("FOLDER/proc")).unwrap();

@@ -249,7 +249,7 @@ fn damage_is_found_and_named() {
         code == Some(2) && complaint.contains("missing.trace:41:"),
         "{complaint}"
     );
-    let newer = forged("newer.trace", "\"schema\":2", "\"schema\":9");
+    let newer = forged("newer.trace", "\"schema\":3", "\"schema\":9");
     let (code, complaint) = told(&newer, "--verify");
     assert!(
         code == Some(2) && complaint.contains("version 9"),

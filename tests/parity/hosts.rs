@@ -15,6 +15,7 @@ use sage::core::shadow::{Segment, Shadow, Stride};
 use sage::core::speech::{Choosing, SpeechRequest};
 use sage::core::{Arrivals, Engine, EngineError, ExpertTraffic, Limit, Probe};
 use sage::goldens::speech::speak;
+use sage::input::{Attributed, Fault};
 use sage::media::medium::Medium;
 use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open, open_with};
@@ -274,7 +275,7 @@ fn a_lost_host_is_an_error_and_its_leases_come_back() {
                 .await;
             let error = failed.expect_err("a lost host");
             assert!(matches!(error, EngineError::HostLost(_)), "{error}");
-            assert!(!error.is_request(), "{error}");
+            assert_eq!(error.fault(), Fault::Run, "{error}");
             let message = error.to_string();
             for part in ["threads of a test", reason, "thinker expert", "of layer"] {
                 assert!(message.contains(part), "{message}");

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::{CliError, Outcome, Printer};
 use crate::core::Limit;
 use crate::scenario::Scenario;
-use crate::scenario::import::{self, ImportError, Options};
+use crate::scenario::import::{self, Options};
 use crate::store::write_file;
 
 const EXAMPLES: &str = "Examples:
@@ -101,11 +101,5 @@ fn written(limit: Limit) -> String {
         Limit::Bytes(bytes) => format!("{bytes}B"),
         Limit::Percent(percent) => format!("{percent}%"),
         Limit::Slots(slots) => format!("{slots}slots"),
-    }
-}
-
-impl From<ImportError> for CliError {
-    fn from(error: ImportError) -> Self {
-        CliError::Request(error.into())
     }
 }

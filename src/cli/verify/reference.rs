@@ -12,7 +12,7 @@ use crate::cli::{CliError, Outcome, Printer, human_bytes, opening};
 use crate::core::EngineError;
 use crate::core::memory::resident_set;
 use crate::goldens::{CaseReport, Status};
-use crate::reference::{Found, NAME, ReferenceError, compare, listen, working_bytes};
+use crate::reference::{Found, NAME, compare, listen, working_bytes};
 use crate::sensors::Machine;
 use crate::session::SessionPlan;
 use crate::session::opening::EngineOptions;
@@ -203,16 +203,4 @@ fn tell(report: &Report, printer: &Printer) -> Result<(), CliError> {
         "{} passed, {} failed, {} skipped",
         report.passed, report.failed, report.skipped
     ))
-}
-
-impl From<ReferenceError> for CliError {
-    fn from(error: ReferenceError) -> Self {
-        match error {
-            ReferenceError::Store(error) => error.into(),
-            ReferenceError::Candle(_) => CliError::Failed(error.into()),
-            ReferenceError::Shape { .. } | ReferenceError::UnknownToken { .. } => {
-                CliError::Request(error.into())
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Why something cannot be perceived.
 
 use crate::core::ports::TowerError;
+use crate::input::{Attributed, Fault};
 use crate::media::picture::PictureError;
 use crate::media::sound::SoundError;
 use crate::model::positions::PositionsError;
@@ -79,4 +80,20 @@ fn admitting(tokens: usize) -> String {
     format!(
         "--media-tokens {tokens}; in a scenario `media_tokens = {tokens}`, in a program `.media_tokens({tokens})`; a context that is declared must have room for them"
     )
+}
+
+impl Attributed for PerceptionError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Tower(error) => error.fault(),
+            Self::Sound(_)
+            | Self::Picture(_)
+            | Self::Preprocessor(_)
+            | Self::Long { .. }
+            | Self::TooMany { .. }
+            | Self::Large { .. }
+            | Self::Hollow { .. }
+            | Self::Positions(_) => Fault::Request,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What hears and sees.
 
+use crate::input::{Attributed, Fault};
 use sage_actors::config::TowerShape;
 use sage_actors::protocol::{Modality, TowerDirective};
 
@@ -122,5 +123,14 @@ pub trait Towers: Send {
     fn bytes_read(&self) -> u64 {
         let read = |modality| self.usage(modality).counts.bytes_read;
         Modality::SENSES.into_iter().map(read).sum()
+    }
+}
+
+impl Attributed for TowerError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Load(error) => error.fault(),
+            Self::Asleep { .. } | Self::NoTower { .. } | Self::Unsound(_) => Fault::Request,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Why nothing is spoken.
 
+use crate::input::{Attributed, Fault};
 use crate::model::positions::PositionsError;
 use crate::model::speech::{CodesError, PromptError};
 
@@ -33,4 +34,17 @@ pub enum SpeechError {
         /// `EngineOptions::codes`.
         planned: usize,
     },
+}
+
+impl Attributed for SpeechError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Mute
+            | Self::TooShort
+            | Self::Prompt(_)
+            | Self::Positions(_)
+            | Self::Codes(_)
+            | Self::CodeCount { .. } => Fault::Request,
+        }
+    }
 }

@@ -203,10 +203,12 @@ impl Talker {
         out
     }
 
-    /// Adds the attention of layer `layer` to `x` `[rows, hidden]`.
+    /// Adds the attention of layer `layer` to `x` `[rows, hidden]`, with the keys and values of the layer in place `at` of the
+    /// cache.
     pub fn attend(
         &self,
         layer: usize,
+        at: usize,
         x: &mut [f32],
         kv: &mut KvCache,
         angles: &Angles,
@@ -217,7 +219,7 @@ impl Talker {
         block.attention.add_to(
             x,
             &block.input_norm,
-            layer,
+            at,
             kv,
             angles,
             &mut scratch.transposed,

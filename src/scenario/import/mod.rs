@@ -7,6 +7,7 @@
 mod logs;
 mod write;
 
+use crate::input::{Attributed, Fault};
 use std::path::{Path, PathBuf};
 
 pub use write::{Options, write};
@@ -96,6 +97,14 @@ fn gap(before: Option<f64>, now: Option<f64>) -> u64 {
     let ticks = (seconds * TICKS_PER_SECOND).round();
     // A clock that went back is no gap.
     (ticks.clamp(0.0, MOST_GAP_TICKS as f64)) as u64
+}
+
+impl Attributed for ImportError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unreadable(_) | Self::Wrong { .. } => Fault::Request,
+        }
+    }
 }
 
 #[cfg(test)]

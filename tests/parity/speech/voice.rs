@@ -96,7 +96,8 @@ impl Voice {
         let mut scratch = Scratch::default();
         let angles = self.talker.angles(positions);
         for layer in 0..self.talker.layers.len() {
-            self.talker.attend(layer, &mut x, kv, &angles, &mut scratch);
+            self.talker
+                .attend(layer, layer, &mut x, kv, &angles, &mut scratch);
             let normed = self.talker.feed_forward_input(layer, &x);
             let logits = self.talker.router_logits(layer, &normed, &mut scratch);
             probe(
