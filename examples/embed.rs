@@ -1,9 +1,9 @@
-//! The loop in ten lines: `cargo run --release --example embed`. docs/embedding.md shows it as it stands here.
+//! One question and its answer: `cargo run --release --example embed`. docs/embedding.md shows it as it stands here.
 
 use std::{error::Error, process::ExitCode};
 
 use sage::Sage;
-use sage::session::Observation;
+use sage::session::Request;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -18,14 +18,10 @@ async fn main() -> ExitCode {
 
 async fn ask() -> Result<(), Box<dyn Error>> {
     let builder = Sage::builder().model("models/tiny").limit("120slots");
-    let mut sage = builder.answer_tokens(8).build().await?;
+    let sage = builder.answer_tokens(8).build().await?.run();
     let question = "Tom lives in Oslo. Helen lives in Milan. Where does Helen live?";
-    sage.observe(Observation::question("me", question))?;
-    while !sage.is_idle() {
-        for action in sage.tick().await?.actions {
-            println!("{action}");
-        }
-    }
+    let reply = sage.ask(Request::question("me", question)).await?;
+    println!("{}", reply.text);
     sage.shutdown().await?;
     Ok(())
 }
