@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "structure/once.rs"]
+mod once;
+#[path = "structure/rooms.rs"]
+mod rooms;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,184 +48,16 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What each module of `src/` must not use. Modules that are not listed are held only to the last rule, that nothing
-/// depends on the command line.
-const FORBIDDEN: [(&str, &[&str]); 17] = [
-    (
-        "checkpoint",
-        &[
-            "store", "kernels", "model", "engine", "scenario", "eval", "server", "ledger", "trace",
-        ],
-    ),
-    (
-        "store",
-        &[
-            "model", "engine", "scenario", "eval", "server", "ledger", "trace",
-        ],
-    ),
-    // The mind's port is all that a durable ledger implements: it knows of no room that runs a model, and the engine
-    // knows it by the port alone.
-    (
-        "ledger",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "engine",
-            "events",
-            "scenario",
-            "eval",
-            "settings",
-            "server",
-            "trace",
-        ],
-    ),
-    ("trace", &["model", "engine", "scenario", "eval", "server"]),
-    (
-        "kernels",
-        &[
-            "model", "engine", "scenario", "eval", "server", "store", "ledger", "trace",
-        ],
-    ),
-    ("model", &["engine", "scenario", "eval", "server"]),
-    (
-        "engine",
-        &["scenario", "eval", "server", "settings", "ledger", "report"],
-    ),
-    // It runs what was recorded, whoever scripted it.
-    (
-        "replay",
-        &["scenario", "eval", "settings", "server", "report", "embed"],
-    ),
-    // It knows of a run what the events say.
-    (
-        "report",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "scenario",
-            "eval",
-            "settings",
-            "server",
-            "ledger",
-            "trace",
-        ],
-    ),
-    // What people write is read by rooms that know nothing of what it is for.
-    (
-        "input",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "engine",
-            "events",
-            "scenario",
-            "eval",
-            "settings",
-            "server",
-            "ledger",
-            "trace",
-        ],
-    ),
-    // Bytes are counted by a room that knows nothing of what they are.
-    (
-        "reads",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "engine",
-            "events",
-            "scenario",
-            "eval",
-            "settings",
-            "server",
-            "ledger",
-            "trace",
-        ],
-    ),
-    (
-        "settings",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "engine",
-            "events",
-            "scenario",
-            "eval",
-            "server",
-            "ledger",
-            "trace",
-        ],
-    ),
-    // Files of sound and pictures become numbers in a room that knows nothing of who takes them.
-    (
-        "media",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "engine",
-            "events",
-            "scenario",
-            "eval",
-            "settings",
-            "server",
-            "ledger",
-            "trace",
-            "replay",
-            "report",
-            "input",
-            "sensors",
-        ],
-    ),
-    // The machine is sensed by a room that knows nothing of the model.
-    (
-        "sensors",
-        &[
-            "checkpoint",
-            "store",
-            "kernels",
-            "model",
-            "engine",
-            "events",
-            "scenario",
-            "eval",
-            "settings",
-            "server",
-            "ledger",
-            "trace",
-        ],
-    ),
-    (
-        "scenario",
-        &[
-            "eval",
-            "report",
-            "settings",
-            "server",
-            "store",
-            "model",
-            "kernels",
-            "checkpoint",
-        ],
-    ),
-    ("eval", &["scenario", "server"]),
-    // A host scripts nothing and reads no report; what runs the model is the engine's.
-    (
-        "embed",
-        &["scenario", "eval", "report", "server", "model", "kernels"],
-    ),
-];
+/// A file without its comments and its tests; none, if it is nothing but tests.
+fn production(path: &Path) -> Option<String> {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    if name == "tests" || name.ends_with("_tests") {
+        return None;
+    }
+    let code = code(path);
+    let end = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
+    Some(code[..end].to_owned())
+}
 
 /// The modules that a file names behind `crate::`, also in a group (`use crate::{a, b::c}`).
 fn used_modules(code: &str) -> BTreeSet<String> {
@@ -267,40 +104,6 @@ fn groups_and_paths_are_understood() {
 }
 
 #[test]
-fn dependencies_point_one_way() {
-    let mut wrong = Vec::new();
-    for path in sources("src") {
-        let module = path
-            .iter()
-            .nth(1)
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .trim_end_matches(".rs")
-            .to_owned();
-        let used = used_modules(&code(&path));
-        let forbidden = FORBIDDEN
-            .iter()
-            .find(|(name, _)| *name == module)
-            .map_or(&[][..], |(_, list)| list);
-        wrong.extend(
-            forbidden
-                .iter()
-                .filter(|name| used.contains(**name))
-                .map(|name| format!("{} uses {name}", path.display())),
-        );
-        if !["cli", "main", "lib"].contains(&module.as_str()) && used.contains("cli") {
-            wrong.push(format!("{} uses cli", path.display()));
-        }
-        // The library's front door is for hosts.
-        if !["embed", "cli", "lib"].contains(&module.as_str()) && used.contains("embed") {
-            wrong.push(format!("{} uses embed", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-#[test]
 fn the_mind_has_no_tensors_files_clock_or_random_order() {
     // Tests may measure; a map without order has no place even where it is not iterated today.
     let banned = [
@@ -336,7 +139,14 @@ fn the_mind_has_no_tensors_files_clock_or_random_order() {
 
 #[test]
 fn files_stay_readable() {
-    let folders = ["src", "actors/src", "tests", "examples"];
+    let folders = [
+        "src",
+        "actors/src",
+        "actors/tests",
+        "tests",
+        "examples",
+        "benches",
+    ];
     let mut long = Vec::new();
     for path in folders.into_iter().flat_map(sources) {
         let lines = read(&path).lines().count();
@@ -354,6 +164,10 @@ fn the_top_level_holds_only_what_it_should() {
         "Cargo.lock",
         "build.rs",
         "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "deny.toml",
         "LICENSE",
         "NOTICE",
         "actors",
@@ -364,6 +178,7 @@ fn the_top_level_holds_only_what_it_should() {
         "tests",
         "models",
         "examples",
+        "benches",
         "target",
     ];
     for entry in fs::read_dir(root()).unwrap() {
