@@ -1,4 +1,5 @@
-//! Every event as one of the crate `tracing`, for whoever listens there.
+//! What is done with every kind of event: each is one of the crate `tracing`, and a recording either holds it or gets it from the
+//! mind's exchanges. Both matches name every kind.
 
 use super::{
     AudioEvent, CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Mode, Observed,
@@ -47,6 +48,38 @@ macro_rules! emit {
             $($field)+
         )
     };
+}
+
+impl EventKind {
+    /// Whether a recording holds it. The mind's exchanges say the others already, or it never reached the loop.
+    pub(crate) fn is_recorded(&self) -> bool {
+        match self {
+            Self::Limit(_)
+            | Self::Forgotten { .. }
+            | Self::Read { .. }
+            | Self::Perceived(_)
+            | Self::Dream(_)
+            | Self::Refused { .. }
+            | Self::Token { .. }
+            | Self::Answer { .. }
+            | Self::Audio(_)
+            | Self::Spoken(_) => true,
+            // What is shed never reaches the loop: its host records that.
+            Self::Shed { .. }
+            | Self::Missed { .. }
+            | Self::Mode(_)
+            | Self::Observation(_)
+            | Self::State { .. }
+            | Self::Salience(_)
+            | Self::Directive { .. }
+            | Self::Tower { .. }
+            | Self::Cache(_)
+            | Self::Denied { .. }
+            | Self::Expectation { .. }
+            | Self::Experts(_)
+            | Self::Summary(_) => false,
+        }
+    }
 }
 
 impl Event {

@@ -35,6 +35,8 @@ struct Layout {
     name: &'static str,
     /// On the command line.
     option: &'static str,
+    /// In config.json, as `torch_dtype` has it.
+    config_name: &'static str,
     /// Numbers of a row that share a block; rows are whole blocks.
     block_numbers: usize,
     /// Bytes of a block.
@@ -50,6 +52,7 @@ const TABLE: [Layout; 3] = [
     Layout {
         name: "F32",
         option: "f32",
+        config_name: "float32",
         block_numbers: 1,
         block_bytes: 4,
         arithmetic: BY_LANES,
@@ -57,6 +60,7 @@ const TABLE: [Layout; 3] = [
     Layout {
         name: "BF16",
         option: "bf16",
+        config_name: "bfloat16",
         block_numbers: 1,
         block_bytes: 2,
         arithmetic: BY_LANES,
@@ -64,6 +68,7 @@ const TABLE: [Layout; 3] = [
     Layout {
         name: "F16",
         option: "f16",
+        config_name: "float16",
         block_numbers: 1,
         block_bytes: 2,
         arithmetic: BY_LANES,
@@ -87,6 +92,11 @@ impl WeightFormat {
     /// The name on the command line.
     pub fn option(self) -> &'static str {
         self.layout().option
+    }
+
+    /// The name in config.json, as its `torch_dtype` and `dtype` have it.
+    pub fn config_name(self) -> &'static str {
+        self.layout().config_name
     }
 
     /// The format of a name in a safetensors header, if weights may be stored in it.

@@ -16,6 +16,7 @@ pub use comparison::{Outcome, compare};
 pub use found::{Found, listen};
 pub use thinker::{Extent, Witness, run, working_bytes};
 
+use crate::formats::WeightFormat;
 use crate::input::{Attributed, Fault};
 use crate::store::StoreError;
 
@@ -44,6 +45,16 @@ pub enum ReferenceError {
         /// By config.json.
         expected: Vec<usize>,
     },
+    /// The library does not read weights that are stored so.
+    #[error(
+        "tensor {name} is stored as {format}, which {NAME} does not widen: compare the checkpoint that it was extracted from"
+    )]
+    Format {
+        /// The tensor.
+        name: String,
+        /// Its format.
+        format: WeightFormat,
+    },
     /// A token that the model does not have.
     #[error("token id {id} is beyond the model's vocabulary of {vocabulary}")]
     UnknownToken {
@@ -58,7 +69,7 @@ impl Attributed for ReferenceError {
     fn fault(&self) -> Fault {
         match self {
             Self::Store(error) => error.fault(),
-            Self::Shape { .. } | Self::UnknownToken { .. } => Fault::Request,
+            Self::Shape { .. } | Self::Format { .. } | Self::UnknownToken { .. } => Fault::Request,
             Self::Candle(_) => Fault::Run,
         }
     }

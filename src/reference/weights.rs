@@ -3,7 +3,6 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::ReferenceError;
-use crate::formats::WeightFormat;
 use crate::store::WeightSource;
 
 /// Rows of a large table that are widened to f32 at one time.
@@ -31,11 +30,14 @@ impl Weights<'_> {
         }
         let mut bytes = vec![0; meta.bytes as usize];
         self.0.read_tensor(name, &mut bytes)?;
-        let dtype = match meta.dtype {
-            WeightFormat::F32 => DType::F32,
-            WeightFormat::BF16 => DType::BF16,
-            WeightFormat::F16 => DType::F16,
-        };
+        // The library has the same names for what it widens.
+        let dtype = meta.dtype.option().parse().map_err(|_| {
+            let format = meta.dtype;
+            ReferenceError::Format {
+                name: name.to_owned(),
+                format,
+            }
+        })?;
         Ok(Stored { bytes, dtype })
     }
 

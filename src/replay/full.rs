@@ -8,7 +8,6 @@ use super::files::{fill, ledger_of};
 use super::{KeepsNothing, ReplayError, Verdict, asked};
 use crate::core::EngineError;
 use crate::core::core_loop::{AnswerPolicy, Observation};
-use crate::kernels::{LIBM, SPEC};
 use crate::session::opening::EngineOptions;
 use crate::session::{Learning, Session, SessionPlan};
 use crate::store::{WeightSource, open_model};
@@ -58,17 +57,6 @@ pub async fn verify_with(
             header.fingerprint
         )));
     }
-    for (what, recorded, own) in [
-        ("kernels", &header.kernels, SPEC),
-        ("functions", &header.libm, LIBM),
-    ] {
-        if recorded != own {
-            return Err(ReplayError::Lacks(format!(
-                "the run was recorded with {what} {recorded}, this program has {own}: nothing would come again bit for bit; \
-                 take the program that recorded it"
-            )));
-        }
-    }
     let ledger = ledger_of(trace, &header)?;
     let (limit, sampling) = asked(&header)?;
     let args = TemplateArgs::from(header.template_args.clone());
@@ -103,9 +91,30 @@ pub async fn verify_with(
         ..SessionPlan::of_engine(engine)
     };
     let mut session = Session::open(source, plan, way.loading).await?;
+    if let Err(other) = of_arithmetic(&header, &session) {
+        session.abort().await;
+        return Err(other);
+    }
     let verdict = compare(trace, reader, &header, &mut session, way.progress).await;
     session.abort().await;
     verdict
+}
+
+/// Whether the model that is open computes as the recorded one did.
+///
+/// # Errors
+/// When it does not.
+fn of_arithmetic(header: &Header, session: &Session) -> Result<(), ReplayError> {
+    let recorded = [&header.kernels, &header.libm];
+    for ((what, own), recorded) in session.arithmetic().into_iter().zip(recorded) {
+        if recorded != own {
+            return Err(ReplayError::Lacks(format!(
+                "the run was recorded with {what} {recorded}, this program has {own}: nothing would come again bit for bit; \
+                 take the program that recorded it"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Stops at the first difference, or where the recording ends.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::core::sampling::Sampling;
 use crate::core::{Engine, EngineError};
+use crate::kernels::LIBM;
 use crate::ledger;
 use crate::store::{StoreError, write_file};
 use crate::text::template::TemplateArgs;
@@ -64,8 +65,8 @@ fn header(
     let value = |of: serde_json::Result<Value>| of.unwrap_or_default();
     Ok(Header {
         schema: SCHEMA,
-        kernels: crate::kernels::SPEC.to_owned(),
-        libm: crate::kernels::LIBM.to_owned(),
+        kernels: engine.spec().to_owned(),
+        libm: LIBM.to_owned(),
         fingerprint: engine.source.fingerprint()?,
         mind: engine.mind_config.clone(),
         absent: engine.mind_config.absent.clone(),

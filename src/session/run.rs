@@ -7,6 +7,7 @@ use crate::core::core_loop::{Answer, Completed, CoreLoop, Observation, SpokenAns
 use crate::core::perception::Features;
 use crate::core::request::Request;
 use crate::events::{Event, EventKind, Mode};
+use crate::kernels::LIBM;
 
 /// A model that runs with its mind: requests go in, events come out. It lives on one thread, together with its actors; a host
 /// that wants it on a thread of its own takes [`super::Sage`].
@@ -38,6 +39,11 @@ impl Session {
             mode,
             torn_bytes,
         }
+    }
+
+    /// Names of the arithmetic that runs: of products and sums, and of exponentials and logarithms.
+    pub(crate) fn arithmetic(&self) -> [(&'static str, &str); 2] {
+        [("kernels", self.core.engine().spec()), ("functions", LIBM)]
     }
 
     /// Which mode runs.

@@ -72,11 +72,7 @@ impl Recipe {
     /// The text of `config.json`.
     pub(super) fn config_json(&self) -> String {
         let id = |token: &str| self.special_id(token);
-        let dtype = match self.format {
-            WeightFormat::F32 => "float32",
-            WeightFormat::BF16 => "bfloat16",
-            WeightFormat::F16 => "float16",
-        };
+        let dtype = self.format.config_name();
         // The real model's split of 64 frequencies, 24 + 20 + 20, in proportion.
         let half = self.head_dim / 2;
         let space = half * 5 / 16;

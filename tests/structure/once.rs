@@ -37,7 +37,7 @@ fn one_place_constructs_a_running_model() {
 #[test]
 fn one_place_drives_the_loop() {
     assert_eq!(places(".orient(", ""), ["src/core/drive.rs"]);
-    assert_eq!(places("fn orient(", ""), ["src/core/orient.rs"]);
+    assert_eq!(places("fn orient(", "src/spans.rs"), ["src/core/orient.rs"]);
 }
 
 /// Errors become exit codes in one file.

@@ -3,6 +3,7 @@
 //! Everything has a default, and `config/default.toml` states the same defaults under `[mind]` with comments.
 //! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
 
+mod eviction;
 mod names;
 mod numbers;
 mod salience;
@@ -15,6 +16,7 @@ use std::ops::Index;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ExpertKey, LayerKey, Modality, Module, State};
+pub use eviction::EvictionPolicy;
 pub use names::{Named, UnknownName};
 pub use numbers::{Bound, Gap, Number};
 pub use salience::SalienceConfig;
@@ -114,44 +116,6 @@ pub enum RoutingPolicy {
     /// The first experts are sacred, the others are biased by residency and salience.
     #[default]
     Salient,
-}
-
-/// Which expert leaves the demand pool when room is needed: never a pinned one; of equals the lowest layer, then the
-/// lowest expert.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvictionPolicy {
-    /// The least recently used, counted in leases. Hits nothing in a pool that is smaller than what the other layers
-    /// of one token use (see [`crate::cache::cycle_cliff`]).
-    Lru,
-    /// The least often used: tokens that used it since the start, counts that survive its eviction and never decay.
-    /// Of equal counts the one whose layer's next turn is farthest.
-    Lfu,
-    /// The largest 0.4·age + 0.3·(1 − convergence) + 0.2·(1 − stability) + 0.1·size: age in leases since the last use,
-    /// age and size normalised over the module's residents as the decision begins, a constant feature being 0; convergence and stability as
-    /// the trust ledger's view of the last directive says. Where the ledger tells no expert from another this is LRU.
-    Trust,
-    /// The one whose next use is expected farthest away, counted in layer steps.
-    Horizon {
-        /// Half-life of the use frequency, tokens.
-        half_life_tokens: f64,
-    },
-    /// As horizon, with a chance of use that is learned while running: several half-lives, weighed by how well each
-    /// predicted so far.
-    Learned,
-}
-
-impl EvictionPolicy {
-    /// The default.
-    pub(crate) const HORIZON: Self = Self::Horizon {
-        half_life_tokens: 12.0,
-    };
-}
-
-impl Default for EvictionPolicy {
-    fn default() -> Self {
-        Self::HORIZON
-    }
 }
 
 /// What one metabolic state may use.

@@ -65,36 +65,6 @@ impl Named for RoutingPolicy {
     }
 }
 
-impl Named for EvictionPolicy {
-    const ALL: &'static [Self] = &[
-        Self::Lru,
-        Self::Lfu,
-        Self::Trust,
-        Self::HORIZON,
-        Self::Learned,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Lru => "lru",
-            Self::Lfu => "lfu",
-            Self::Trust => "trust",
-            Self::Horizon { .. } => "horizon",
-            Self::Learned => "learned",
-        }
-    }
-
-    fn summary(self) -> &'static str {
-        match self {
-            Self::Lru => "Least recently used",
-            Self::Lfu => "Least often used",
-            Self::Trust => "Old, little trusted, unsteady",
-            Self::Horizon { .. } => "Farthest expected next use",
-            Self::Learned => "As horizon, with a chance of use learned while running",
-        }
-    }
-}
-
 impl Named for State {
     const ALL: &'static [Self] = &State::ALL;
 
@@ -166,16 +136,6 @@ macro_rules! shown_by_name {
 }
 
 shown_by_name!(RoutingPolicy, State, Towers);
-
-/// With the settings that are its own: `horizon(12 tokens)`.
-impl fmt::Display for EvictionPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Horizon { half_life_tokens } => write!(f, "horizon({half_life_tokens} tokens)"),
-            other => f.pad(other.name()),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::conductor::CoreLoop;
 use super::observation::Observation;
 use crate::core::EngineError;
-use crate::events::{Event, EventKind};
+use crate::events::Event;
 use crate::trace::{Record, Tape};
 
 /// A record's value. What the loop says can always be written.
@@ -26,33 +26,10 @@ fn written(tape: &Tape, event: &Event) -> serde_json::Value {
 
 /// Records an event, unless the mind's exchanges say it already.
 pub(super) fn event(tape: &Tape, event: &Event) {
-    match &event.kind {
-        EventKind::Limit(_)
-        | EventKind::Forgotten { .. }
-        | EventKind::Read { .. }
-        | EventKind::Perceived(_)
-        | EventKind::Dream(_)
-        | EventKind::Refused { .. }
-        | EventKind::Token { .. }
-        | EventKind::Answer { .. }
-        | EventKind::Audio(_)
-        | EventKind::Spoken(_) => tape.put(&Record::Event {
+    if event.kind.is_recorded() {
+        tape.put(&Record::Event {
             event: written(tape, event),
-        }),
-        // What is shed never reaches the loop: its host records that.
-        EventKind::Shed { .. }
-        | EventKind::Missed { .. }
-        | EventKind::Mode(_)
-        | EventKind::Observation(_)
-        | EventKind::State { .. }
-        | EventKind::Salience(_)
-        | EventKind::Directive { .. }
-        | EventKind::Tower { .. }
-        | EventKind::Cache(_)
-        | EventKind::Denied { .. }
-        | EventKind::Expectation { .. }
-        | EventKind::Experts(_)
-        | EventKind::Summary(_) => {}
+        });
     }
 }
 
