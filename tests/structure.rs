@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "structure/dependencies.rs"]
+mod dependencies;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -171,6 +174,8 @@ fn the_top_level_holds_only_what_it_should() {
         "LICENSE",
         "NOTICE",
         "actors",
+        "benches",
+        "deny.toml",
         "src",
         "config",
         "docs",

@@ -25,7 +25,7 @@ pub fn reserve_bytes(total_bytes: u64) -> u64 {
     (total_bytes / 8).clamp(64 << 20, 2 << 30)
 }
 
-/// How the limit of [`super::EngineOptions`] is meant.
+/// How the limit that a model is opened with is meant.
 #[derive(Clone, Debug, Default)]
 pub enum LimitPolicy {
     /// As it is, without a look at the machine: a replay, an instrument that compares limits.
@@ -33,7 +33,7 @@ pub enum LimitPolicy {
     AsGiven,
     /// It was asked for: one above what the machine has is refused.
     Checked(Machine),
-    /// Nobody asked for one, and [`super::EngineOptions::limit`] is not used: it is chosen from what the machine has.
+    /// Nobody asked for one, and what is given is not used: it is chosen from what the machine has.
     Chosen(Machine),
 }
 

@@ -1,7 +1,7 @@
 //! Everything that a ledger knows, as plain values: a ledger restored from them goes on as the one would have that they
 //! were taken from, bit for bit.
 //!
-//! Whole structs are written and read, so whatever is added to a record is kept with it; [`Record`] is taken apart field
+//! Whole structs are written and read, so whatever is added to a record is kept with it; `Record` is taken apart field
 //! by field where values are checked, so that nothing can be added without saying what it may be.
 
 use std::fmt::Display;

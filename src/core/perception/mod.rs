@@ -89,7 +89,7 @@ pub fn senses_of<'a>(media: impl IntoIterator<Item = &'a Medium>) -> Vec<Modalit
 }
 
 /// Repeats every placeholder as often as its medium has tokens. Where tokens and media do not match, what is left over stays as
-/// it is, and [`Engine::perceive`] says what is wrong.
+/// it is, and [`super::Engine::perceive`] says what is wrong.
 pub fn expand(config: &ThinkerConfig, tokens: &[u32], sensed: &Sensed) -> Vec<u32> {
     let mut sounds = sensed.sound_tokens.iter();
     let mut pictures = sensed.picture_tokens.iter();

@@ -2,10 +2,10 @@
 //!
 //! A template comes with a download and is run before anything is read. It may not take the machine with it:
 //!
-//! - its source is bounded before it is parsed ([`source`]),
+//! - its source is bounded before it is parsed (`source`),
 //! - it runs on a thread of its own, with a stack that the bounds on nesting cannot use up,
 //! - the engine's fuel bounds instructions and the bytes that operators, filters and the output make, before they are made,
-//! - steps through lists and mappings are counted ([`value`]), methods that grow a text ask first ([`methods`]),
+//! - steps through lists and mappings are counted (`value`), methods that grow a text ask first (`methods`),
 //! - and whatever is left (comparing large texts over and over) is given up after some seconds.
 //!
 //! Fuel grows with what is rendered, so that long conversations have what they need.
