@@ -174,8 +174,6 @@ fn the_top_level_holds_only_what_it_should() {
         "LICENSE",
         "NOTICE",
         "actors",
-        "benches",
-        "deny.toml",
         "src",
         "config",
         "docs",

@@ -3,7 +3,7 @@
 use crate::input::{Attributed, Fault};
 use std::path::PathBuf;
 
-use super::shards::{INDEX, SINGLE};
+use super::index::{INDEX, SINGLE};
 use super::{ConfigError, HeaderError};
 
 /// Why a checkpoint cannot be opened or read.

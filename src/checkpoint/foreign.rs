@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::shards::{INDEX, SINGLE};
+use super::index::{INDEX, SINGLE};
 
 /// Element types that weights may have, in words.
 const OURS: &str = "weights are read in BF16, F16 or F32";

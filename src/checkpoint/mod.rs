@@ -11,6 +11,7 @@ mod header;
 mod index;
 mod names;
 mod shards;
+mod tensor;
 
 pub use component::{Component, Part, Role, expert_tensor_name, router_tensor_name};
 pub use config::{ConfigError, ModelConfig};
@@ -20,4 +21,5 @@ pub use findings::{Findings, Misshapen, OtherFormat};
 pub(crate) use header::read_no_further;
 pub use header::{Header, HeaderError, HeaderTensor};
 pub(crate) use names::HEAD;
-pub use shards::{Checkpoint, TensorInfo};
+pub use shards::Checkpoint;
+pub use tensor::TensorInfo;

@@ -11,42 +11,13 @@ use memmap2::Mmap;
 
 use super::fused::{self, Fused, Uncut};
 use super::header::read_no_further;
-use super::index::Index;
+use super::index::{INDEX, Index, SINGLE};
 use super::names::{HEAD, Spellings};
-use super::{CheckpointError, Header, HeaderError, ModelConfig};
-use crate::formats::WeightFormat;
+use super::{CheckpointError, Header, HeaderError, ModelConfig, TensorInfo};
 use crate::input::{MOST_MODEL_FILE_BYTES, open_file};
 use crate::reads::{ReadCounter, ReadPurpose};
 
 const CONFIG: &str = "config.json";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
-pub(super) const SINGLE: &str = "model.safetensors";
-
-/// Where a tensor lies and what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Full name in the one spelling that this program knows, whatever the files call it.
-    pub name: String,
-    /// What the files call it, or the fused tensor that it is a part of; none where that is the name.
-    pub stored_as: Option<Arc<str>>,
-    /// Element type.
-    pub dtype: WeightFormat,
-    /// Dimensions, outermost first.
-    pub shape: Vec<usize>,
-    /// Index of the shard; see [`Checkpoint::shard_path`].
-    pub shard: usize,
-    /// First byte, counted from the start of the shard file.
-    pub offset: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl TensorInfo {
-    /// The name in the files.
-    pub fn stored_name(&self) -> &str {
-        self.stored_as.as_deref().unwrap_or(&self.name)
-    }
-}
 
 struct Shard {
     name: String,

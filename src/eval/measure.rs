@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::EvalError;
+use super::message::{ItemAnswer, Message};
 use super::metrics::{DocumentResult, Prediction};
 use super::scratch::Scratch;
-use super::worker::{ItemAnswer, Message};
 use crate::core::request::{Content, Request, Stop};
 use crate::core::stepwise::Stepwise;
 use crate::core::{Engine, EngineError};

@@ -18,6 +18,7 @@ mod arm;
 pub mod bootstrap;
 mod material;
 mod measure;
+mod message;
 mod metrics;
 mod price;
 mod rank;

@@ -10,7 +10,8 @@ use sage_actors::config::MindConfig;
 use serde::{Deserialize, Serialize};
 
 use super::measure;
-use super::metrics::{DocumentResult, Done};
+use super::message::Message;
+use super::metrics::Done;
 use super::scratch::Scratch;
 use super::{EvalError, Part};
 use crate::core::EngineError;
@@ -44,27 +45,6 @@ pub struct Job {
     pub(super) limit: Limit,
     pub(super) context_tokens: usize,
     pub(super) answer_tokens: usize,
-}
-
-/// The answer to an item, as tokens: the process has no tokenizer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct ItemAnswer {
-    pub(super) answer: Vec<u32>,
-    /// Of prompt and answer.
-    pub(super) tokens: u64,
-    pub(super) hits: u64,
-    pub(super) misses: u64,
-    pub(super) miss_bytes: u64,
-    pub(super) seconds: f64,
-}
-
-/// A line from a process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Message {
-    Document(DocumentResult),
-    Item(ItemAnswer),
-    Done(Done),
 }
 
 /// The end of the line in the arm's process: does the job and writes what it measured to `out`.

@@ -2,8 +2,10 @@
 //!
 //! Timings stand only in `summary`; everything else is the same in every run of the same inputs.
 
+mod dream;
 pub(crate) mod emit;
 mod ended;
+mod limit;
 mod speech;
 mod summary;
 
@@ -13,7 +15,9 @@ use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Modality, Module, Salience, State, Tick};
 use serde::Serialize;
 
+pub use dream::DreamEvent;
 pub use ended::Ended;
+pub use limit::{LimitEvent, LimitPeriod};
 pub use speech::{AudioEvent, SpeechEnded, SpokenEvent};
 pub use summary::{StateSummary, Summary};
 
@@ -264,47 +268,6 @@ pub struct Mode {
     pub fingerprint: String,
 }
 
-/// See [`EventKind::Limit`].
-#[derive(Clone, Debug, Serialize)]
-pub struct LimitEvent {
-    /// Who set it.
-    pub source: String,
-    /// The limit; none if there is none.
-    pub limit_bytes: Option<u64>,
-    /// The limit until now.
-    pub limit_bytes_before: Option<u64>,
-    /// What is left for experts.
-    pub pool_bytes: u64,
-    /// What was left for experts until now.
-    pub pool_bytes_before: u64,
-    /// What must be in memory.
-    pub floor_bytes: u64,
-    /// What the limit lacks of that; above 0 it cannot hold.
-    pub lacking_bytes: u64,
-}
-
-/// A time under one limit, and the peak of the resident set in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LimitPeriod {
-    /// The tick at whose beginning it came into force.
-    pub from_tick: Tick,
-    /// The limit, if there was one.
-    pub limit_bytes: Option<u64>,
-    /// Whether it covers what must be in memory.
-    pub covers_floor: bool,
-    /// Where the system's own peak rose in this time, that; else the largest resident set that was seen before and after
-    /// each of its steps. It counts from when the cache had obeyed the limit.
-    pub peak_rss_bytes: u64,
-}
-
-impl LimitPeriod {
-    /// Whether the peak stayed within the limit.
-    pub fn is_within(&self) -> bool {
-        self.limit_bytes
-            .is_none_or(|limit| self.peak_rss_bytes <= limit)
-    }
-}
-
 /// See [`EventKind::Observation`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Observed {
@@ -462,24 +425,4 @@ pub struct DomainUse {
     pub tokens: u64,
     /// Tokens that each expert worked on, `[layers][experts]`.
     pub worked: Vec<Vec<u32>>,
-}
-
-/// See [`EventKind::Dream`]. Shadow runs are no demand: their reads and their work stand here and nowhere else.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct DreamEvent {
-    /// Scores of denied experts.
-    pub scored: u32,
-    /// Episodes consolidated.
-    pub episodes: u32,
-    /// Episodes that wait.
-    pub left: u32,
-    /// Episodes merged into one nearly alike.
-    pub pruned: u32,
-    /// Bytes that shadow runs read.
-    pub bytes_read: u64,
-    /// What they cost, in exact tokens.
-    pub units: f64,
-    /// Hot lists: domain, state, and how many experts at least a quarter of its tokens use.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hot: Vec<(String, State, u32)>,
 }

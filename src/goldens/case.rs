@@ -1,12 +1,11 @@
 //! One golden file and what it asks for.
 
-use crate::input::{Attributed, Fault};
 use sage_actors::protocol::Modality;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use super::description;
+use super::{CaseError, description};
 
 /// A golden is held in memory while it is compared.
 const MOST_GOLDEN_BYTES: u64 = 8 << 30;
@@ -32,37 +31,6 @@ const POSITION_INPUTS: [&str; 5] = [
     "second_per_grids",
     "audio_seqlens",
 ];
-
-/// Why goldens cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CaseError {
-    /// A file or folder cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nothing to compare with.
-    #[error(
-        "{path} holds no golden (`<case>.safetensors` beside `<case>.json`): give a folder such as CHECKPOINT/goldens"
-    )]
-    Empty {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A tensor is not what the format says.
-    #[error("golden {case}: tensor {tensor}: {reason}")]
-    Tensor {
-        /// The case.
-        case: String,
-        /// The tensor.
-        tensor: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 /// A case of a folder; nothing but names and shapes is read yet.
 #[derive(Clone, Debug)]
@@ -444,12 +412,4 @@ fn describe(path: &Path) -> Result<Case, CaseError> {
             == Some(true),
         description,
     })
-}
-
-impl Attributed for CaseError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::File { .. } | Self::Empty { .. } | Self::Tensor { .. } => Fault::Request,
-        }
-    }
 }

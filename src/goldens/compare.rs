@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{CaseError, Golden, Inputs};
+use super::CaseError;
+use super::case::{Golden, Inputs};
 use super::notes::{Difference, Notes};
 use super::recorder::Recorder;
 use super::{Generated, TensorReport, VerifyError};

@@ -1,6 +1,7 @@
 //! What a case's towers take in.
 
-use super::case::{Case, CaseError, Golden};
+use super::CaseError;
+use super::case::{Case, Golden};
 use crate::core::perception::Features;
 use crate::media::picture::Patches;
 use crate::media::sound::Mel;

@@ -6,85 +6,27 @@
 mod case;
 pub(crate) mod compare;
 mod description;
+mod error;
 mod features;
+mod greedy;
 pub(crate) mod notes;
 mod positions;
 pub(crate) mod recorder;
+mod report;
 pub mod speech;
 
-use crate::input::{Attributed, Fault};
 use std::path::Path;
-use std::sync::Arc;
 
-use sage_actors::protocol::{Modality, Phase};
-use serde::Serialize;
+use sage_actors::protocol::Modality;
 
-pub use case::{Case, CaseError, Golden, Kind};
+pub use case::{Case, Golden, Kind};
+pub use error::{CaseError, VerifyError};
+pub(crate) use greedy::{Generated, greedy, read};
+pub use report::{CaseReport, Status, TensorReport};
 
-use crate::core::forward::TokenChunk;
-use crate::core::orient::Arrivals;
+use crate::core::Engine;
 use crate::core::perception::Features;
-use crate::core::ports::Sequence;
-use crate::core::sampling::argmax;
-use crate::core::scene::Scene;
-use crate::core::{Engine, EngineError, Forward, Orientation, Probe, drive};
 use recorder::Recorder;
-
-/// What became of a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Every tensor within its tolerance.
-    Pass,
-    /// Some tensor is not.
-    Fail,
-    /// It needs a part of the model that cannot be run.
-    Skipped,
-    /// Reported for orientation: the case says itself that it is no target.
-    Orientation,
-}
-
-/// One compared tensor.
-#[derive(Clone, Debug, Serialize)]
-pub struct TensorReport {
-    /// Name in the golden file.
-    pub name: String,
-    /// Greatest absolute difference (for integers: how many differ).
-    pub max_abs_error: f64,
-    /// What is allowed.
-    pub tolerance: f64,
-    /// Whether it is within.
-    pub pass: bool,
-}
-
-/// One case.
-#[derive(Clone, Debug, Serialize)]
-pub struct CaseReport {
-    /// Name of the case.
-    pub name: String,
-    /// What became of it.
-    pub status: Status,
-    /// Why it was skipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The first tensor, in the order of computation, that differs: where, found and expected.
-    pub first_difference: Option<String>,
-    /// Every compared tensor in the order of computation.
-    pub tensors: Vec<TensorReport>,
-}
-
-impl CaseReport {
-    /// A case that could not be run to its end.
-    pub fn failed(case: &Case, why: String) -> Self {
-        Self {
-            name: case.name.clone(),
-            status: Status::Fail,
-            reason: None,
-            first_difference: Some(why),
-            tensors: Vec::new(),
-        }
-    }
-}
 
 /// The cases of a folder, in order of their names.
 ///
@@ -201,109 +143,4 @@ async fn think(
         }
     }
     Ok(())
-}
-
-/// A prompt that was read.
-pub(crate) struct Read {
-    kv: Sequence,
-    scene: Option<Arc<Scene>>,
-    last: Forward,
-}
-
-/// Reads a prompt chunk by chunk; `kept` hears of every step.
-pub(crate) async fn read(
-    engine: &mut Engine,
-    tokens: &[u32],
-    features: Option<&Features>,
-    recorder: &mut Recorder,
-    kept: &mut dyn FnMut(&Forward),
-) -> Result<Read, EngineError> {
-    let mut kv = engine.new_sequence()?;
-    let mut last = Forward::default();
-    let scene = match features {
-        Some(features) => {
-            let mut heard = |name: &str, values: &[f32]| recorder.tensor(name, values);
-            Some(engine.perceive(tokens, features, None, &mut heard)?)
-        }
-        None => None,
-    };
-    let mut first = 0;
-    for ids in tokens.chunks(engine.chunk_tokens()) {
-        let chunk = TokenChunk {
-            tokens: ids,
-            scene: scene.as_deref().map(|scene| (scene, first)),
-        };
-        let act = async |engine: &mut Engine, orientation: &Orientation| {
-            let probe: &mut dyn Probe = recorder;
-            engine
-                .forward_chunk(&mut kv, chunk, Phase::Prefill, orientation, Some(probe))
-                .await
-        };
-        (_, last) = drive::turn(engine, Arrivals::default(), act).await?;
-        kept(&last);
-        first += ids.len();
-    }
-    Ok(Read { kv, scene, last })
-}
-
-/// Greedy continuation: the tokens, and the logits that each was chosen from.
-pub(crate) struct Generated {
-    pub(crate) tokens: Vec<u32>,
-    pub(crate) logits: Vec<Vec<f32>>,
-}
-
-/// Goes on for `steps` tokens, or until `end`, which is one of them; `recorder` and `kept` hear of every step.
-pub(crate) async fn greedy(
-    engine: &mut Engine,
-    read: &mut Read,
-    steps: usize,
-    end: u32,
-    mut recorder: Option<&mut Recorder>,
-    kept: &mut dyn FnMut(&Forward),
-) -> Result<Generated, EngineError> {
-    let hidden = engine.text_config().hidden_size;
-    let mut out = Generated {
-        tokens: Vec::new(),
-        logits: Vec::new(),
-    };
-    let last = &read.last.normed;
-    let mut logits = engine.logits(&last[last.len() - hidden..])?;
-    loop {
-        let token = argmax(&logits);
-        out.tokens.push(token);
-        out.logits.push(logits);
-        if out.tokens.len() == steps || token == end {
-            return Ok(out);
-        }
-        let act = async |engine: &mut Engine, orientation: &Orientation| {
-            let probe = recorder.as_deref_mut();
-            let probe = probe.map(|recorder| recorder as &mut dyn Probe);
-            engine
-                .forward(&mut read.kv, &[token], Phase::Decode, orientation, probe)
-                .await
-        };
-        let (_, forward) = drive::turn(engine, Arrivals::default(), act).await?;
-        kept(&forward);
-        logits = engine.logits(&forward.normed)?;
-    }
-}
-
-/// Why verification stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// The engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The goldens.
-    #[error(transparent)]
-    Case(#[from] CaseError),
-}
-
-impl Attributed for VerifyError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Engine(error) => error.fault(),
-            Self::Case(error) => error.fault(),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Positions alone: mixtures of media, and where the reference puts their tokens.
 
-use super::case::{Case, CaseError, Golden};
+use super::CaseError;
+use super::case::{Case, Golden};
 use super::compare::Comparison;
 use crate::checkpoint::config::ThinkerConfig;
 use crate::model::positions::{MediaGrids, VideoGrid, media_positions};

@@ -3,6 +3,7 @@
 mod fault;
 mod file;
 mod limit;
+mod place;
 mod problem;
 mod size;
 mod text;
@@ -13,6 +14,7 @@ pub use file::{
     path_as_text, read_file, read_file_text,
 };
 pub use limit::Limit;
+pub use place::Place;
 pub use problem::{Problem, known, nearest};
 pub use size::{Size, SizeError, human_bytes, lacks_unit};
-pub use text::{Place, ReadError, Source, read_text, short, shown, without_mark};
+pub use text::{ReadError, Source, read_text, short, shown, without_mark};

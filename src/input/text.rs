@@ -1,15 +1,13 @@
 //! Text files that people write, and places in them.
 
-use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Problem;
+use super::{Place, Problem};
 
 /// Nobody writes more than this by hand; a device or a model named by mistake must not fill the memory.
 const MOST_BYTES: u64 = 16 << 20;
@@ -64,24 +62,6 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
         ))
     })?;
     Ok(without_mark(&text).to_owned())
-}
-
-/// A place in a text; line and column count from 1, columns in characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    /// The file.
-    #[serde(serialize_with = "super::path_as_text")]
-    pub file: PathBuf,
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
-    }
 }
 
 /// A text with the name of its file.

@@ -3,6 +3,7 @@
 //! Invariant: every output is one dot product in a fixed order, whatever the instruction set, the number of
 //! threads, or the rows computed together. Threads split rows; nothing is ever reduced across threads.
 
+mod fold;
 mod lanes;
 pub mod matrix;
 pub mod pointwise;
@@ -35,6 +36,6 @@ mod tests {
 
     #[test]
     fn the_name_of_the_order_is_the_orders() {
-        assert!(super::SPEC.starts_with(&format!("dot-lanes-{}/", super::lanes::LANES)));
+        assert!(super::SPEC.starts_with(&format!("dot-lanes-{}/", super::fold::LANES)));
     }
 }

@@ -6,7 +6,7 @@
 // Iterators over arrays are calls that the compiler does not always inline in functions as large as these.
 #![allow(clippy::needless_range_loop)]
 
-use super::lanes::{LANES, fold};
+use super::fold::{LANES, fold};
 use crate::formats::Number;
 
 /// Rows of x of a tile.

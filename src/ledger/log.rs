@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sage_actors::protocol::Outcome;
 
 use super::tables::Epoch;
-use super::{LedgerError, VERSION};
+use super::{LedgerError, VERSION, log_path};
 use crate::input::read_file;
 
 /// It is read whole; an epoch ends long before.
@@ -35,13 +35,6 @@ pub(super) struct Log {
 pub(super) struct Tail {
     pub outcomes: u64,
     pub torn_bytes: u64,
-}
-
-/// Where the log of a ledger is.
-pub fn log_path(ledger: &Path) -> PathBuf {
-    let mut name = ledger.as_os_str().to_owned();
-    name.push(".log");
-    PathBuf::from(name)
 }
 
 /// Removes a log, if it is there.

@@ -4,7 +4,9 @@
 //! function of both, so opening reads the epoch and learns the log again. `docs/ledger.md` describes every table, key and
 //! byte, and what survives what.
 
+mod about;
 mod error;
+mod files;
 pub mod json;
 mod log;
 mod quiet;
@@ -23,44 +25,19 @@ use sage_actors::trust::Ledger;
 use sage_actors::trust::state::LedgerState;
 use sage_actors::trust::store::{LedgerStore, StoreFailure};
 
+pub use about::About;
 pub use error::LedgerError;
+pub use files::{VERSION, log_path};
 use log::Log;
-pub use log::log_path;
 use tables::Epoch;
 
 use crate::input::{check_replaceable, open_file};
-
-/// Version of tables, log and export. Whatever changes one of them, a field of a record included, raises it.
-pub const VERSION: u32 = 2;
 
 /// Memory of the database's cache; the engine's memory plan counts it.
 pub const CACHE_BYTES: usize = 512 << 10;
 
 /// How every database of this kind begins.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-
-/// What a ledger has seen, and of which model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
-    /// The model's fingerprint.
-    pub fingerprint: String,
-    /// Outcomes that were learned, over all runs.
-    pub outcomes: u64,
-    /// The end of the last step that was learned from, in ticks over all runs.
-    pub tick: Tick,
-}
-
-impl About {
-    /// What the line that says which mode runs adds for a ledger at `path`.
-    pub fn words(&self, path: &Path) -> String {
-        format!(
-            "; ledger {} ({} outcomes over {} ticks)",
-            path.display(),
-            self.outcomes,
-            self.tick
-        )
-    }
-}
 
 /// An open ledger. No other process opens it meanwhile.
 pub struct LedgerFile {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::thinker::{Extent, Witness, run};
+use super::thinker::{Extent, run};
+use super::witness::Witness;
 use super::{Found, ReferenceError};
 use crate::core::sampling::argmax;
 use crate::goldens::compare::{LOGITS_TOLERANCE, MODULE_TOLERANCE};

@@ -4,8 +4,8 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::{silu, softmax_last_dim};
 
 use super::ReferenceError;
-use super::thinker::Witness;
 use super::weights::Weights;
+use super::witness::Witness;
 use crate::checkpoint::config::TextConfig;
 
 /// `down(silu(gate(x)) * up(x))` of `x` `[tokens, hidden]` with the matrices `{prefix}.{gate,up,down}_proj.weight`.

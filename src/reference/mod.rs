@@ -11,10 +11,12 @@ mod experts;
 mod found;
 mod thinker;
 mod weights;
+mod witness;
 
 pub use comparison::{Outcome, compare};
 pub use found::{Found, listen};
-pub use thinker::{Extent, Witness, run, working_bytes};
+pub use thinker::{Extent, run, working_bytes};
+pub use witness::Witness;
 
 use crate::formats::WeightFormat;
 use crate::input::{Attributed, Fault};

@@ -9,29 +9,13 @@ use super::ReferenceError;
 use super::attention::{Rotation, attend};
 use super::experts::feed_forward;
 use super::weights::{Weights, table_bytes, widening_bytes};
+use super::witness::Witness;
 use crate::checkpoint::config::TextConfig;
 use crate::checkpoint::{Component, Role, expected_tensors};
 use crate::store::WeightSource;
 
 const EMBEDDING: &str = "thinker.model.embed_tokens.weight";
 const HEAD: &str = "thinker.lm_head.weight";
-
-/// Hears what the reference computes, in the order of computation.
-pub trait Witness {
-    /// A tensor of rows of `cols` numbers, by the golden files' name, row-major.
-    fn tensor(&mut self, name: &str, cols: usize, values: &[f32]);
-
-    /// The experts to use for a token: `own`, the greatest of the router's softmax, descending; or others that are as good,
-    /// as far as `logits` (of all experts) can tell.
-    fn choice(&mut self, layer: usize, token: usize, logits: &[f32], own: Vec<usize>)
-    -> Vec<usize>;
-
-    /// The experts that are used for a token, with their weights.
-    fn gates(&mut self, layer: usize, token: usize, gates: &[(usize, f32)]);
-
-    /// A layer is done.
-    fn layer_done(&mut self, layer: usize);
-}
 
 /// What of the model is computed.
 #[derive(Clone, Debug)]

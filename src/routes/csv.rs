@@ -6,7 +6,9 @@ use std::path::Path;
 
 use sage_actors::protocol::Phase;
 
-use super::{Draft, Layers, MOST_EXPERTS, MOST_LAYERS, TraceError, lines, number};
+use super::draft::{Draft, Layers, MOST_EXPERTS, MOST_LAYERS};
+use super::lines::{lines, number};
+use crate::trace::TraceError;
 
 /// Positions of the columns that are looked at.
 struct Columns {

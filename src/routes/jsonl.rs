@@ -6,7 +6,9 @@ use std::path::Path;
 use sage_actors::protocol::Phase;
 use serde::Deserialize;
 
-use super::{Draft, MOST_EXPERTS, MOST_LAYERS, TraceError, lines};
+use super::draft::{Draft, MOST_EXPERTS, MOST_LAYERS};
+use super::lines::lines;
+use crate::trace::TraceError;
 
 /// `{"tok": 1, "layers": [[6, 8], [7, 16]]}`; the token's number is not needed.
 #[derive(Deserialize)]

@@ -8,24 +8,20 @@
 //! - A recorded run of SAGE: what was read is a batch, a chunk each; what was generated is decoded.
 
 mod csv;
+mod draft;
 mod jsonl;
+mod lines;
 mod own;
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use sage_actors::cache::whatif::Routes;
+
+pub use draft::Recording;
 
 use crate::trace::TraceError;
-
-/// The longest line that is read, bytes.
-const MOST_LINE_BYTES: u64 = 1 << 20;
-/// The most experts and layers that a recording may speak of.
-const MOST_EXPERTS: u64 = 1 << 14;
-const MOST_LAYERS: u64 = 1 << 10;
 
 /// What the user says of a recording that does not say it itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,17 +30,6 @@ pub struct Declared {
     pub experts: Option<u16>,
     /// Bytes of every expert.
     pub expert_bytes: Option<u64>,
-}
-
-/// A recording, and what had to be assumed of it.
-#[derive(Debug)]
-pub struct Recording {
-    /// The routing.
-    pub routes: Routes,
-    /// Experts a layer are a guess: the next power of two above the greatest number seen.
-    pub experts_guessed: bool,
-    /// No sizes were recorded: every expert counts one byte, and capacities in bytes mean nothing.
-    pub sizes_unknown: bool,
 }
 
 /// Reads a recording.
@@ -77,116 +62,6 @@ pub fn read(path: &Path, declared: Declared) -> Result<Recording, TraceError> {
     };
     draft.experts = declared.experts.map(u64::from).or(draft.experts);
     draft.finish(path, declared.expert_bytes)
-}
-
-/// Experts with the tokens that used each, by layer.
-type Layers = Vec<Vec<(u16, u32)>>;
-
-/// A recording while it is read.
-#[derive(Debug, Default)]
-struct Draft {
-    layers: Option<u64>,
-    experts: Option<u64>,
-    /// By layer; 0 where nothing is said.
-    expert_bytes: Vec<u64>,
-    /// By expert, of layers whose experts differ.
-    each_bytes: BTreeMap<usize, Vec<u64>>,
-    steps: Vec<(sage_actors::protocol::Phase, u32, Layers)>,
-}
-
-impl Draft {
-    fn finish(self, path: &Path, declared: Option<u64>) -> Result<Recording, TraceError> {
-        let whole = |problem: String| TraceError::Whole {
-            path: path.to_owned(),
-            problem,
-        };
-        let used = || self.steps.iter().flat_map(|(_, _, layers)| layers);
-        let greatest = used().flatten().map(|(expert, _)| u64::from(*expert)).max();
-        let greatest = greatest.ok_or_else(|| whole("records no expert".to_owned()))?;
-        let experts = self.experts.unwrap_or((greatest + 1).next_power_of_two());
-        if greatest >= experts {
-            return Err(whole(format!(
-                "expert {greatest} is used, but there are {experts} a layer: correct --experts or the file"
-            )));
-        }
-        let deepest = self.steps.iter().map(|(_, _, layers)| layers.len() as u64);
-        let layers = self.layers.unwrap_or(0).max(deepest.max().unwrap_or(0));
-        let mut sizes = self.expert_bytes;
-        sizes.resize(layers as usize, 0);
-        if let Some(bytes) = declared {
-            sizes.fill(bytes);
-        }
-        let sizes_unknown = sizes.iter().all(|bytes| *bytes == 0);
-        if sizes_unknown {
-            sizes.fill(1);
-        }
-        if let Some(layer) = sizes.iter().position(|bytes| *bytes == 0) {
-            return Err(whole(format!(
-                "says the size of some experts, but not of layer {layer}: give --expert-bytes for all"
-            )));
-        }
-        let by_layer = sizes.clone();
-        let mut routes = Routes::new(u16::try_from(experts).unwrap_or(u16::MAX), sizes);
-        if declared.is_none() && !self.each_bytes.is_empty() {
-            routes = routes.with_sizes(|layer, expert| {
-                let own = self.each_bytes.get(&layer);
-                let own = own.and_then(|own| own.get(usize::from(expert)));
-                own.copied()
-                    .unwrap_or_else(|| by_layer.get(layer).copied().unwrap_or(0))
-            });
-        }
-        for (phase, tokens, layers) in &self.steps {
-            routes.push(*phase, *tokens, layers);
-        }
-        if routes.decoded() == 0 {
-            return Err(whole("records no decoded token".to_owned()));
-        }
-        Ok(Recording {
-            routes,
-            experts_guessed: self.experts.is_none(),
-            sizes_unknown,
-        })
-    }
-}
-
-/// Calls `each` with every line and its number.
-fn lines(
-    path: &Path,
-    text: &mut dyn BufRead,
-    mut each: impl FnMut(u64, &str) -> Result<(), String>,
-) -> Result<(), TraceError> {
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        bytes.clear();
-        let read = text.take(MOST_LINE_BYTES).read_until(b'\n', &mut bytes);
-        let read = read.map_err(|source| TraceError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        if read == 0 {
-            break;
-        }
-        let done = if read as u64 == MOST_LINE_BYTES {
-            Err("a line of more than 1 MiB: not a recording of routing".to_owned())
-        } else {
-            let text = std::str::from_utf8(&bytes).map_err(|_| "is not UTF-8".to_owned());
-            text.and_then(|text| each(line, text.trim_end()))
-        };
-        done.map_err(|problem| TraceError::Line {
-            path: path.to_owned(),
-            line,
-            problem,
-        })?;
-    }
-    Ok(())
-}
-
-/// A whole number below `most`.
-fn number(what: &str, text: &str, most: u64) -> Result<u64, String> {
-    let value = text.trim().parse::<u64>().ok();
-    value
-        .filter(|value| *value < most)
-        .ok_or_else(|| format!("{what} is `{text}`; expected a whole number below {most}"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sage_actors::protocol::{LayerKey, Phase};
 
-use super::{Draft, Layers};
+use super::draft::{Draft, Layers};
 use crate::trace::{Reader, Record, TraceError};
 
 /// How such a file begins.

@@ -7,13 +7,12 @@ use std::path::Path;
 use sage_actors::protocol::State;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{At, Fields, Report, number, pair, text, whole};
+use super::fields::{At, Fields, Report, number, pair, size, tables, text, whole};
 use super::language::{EXPECT, MOST_TICKS, MOST_TOKENS, SCENARIO, SENSOR, STATES};
 use super::media_files::{Media, MediaFiles};
 use super::observations::Observations;
-use super::script::{Expectation, Scenario, SensorDeclaration, state_named};
-use crate::core::Limit;
-use crate::input::{Problem, Source, known, short};
+use super::script::{Expectation, Scenario, ScenarioError, SensorDeclaration, state_named};
+use crate::input::{Problem, Source, known, read_text, short};
 
 /// Longest answer, context and chunk unless the scenario says otherwise, tokens.
 const ANSWER_TOKENS: usize = 32;
@@ -22,11 +21,38 @@ const CHUNK_TOKENS: usize = 32;
 /// Longest sound or picture: ten seconds, or a square of 362 pixels.
 const MEDIA_TOKENS: usize = 128;
 
+impl Scenario {
+    /// Reads and checks a scenario; the texts of `file` entries are read too.
+    ///
+    /// # Errors
+    /// When the file cannot be read; else every mistake in it, with line and column.
+    pub fn read(path: &Path) -> Result<Self, ScenarioError> {
+        Self::parse(path, &read_text(path)?)
+    }
+
+    /// As [`Self::read`], and every sound and picture is decoded, which a run does as they come.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn check(path: &Path) -> Result<Self, ScenarioError> {
+        let text = &read_text(path)?;
+        read(Source { path, text }, Media::Decoded).map_err(ScenarioError::Wrong)
+    }
+
+    /// As [`Self::read`], from text; `path` is for messages and for files named in it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
+        read(Source { path, text }, Media::Read).map_err(ScenarioError::Wrong)
+    }
+}
+
 /// The scenario that stands in `source`.
 ///
 /// # Errors
 /// Every mistake, in the order of the text.
-pub fn read(source: Source<'_>, media: Media) -> Result<Scenario, Vec<Problem>> {
+fn read(source: Source<'_>, media: Media) -> Result<Scenario, Vec<Problem>> {
     let table = source.toml()?;
     let mut report = Report {
         source,
@@ -80,33 +106,6 @@ fn scenario(table: &DeTable<'_>, media: Media, report: &mut Report<'_>) -> Optio
         observe,
         expect,
     })
-}
-
-pub(super) fn size(value: &DeValue<'_>) -> Option<Limit> {
-    value.as_str().and_then(|size| size.parse().ok())
-}
-
-/// The tables of an array, each with its place.
-pub(super) fn tables<'t, 'i>(
-    fields: &Fields<'t, 'i>,
-    name: &str,
-    report: &mut Report<'_>,
-) -> Vec<(&'t DeTable<'i>, Range<usize>)> {
-    let Some(value) = fields.raw(name) else {
-        return Vec::new();
-    };
-    let Some(list) = value.get_ref().as_array() else {
-        fields.refuse(name, value.get_ref(), &value.span(), report);
-        return Vec::new();
-    };
-    let mut tables = Vec::new();
-    for item in list {
-        match item.get_ref() {
-            DeValue::Table(table) => tables.push((table, item.span())),
-            other => fields.refuse(name, other, &item.span(), report),
-        }
-    }
-    tables
 }
 
 /// The declared sensors; one that is declared wrongly is known all the same.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::language::Key;
+use crate::core::Limit;
 use crate::input::{Place, Problem, Source, known, short, shown};
 
 /// A value and where it stands.
@@ -185,4 +186,31 @@ pub fn pair(value: &DeValue<'_>) -> Option<(f64, f64)> {
         [first, second] => Some((number(first.get_ref())?, number(second.get_ref())?)),
         _ => None,
     }
+}
+
+pub(super) fn size(value: &DeValue<'_>) -> Option<Limit> {
+    value.as_str().and_then(|size| size.parse().ok())
+}
+
+/// The tables of an array, each with its place.
+pub(super) fn tables<'t, 'i>(
+    fields: &Fields<'t, 'i>,
+    name: &str,
+    report: &mut Report<'_>,
+) -> Vec<(&'t DeTable<'i>, Range<usize>)> {
+    let Some(value) = fields.raw(name) else {
+        return Vec::new();
+    };
+    let Some(list) = value.get_ref().as_array() else {
+        fields.refuse(name, value.get_ref(), &value.span(), report);
+        return Vec::new();
+    };
+    let mut tables = Vec::new();
+    for item in list {
+        match item.get_ref() {
+            DeValue::Table(table) => tables.push((table, item.span())),
+            other => fields.refuse(name, other, &item.span(), report),
+        }
+    }
+    tables
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::check::{size, tables};
-use super::fields::{At, Fields, Report, number, text, whole};
+use super::fields::{At, Fields, Report, number, size, tables, text, whole};
 use super::language::{KINDS, MOST_TICKS, OBSERVE};
 use super::media_files::MediaFiles;
 use super::script::{Scripted, ScriptedKind, SensorDeclaration, Speak};

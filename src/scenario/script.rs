@@ -1,15 +1,12 @@
 //! A scenario: what happens when, and what is expected to come of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use sage_actors::protocol::{Modality, State, Tick};
 
-use super::check;
-use super::media_files::Media;
 use crate::core::Limit;
 use crate::core::perception::senses_of;
-use crate::input::{Attributed, Fault, Place, Problem, ReadError, Source, read_text};
+use crate::input::{Attributed, Fault, Place, Problem, ReadError};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
@@ -22,6 +19,14 @@ pub enum ScenarioError {
     /// Every mistake in it, in the order of the text.
     #[error("{}", lines(.0))]
     Wrong(Vec<Problem>),
+}
+
+impl Attributed for ScenarioError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unreadable(_) | Self::Wrong(_) => Fault::Request,
+        }
+    }
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -178,23 +183,6 @@ pub fn state_named(name: &str) -> Option<Vec<State>> {
 }
 
 impl Scenario {
-    /// Reads and checks a scenario; the texts of `file` entries are read too.
-    ///
-    /// # Errors
-    /// When the file cannot be read; else every mistake in it, with line and column.
-    pub fn read(path: &Path) -> Result<Self, ScenarioError> {
-        Self::parse(path, &read_text(path)?)
-    }
-
-    /// As [`Self::read`], and every sound and picture is decoded, which a run does as they come.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn check(path: &Path) -> Result<Self, ScenarioError> {
-        let text = &read_text(path)?;
-        check::read(Source { path, text }, Media::Decoded).map_err(ScenarioError::Wrong)
-    }
-
     /// Whether any answer is spoken.
     pub fn speaks(&self) -> bool {
         self.observe.iter().any(|entry| entry.speak.is_some())
@@ -203,21 +191,5 @@ impl Scenario {
     /// What has to be perceived beside words.
     pub fn senses(&self) -> Vec<Modality> {
         senses_of(self.observe.iter().flat_map(|entry| &entry.media))
-    }
-
-    /// As [`Self::read`], from text; `path` is for messages and for files named in it.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
-        check::read(Source { path, text }, Media::Read).map_err(ScenarioError::Wrong)
-    }
-}
-
-impl Attributed for ScenarioError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Unreadable(_) | Self::Wrong(_) => Fault::Request,
-        }
     }
 }

@@ -13,6 +13,7 @@ mod kinds;
 mod live;
 mod machine;
 mod pressure;
+mod sample;
 mod temperature;
 #[cfg(test)]
 mod tests;
@@ -26,35 +27,7 @@ pub use files::Garbled;
 pub use kinds::{KINDS, Kind, reserve_level};
 pub use live::{Live, SensorSettings};
 pub use machine::{Machine, MemoryBound};
-
-/// What reading one kind of sensor came to.
-#[derive(Clone, Debug, Default)]
-pub struct Sample {
-    /// In the kind's unit; none where there is no such sensor, or nothing that makes sense.
-    pub value: Option<f64>,
-    /// Where it comes from, with what it says there.
-    pub from: Vec<String>,
-    /// Files that make no sense.
-    pub garbled: Vec<Garbled>,
-}
-
-impl Sample {
-    /// Takes what a file said, or that it makes no sense; none if there is no such file.
-    fn keep<T>(&mut self, read: Result<Option<T>, Garbled>) -> Option<T> {
-        match read {
-            Ok(found) => found,
-            Err(garbled) => {
-                self.garbled.push(garbled);
-                None
-            }
-        }
-    }
-
-    /// Takes a value if it is the least so far.
-    fn least(&mut self, value: f64) {
-        self.value = Some(self.value.map_or(value, |least| least.min(value)));
-    }
-}
+pub use sample::Sample;
 
 /// The sensors of a machine.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counts::Counts;
 use super::error::{BuildError, SageError};
-use super::handle::{Shared, Status};
 use super::hearing::Hearing;
 use super::inbox::{Bound, Waiter};
 use super::open::{Learning, RecordingPlan, SessionPlan, context_tokens};
 use super::ports::{Action, Effector, Sensor};
 use super::run::Session;
+use super::shared::{Shared, Status};
 use crate::core::EngineError;
 use crate::core::core_loop::{Abandoned, Heed, Observation, SETTLE_TICKS};
 use crate::core::request::VoiceChoice;

@@ -2,113 +2,24 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::Arc;
 
 use sage_actors::protocol::{State, Tick};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::asks::{Asks, Reply};
-use super::builder::Builder;
+use super::asks::Reply;
 use super::counts::Counts;
 use super::driver::{Command, Outcome, Plan, Ticked, live};
 use super::error::{AskError, BuildError, ObserveError, SageError};
-use super::inbox::Inbox;
-use super::ports::Action;
 use super::request_events::RequestEvents;
-use super::stream::{Actions, Hub, Telemetry, lock};
+use super::shared::Shared;
+use super::stream::{Actions, Telemetry};
 use crate::core::core_loop::Observation;
-use crate::events::{Event, Mode};
-use crate::reads::{ReadBytes, ReadCounter};
-
-/// Bytes of a source's name at most: names are kept where texts are not.
-const MOST_SOURCE_BYTES: usize = 256;
+use crate::events::Mode;
+use crate::reads::ReadBytes;
 
 /// Commands that wait; each host task waits for its own.
 const COMMANDS: usize = 16;
-
-/// Where the loop is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Status {
-    pub(super) tick: Tick,
-    pub(super) state: State,
-}
-
-/// What the loop's thread and its hosts share.
-pub(super) struct Shared {
-    inbox: Mutex<Inbox>,
-    status: Mutex<Status>,
-    pub(super) wake: Notify,
-    pub(super) events: Hub<Event>,
-    pub(super) actions: Hub<Action>,
-    pub(super) mode: OnceLock<Mode>,
-    pub(super) reads: OnceLock<Arc<ReadCounter>>,
-    asks: Mutex<Asks>,
-    /// Every answer is spoken.
-    speaks: bool,
-}
-
-impl Shared {
-    /// Questions whose answers somebody awaits.
-    pub(super) fn asks(&self) -> MutexGuard<'_, Asks> {
-        lock(&self.asks)
-    }
-
-    fn cancel(&self, request: u64) -> bool {
-        if self.inbox().cancel(request) {
-            return true;
-        }
-        let source = "host".to_owned();
-        let cancelled = self.offer(Observation::Cancel { source, request }, None);
-        cancelled.is_ok()
-    }
-
-    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        lock(&self.inbox)
-    }
-
-    pub(super) fn status(&self) -> Status {
-        *lock(&self.status)
-    }
-
-    pub(super) fn tell(&self, status: Status) {
-        *lock(&self.status) = status;
-    }
-
-    /// From a sensor or an effector to the waiting room. They cannot be told at the door: what is unsound is refused by the
-    /// loop, with an event, and what is one too many is counted and told like any other. Nobody has to be woken, since
-    /// the loop itself has asked.
-    pub(super) fn offer_own(&self, observation: Observation) {
-        let mut inbox = self.inbox();
-        if !inbox.closed {
-            let _ = inbox.offer(observation, None);
-        }
-    }
-
-    /// From outside to the waiting room.
-    pub(super) fn offer(
-        &self,
-        observation: Observation,
-        answer: Option<u64>,
-    ) -> Result<u64, ObserveError> {
-        if let Some(problem) = observation.unsound() {
-            return Err(ObserveError::Unsound(problem));
-        }
-        let bytes = observation.source().len();
-        if bytes > MOST_SOURCE_BYTES {
-            return Err(ObserveError::Unsound(format!(
-                "the name of the source has {bytes} bytes; expected at most {MOST_SOURCE_BYTES}"
-            )));
-        }
-        let mut inbox = self.inbox();
-        if inbox.closed {
-            return Err(ObserveError::Ended);
-        }
-        let offered = inbox.offer(observation, answer);
-        drop(inbox);
-        self.wake.notify_one();
-        offered.map_err(|(id, reason)| ObserveError::Shed { id, reason })
-    }
-}
 
 /// Speaks to a loop from any task or thread; clones speak to the same one. When the last of them, and the [`Sage`], is
 /// dropped, the loop ends as by [`Handle::shutdown`], but nobody waits for it.
@@ -121,7 +32,7 @@ pub struct Handle {
 
 impl Handle {
     /// Hands an observation to the loop; never waits. Returns its number, by which its answer names it. A request that is
-    /// taken on here ends in exactly one [`Action::Say`] or [`Action::Unanswered`].
+    /// taken on here ends in exactly one [`super::Action::Say`] or [`super::Action::Unanswered`].
     ///
     /// # Errors
     /// When it says what cannot be, is shed at the door (counted), or the loop has ended. One that does not fit the context
@@ -299,31 +210,13 @@ pub struct Sage {
 }
 
 impl Sage {
-    /// What is wanted of the loop, beginning with the defaults.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     pub(super) async fn start(
         plan: Plan,
-        (events, actions): (usize, usize),
+        bounds: (usize, usize),
         goal: Option<String>,
         threads: Option<NonZeroUsize>,
     ) -> Result<Self, BuildError> {
-        let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox::new(plan.bound)),
-            status: Mutex::new(Status {
-                tick: 0,
-                state: State::Wake,
-            }),
-            wake: Notify::new(),
-            events: Hub::new(events),
-            actions: Hub::new(actions),
-            mode: OnceLock::new(),
-            reads: OnceLock::new(),
-            asks: Mutex::default(),
-            speaks: plan.voice.is_some(),
-        });
+        let shared = Arc::new(Shared::new(plan.bound, bounds, plan.voice.is_some()));
         let (commands, heard) = mpsc::channel(COMMANDS);
         let (ready, opened) = oneshot::channel();
         let (done, outcome) = watch::channel(None);
@@ -396,7 +289,7 @@ impl Sage {
     }
 
     /// Lets the loop tick by itself from now on: without pause while there is something to do, else once in
-    /// [`Builder::idle_pace`].
+    /// [`super::Builder::idle_pace`].
     pub fn run(self) -> Handle {
         // If it cannot be told, it is ending or has ended, and the handle says why.
         let _ = self.handle.commands.try_send(Command::Run);

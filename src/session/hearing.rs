@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::handle::Shared;
 use super::inbox::Note;
 use super::ports::Action;
+use super::shared::Shared;
 use crate::core::core_loop::{Answer, Completed};
 use crate::events::Ended;
 use crate::events::{Event, EventKind, ShedReason};

@@ -27,6 +27,7 @@ pub mod exact;
 mod handle;
 mod hearing;
 mod inbox;
+mod loop_options;
 mod messages;
 pub mod mode;
 mod open;
@@ -36,6 +37,7 @@ mod recording;
 mod request_events;
 mod run;
 mod running;
+mod shared;
 mod stream;
 
 pub use asks::Reply;

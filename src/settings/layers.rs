@@ -6,11 +6,16 @@ use std::ops::Range;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::resolve::place;
-use super::schema::{FOUND_AT_START, Kind, Leaf, Rule, Schema, in_order};
+use super::kinds::{Kind, Rule, expected};
+use super::said::Said;
+use super::schema::{FOUND_AT_START, Leaf, Schema, in_order};
 use super::session::{AUTO, SettingValue};
-use super::{LEVEL, Origin, PREFIX, Said, SettingProblem, SettingsError, Trouble, expected};
+use super::{Origin, SettingProblem, SettingsError, Trouble};
 use crate::input::{Limit, SizeError, Source, known, nearest, shown};
+
+/// What variables that are settings begin with; two underscores stand between levels.
+const PREFIX: &str = "SAGE_";
+const LEVEL: &str = "__";
 
 /// One value for one setting.
 #[derive(Clone, Debug)]
@@ -252,7 +257,7 @@ impl<'a> Reading<'a> {
     fn assign(&mut self, leaf: &Leaf, value: Value, origin: Origin) {
         self.assignments.push(Assignment {
             key: leaf.key.clone(),
-            place: place(leaf),
+            place: leaf.place(),
             value,
             origin,
         });

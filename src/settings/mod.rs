@@ -8,139 +8,38 @@
 //! found before anything runs, and named with the place where it was written.
 
 mod error;
+mod kinds;
 mod layers;
+mod origin;
 mod resolve;
+mod said;
 mod schema;
 mod session;
 #[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use sage_actors::config::MindConfig;
-use serde::Serialize;
-
 use crate::input::{Place, ReadError, Source, read_text};
-use crate::sensors::SensorSettings;
 pub use error::{SettingProblem, SettingsError, Trouble};
 use layers::Reading;
+pub use origin::Origin;
 use resolve::Resolved;
+use said::Said;
+use schema::Schema;
 pub use schema::{FOUND_AT_START, Found};
-use schema::{Kind, Rule, Schema};
 pub use session::{Key, SamplingSettings, SessionSettings, SettingValue, keys};
+pub use values::{Setting, Settings};
 
 /// The defaults as they are documented; equal to those of the types, which tests hold.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Names the file of the layer between the defaults and `--config`.
 pub const FILE_VARIABLE: &str = "SAGE_CONFIG";
-
-/// What variables that are settings begin with; two underscores stand between levels.
-const PREFIX: &str = "SAGE_";
-const LEVEL: &str = "__";
-
-/// Where a value was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "origin", rename_all = "snake_case")]
-pub enum Origin {
-    /// Nowhere but in the defaults.
-    Default,
-    /// In a file.
-    File(Place),
-    /// In the environment.
-    Environment {
-        /// The variable.
-        variable: String,
-    },
-    /// With `--set` on the command line.
-    CommandLine {
-        /// The argument as it was given.
-        argument: String,
-    },
-    /// Nowhere: what holds for scenarios that do not say it.
-    ScenarioDefault,
-    /// In a scenario.
-    Scenario(Place),
-    /// With an option of the command.
-    Option {
-        /// Its name, such as `--limit`.
-        option: String,
-    },
-    /// By the program that embeds the loop.
-    Program {
-        /// What it called, such as `limit`.
-        call: String,
-    },
-}
-
-/// For a list of settings; [`SettingProblem`] says more of the command line.
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::ScenarioDefault => f.write_str("default of scenarios"),
-            Self::File(place) | Self::Scenario(place) => place.fmt(f),
-            Self::Option { option } => f.write_str(option),
-            Self::Program { call } => f.write_str(call),
-            Self::Environment { variable } => f.write_str(variable),
-            Self::CommandLine { .. } => f.write_str("--set"),
-        }
-    }
-}
-
-impl Origin {
-    /// As it stands beside a value while the layers are merged; no two origins are written alike.
-    fn written(&self) -> String {
-        match self {
-            Self::CommandLine { argument } => format!("--set {argument}"),
-            Self::Scenario(place) => format!("scenario {place}"),
-            Self::Environment { variable } => format!("${variable}"),
-            Self::Program { call } => format!("{call}()"),
-            other => other.to_string(),
-        }
-    }
-}
-
-/// One setting as it came out.
-#[derive(Clone, Debug, Serialize)]
-pub struct Setting {
-    /// Its key, such as `mind.budgets.wake.f`.
-    pub key: String,
-    /// Its value; none for one that may be left out and was.
-    pub value: Option<toml::Value>,
-    /// Its value if nothing is said.
-    pub default: Option<toml::Value>,
-    /// What it may be.
-    pub expected: String,
-    /// Where its value comes from.
-    #[serde(flatten)]
-    pub origin: Origin,
-}
-
-/// All settings.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How much a session takes, reads and says.
-    pub session: SessionSettings,
-    /// How an answer's tokens are chosen.
-    pub sampling: SamplingSettings,
-    /// Of the mind; what is found at start is not filled in.
-    pub mind: MindConfig,
-    /// How the machine's own sensors are read.
-    pub sensors: SensorSettings,
-    /// One by one, in the order of the defaults.
-    pub list: Vec<Setting>,
-}
-
-impl Settings {
-    /// The setting of this key.
-    pub fn get(&self, key: &str) -> Option<&Setting> {
-        self.list.iter().find(|setting| setting.key == key)
-    }
-}
 
 /// What the layers above the defaults are read from.
 #[derive(Clone, Debug, Default)]
@@ -153,24 +52,6 @@ pub struct Sources {
     pub set: Vec<String>,
     /// What was put over them by [`Self::option`] and its like.
     said: Vec<Said>,
-}
-
-/// One value that no file of settings says.
-#[derive(Clone, Debug)]
-struct Said {
-    key: &'static str,
-    value: toml::Value,
-    origin: Origin,
-}
-
-impl Said {
-    fn is_scenario_default(&self) -> bool {
-        self.origin == Origin::ScenarioDefault
-    }
-
-    fn is_scenario(&self) -> bool {
-        matches!(self.origin, Origin::Scenario(_))
-    }
 }
 
 impl Sources {
@@ -266,28 +147,5 @@ impl Sources {
 impl From<ReadError> for SettingsError {
     fn from(error: ReadError) -> Self {
         Self::Unreadable(error)
-    }
-}
-
-/// What a kind of setting may be, in words; with its bound for numbers.
-fn expected(kind: &Kind, rule: Rule) -> String {
-    let bound = match (rule, rule.words()) {
-        (Rule::Any, _) => String::new(),
-        (Rule::AtLeastOne | Rule::ZeroOrMore, words) => format!(", {words}"),
-        (_, words) => format!(" {words}"),
-    };
-    match kind {
-        Kind::Limit => "auto, none, or a size such as 512MiB, 6GiB, 25% or 64slots".to_owned(),
-        Kind::WholeOrAuto => format!("auto, or a whole number{bound}"),
-        Kind::Flag => "true or false".to_owned(),
-        Kind::Whole => format!("a whole number{bound}"),
-        Kind::Number => format!("a number{bound}"),
-        Kind::Numbers(count) => format!("{count} numbers, each{bound}"),
-        Kind::Choice(names) => match names.as_slice() {
-            [others @ .., last] if !others.is_empty() => {
-                format!("{} or {last}", others.join(", "))
-            }
-            _ => names.join(", "),
-        },
     }
 }

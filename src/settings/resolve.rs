@@ -7,12 +7,10 @@ use sage_actors::config::{ConfigError, MindConfig, ModuleShape};
 use sage_actors::protocol::Module;
 use toml::Value;
 
+use super::kinds::expected;
 use super::layers::Assignment;
 use super::schema::{Leaf, Schema};
-use super::{Origin, Setting, SettingProblem, Settings, SettingsError, Trouble, expected};
-
-/// The settings of a choice that is not made have no place beside its name, so they are merged in a table of their own.
-const OF_CHOICES: &str = "of_choices";
+use super::{Origin, Setting, SettingProblem, Settings, SettingsError, Trouble};
 
 /// What the layers say, merged.
 pub struct Resolved<'a> {
@@ -72,7 +70,7 @@ impl<'a> Resolved<'a> {
         let merged = builder.build().map_err(broken)?;
         let mut values = BTreeMap::new();
         for leaf in &schema.leaves {
-            let Some(found) = at(&merged.cache, &place(leaf)) else {
+            let Some(found) = at(&merged.cache, &leaf.place()) else {
                 continue;
             };
             let origin = found.origin().and_then(|origin| origins.get(origin));
@@ -294,14 +292,6 @@ fn choose(
             }
         }
         all.push(set);
-    }
-}
-
-/// Where a setting is merged.
-pub fn place(leaf: &Leaf) -> String {
-    match leaf.of {
-        Some(_) => format!("{OF_CHOICES}.{}", leaf.key),
-        None => leaf.key.clone(),
     }
 }
 

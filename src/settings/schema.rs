@@ -7,6 +7,7 @@ use sage_actors::protocol::State;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::kinds::{Kind, Rule};
 use super::session::SESSION;
 use crate::input::{Source, shown};
 
@@ -35,63 +36,8 @@ pub const FOUND_AT_START: [Found; 3] = [
     },
 ];
 
-/// Types of settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A memory limit, or `auto`.
-    Limit,
-    /// An integer, or `auto`.
-    WholeOrAuto,
-    /// A boolean.
-    Flag,
-    /// An integer.
-    Whole,
-    /// A floating-point number; an integer will do.
-    Number,
-    /// So many numbers.
-    Numbers(usize),
-    /// One of these names.
-    Choice(Vec<&'static str>),
-}
-
-/// What a setting's number must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Finite.
-    Any,
-    /// As the mind says.
-    Mind(Bound),
-    /// 1 or more.
-    AtLeastOne,
-    /// Finite, and 0 or more.
-    ZeroOrMore,
-    /// In (0, 1].
-    AboveZeroAtMostOne,
-}
-
-impl Rule {
-    /// Whether a value keeps to it; NaN never does.
-    pub fn admits(self, value: f64) -> bool {
-        match self {
-            Self::Any => value.is_finite(),
-            Self::Mind(bound) => bound.admits(value),
-            Self::AtLeastOne => value >= 1.0,
-            Self::ZeroOrMore => value >= 0.0 && value.is_finite(),
-            Self::AboveZeroAtMostOne => value > 0.0 && value <= 1.0,
-        }
-    }
-
-    /// In words that stand alone, behind the name of an option.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Any => "",
-            Self::Mind(bound) => bound.rule(),
-            Self::AtLeastOne => "at least 1",
-            Self::ZeroOrMore => "0 or more",
-            Self::AboveZeroAtMostOne => "above 0 and at most 1",
-        }
-    }
-}
+/// The settings of a choice that is not made have no place beside its name, so they are merged in a table of their own.
+const OF_CHOICES: &str = "of_choices";
 
 /// One setting.
 #[derive(Clone, Debug)]
@@ -106,6 +52,16 @@ pub struct Leaf {
     pub of: Option<(String, String)>,
     /// The table that is whole or absent, if it belongs to one.
     pub group: Option<String>,
+}
+
+impl Leaf {
+    /// Where a setting is merged.
+    pub fn place(&self) -> String {
+        match self.of {
+            Some(_) => format!("{OF_CHOICES}.{}", self.key),
+            None => self.key.clone(),
+        }
+    }
 }
 
 /// All settings, in the order of the defaults' file.

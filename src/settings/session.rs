@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::schema::{Kind, Rule};
+use super::kinds::{Kind, Rule};
 use crate::input::Limit;
 
 /// The word for a value that is found at start.
@@ -84,7 +84,8 @@ impl<T> Key<T> {
 
 /// Keys with their types.
 pub mod keys {
-    use super::{Key, Limit};
+    use super::Key;
+    use crate::input::Limit;
 
     /// [`SessionSettings::limit`](super::SessionSettings::limit)
     pub const LIMIT: Key<Limit> = Key::new("session.limit");

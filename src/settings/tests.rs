@@ -4,7 +4,8 @@ use std::path::Path;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 use sage_actors::protocol::State;
 
-use super::schema::{Kind, Schema};
+use super::kinds::Kind;
+use super::schema::Schema;
 use super::{Origin, Setting, Settings, SettingsError, Sources};
 use crate::input::Source;
 use crate::sensors::SensorSettings;

@@ -9,47 +9,17 @@
 mod pieces;
 mod reader;
 mod report;
+mod settings;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use sage_actors::config::MindConfig;
-
 use super::EvalError;
-use crate::core::Limit;
 use crate::store::WeightSource;
 
 use pieces::Domain;
 use reader::{Assessed, Reader};
-pub use report::{Crossing, Inside, Mean, Report, Share};
-
-/// A surprise beyond this counts as one.
-pub const SURPRISED: f32 = 0.3;
-
-/// What is read, and how.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// A file a domain; documents are separated by `<|endoftext|>`.
-    pub texts: Vec<PathBuf>,
-    /// Whether control tokens that are spelled in the texts are such.
-    pub control_tokens: bool,
-    /// Tokens of an observation, about.
-    pub piece_tokens: usize,
-    /// Cuts of every ordered pair of domains, each from and to another place.
-    pub cuts: usize,
-    /// Pieces before a cut.
-    pub before: usize,
-    /// Pieces after a cut.
-    pub after: usize,
-    /// What follows a cut comes from the same source, and its context goes on.
-    pub same_source: bool,
-    /// Policies and budgets.
-    pub mind: MindConfig,
-    /// Memory of the process.
-    pub limit: Limit,
-    /// Tokens of a context.
-    pub context_tokens: usize,
-}
+pub use report::{Crossing, Inside, Mean, Report, SURPRISED, Share};
+pub use settings::Settings;
 
 /// Reads everything; `progress` hears of every reading that is done, of [`readings`].
 ///

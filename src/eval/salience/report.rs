@@ -3,9 +3,12 @@
 use sage_actors::snarc::WARM_UP_SEGMENTS;
 use serde::Serialize;
 
+use super::Settings;
 use super::pieces::Domain;
 use super::reader::Assessed;
-use super::{SURPRISED, Settings};
+
+/// A surprise beyond this counts as one.
+pub const SURPRISED: f32 = 0.3;
 
 /// A share of a count, with Wilson's 95 % interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

@@ -33,26 +33,34 @@ impl Default for DecodeLimits {
 const PNG: [u8; 4] = [0x89, b'P', b'N', b'G'];
 const JPEG: [u8; 3] = [0xff, 0xd8, 0xff];
 
-pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, PictureError> {
-    if bytes.is_empty() {
-        return Err(PictureError::Empty);
+impl Picture {
+    /// From the bytes of a PNG or a JPEG file. Transparency is laid on white, greys become RGB, 16 bits become 8, and a
+    /// picture that says of itself that it lies on its side (EXIF, wherever it stands, or XMP) is set upright. The first frame
+    /// of an animation is taken. Nothing but pixels is inflated.
+    ///
+    /// # Errors
+    /// When it is neither, damaged, cut short, or beyond the limits.
+    pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Self, PictureError> {
+        if bytes.is_empty() {
+            return Err(PictureError::Empty);
+        }
+        if bytes.len() > limits.bytes {
+            return Err(PictureError::FileTooLarge {
+                bytes: bytes.len(),
+                limit: limits.bytes,
+            });
+        }
+        if bytes.starts_with(&PNG) {
+            return png(bytes, limits);
+        }
+        if bytes.starts_with(&JPEG) {
+            return jpeg(bytes, limits);
+        }
+        let first = bytes.iter().take(8).map(|byte| format!("{byte:02x}"));
+        Err(PictureError::Format {
+            found: first.collect::<Vec<_>>().join(" "),
+        })
     }
-    if bytes.len() > limits.bytes {
-        return Err(PictureError::FileTooLarge {
-            bytes: bytes.len(),
-            limit: limits.bytes,
-        });
-    }
-    if bytes.starts_with(&PNG) {
-        return png(bytes, limits);
-    }
-    if bytes.starts_with(&JPEG) {
-        return jpeg(bytes, limits);
-    }
-    let first = bytes.iter().take(8).map(|byte| format!("{byte:02x}"));
-    Err(PictureError::Format {
-        found: first.collect::<Vec<_>>().join(" "),
-    })
 }
 
 fn check_pixels(width: usize, height: usize, limit: u64) -> Result<(), PictureError> {

@@ -7,7 +7,8 @@ use std::io::ErrorKind;
 use claxon::frame::{Block, FrameReader};
 use claxon::input::BufferedReader;
 
-use super::{Length, SoundError, check_length};
+use super::checks::check_length;
+use super::{Length, SoundError};
 
 const MAGIC: &[u8] = b"fLaC";
 

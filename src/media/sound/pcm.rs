@@ -1,6 +1,7 @@
 //! Samples as a WAV codes them, to the average of its channels.
 
-use super::{SoundError, check_length};
+use super::SoundError;
+use super::checks::check_length;
 
 /// How samples are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

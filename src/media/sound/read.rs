@@ -3,9 +3,10 @@
 //! Only lossless formats are read: their samples are exact integers or floats, while decoders of lossy ones compute theirs
 //! with sines of the system, whose last bits differ by processor.
 
+use super::checks::{check_length, check_rate};
 use super::flac::{self, Flac};
 use super::riff::{self, Wav};
-use super::{Length, SoundError, check_rate};
+use super::{Length, MAX_SECONDS, Sound, SoundError};
 
 /// Behind a tag of the second kind, which some programs write before everything.
 fn untagged(bytes: &[u8]) -> &[u8] {
@@ -86,5 +87,41 @@ impl<'a> Opened<'a> {
             return Err(SoundError::NoFrames);
         }
         Ok(samples)
+    }
+}
+
+impl Length {
+    /// Of a file that is not decoded; whether its samples are whole is not known then, unless it states no length.
+    ///
+    /// # Errors
+    /// When it is no sound file, or longer than [`MAX_SECONDS`].
+    pub fn of(bytes: &[u8]) -> Result<Self, SoundError> {
+        let length = Opened::new(bytes)?.length(MAX_SECONDS)?;
+        check_length(length.frames, length.rate_hz, MAX_SECONDS)?;
+        Ok(length)
+    }
+}
+
+impl Sound {
+    /// Reads a sound file from its bytes: WAV (PCM of 8 to 32 bits, float, or G.711) or FLAC, of any number of channels, which
+    /// are averaged, and any rate from [`super::MIN_FILE_RATE_HZ`] to [`super::MAX_FILE_RATE_HZ`].
+    ///
+    /// What a WAV says of its length is an upper bound: the bytes that are there decide, since a program that writes to a pipe
+    /// cannot know it. A FLAC that was cut short is refused: its frames have sums.
+    ///
+    /// # Errors
+    /// When the bytes are no such file, damaged, hold nothing, or last longer than [`MAX_SECONDS`].
+    pub fn read(bytes: &[u8]) -> Result<Self, SoundError> {
+        Self::read_within(bytes, MAX_SECONDS)
+    }
+
+    /// As [`Sound::read`], for at most so many seconds: a longer one is refused before more of it is in memory.
+    ///
+    /// # Errors
+    /// As [`Sound::read`].
+    pub fn read_within(bytes: &[u8], most_seconds: u32) -> Result<Self, SoundError> {
+        let opened = Opened::new(bytes)?;
+        let samples = opened.mono(most_seconds.min(MAX_SECONDS))?;
+        Self::from_samples(samples, opened.rate_hz())
     }
 }

@@ -8,7 +8,9 @@ use crate::kernels::pointwise::{add_scaled, gelu};
 use super::super::attention::Projection;
 use super::super::encoder::{LayerNorm, attend_within};
 use super::super::load::{LoadError, Loader};
-use super::PREFIX;
+
+/// How the names of all its tensors begin.
+pub(super) const PREFIX: &str = "thinker.audio_tower";
 
 /// Of every norm of the tower.
 const EPS: f32 = 1e-5;

@@ -2,8 +2,7 @@
 
 use crate::checkpoint::config::AudioConfig;
 
-use super::plan::{halved_thrice, token_count, window_tokens};
-use super::stem::patches_at_once;
+use super::sizes::{halved_thrice, patches_at_once, token_count, window_tokens};
 
 /// Rows of scores that may be in the making at once, one a thread.
 const THREADS: usize = 256;

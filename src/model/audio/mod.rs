@@ -6,6 +6,7 @@
 mod layer;
 mod memory;
 mod plan;
+mod sizes;
 mod stem;
 
 use crate::checkpoint::config::{AudioConfig, ConfigError};
@@ -16,14 +17,12 @@ use crate::store::WeightSource;
 
 use super::load::{LoadError, Loader};
 use super::pieces::Pieces;
-use layer::{EncoderLayer, Head};
+use layer::{EncoderLayer, Head, PREFIX};
 use plan::Plan;
 use stem::Stem;
 
 pub use memory::workspace_bytes;
-pub use plan::token_count;
-
-const PREFIX: &str = "thinker.audio_tower";
+pub use sizes::token_count;
 
 /// What is read at once.
 #[derive(Debug)]

@@ -6,18 +6,7 @@ use crate::checkpoint::config::AudioConfig;
 use crate::media::sound::Mel;
 
 use super::memory::scratch_numbers;
-
-/// What three convolutions of stride 2 leave of `steps`.
-pub(super) fn halved_thrice(steps: usize) -> usize {
-    (0..3).fold(steps, |steps, _| steps.div_ceil(2))
-}
-
-/// Tokens of a clip of `frames` mel frames: of each chunk of `2 * n_window` frames, and of what remains, what three halvings
-/// leave, rounding up. 13 for a second.
-pub fn token_count(config: &AudioConfig, frames: usize) -> usize {
-    let chunk = 2 * config.n_window;
-    frames / chunk * halved_thrice(chunk) + halved_thrice(frames % chunk)
-}
+use super::sizes::{token_count, window_tokens};
 
 /// Part of a clip that is convolved alone.
 #[derive(Debug)]
@@ -96,9 +85,4 @@ impl Plan {
         });
         clips.collect()
     }
-}
-
-/// Tokens of an attention window, in a call whose chunks are padded to `padded_frames`; at least one.
-pub(super) fn window_tokens(config: &AudioConfig, padded_frames: usize) -> usize {
-    (halved_thrice(padded_frames) * (config.n_window_infer / (2 * config.n_window))).max(1)
 }

@@ -10,22 +10,12 @@ use crate::media::sound::Mel;
 
 use super::super::attention::Projection;
 use super::super::load::{LoadError, Loader};
-use super::PREFIX;
-use super::layer::gelu_all;
-use super::plan::{Chunk, Plan, halved_thrice};
+use super::layer::{PREFIX, gelu_all};
+use super::plan::{Chunk, Plan};
+use super::sizes::{KERNEL, halved_thrice, patches_at_once};
 
-/// Rows and columns of a kernel.
-const KERNEL: usize = 3;
 /// From one patch to the next.
 const STRIDE: usize = 2;
-/// Bytes of patches, and of what becomes of them, that are multiplied at once: every kernel goes over them, so that they
-/// should stay in a processor's second cache.
-const AT_ONCE_BYTES: usize = 512 << 10;
-
-/// Patches of so many channels that are multiplied at once, into `out` channels.
-pub(super) fn patches_at_once(channels: usize, out: usize) -> usize {
-    (AT_ONCE_BYTES / ((channels * KERNEL * KERNEL + out) * size_of::<f32>())).max(1)
-}
 
 /// `conv2d1` to `conv2d3` and `conv_out`.
 #[derive(Debug)]

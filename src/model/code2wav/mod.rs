@@ -4,6 +4,7 @@
 //! frames of context before them; the two differ in length and slightly in value, as in the reference implementation.
 
 mod conv;
+mod probe;
 mod stages;
 mod transformer;
 
@@ -14,15 +15,15 @@ use crate::kernels::Matrix;
 use crate::kernels::pointwise::add_scaled;
 use crate::store::WeightSource;
 use conv::{Conv, Snake, tasks_bytes};
+use probe::tell;
 use stages::{Block, TAPS, Upsample};
 use transformer::Transformer;
+
+pub use probe::Probe;
 
 pub use super::speech::{
     CHUNK_FRAMES, Chunk, CodesError, LEFT_CONTEXT_FRAMES, SAMPLE_RATE_HZ, chunks,
 };
-
-/// Hears of intermediate results under the golden files' names, in their layout (`[channels, time]` behind the transformer).
-pub type Probe<'a> = &'a mut dyn FnMut(&str, &[f32]);
 
 /// The vocoder's weights; owns nothing that grows with a clip.
 #[derive(Debug)]
@@ -292,16 +293,6 @@ fn config_of(source: &dyn WeightSource) -> Result<&Code2WavConfig, LoadError> {
         component: Component::Code2Wav,
         key: "code2wav_config",
     })
-}
-
-/// Tells of x `[time, channels]` as `[channels, time]`.
-fn tell(probe: &mut Option<Probe<'_>>, name: &str, at: usize, x: &[f32], channels: usize) {
-    let Some(probe) = probe else { return };
-    let rows = x.len() / channels;
-    let turned: Vec<f32> = (0..x.len())
-        .map(|at| x[at % rows * channels + at / rows])
-        .collect();
-    probe(&format!("code2wav.{name}.{at}"), &turned);
 }
 
 #[cfg(test)]

@@ -3,34 +3,25 @@
 //! It runs piece by piece, so that of its weights only a share needs to be in memory: the patch embedding with the table of
 //! positions, every block, every deepstack merger behind the block that it listens to, and the merger at the end.
 
+mod error;
 mod grid;
+mod patches;
 mod piece;
+mod rows;
 
 use crate::checkpoint::config::VisionConfig;
-use crate::kernels::pointwise::{add_scaled, gelu};
 use crate::spans;
 use crate::store::WeightSource;
 
-use super::attention::Projection;
 use super::load::LoadError;
 use super::pieces::Pieces;
 use grid::Layout;
-use piece::{Merger, Step};
+use piece::Step;
+use rows::{ROWS, rows_through};
 
+pub use error::VisionError;
+pub use patches::Patches;
 pub use piece::VisionPiece;
-
-/// Rows that go through a product together: few enough for a core's cache, and all that is ever as wide as the inner layers.
-const ROWS: usize = 64;
-
-/// What the tower looks at, all pictures (or all videos) of a call.
-#[derive(Clone, Copy, Debug)]
-pub struct Patches<'a> {
-    /// `[patches, channels * temporal_patch_size * patch_size^2]`, values by channel, frame, row, column; the patches of a
-    /// frame by block of `spatial_merge_size` squared: block row, block column, row within, column within.
-    pub values: &'a [f32],
-    /// Of every picture or video: temporal patches, rows and columns of patches.
-    pub grids: &'a [[usize; 3]],
-}
 
 /// What the tower says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,38 +30,6 @@ pub struct Encoded {
     pub merged: Vec<f32>,
     /// Of every deepstack level the same shape: what is added after the thinker's layer of that number.
     pub deepstack: Vec<Vec<f32>>,
-}
-
-/// Why pictures cannot be encoded.
-#[derive(Debug, thiserror::Error)]
-pub enum VisionError {
-    /// The weights are missing, damaged or of another model.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// A grid that cannot be cut into tokens.
-    #[error(
-        "picture {index} has a grid of {grid:?} patches (time, height, width); expected at least one patch each way, height and width multiples of {merge}, and fewer than 2^32 in all"
-    )]
-    Grid {
-        /// Which, from 0.
-        index: usize,
-        /// Its grid.
-        grid: [usize; 3],
-        /// `spatial_merge_size`.
-        merge: usize,
-    },
-    /// Values and grids disagree.
-    #[error(
-        "the pictures' patches hold {found} numbers; expected {expected}, {numbers} for each patch of their grids"
-    )]
-    Values {
-        /// Numbers given.
-        found: usize,
-        /// Numbers that the grids ask for.
-        expected: usize,
-        /// Numbers of one patch.
-        numbers: usize,
-    },
 }
 
 /// The vision tower, with as many of its weights in memory as its budget allows.
@@ -164,41 +123,6 @@ impl VisionTower {
             }
         }
         Ok(encoded)
-    }
-}
-
-/// `W x + b` of all rows, [`ROWS`] at a time.
-fn rows_through(projection: &Projection, x: &[f32], scratch: &mut Vec<f32>) -> Vec<f32> {
-    let width = projection.weight.cols();
-    let mut y = Vec::with_capacity(x.len() / width * projection.weight.rows());
-    for x in x.chunks(ROWS * width) {
-        y.extend(projection.apply(x, x.len() / width, scratch));
-    }
-    y
-}
-
-/// `x += W y + b` of all rows, [`ROWS`] at a time.
-fn add_through(projection: &Projection, y: &[f32], x: &mut [f32], scratch: &mut Vec<f32>) {
-    let (inner, width) = (projection.weight.cols(), projection.weight.rows());
-    for (x, y) in x.chunks_mut(ROWS * width).zip(y.chunks(ROWS * inner)) {
-        add_scaled(x, &projection.apply(y, y.len() / inner, scratch), 1.0);
-    }
-}
-
-impl Merger {
-    /// Rows of patches `x`, consecutive ones merged by the block, to rows of the thinker's width.
-    ///
-    /// The norm is as wide as its weights: a patch, or a whole block.
-    fn apply(&self, x: &[f32], scratch: &mut Vec<f32>) -> Vec<f32> {
-        let width = self.fc1.weight.cols();
-        let mut merged = Vec::with_capacity(x.len() / width * self.fc2.weight.rows());
-        for x in x.chunks(ROWS * width) {
-            let rows = x.len() / width;
-            let mut inner = self.fc1.apply(&self.norm.apply(x), rows, scratch);
-            piece::each(&mut inner, gelu);
-            merged.extend(self.fc2.apply(&inner, rows, scratch));
-        }
-        merged
     }
 }
 

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use super::grid::Layout;
-use super::{ROWS, add_through};
+use super::rows::{ROWS, add_through};
 use crate::checkpoint::config::VisionConfig;
 use crate::checkpoint::{Component, expected_tensors};
 use crate::host_memory::round_up_to_page;
 use crate::kernels::Matrix;
-use crate::kernels::pointwise::{add_scaled, gelu_tanh, rotate_half};
+use crate::kernels::pointwise::{add_scaled, gelu, gelu_tanh, rotate_half};
 use crate::model::attention::Projection;
 use crate::model::encoder::{LayerNorm, attend_within};
 use crate::model::load::{LoadError, Loader};
@@ -244,8 +244,25 @@ impl Block {
     }
 }
 
+impl Merger {
+    /// Rows of patches `x`, consecutive ones merged by the block, to rows of the thinker's width.
+    ///
+    /// The norm is as wide as its weights: a patch, or a whole block.
+    pub(super) fn apply(&self, x: &[f32], scratch: &mut Vec<f32>) -> Vec<f32> {
+        let width = self.fc1.weight.cols();
+        let mut merged = Vec::with_capacity(x.len() / width * self.fc2.weight.rows());
+        for x in x.chunks(ROWS * width) {
+            let rows = x.len() / width;
+            let mut inner = self.fc1.apply(&self.norm.apply(x), rows, scratch);
+            each(&mut inner, gelu);
+            merged.extend(self.fc2.apply(&inner, rows, scratch));
+        }
+        merged
+    }
+}
+
 /// An activation over many numbers, on all threads: each number by itself, so their number changes no bit.
-pub(super) fn each(x: &mut [f32], activation: impl Fn(f32) -> f32 + Sync) {
+fn each(x: &mut [f32], activation: impl Fn(f32) -> f32 + Sync) {
     x.par_chunks_mut(1 << 12)
         .for_each(|x| x.iter_mut().for_each(|x| *x = activation(*x)));
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Entry, Imported, MOST_GAP_TICKS, What, gap};
+use super::entry::{Entry, Imported, MOST_GAP_TICKS, What, gap};
 
 /// The line, where it is known, and what is wrong.
 type Problem = (Option<usize>, String);

@@ -1,0 +1,24 @@
+//! What Rest and Dream do.
+
+use sage_actors::protocol::State;
+use serde::Serialize;
+
+/// See [`super::EventKind::Dream`]. Shadow runs are no demand: their reads and their work stand here and nowhere else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DreamEvent {
+    /// Scores of denied experts.
+    pub scored: u32,
+    /// Episodes consolidated.
+    pub episodes: u32,
+    /// Episodes that wait.
+    pub left: u32,
+    /// Episodes merged into one nearly alike.
+    pub pruned: u32,
+    /// Bytes that shadow runs read.
+    pub bytes_read: u64,
+    /// What they cost, in exact tokens.
+    pub units: f64,
+    /// Hot lists: domain, state, and how many experts at least a quarter of its tokens use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hot: Vec<(String, State, u32)>,
+}
