@@ -8,13 +8,13 @@ mod vocoder;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::ops;
-use half::{bf16, f16};
 use sage::core::sampling::uniform;
+use sage::formats::{WeightFormat, convert};
 use sage::host_memory::Mapped;
 use sage::kernels::pointwise::{
     gelu, gelu_tanh, layer_norm, rms_norm_rows, sigmoid, silu, softmax,
 };
-use sage::kernels::{Matrix, MatrixView, Numbers, matmul};
+use sage::kernels::{Matrix, matmul};
 use sage::model::attention::{Attention, Heads, Projection};
 use sage::model::encoder::attend_within;
 use sage::model::experts::{GatedBlock, Scratch};
@@ -47,10 +47,22 @@ fn assert_close(what: &str, found: &[f32], expected: &Tensor, tolerance: f32) {
 
 /// A matrix of f32.
 fn matrix(values: &[f32], rows: usize, cols: usize) -> Matrix {
-    let mut memory = Mapped::new(4 * values.len()).unwrap();
+    stored(values, WeightFormat::F32, rows, cols)
+}
+
+/// A matrix as it is stored in a format.
+fn stored(values: &[f32], format: WeightFormat, rows: usize, cols: usize) -> Matrix {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    memory.pages_mut()[..bytes.len()].copy_from_slice(&bytes);
-    Matrix::new(memory, Numbers::F32, rows, cols).unwrap()
+    let len = format.matrix_bytes(rows, cols).unwrap();
+    let mut memory = Mapped::new(len).unwrap();
+    convert(
+        WeightFormat::F32,
+        &bytes,
+        format,
+        &mut memory.pages_mut()[..len],
+    )
+    .unwrap();
+    Matrix::new(memory, format, rows, cols).unwrap()
 }
 
 #[test]
@@ -66,18 +78,11 @@ fn products_of_every_format_at_odd_shapes() {
     ] {
         let w = numbers(rows as u64, rows * cols, 1.0);
         let x = numbers(cols as u64 + 77, x_rows * cols, 1.0);
-        let (bf, hf): (Vec<bf16>, Vec<f16>) = w
-            .iter()
-            .map(|w| (bf16::from_f32(*w), f16::from_f32(*w)))
-            .unzip();
-        let views = [
-            (MatrixView::F32 { data: &w, cols }, DType::F32),
-            (MatrixView::Bf16 { data: &bf, cols }, DType::BF16),
-            (MatrixView::F16 { data: &hf, cols }, DType::F16),
-        ];
-        for (view, dtype) in views {
+        for format in WeightFormat::ALL {
+            let dtype: DType = format.option().parse().unwrap();
             let mut y = vec![0.0; x_rows * rows];
-            matmul(view, &x, x_rows, &mut y, &mut Vec::new());
+            let matrix = stored(&w, format, rows, cols);
+            matmul(matrix.view(), &x, x_rows, &mut y, &mut Vec::new());
             let w = tensor(&w, &[rows, cols]).to_dtype(dtype).unwrap();
             let w = w.to_dtype(DType::F32).unwrap().t().unwrap();
             let expected = tensor(&x, &[x_rows, cols]).matmul(&w).unwrap();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use sage::checkpoint::{Component, DType, ModelConfig, expected_tensors};
+use sage::checkpoint::{Component, ModelConfig, expected_tensors};
+use sage::formats::WeightFormat;
 use sage::reads::{ReadCounter, ReadPurpose};
 use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource, open_model};
 
@@ -69,7 +70,7 @@ impl WeightSource for Made {
     fn tensor(&self, name: &str) -> Result<TensorMeta, StoreError> {
         let (shape, values) = &self.tensors[name];
         Ok(TensorMeta {
-            dtype: DType::F32,
+            dtype: WeightFormat::F32,
             shape: shape.clone(),
             bytes: 4 * values.len() as u64,
         })
