@@ -71,9 +71,9 @@ pub enum LimitOrigin {
     Chosen(LimitChoice),
     /// Nobody asked, and the system does not say how much memory there is: there is none.
     Unknown,
-    /// It was asked for while the model ran.
+    /// It was set while the model ran.
     Changed,
-    /// It was imposed while the model ran.
+    /// It was set while the model ran, though it is below the floor or above the machine.
     Imposed,
 }
 
@@ -112,7 +112,7 @@ impl LimitOrigin {
             }
             Self::Chosen(choice) => format!("chosen because {choice}"),
             Self::Unknown => "because the system does not say how much memory there is".to_owned(),
-            Self::Changed => "as it was asked for while running".to_owned(),
+            Self::Changed => "as it was set while running".to_owned(),
             Self::Imposed => "as it was imposed while running".to_owned(),
         }
     }

@@ -14,19 +14,34 @@ impl Engine {
     /// # Errors
     /// [`LimitError`] with the number that would do; nothing changes then.
     pub fn set_limit(&mut self, limit: Limit) -> Result<LimitChange, LimitError> {
+        let plan = self.planned_under(limit)?;
+        self.limit.origin = LimitOrigin::Changed;
+        Ok(self.divide(plan))
+    }
+
+    fn planned_under(&self, limit: Limit) -> Result<MemoryPlan, LimitError> {
         if let Some(machine) = self.limit.policy.machine() {
             check(limit, machine, &self.plan)?;
         }
-        let plan = self.plan.with_limit(limit)?;
-        self.limit.origin = LimitOrigin::Changed;
-        Ok(self.divide(plan))
+        Ok(self.plan.with_limit(limit)?)
+    }
+
+    /// Whether [`Self::set_limit`] would put this limit in force.
+    ///
+    /// # Errors
+    /// As it has them.
+    pub fn check_limit(&self, limit: Limit) -> Result<(), LimitError> {
+        self.planned_under(limit).map(|_| ())
     }
 
     /// As [`Self::set_limit`], for a limit that is a fact (the machine has less memory for this process now). Below the
     /// floor it cannot hold: everything that can be given back is, one lease window remains, and the mind is told how much
     /// is missing, which empties its memory level and ends in Depletion.
     pub fn impose_limit(&mut self, limit: Limit) -> LimitChange {
-        self.limit.origin = LimitOrigin::Imposed;
+        self.limit.origin = match self.planned_under(limit) {
+            Ok(_) => LimitOrigin::Changed,
+            Err(_) => LimitOrigin::Imposed,
+        };
         self.divide(self.plan.under(limit))
     }
 

@@ -339,14 +339,15 @@ impl<'a> Chat<'a> {
         }
     }
 
-    /// The event that it makes is the answer; the tick after it obeys.
+    /// A wish that can be refused; then it is an observation like all others, so that a recording holds it. The event that it makes
+    /// is the answer.
     async fn limit(&mut self, limit: Limit) -> Result<(), CliError> {
-        let show = &mut self.show;
-        match self
-            .core
-            .set_limit(USER, limit, &mut |event| show.event(&event))
-        {
-            Ok(_) => self.tick().await,
+        match self.core.engine().check_limit(limit) {
+            Ok(()) => {
+                let source = USER.to_owned();
+                self.core.submit(Observation::Limit { source, limit });
+                self.tick().await
+            }
             Err(error) => {
                 let text = error.to_string();
                 let (message, hint) = match text.split_once("\n  hint: ") {
