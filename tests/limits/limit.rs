@@ -369,7 +369,7 @@ fn a_conversation_says_where_its_limit_comes_from() {
     assert_eq!(asked["limit_reason"], "as it was asked for");
     let changed = chat(&roomy, "/limit none\n/limit", "limit_report", &context);
     assert_eq!(changed["limit_bytes"], Value::Null);
-    assert_eq!(changed["limit_reason"], "as it was asked for while running");
+    assert_eq!(changed["limit_reason"], "as it was set while running");
     let above = chat(&roomy, "/limit 6GiB", "refused", &context);
     let (message, hint) = (above["message"].to_string(), above["hint"].to_string());
     assert!(
