@@ -47,3 +47,33 @@ fn one_file_says_how_errors_end_a_command() {
     found.dedup();
     assert_eq!(found, ["src/cli/error.rs"]);
 }
+
+/// The structs of a file, with how many fields each has.
+fn fields(path: &str) -> Vec<(String, usize)> {
+    let code = production(std::path::Path::new(path)).unwrap();
+    let mut found = Vec::new();
+    for part in code.split("struct ").skip(1) {
+        let Some((head, rest)) = part.split_once('{') else {
+            continue;
+        };
+        let body = rest.split("\n}").next().unwrap();
+        let fields = body.lines().filter(|line| line.trim_end().ends_with(','));
+        found.push((head.trim().to_owned(), fields.count()));
+    }
+    found
+}
+
+/// No object is everything: the loop and the engine are made of parts that own their fields.
+#[test]
+fn the_loop_and_the_engine_are_made_of_parts() {
+    for (path, name) in [
+        ("src/core/core_loop/conductor.rs", "CoreLoop"),
+        ("src/core/engine.rs", "Engine"),
+    ] {
+        let fields = fields(path);
+        let count = |name: &str| fields.iter().find(|(of, _)| of == name).map(|of| of.1);
+        assert!(count(name).is_some_and(|count| count > 4), "{fields:?}");
+        let large: Vec<_> = fields.iter().filter(|of| of.1 > 10).collect();
+        assert!(large.is_empty(), "{path}: {large:?}");
+    }
+}
