@@ -25,7 +25,7 @@ fn of_model(name: &str) -> PathBuf {
 }
 
 fn text() -> Text {
-    let model = open_model(&of_model("")).unwrap();
+    let model = open_model(of_model("")).unwrap();
     Text::load(&*model).unwrap()
 }
 

@@ -229,7 +229,7 @@ fn cache_lease(bencher: Bencher<'_, '_>, policy: &EvictionPolicy) {
         });
 }
 
-/// The same, asked of the actor by the loop that shares its thread: two asks.
+/// The same, asked of the actor by the loop that shares its thread: two asks. The pool still fills, so nothing is evicted.
 #[divan::bench]
 fn cache_lease_asked(bencher: Bencher<'_, '_>) {
     let runtime = runtime();

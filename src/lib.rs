@@ -40,7 +40,8 @@ pub mod checkpoint;
 pub mod cli;
 pub mod core;
 pub mod cpu;
-pub mod eval;
+#[cfg(feature = "cli")]
+mod eval;
 pub mod events;
 pub mod formats;
 pub mod goldens;
@@ -51,18 +52,21 @@ pub mod ledger;
 pub mod media;
 pub mod model;
 pub mod reads;
-#[cfg(feature = "candle")]
-pub mod reference;
+#[cfg(all(feature = "candle", feature = "cli"))]
+mod reference;
 pub mod replay;
-pub mod report;
-pub mod routes;
+#[cfg(feature = "cli")]
+mod report;
+#[cfg(feature = "cli")]
+mod routes;
 pub mod scenario;
 pub mod sensors;
 pub mod session;
-pub mod settings;
+mod settings;
 mod spans;
 pub mod store;
-pub mod synth;
+#[cfg(feature = "cli")]
+mod synth;
 pub mod text;
 pub mod trace;
 

@@ -40,7 +40,7 @@ pub struct ReadBytes {
     pub towers: u64,
     /// Everything else.
     pub other: u64,
-    /// The sum.
+    /// Bytes of all kinds together.
     pub total: u64,
 }
 

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "structure/dependencies.rs"]
+mod dependencies;
+#[path = "structure/inner.rs"]
+mod inner;
 #[path = "structure/once.rs"]
 mod once;
 #[path = "structure/rooms.rs"]
@@ -10,9 +14,6 @@ mod rooms;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-#[path = "structure/dependencies.rs"]
-mod dependencies;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -40,7 +40,7 @@ use crate::witness::{Exchange, Witness};
 /// Messages that wait for one actor at most; a sender beyond that waits too.
 const MAILBOX: usize = 64;
 
-/// Which actor.
+/// The actors by name, for errors and witnesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActorName {
     /// The salience assessor.

@@ -126,12 +126,12 @@ impl Part {
 pub enum Role {
     /// The router of a sparse layer.
     Router {
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
     },
     /// A matrix of a routed expert.
     Expert {
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
         /// Expert of the layer.
         expert: usize,

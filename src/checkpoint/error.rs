@@ -20,7 +20,7 @@ pub enum CheckpointError {
     /// `config.json` is wrong.
     #[error("{}: {source}", folder.display())]
     Config {
-        /// The checkpoint.
+        /// Folder of the checkpoint.
         folder: PathBuf,
         /// What is wrong.
         source: ConfigError,
@@ -39,13 +39,13 @@ pub enum CheckpointError {
     /// The folder has no weights.
     #[error("{} holds neither {INDEX} nor {SINGLE}; expected a checkpoint folder", folder.display())]
     NoWeights {
-        /// The folder.
+        /// Folder that was to be opened.
         folder: PathBuf,
     },
     /// The index names a file that is not there.
     #[error("{}: shard {shard} is missing ({tensors} tensors, first `{first}`); download it again", folder.display())]
     ShardMissing {
-        /// The checkpoint.
+        /// Folder of the checkpoint.
         folder: PathBuf,
         /// Its name in the index.
         shard: String,
@@ -57,7 +57,7 @@ pub enum CheckpointError {
     /// There is no tensor of that name.
     #[error("{}: no tensor `{tensor}`", folder.display())]
     NoTensor {
-        /// The checkpoint.
+        /// Folder of the checkpoint.
         folder: PathBuf,
         /// The name asked for.
         tensor: String,
@@ -65,11 +65,11 @@ pub enum CheckpointError {
     /// The buffer of the caller does not fit the tensor.
     #[error("tensor `{tensor}` has {bytes} bytes; the buffer has {buffer}")]
     BufferSize {
-        /// The tensor.
+        /// Full name of the tensor.
         tensor: String,
-        /// Its size.
+        /// Length in bytes.
         bytes: u64,
-        /// The buffer's.
+        /// Length of the buffer that it was to be read into, in bytes.
         buffer: usize,
     },
 }

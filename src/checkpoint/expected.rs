@@ -11,11 +11,11 @@ use super::config::{
 pub struct ExpectedTensor {
     /// Full name, as in the checkpoint.
     pub name: String,
-    /// Its component.
+    /// Part of the model that it is loaded with.
     pub component: Component,
-    /// Its shape.
+    /// Dimensions that follow from config.json, outermost first.
     pub shape: Vec<usize>,
-    /// Its role.
+    /// Which weights of the component it is.
     pub role: Role,
 }
 

@@ -22,11 +22,11 @@ pub struct Misshapen {
 pub struct OtherFormat {
     /// Its name in the files.
     pub name: String,
-    /// Its component.
+    /// Part of the model that it belongs to.
     pub component: Component,
     /// Its decoder layer.
     pub layer: usize,
-    /// Its expert.
+    /// Number of the expert in its layer.
     pub expert: usize,
     /// Its own format.
     pub format: WeightFormat,

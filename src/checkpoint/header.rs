@@ -25,15 +25,15 @@ pub enum HeaderError {
     /// The operating system refused.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// File that was to be read.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The file as a whole cannot be a safetensors file.
     #[error("{}: {problem}; the file is damaged or was not downloaded completely", path.display())]
     File {
-        /// The file.
+        /// File that is damaged.
         path: PathBuf,
         /// What was found and expected.
         problem: String,
@@ -41,7 +41,7 @@ pub enum HeaderError {
     /// The weights are another program's.
     #[error("{}: {problem}", path.display())]
     Foreign {
-        /// The file.
+        /// File of the other program.
         path: PathBuf,
         /// Whose, and what to do.
         problem: String,
@@ -49,9 +49,9 @@ pub enum HeaderError {
     /// One tensor's entry is wrong.
     #[error("{}: tensor `{tensor}` {problem}", path.display())]
     Tensor {
-        /// The file.
+        /// File whose header is wrong.
         path: PathBuf,
-        /// The tensor.
+        /// Full name of the tensor.
         tensor: String,
         /// What was found and expected.
         problem: String,
@@ -63,13 +63,13 @@ pub enum HeaderError {
 pub struct HeaderTensor {
     /// Name in the file.
     pub name: String,
-    /// Element type.
+    /// How its numbers are stored.
     pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// First byte, counted from the start of the file.
     pub offset: u64,
-    /// Bytes.
+    /// Length in the file.
     pub bytes: u64,
 }
 

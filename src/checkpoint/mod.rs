@@ -3,9 +3,9 @@
 mod component;
 pub mod config;
 mod error;
-pub mod expected;
+pub(crate) mod expected;
 mod findings;
-pub mod foreign;
+pub(crate) mod foreign;
 mod fused;
 mod header;
 mod index;

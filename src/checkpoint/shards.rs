@@ -239,12 +239,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The folder.
+    /// Folder that it was opened from.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The configuration.
+    /// What config.json says of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{CliError, Outcome, Printer, Table, human_bytes};
-use crate::checkpoint::{Checkpoint, Component};
+use crate::checkpoint::Checkpoint;
 use crate::store::{ModelKind, Store, recognise};
 
 mod memory;
+mod report;
 mod survey;
 
 use memory::{Memory, MemoryArgs};
-use survey::{ComponentReport, ModuleMemory, StateMemory, Straddling, Survey};
+use report::{ModuleMemory, Report};
+use survey::Survey;
 
 const EXAMPLES: &str = "Examples:
   sage inspect CHECKPOINT
@@ -42,50 +43,6 @@ pub struct InspectArgs {
     /// Report as one JSON object
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// A tensor whose shape is not what the configuration calls for.
-#[derive(Debug, Serialize)]
-struct WrongShape {
-    name: String,
-    shape: Vec<usize>,
-    expected: Vec<usize>,
-}
-
-/// An expert's tensor of another type than the first expert's.
-#[derive(Debug, Serialize)]
-struct WrongType {
-    name: String,
-    dtype: &'static str,
-    expected: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    model_type: String,
-    kind: &'static str,
-    total_bytes: u64,
-    tensors: usize,
-    components: Vec<ComponentReport>,
-    memory_per_state: Vec<StateMemory>,
-    memory: Option<Memory>,
-    /// Why nothing is known of memory: what is missing of the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory_unknown: Option<String>,
-    straddling_experts: Vec<Straddling>,
-    missing: Vec<String>,
-    missing_shards: Vec<String>,
-    misshapen: Vec<WrongShape>,
-    other_types: Vec<WrongType>,
-    unexpected: Vec<String>,
-    /// Tensors of the model that a partial store was not asked to hold.
-    not_extracted: usize,
-    /// How the model is stored, where that is not the usual way.
-    notes: Vec<String>,
-    /// Whether every tensor of the model is there.
-    complete: bool,
-    /// Whether opening would refuse nothing, and text can be generated.
-    runnable: bool,
 }
 
 /// Runs `sage inspect`.
@@ -170,6 +127,24 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
         (None, Some(why)) => printer.line(format_args!("\nthe least limit is unknown: {why}"))?,
         (None, None) => {}
     }
+    show_findings(report, printer)?;
+    if report.not_extracted > 0 {
+        let held: Vec<&str> = report
+            .components
+            .iter()
+            .map(|part| part.name.name())
+            .collect();
+        printer.line(format_args!(
+            "\na partial store, on purpose: it holds tensors of {}; {} others of the model were not asked for",
+            held.join(", "),
+            report.not_extracted
+        ))?;
+    }
+    show_verdict(report, printer)
+}
+
+/// What is missing, wrong or lies apart.
+fn show_findings(report: &Report, printer: &Printer) -> Result<(), CliError> {
     show_list(
         printer,
         "straddling experts",
@@ -213,20 +188,7 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
         "unexpected tensors",
         &report.unexpected,
         Clone::clone,
-    )?;
-    if report.not_extracted > 0 {
-        let held: Vec<&str> = report
-            .components
-            .iter()
-            .map(|part| part.name.name())
-            .collect();
-        printer.line(format_args!(
-            "\na partial store, on purpose: it holds tensors of {}; {} others of the model were not asked for",
-            held.join(", "),
-            report.not_extracted
-        ))?;
-    }
-    show_verdict(report, printer)
+    )
 }
 
 fn show_verdict(report: &Report, printer: &Printer) -> Result<(), CliError> {
@@ -293,29 +255,4 @@ fn show_list<T>(
         ))?;
     }
     Ok(())
-}
-
-/// Layers of a component, however its configuration calls them.
-fn layers_of(component: Component, config: &crate::checkpoint::ModelConfig) -> usize {
-    match component {
-        Component::Thinker => config.thinker.text.num_hidden_layers,
-        Component::Talker => config
-            .talker
-            .as_ref()
-            .map_or(0, |talker| talker.text.num_hidden_layers),
-        Component::Vision => config
-            .thinker
-            .vision
-            .as_ref()
-            .map_or(0, |vision| vision.depth),
-        Component::Audio => config
-            .thinker
-            .audio
-            .as_ref()
-            .map_or(0, |audio| audio.encoder_layers),
-        Component::Code2Wav => config
-            .code2wav
-            .as_ref()
-            .map_or(0, |code2wav| code2wav.num_hidden_layers),
-    }
 }

@@ -62,6 +62,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// When stdout cannot be written.
+    // Long: one arm for each kind of event.
     pub fn show(&mut self, event: &Event) -> Result<(), CliError> {
         if self.printer.is_json() {
             return self.printer.json(event);

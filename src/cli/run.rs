@@ -1,6 +1,7 @@
 //! `sage run`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,13 +11,13 @@ use super::live::View;
 use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
 use super::recording::RecordArgs;
 use super::report::Destination;
-use super::speaking::SpeakFolderArgs;
+use super::speaking::{SpeakFolderArgs, check_speaker};
 use super::template::TemplateOptions;
 use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
 use crate::events::{Event, Summary};
 use crate::report::{About, Collector};
-use crate::scenario::{self, Scenario};
-use crate::sensors::Machine;
+use crate::scenario::{self, Scenario, Speak};
+use crate::sensors::{Live, Machine};
 use crate::session::opening::EngineOptions;
 use crate::session::{SessionPlan, context_tokens};
 use crate::settings::{Sources, keys};
@@ -94,8 +95,8 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         )?),
         false => None,
     };
+    args.check_voices(&script, &*source, printer)?;
     let plan = args.plan(&script, resolved, text, &*source)?;
-    let voice = args.speaking.choice(false);
     let mut collector = destination.as_ref().map(|_| {
         Collector::new(About {
             name: script.name.clone(),
@@ -103,41 +104,14 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
             ticks: script.ticks,
         })
     });
-    let (summary, trouble) = opening::runtime()?.block_on(async {
-        let mut session = opening::session(source, plan, printer).await?;
-        let mut view = View::new(printer, Duration::from_millis(args.pace.into()));
-        let mut speech = args.speaking.folder()?;
-        let mut trouble = None;
-        let mut sink = |event: Event| {
-            event.emit();
-            if let Some(collector) = &mut collector {
-                collector.hear(&event);
-            }
-            if trouble.is_none() {
-                trouble = view.show(&event).and_then(|()| speech.hear(&event)).err();
-            }
-        };
-        sink(session.mode_event());
-        let summary = scenario::run(&script, &voice, &mut session, live.as_mut(), &mut sink).await;
-        view.finish();
-        if let Some(live) = &mut live {
-            sensors::say(live, printer);
-        }
-        // Of a run that failed the log keeps what was learned.
-        let closed = match &summary {
-            Ok(_) => session.close().await,
-            Err(_) => {
-                session.abort().await;
-                Ok(())
-            }
-        };
-        let unkept = closed.err().map(CliError::from);
-        match (summary, trouble) {
-            (Ok(summary), trouble) => Ok((summary, trouble.or(unkept))),
-            (Err(_), Some(trouble)) => Err(trouble),
-            (Err(error), None) => Err(error.into()),
-        }
-    })?;
+    let playing = args.play(
+        &script,
+        (source, plan),
+        live.as_mut(),
+        collector.as_mut(),
+        printer,
+    );
+    let (summary, trouble) = opening::runtime()?.block_on(playing)?;
     // Nobody may be reading the output any more; who asked for a report still wants it.
     if let (Some(destination), Some(collector)) = (destination, collector) {
         destination.write(&collector.finish(), printer)?;
@@ -156,6 +130,74 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
 }
 
 impl RunArgs {
+    /// Refuses voices that the model does not have.
+    fn check_voices(
+        &self,
+        script: &Scenario,
+        source: &dyn WeightSource,
+        printer: &Printer,
+    ) -> Result<(), CliError> {
+        self.speaking.check(source)?;
+        for entry in &script.observe {
+            if let Some(Speak::As(name)) = &entry.speak {
+                let at = entry.at;
+                check_speaker(source, name).map_err(|unknown| {
+                    CliError::request(format!("`speak` of what is observed at {at}: {unknown}"))
+                })?;
+            }
+        }
+        if self.speaking.is_asked() && !script.speaks() {
+            printer.warn("nothing is spoken: no observation of the scenario says `speak = true`");
+        }
+        Ok(())
+    }
+
+    /// Plays the scenario to its end, and shows it. With its summary comes the first thing that could not be shown or kept.
+    async fn play(
+        &self,
+        script: &Scenario,
+        (source, plan): (Arc<dyn WeightSource>, SessionPlan),
+        mut live: Option<&mut Live>,
+        mut collector: Option<&mut Collector>,
+        printer: &Printer,
+    ) -> Result<(Summary, Option<CliError>), CliError> {
+        let voice = self.speaking.choice(false);
+        let mut session = opening::session(source, plan, printer).await?;
+        let mut view = View::new(printer, Duration::from_millis(self.pace.into()));
+        let mut speech = self.speaking.folder()?;
+        let mut trouble = None;
+        let mut sink = |event: Event| {
+            event.emit();
+            if let Some(collector) = &mut collector {
+                collector.hear(&event);
+            }
+            if trouble.is_none() {
+                trouble = view.show(&event).and_then(|()| speech.hear(&event)).err();
+            }
+        };
+        sink(session.mode_event());
+        let summary =
+            scenario::run(script, &voice, &mut session, live.as_deref_mut(), &mut sink).await;
+        view.finish();
+        if let Some(live) = live {
+            sensors::say(live, printer);
+        }
+        // Of a run that failed the log keeps what was learned.
+        let closed = match &summary {
+            Ok(_) => session.close().await,
+            Err(_) => {
+                session.abort().await;
+                Ok(())
+            }
+        };
+        let unkept = closed.err().map(CliError::from);
+        match (summary, trouble) {
+            (Ok(summary), trouble) => Ok((summary, trouble.or(unkept))),
+            (Err(_), Some(trouble)) => Err(trouble),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
     /// The session that the scenario is played to.
     fn plan(
         &self,

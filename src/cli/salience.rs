@@ -83,6 +83,8 @@ impl SalienceArgs {
         };
         running.set_threads()?;
         let resolved = running.resolve(false, |_| ())?;
+        // None is chosen: what is compared is compared alike on every machine.
+        let limit = self.limit.or(resolved.settings.session.limit);
         Ok(Settings {
             texts: self.text.clone(),
             control_tokens: self.untrusted.allow_control_tokens,
@@ -92,7 +94,7 @@ impl SalienceArgs {
             after: self.after,
             same_source: self.same_source,
             mind: resolved.mind,
-            limit: self.limit.unwrap_or(Limit::None),
+            limit: limit.unwrap_or(Limit::None),
             context_tokens: self.context_tokens,
         })
     }

@@ -1,6 +1,7 @@
 //! Options of commands that speak their answers, and where the sound goes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,8 +12,9 @@ use crate::core::request::VoiceChoice;
 use crate::core::speech::{MOST_CODES, SPEAKER, SpeechEnded, Spoken};
 use crate::events::{AudioEvent, Event, EventKind};
 use crate::media::wav::WavWriter;
-use crate::model::speech::SAMPLE_RATE_HZ;
 use crate::model::speech::choice::MAX_CODES;
+use crate::model::speech::{PromptError, SAMPLE_RATE_HZ};
+use crate::store::WeightSource;
 
 /// Options of the voice.
 #[derive(Args, Clone, Debug, Default)]
@@ -48,6 +50,20 @@ impl VoiceArgs {
             greedy: exact || self.speak_greedy,
         }
     }
+}
+
+/// Refuses a voice that the model does not have, before anything is asked; that a model has none at all is said as it is opened.
+pub fn check_speaker(source: &dyn WeightSource, name: &str) -> Result<(), PromptError> {
+    let Some(talker) = &source.config().talker else {
+        return Ok(());
+    };
+    if talker.speaker_id.contains_key(&name.to_lowercase()) {
+        return Ok(());
+    }
+    Err(PromptError::Speaker {
+        name: name.to_owned(),
+        known: talker.speaker_id.keys().cloned().collect(),
+    })
 }
 
 /// Refuses answers that are too short to be spoken.
@@ -176,6 +192,13 @@ impl SpeakFolderArgs {
         self.speak.is_some()
     }
 
+    /// Refuses a voice that the model does not have.
+    pub fn check(&self, source: &dyn WeightSource) -> Result<(), CliError> {
+        let speaker = self.voice.speaker.as_deref();
+        let checked = speaker.map_or(Ok(()), |name| check_speaker(source, name));
+        checked.map_err(CliError::request)
+    }
+
     /// Codes of one answer that memory is planned for.
     pub fn codes(&self) -> Result<usize, CliError> {
         self.voice.codes()
@@ -222,13 +245,11 @@ impl SpeechFolder {
                 let Some(path) = self.path(audio.request) else {
                     return Ok(());
                 };
-                if !self.open.contains_key(&audio.request) {
-                    let file = WavWriter::create(&path, SAMPLE_RATE_HZ)?;
-                    self.open.insert(audio.request, file);
-                }
-                if let Some(file) = self.open.get_mut(&audio.request) {
-                    file.write(&audio.pcm)?;
-                }
+                let file = match self.open.entry(audio.request) {
+                    Entry::Occupied(open) => open.into_mut(),
+                    Entry::Vacant(none) => none.insert(WavWriter::create(&path, SAMPLE_RATE_HZ)?),
+                };
+                file.write(&audio.pcm)?;
             }
             EventKind::Spoken(spoken) => {
                 if let Some(file) = self.open.remove(&spoken.request) {

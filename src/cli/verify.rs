@@ -1,15 +1,14 @@
 //! `sage verify`.
 
+mod args;
+mod case_line;
 #[cfg(feature = "candle")]
 mod reference;
 
-use std::path::PathBuf;
-
-use clap::{Args, ValueEnum};
 use sage_actors::protocol::Modality;
 use serde::Serialize;
 
-use super::opening::{self, Resolved, RunningArgs};
+use super::opening::{self, Resolved};
 use super::{CliError, Outcome, Printer};
 use crate::core::EngineError;
 use crate::cpu::towers::TowerSet;
@@ -20,58 +19,8 @@ use crate::session::SessionPlan;
 use crate::session::opening::EngineOptions;
 use crate::store::WeightSource;
 
-const EXAMPLES: &str = "Examples:
-  sage verify CHECKPOINT --goldens CHECKPOINT/goldens
-  sage verify STORE --goldens CHECKPOINT/goldens --limit 32slots --json
-
-Goldens of another model are made with tests/export_goldens.py. Where there are none, a program built with
-`cargo build --release --features candle` computes the decoder itself once more on another library, without Python:
-`sage verify CHECKPOINT --reference candle`; docs/verify.md says what that proves. Exit code 1 says that something
-differs, or that nothing could be compared.";
-
-/// Implementations to compare with.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Reference {
-    /// The decoder on candle, in f32, a layer at a time
-    Candle,
-}
-
-/// Arguments of `sage verify`.
-#[derive(Args)]
-#[command(after_help = EXAMPLES)]
-pub struct VerifyArgs {
-    /// Checkpoint or store
-    model: PathBuf,
-    /// Folder of `<case>.safetensors` and `<case>.json`
-    #[arg(long, required_unless_present = "reference")]
-    goldens: Option<PathBuf>,
-    /// An implementation to run beside, in place of goldens; needs a program built with it
-    #[arg(long, value_enum, conflicts_with = "goldens")]
-    reference: Option<Reference>,
-    /// Where the reference reads its weights, such as the checkpoint that a store was made of [default: MODEL]
-    #[arg(long, value_name = "FOLDER", requires = "reference")]
-    reference_weights: Option<PathBuf>,
-    /// What both read, as a user's message [default: a question, or a few ids where there is no tokenizer]
-    #[arg(long, requires = "reference")]
-    prompt: Option<String>,
-    /// Token ids in place of a prompt
-    #[arg(long, requires = "reference", conflicts_with = "prompt")]
-    prompt_tokens: Option<String>,
-    /// Tokens of the greedy continuation that is compared; 0 for the prompt alone [default: 8]
-    #[arg(long, requires = "reference")]
-    max_tokens: Option<usize>,
-    /// Compare the first layers alone [default: all, and what comes behind them]
-    #[arg(long, requires = "reference", conflicts_with = "max_tokens", value_parser = clap::value_parser!(u32).range(1..))]
-    layers: Option<u32>,
-    /// Tokens of a prefill chunk; the result does not depend on it
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
-    chunk: u16,
-    #[command(flatten)]
-    running: RunningArgs,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-}
+pub use args::VerifyArgs;
+use case_line::show;
 
 #[derive(Default, Serialize)]
 struct Report {
@@ -184,40 +133,4 @@ fn perceivable(source: &dyn WeightSource, cases: &[goldens::Case]) -> Vec<Modali
     let mut senses = goldens::senses(cases);
     senses.retain(|sense| TowerSet::new(source, &[*sense]).is_ok());
     senses
-}
-
-fn show(printer: &Printer, case: &CaseReport) -> Result<(), CliError> {
-    let share = |tensor: &&goldens::TensorReport| {
-        tensor.max_abs_error / tensor.tolerance.max(f64::MIN_POSITIVE)
-    };
-    let closest = case
-        .tensors
-        .iter()
-        .filter(|tensor| tensor.tolerance > 0.0)
-        .max_by(|a, b| share(a).total_cmp(&share(b)));
-    let closest = closest.map_or(String::new(), |tensor| {
-        format!(
-            ", closest to its tolerance: {} ({:.1e} of {:.1e})",
-            tensor.name, tensor.max_abs_error, tensor.tolerance
-        )
-    });
-    let name = &case.name;
-    match case.status {
-        Status::Pass => printer.line(format_args!(
-            "pass     {name}: {} tensors{closest}",
-            case.tensors.len()
-        )),
-        Status::Fail => {
-            let first = case.first_difference.as_deref().unwrap_or("(not known)");
-            printer.line(format_args!("FAIL     {name}: first difference at {first}"))
-        }
-        Status::Skipped => printer.line(format_args!(
-            "skipped  {name}: {}",
-            case.reason.as_deref().unwrap_or_default()
-        )),
-        Status::Orientation => printer.line(format_args!(
-            "no goal  {name}: for orientation only: {}",
-            case.first_difference.as_deref().unwrap_or("no difference")
-        )),
-    }
 }

@@ -1,6 +1,7 @@
 //! `sage wake`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use sage_actors::protocol::{Module, State};
@@ -180,56 +181,65 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
         ..EngineOptions::default()
     }
     .limited(settings.session.limit, Machine::of_process());
-    let mut request = CloseupRequest {
+    let request = CloseupRequest {
         said: None,
         module,
         layer,
         tokens,
         speaker: args.speaker.clone(),
     };
-    opening::runtime()?.block_on(async {
-        let plan = SessionPlan {
-            learning: args.learning.learning(),
-            ..SessionPlan::of_engine(options)
-        };
-        let mut session = opening::session(source, plan, printer).await?;
-        let mode = session.mode().clone();
-        printer.note(format_args!("mode: {}", mode.text));
-        if speaks {
-            request.said = Some(answered(&mut session, &request.tokens).await?);
+    let plan = SessionPlan {
+        learning: args.learning.learning(),
+        ..SessionPlan::of_engine(options)
+    };
+    opening::runtime()?.block_on(look(source, plan, request, text, printer))
+}
+
+/// Opens the session, looks at the layer and shows what was seen.
+async fn look(
+    source: Arc<dyn WeightSource>,
+    plan: SessionPlan,
+    mut request: CloseupRequest,
+    text: Option<Text>,
+    printer: &Printer,
+) -> Result<Outcome, CliError> {
+    let mut session = opening::session(source, plan, printer).await?;
+    let mode = session.mode().clone();
+    printer.note(format_args!("mode: {}", mode.text));
+    if request.module == Module::Talker {
+        request.said = Some(answered(&mut session, &request.tokens).await?);
+    }
+    let seen = session.engine_mut().look_closely(&request).await;
+    // With everything that ran still in memory.
+    let (rss_bytes, peak_rss_bytes) = resident_set();
+    let seen = match seen {
+        Ok(seen) => {
+            session.close().await?;
+            seen
         }
-        let seen = session.engine_mut().look_closely(&request).await;
-        // With everything that ran still in memory.
-        let (rss_bytes, peak_rss_bytes) = resident_set();
-        let seen = match seen {
-            Ok(seen) => {
-                session.close().await?;
-                seen
-            }
-            Err(error) => {
-                session.abort().await;
-                return Err(error.into());
-            }
-        };
-        let token_text = match (&text, seen.token) {
-            (Some(text), Some(token)) => Some(text.decode(&[token]).map_err(EngineError::from)?),
-            _ => None,
-        };
-        let report = Report {
-            mode: &mode,
-            seen: &seen,
-            token_text: token_text.as_deref(),
-            rss_bytes,
-            peak_rss_bytes,
-            measured: MEASURED,
-        };
-        if printer.is_json() {
-            printer.json(&report)?;
-        } else {
-            show(&report, printer)?;
+        Err(error) => {
+            session.abort().await;
+            return Err(error.into());
         }
-        Ok(Outcome::Done)
-    })
+    };
+    let token_text = match (&text, seen.token) {
+        (Some(text), Some(token)) => Some(text.decode(&[token]).map_err(EngineError::from)?),
+        _ => None,
+    };
+    let report = Report {
+        mode: &mode,
+        seen: &seen,
+        token_text: token_text.as_deref(),
+        rss_bytes,
+        peak_rss_bytes,
+        measured: MEASURED,
+    };
+    if printer.is_json() {
+        printer.json(&report)?;
+    } else {
+        show(&report, printer)?;
+    }
+    Ok(Outcome::Done)
 }
 
 /// What the talker hears of a short answer to the prompt.
@@ -333,6 +343,14 @@ fn show(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
         (None, _) => " that the talker hears of the turn".to_owned(),
     };
     printer.line(format_args!("Prompt: {} rows{of}\n", seen.prompt_rows))?;
+    show_experts(report, printer)?;
+    show_measured(report, printer)?;
+    show_memory(report, printer)
+}
+
+/// The experts that the router chose, and what is believed of them.
+fn show_experts(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+    let seen = report.seen;
     printer.line("Experts chosen, by the router's weight (measured):")?;
     let mut table = Table::new([
         "expert",
@@ -382,6 +400,12 @@ fn show(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
             seen.denied_mass * 100.0
         ))?;
     }
+    Ok(())
+}
+
+/// What one run of the layer took, and what came of it.
+fn show_measured(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+    let seen = report.seen;
     let reads = if seen.direct_reads {
         "read past the page cache"
     } else {
@@ -402,7 +426,12 @@ fn show(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
     printer.line(format_args!(
         "Output of the experts: shape [{rows}, {width}], mean {:+.6}, deviation {:.6} (measured)\n",
         seen.output.mean, seen.output.deviation
-    ))?;
+    ))
+}
+
+/// What a choice of experts saves of memory.
+fn show_memory(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+    let seen = report.seen;
     let memory = &seen.memory;
     printer.line(format_args!(
         "Memory of this layer's experts in {}, {} each: {} chosen {}, all {} {}: {:.1} % less",

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 /// Asks of actors since the engine was opened, and the time until they were answered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
-    /// How many.
     pub asks: u64,
     /// From asking to the answer: the message, the actor's work, and what the cache has the reading thread told.
     pub time: Duration,

@@ -25,7 +25,7 @@ use crate::store::WeightSource;
 pub struct Engine {
     /// Where the weights come from.
     pub source: Arc<dyn WeightSource>,
-    /// The actors.
+    /// The actors that decide, and what asks them.
     pub mind: Mind,
     /// What they were spawned with.
     pub mind_config: MindConfig,
@@ -50,7 +50,7 @@ pub struct EngineParts {
     pub mind_config: MindConfig,
     /// How the limit was divided.
     pub plan: MemoryPlan,
-    /// The limit.
+    /// Memory that the process may take, and who said so.
     pub limit: LimitInForce,
     /// What computes.
     pub body: Body,

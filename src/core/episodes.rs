@@ -52,7 +52,6 @@ impl Uses {
     }
 }
 
-/// One episode.
 #[derive(Debug)]
 pub struct Episode {
     /// Counts the episodes.

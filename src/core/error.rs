@@ -83,9 +83,9 @@ pub enum EngineError {
     /// A token that the model does not have.
     #[error("token id {id} is beyond the model's vocabulary of {vocabulary}")]
     UnknownToken {
-        /// The id.
+        /// Token id that was found.
         id: u32,
-        /// Size.
+        /// Number of token ids that the model knows.
         vocabulary: usize,
     },
     /// What was learned cannot be kept.
@@ -104,9 +104,9 @@ pub enum EngineError {
         "the store has no expert of {component} layer {layer}: extract at least one of each layer"
     )]
     NoExpert {
-        /// Component.
+        /// Name of the part of the model that it belongs to.
         component: &'static str,
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
     },
     /// The record of an expert does not have the model's shape.
@@ -114,11 +114,11 @@ pub enum EngineError {
         "the record of {component} expert {expert} of layer {layer} is too short for its shape: extract it again"
     )]
     ShortRecord {
-        /// Component.
+        /// Name of the part of the model that it belongs to.
         component: &'static str,
-        /// Layer.
+        /// Number of the decoder layer, from 0.
         layer: u16,
-        /// Expert.
+        /// Number of the expert in its layer.
         expert: u16,
     },
 }

@@ -24,7 +24,7 @@ pub struct TokenChunk<'a> {
 }
 
 impl<'a> TokenChunk<'a> {
-    /// Words.
+    /// Tokens of a text, without sounds and pictures.
     pub fn words(tokens: &'a [u32]) -> Self {
         Self {
             tokens,

@@ -145,7 +145,7 @@ impl LimitOrigin {
     human_bytes(*limit_bytes), bound.what, human_bytes(bound.total_bytes), self.hint()
 )]
 pub struct AboveMachine {
-    /// Asked for.
+    /// Limit that was asked for.
     pub limit_bytes: u64,
     /// What allows less.
     pub bound: MemoryBound,

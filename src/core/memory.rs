@@ -32,9 +32,9 @@ const BASE_STEP_BYTES: u64 = 8 << 20;
     mib(*limit_bytes), reason(chosen.as_ref()), mib(*floor_bytes), hint(self)
 )]
 pub struct BelowFloor {
-    /// Asked for.
+    /// Limit that was asked for.
     pub limit_bytes: u64,
-    /// Needed.
+    /// Smallest limit with which the model runs.
     pub floor_bytes: u64,
     /// Declared context.
     pub context_tokens: usize,
@@ -96,7 +96,6 @@ fn is_nothing(bytes: &u64) -> bool {
 }
 
 impl Floor {
-    /// The sum.
     pub fn total(&self) -> u64 {
         self.base_bytes
             + self.resident_weights_bytes

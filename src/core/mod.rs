@@ -4,44 +4,45 @@
 //! asked of the actors; the engine measures what happened and tells them. Invariant: it computes nothing itself: products,
 //! weights and caches are behind its [`ports`], and it knows no processor, no device and no number format.
 
-pub mod asked;
+pub(crate) mod asked;
 pub mod closeup;
 pub mod core_loop;
-pub mod drive;
+pub(crate) mod drive;
 mod engine;
-pub mod episodes;
+pub(crate) mod episodes;
 mod error;
-pub mod experts;
+pub(crate) mod experts;
 pub mod forward;
 mod layers;
 mod learn;
-pub mod limit;
+pub(crate) mod limit;
 mod limit_choice;
 mod limiting;
-pub mod memory;
-pub mod orient;
+pub(crate) mod memory;
+pub(crate) mod orient;
 mod parts;
 pub mod perception;
 pub mod ports;
 pub(crate) mod prediction;
 mod probe;
-pub mod prompting;
+pub(crate) mod prompting;
 pub mod reading;
 mod remember;
 pub mod request;
 pub mod sampling;
 pub mod scene;
-pub mod segment;
+pub(crate) mod segment;
 pub mod shadow;
 pub mod speech;
 mod step_result;
-pub mod stepwise;
+#[cfg(feature = "cli")]
+pub(crate) mod stepwise;
 
 pub use crate::input::Limit;
 pub use engine::{Engine, EngineParts};
 pub use error::EngineError;
-pub use limit::{LimitChange, LimitError, LimitOrigin, LimitPolicy, resolve};
-pub use memory::MemoryPlan;
+pub use limit::{AboveMachine, LimitChange, LimitError, LimitOrigin, LimitPolicy, resolve};
+pub use memory::{BelowFloor, MemoryPlan};
 pub use orient::{Arrivals, Orientation};
 pub use parts::{Body, ExpertMap, LimitInForce, WorkSizes};
 pub use probe::Probe;

@@ -19,7 +19,7 @@ use crate::spans;
 pub struct Arrivals {
     /// Tokens of outside input.
     pub tokens_in: u32,
-    /// Observations.
+    /// Observations from outside: readings of the own body are none.
     pub events_in: u32,
     /// Greatest declared urgency, in [0, 1].
     pub urgency: f32,
@@ -29,7 +29,7 @@ pub struct Arrivals {
     pub segment: Option<Segment>,
     /// The last decoded token, if the step before decoded one.
     pub last_token: Option<TokenMeasure>,
-    /// Sensor readings.
+    /// Readings since the step before, in their order of arrival.
     pub sensors: Vec<SensorReading>,
     /// Outside feedback on the last turn, in [-1, 1].
     pub feedback: Option<f32>,
@@ -52,7 +52,7 @@ pub struct Arrivals {
 pub struct Orientation {
     /// The tick at which the step begins.
     pub tick: Tick,
-    /// Salience.
+    /// How salient what arrived is, and what it was made of.
     pub report: SalienceReport,
     /// State, energy, budgets.
     pub directives: Arc<Directives>,

@@ -18,7 +18,7 @@ pub trait Probe {
 pub(super) struct Listener<'a>(Option<&'a mut dyn Probe>);
 
 impl<'a> Listener<'a> {
-    /// Nobody.
+    /// A probe that hears nothing and costs nothing.
     pub const NOBODY: Self = Self(None);
 
     pub fn new(probe: Option<&'a mut dyn Probe>) -> Self {

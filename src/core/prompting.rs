@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::EngineError;
-use super::perception::{Sensed, expand, placeholder};
+use super::perception::placeholder;
 use super::request::{Content, parts_of};
 use crate::checkpoint::config::ThinkerConfig;
 use crate::media::medium::{Medium, MediumKind};
@@ -97,15 +97,16 @@ impl<'a> Prompting<'a> {
     ///
     /// # Errors
     /// As [`Prompting::tokens`].
+    #[cfg(feature = "cli")]
     pub fn expanded_tokens(
         &self,
         content: &Content,
         tools: &[Value],
-        sensed: Option<&Sensed>,
+        sensed: Option<&super::perception::Sensed>,
     ) -> Result<Vec<u32>, EngineError> {
         let tokens = self.tokens(content, tools)?;
         Ok(match sensed {
-            Some(sensed) => expand(self.config, &tokens, sensed),
+            Some(sensed) => super::perception::expand(self.config, &tokens, sensed),
             None => tokens,
         })
     }

@@ -16,7 +16,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Argmax.
+    /// The most probable token, always.
     pub const GREEDY: Sampling = Sampling {
         temperature: 0.0,
         top_p: 1.0,

@@ -26,8 +26,6 @@ pub struct Step<'a> {
     pub logits: &'a [f32],
     /// What the step took.
     pub forward: &'a Forward,
-    /// How the step was run.
-    pub orientation: &'a Orientation,
     /// Time from sensing to learning.
     pub elapsed: Duration,
 }
@@ -73,7 +71,7 @@ impl Stepwise {
             }
             let arrivals = std::mem::take(&mut self.carried);
             let last = position + 2 == tokens.len();
-            let (orientation, (forward, logits)) = drive::turn(
+            let (_, (forward, logits)) = drive::turn(
                 engine,
                 arrivals,
                 async |engine: &mut Engine, orientation: &Orientation| {
@@ -87,7 +85,6 @@ impl Stepwise {
                 next,
                 logits: &logits,
                 forward: &forward,
-                orientation: &orientation,
                 elapsed: started.elapsed(),
             })?;
         }

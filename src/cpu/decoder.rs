@@ -17,7 +17,7 @@ use crate::model::{KvCache, Talker, Thinker};
 
 /// Weights of the module that decodes.
 enum Weights {
-    Thinker(Thinker),
+    Thinker(Box<Thinker>),
     Talker(Arc<Talker>),
 }
 
@@ -77,12 +77,10 @@ fn own(x: &mut dyn HiddenRows) -> Result<&mut CpuRows, DecoderError> {
 }
 
 impl CpuDecoder {
-    /// The thinker.
     pub fn thinker(thinker: Thinker) -> Self {
-        Self::new(Weights::Thinker(thinker))
+        Self::new(Weights::Thinker(Box::new(thinker)))
     }
 
-    /// The talker.
     pub(super) fn talker(talker: Arc<Talker>) -> Self {
         Self::new(Weights::Talker(talker))
     }

@@ -15,7 +15,7 @@ pub struct Embedding {
     pub rows: Vec<f32>,
     /// Of every deepstack level the same shape; none of a sound.
     pub deepstack: Vec<Vec<f32>>,
-    /// How many.
+    /// Tokens that it takes in a prompt.
     pub tokens: usize,
     /// The thinker's width.
     pub hidden: usize,

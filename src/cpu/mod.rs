@@ -1,15 +1,15 @@
 //! The processor of this machine behind the core's ports: decoders, slots of memory for experts with the reads that fill
 //! them, towers and voice.
 
-pub mod arena;
-pub mod decoder;
-pub mod direct;
+pub(crate) mod arena;
+pub(crate) mod decoder;
+pub(crate) mod direct;
 pub mod encode;
 mod experts;
-pub mod host;
+pub(crate) mod host;
 mod scratch;
 mod shadow;
-pub mod sizes;
+pub(crate) mod sizes;
 pub mod slots;
-pub mod towers;
-pub mod voice;
+pub(crate) mod towers;
+pub(crate) mod voice;

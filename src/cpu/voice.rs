@@ -9,7 +9,6 @@ use crate::checkpoint::Component;
 use crate::checkpoint::config::TalkerConfig;
 use crate::core::ports::{Decoder, DecoderError, FrameMaker, SpeechDemand, Voice};
 use crate::model::code_predictor::FrameCache;
-use crate::model::experts::ExpertShape;
 use crate::model::speech::{
     CHUNK_FRAMES, Chunk, CodesError, Frame, Heard, LEFT_CONTEXT_FRAMES, Prompt, PromptError,
 };
@@ -43,14 +42,10 @@ impl CpuVoice {
             talker,
         })
     }
-
-    /// How the talker's routed experts are stored.
-    pub fn expert_shape(&self) -> ExpertShape {
-        self.talker.expert
-    }
 }
 
 /// Whether the source has everything that speaks.
+#[cfg(feature = "cli")]
 pub fn can_speak(source: &dyn WeightSource) -> bool {
     Talker::sizes(source).is_ok()
         && CodePredictor::weights_bytes(source).is_ok()

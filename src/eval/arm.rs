@@ -60,7 +60,6 @@ pub struct NamedLimit {
     pub limit: Limit,
 }
 
-/// One arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     /// The state held; none for the exact arm, which no state changes.

@@ -58,9 +58,7 @@ struct TaskLine {
 /// Everything that is read and asked, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Material {
-    /// Texts.
     pub documents: Vec<Document>,
-    /// Tasks.
     pub items: Vec<Item>,
 }
 

@@ -37,13 +37,11 @@ use crate::core::EngineError;
 use crate::session::OpenError;
 use crate::text::TextError;
 
-pub use arm::{Arm, NamedLimit, Policy, arms};
-pub use bootstrap::{Interval, RESAMPLES, SEED};
-pub use material::{Document, Item, Material, Reading};
-pub use metrics::{Answered, DocumentResult, Done};
-pub use price::{Correlation, Held, PricedExpert, Prices, price};
-pub use report::{ArmReport, Estimate, Measured, Report, TasksReport, TextReport};
-pub use rows::Row;
+pub use arm::{NamedLimit, Policy, arms};
+pub use material::{Document, Material, Reading};
+pub use metrics::Done;
+pub use price::{Correlation, PricedExpert, Prices, price};
+pub use report::{ArmReport, Estimate, Report, TasksReport, TextReport};
 pub use run::{Evaluation, Settings};
 pub use worker::{Job, TOLD, TOLD_MARK, serve};
 
@@ -62,16 +60,13 @@ pub enum Part {
 /// Why an evaluation stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
-    /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The session.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A file is not what it should be.
     #[error("{path}: {problem}")]
     File {
-        /// Which.
         path: PathBuf,
         /// What is wrong, and what was expected.
         problem: String,
@@ -79,7 +74,6 @@ pub enum EvalError {
     /// A line of a file is not what it should be.
     #[error("{path}: line {line}: {problem}")]
     Line {
-        /// Which file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
@@ -96,7 +90,6 @@ pub enum EvalError {
         /// Whose doing it was.
         fault: Fault,
     },
-    /// The system.
     #[error("{what}: {source}")]
     System {
         /// What was tried.

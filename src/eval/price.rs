@@ -26,12 +26,10 @@ const SEED: u64 = 0x5a6e_0001;
 /// Scores by (layer, expert): tokens, and the sum of their loss increases.
 type Sums = BTreeMap<(u16, u16), (f64, f64)>;
 
-/// One expert.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PricedExpert {
     /// Layer index in the checkpoint.
     pub layer: u16,
-    /// Which.
     pub expert: u16,
     /// Scored tokens that had used it.
     pub tokens: f64,
@@ -69,15 +67,12 @@ pub struct Correlation {
 pub struct Held {
     /// Experts with at least 16 scored tokens of the other text.
     pub experts: usize,
-    /// Of trust.
     pub trust: Correlation,
-    /// Of convergence.
     pub convergence: Correlation,
     /// Of trust, its values dealt out anew within every layer: what no relation looks like.
     pub shuffled: Correlation,
 }
 
-/// The report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prices {
     /// Which model this is of, 64 hexadecimal digits.

@@ -77,7 +77,6 @@ pub struct Measured {
 /// How an arm reads.
 #[derive(Clone, Debug, Serialize)]
 pub struct TextReport {
-    /// Documents.
     pub documents: usize,
     /// Tokens predicted.
     pub tokens: u64,
@@ -99,12 +98,9 @@ pub struct TextReport {
     pub measured: Measured,
 }
 
-/// One task.
 #[derive(Clone, Debug, Serialize)]
 pub struct TaskReport {
-    /// Its name.
     pub task: String,
-    /// Items.
     pub items: usize,
     /// Share of answers that are the expected one.
     pub exact_match: Estimate,
@@ -113,7 +109,6 @@ pub struct TaskReport {
 /// How an arm answers.
 #[derive(Clone, Debug, Serialize)]
 pub struct TasksReport {
-    /// Items.
     pub items: usize,
     /// Tokens of prompts and answers.
     pub tokens: u64,
@@ -129,7 +124,6 @@ pub struct TasksReport {
     pub measured: Measured,
 }
 
-/// One arm.
 #[derive(Clone, Debug, Serialize)]
 pub struct ArmReport {
     /// State, policy and limit in one.
@@ -150,9 +144,7 @@ pub struct ArmReport {
     pub beta: f32,
     /// Bytes that one decoded token may miss; none: no cap.
     pub miss_bytes_per_token: Option<u64>,
-    /// Reading.
     pub text: Option<TextReport>,
-    /// Answering.
     pub tasks: Option<TasksReport>,
 }
 
@@ -163,7 +155,6 @@ pub struct Mode {
     pub text: String,
     /// The model's fingerprint.
     pub fingerprint: String,
-    /// Eviction policy.
     pub eviction: sage_actors::config::EvictionPolicy,
     /// Documents read by every arm.
     pub documents: usize,

@@ -9,7 +9,6 @@ use super::metrics::{Answered, DocumentResult};
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Row {
-    /// A document.
     Document {
         /// Name of the arm.
         arm: String,
@@ -32,13 +31,11 @@ pub enum Row {
         /// Denied router mass, summed.
         denied_mass: f64,
     },
-    /// An item.
     Item {
         /// Name of the arm.
         arm: String,
         /// File and line.
         item: String,
-        /// Its task.
         task: String,
         /// What was answered.
         answer: String,

@@ -91,8 +91,8 @@ impl Event {
         match &self.kind {
             EventKind::Mode(mode) => mode.emit(tick),
             EventKind::Observation(observed) => observed.emit(tick),
-            EventKind::Refused { id, kind, source, reason } => emit!(WARN, "refused", tick, id, kind, source, reason),
-            EventKind::Shed { id, kind, source, urgency, reason } => emit!(WARN, "shed", tick, id, kind, source, urgency, ?reason),
+            EventKind::Refused { id, kind, source, reason, .. } => emit!(WARN, "refused", tick, id, kind, source, reason),
+            EventKind::Shed { id, kind, source, urgency, reason, .. } => emit!(WARN, "shed", tick, id, kind, source, urgency, ?reason),
             EventKind::Missed { events } => emit!(WARN, "missed", tick, events),
             EventKind::State { from, to, cause } => emit!(INFO, "state", tick, ?from, ?to, ?cause),
             EventKind::Salience(salience) => salience.emit(tick),
@@ -181,6 +181,7 @@ impl Observed {
             level,
             tokens,
             perceived,
+            request: _,
         } = self;
         let text = text.as_deref();
         emit!(

@@ -24,9 +24,9 @@ pub use summary::{StateSummary, Summary};
 /// Something that happened at a tick.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
-    /// When.
+    /// Tick in which it happened.
     pub tick: Tick,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
 }
@@ -41,8 +41,11 @@ pub enum EventKind {
     Observation(Observed),
     /// An observation could not be taken: it is empty, does not fit, or says what cannot be. The loop goes on.
     Refused {
-        /// Its number.
+        /// Number of the observation, by which its answer names it.
         id: u64,
+        /// The same, where it is a request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<u64>,
         /// As in [`Observed::kind`].
         kind: &'static str,
         /// Where it came from.
@@ -52,13 +55,16 @@ pub enum EventKind {
     },
     /// More came than could be taken: this observation was let go before the loop saw it.
     Shed {
-        /// Its number.
+        /// Number of the observation, by which its answer names it.
         id: u64,
+        /// The same, where it is a request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<u64>,
         /// As in [`Observed::kind`].
         kind: &'static str,
         /// Where it came from.
         source: String,
-        /// Declared urgency.
+        /// Urgency that its source declared, in [0, 1].
         urgency: f32,
         /// Why this one.
         reason: ShedReason,
@@ -70,18 +76,18 @@ pub enum EventKind {
     },
     /// The state changed.
     State {
-        /// Left.
+        /// State that was left.
         from: State,
-        /// Entered.
+        /// State that was entered.
         to: State,
-        /// Why.
+        /// Row of the transition table that applied.
         cause: Cause,
     },
     /// Salience of a step.
     Salience(SalienceEvent),
     /// Budgets that are new in this step.
     Directive {
-        /// For whom.
+        /// Module that these budgets are for.
         module: Module,
         /// Experts a token.
         k: u16,
@@ -133,7 +139,7 @@ pub enum EventKind {
     Read {
         /// Of its observation.
         id: u64,
-        /// The same.
+        /// Number of the request that it belongs to.
         request: u64,
         /// Whose text.
         source: String,
@@ -153,7 +159,7 @@ pub enum EventKind {
     Answer {
         /// Of the observation that it answers.
         id: u64,
-        /// The same.
+        /// Number of the request that it belongs to.
         request: u64,
         /// What was asked.
         question: String,
@@ -190,8 +196,8 @@ impl EventKind {
     /// The request that it belongs to; none where it belongs to the whole run.
     pub fn request(&self) -> Option<u64> {
         match self {
-            Self::Observation(observed) => Some(observed.id),
-            Self::Refused { id, .. } | Self::Shed { id, .. } => Some(*id),
+            Self::Observation(observed) => observed.request,
+            Self::Refused { request, .. } | Self::Shed { request, .. } => *request,
             Self::Perceived(perceived) => Some(perceived.request),
             Self::Cache(cache) => cache.request,
             Self::Denied { request, .. } => *request,
@@ -273,11 +279,14 @@ pub struct Mode {
 pub struct Observed {
     /// Its number, in order of arrival; what comes of it names it.
     pub id: u64,
+    /// The same, where it is a request: something to be read or answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
     /// `text`, `question`, `alarm`, `sound`, `picture`, `goal`, `sensor` or `feedback`.
     pub kind: &'static str,
     /// Where it came from.
     pub source: String,
-    /// Declared urgency.
+    /// Urgency that its source declared, in [0, 1].
     pub urgency: f32,
     /// The text, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -319,7 +328,7 @@ pub struct ObservedMedium {
 pub struct PerceivedEvent {
     /// Of its observation.
     pub id: u64,
-    /// The same.
+    /// Number of the request that it belongs to.
     pub request: u64,
     /// Where it came from.
     pub source: String,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpeechEnded {
-    /// The model's own end code.
+    /// The model's own end code, or an answer of one token, of which nothing is heard.
     End,
     /// As many codes as were asked for.
     Length,

@@ -5,9 +5,9 @@
 
 mod fold;
 mod lanes;
-pub mod matrix;
+pub(crate) mod matrix;
 pub mod pointwise;
-pub mod threads;
+pub(crate) mod threads;
 mod tiles;
 
 pub use lanes::InstructionSet;

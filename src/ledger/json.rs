@@ -95,6 +95,7 @@ pub fn write(out: &mut impl Write, about: &About, state: &LedgerState) -> std::i
 ///
 /// # Errors
 /// When it cannot be written.
+#[cfg(feature = "cli")]
 pub fn write_file(path: &Path, about: &About, state: &LedgerState) -> Result<(), LedgerError> {
     let scratch = super::scratch_beside(path)?;
     let mut out = std::io::BufWriter::new(scratch.as_file());

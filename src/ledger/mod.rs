@@ -7,7 +7,7 @@
 mod about;
 mod error;
 mod files;
-pub mod json;
+pub(crate) mod json;
 mod log;
 mod quiet;
 mod tables;

@@ -56,7 +56,7 @@ pub enum MediumError {
     TooLarge {
         /// Which.
         path: std::path::PathBuf,
-        /// Its size.
+        /// Length in bytes.
         bytes: u64,
     },
 }
@@ -94,12 +94,12 @@ impl Medium {
         }
     }
 
-    /// A sound.
+    /// A sound file (WAV or FLAC) by its bytes.
     pub fn sound(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(MediumKind::Sound, bytes)
     }
 
-    /// A picture.
+    /// A picture file (PNG or JPEG) by its bytes.
     pub fn picture(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(MediumKind::Picture, bytes)
     }
@@ -143,7 +143,7 @@ impl Medium {
         Ok(Self::new(kind, bytes))
     }
 
-    /// The contents.
+    /// Contents of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

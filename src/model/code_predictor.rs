@@ -27,7 +27,7 @@ struct Layer {
 /// `talker.code_predictor`: a dense decoder with a table and a head for every group but the first.
 #[derive(Debug)]
 pub struct CodePredictor {
-    /// The configuration.
+    /// Sizes as config.json says them.
     pub config: CodePredictorConfig,
     layers: Vec<Layer>,
     norm: Vec<f32>,

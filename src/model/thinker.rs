@@ -51,7 +51,7 @@ pub struct Thinker {
     pub config: TextConfig,
     /// `embed_tokens`, `[vocabulary, hidden]`.
     pub embed_tokens: Matrix,
-    /// Decoder layers.
+    /// Decoder layers in the order in which they run.
     pub layers: Vec<Layer>,
     /// `model.norm`.
     pub norm: Vec<f32>,
@@ -59,7 +59,7 @@ pub struct Thinker {
     pub lm_head: Option<Matrix>,
     /// Shape of a routed expert.
     pub expert: ExpertShape,
-    /// Rotary frequencies.
+    /// Frequencies by which positions turn queries and keys.
     pub rotary: RotaryTable,
 }
 

@@ -20,7 +20,6 @@ impl Found {
         [&self.prompt, &said[..said.len().saturating_sub(1)]].concat()
     }
 
-    /// The continuation.
     pub fn said(&self) -> &[u32] {
         self.generated
             .as_ref()

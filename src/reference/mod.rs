@@ -40,7 +40,6 @@ pub enum ReferenceError {
     /// A tensor does not have the shape that the configuration gives it.
     #[error("tensor {name} is {found:?}, expected {expected:?} by config.json")]
     Shape {
-        /// The tensor.
         name: String,
         /// Its shape in the file.
         found: Vec<usize>,
@@ -59,12 +58,7 @@ pub enum ReferenceError {
     },
     /// A token that the model does not have.
     #[error("token id {id} is beyond the model's vocabulary of {vocabulary}")]
-    UnknownToken {
-        /// The id.
-        id: u32,
-        /// Size.
-        vocabulary: usize,
-    },
+    UnknownToken { id: u32, vocabulary: usize },
 }
 
 impl Attributed for ReferenceError {

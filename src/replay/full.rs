@@ -85,7 +85,9 @@ pub async fn verify_with(
         },
         system: header.system.clone(),
         learning: match ledger {
-            Some((ledger, ticks)) => Learning::Resumed(ledger, Box::new(KeepsNothing), ticks),
+            Some((ledger, ticks)) => {
+                Learning::Resumed(Box::new(ledger), Box::new(KeepsNothing), ticks)
+            }
             None => Learning::Forgotten,
         },
         ..SessionPlan::of_engine(engine)

@@ -77,6 +77,7 @@ impl Collector {
     }
 
     /// The next event.
+    // Long: one arm for each kind of event.
     pub fn hear(&mut self, event: &Event) {
         let tick = event.tick;
         match &event.kind {
@@ -339,6 +340,7 @@ mod tests {
     fn observation(id: u64, kind: &'static str, text: &str) -> EventKind {
         EventKind::Observation(Observed {
             id,
+            request: Some(id),
             kind,
             source: "door".to_owned(),
             urgency: 0.0,

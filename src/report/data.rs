@@ -15,7 +15,6 @@ pub const VERSION: u32 = 1;
 /// Which scenario ran.
 #[derive(Clone, Debug, Serialize)]
 pub struct About {
-    /// Its name.
     pub name: String,
     /// What it shows.
     pub description: String,
@@ -61,7 +60,6 @@ pub struct Report {
 pub struct Resolution {
     /// Ticks of one value of a series.
     pub bin_ticks: Tick,
-    /// Events heard.
     pub events: u64,
     /// Entries of the time line at most.
     pub entries_most: usize,
@@ -75,10 +73,8 @@ pub struct Resolution {
     pub text_characters: usize,
 }
 
-/// An expectation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// In words.
     pub text: String,
     /// Whether it came true.
     pub met: bool,
@@ -95,15 +91,12 @@ pub struct Totals {
     pub bytes_read: u64,
     /// Denied router mass.
     pub denied_mass: f64,
-    /// Denied choices.
     pub denied_experts: u64,
-    /// Observations.
     pub observations: u64,
     /// Tokens of texts that were read, again where reading began again.
     pub read_tokens: u64,
     /// Mean loss of all that was read, nats a token.
     pub mean_loss: Option<f64>,
-    /// Answers.
     pub answers: u64,
     /// Answers that were as expected.
     pub answers_right: u64,
@@ -137,13 +130,9 @@ pub struct StateTotals {
 pub struct Change {
     /// Place in the stream of events.
     pub event: u64,
-    /// When.
     pub tick: Tick,
-    /// Left.
     pub from: State,
-    /// Entered.
     pub to: State,
-    /// Why.
     pub cause: Cause,
 }
 
@@ -152,7 +141,6 @@ pub struct Change {
 pub struct Entry {
     /// Place in the stream of events.
     pub event: u64,
-    /// When.
     pub tick: Tick,
     /// `text`, `question`, `alarm`, `sound`, `picture`, `goal`, `sensor`, `feedback`, or `answer`.
     pub kind: &'static str,
@@ -168,9 +156,7 @@ pub struct Entry {
     pub value: Option<f64>,
     /// Of a sensor: what is left of its reserve, in [0, 1].
     pub level: Option<f64>,
-    /// Declared urgency.
     pub urgency: f32,
-    /// Tokens.
     pub tokens: usize,
     /// Sounds and pictures of it.
     pub perceived: Vec<ObservedMedium>,
@@ -194,15 +180,10 @@ pub struct Entry {
 pub struct Series {
     /// The state of most of the bin's ticks.
     pub state: Vec<State>,
-    /// Surprise.
     pub surprise: Vec<f32>,
-    /// Novelty.
     pub novelty: Vec<f32>,
-    /// Arousal.
     pub arousal: Vec<f32>,
-    /// Reward.
     pub reward: Vec<f32>,
-    /// Conflict.
     pub conflict: Vec<f32>,
     /// What moves states.
     pub drive: Vec<f32>,
@@ -222,7 +203,6 @@ pub struct Series {
     pub bytes_read: Vec<u64>,
     /// Denied router mass.
     pub denied_mass: Vec<f64>,
-    /// Denied choices.
     pub denied_experts: Vec<u64>,
     /// Tokens of texts that were read.
     pub read_tokens: Vec<u64>,

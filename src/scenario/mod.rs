@@ -4,7 +4,8 @@ mod check;
 #[cfg(test)]
 mod check_tests;
 mod fields;
-pub mod import;
+#[cfg(feature = "cli")]
+pub(crate) mod import;
 pub mod language;
 mod media_files;
 mod observations;
@@ -13,5 +14,6 @@ mod script;
 
 pub use runner::{RunError, run};
 pub use script::{
-    Expectation, Scenario, ScenarioError, Scripted, ScriptedKind, SensorDeclaration, state_named,
+    Expectation, Scenario, ScenarioError, Scripted, ScriptedKind, SensorDeclaration, Speak,
+    state_named,
 };

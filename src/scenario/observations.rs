@@ -72,6 +72,31 @@ impl Observations<'_> {
         let kind = kind?;
         // What is missing or does not belong depends on the kind.
         unused(&fields, kind, report);
+        self.check_needs(&fields, kind, sensor.as_ref(), value.as_ref(), report);
+        Some(Scripted {
+            at: at?.value,
+            kind,
+            source: source.map_or(String::new(), |source| source.value),
+            urgency: urgency.map_or(0.0, |urgency| urgency.value as f32),
+            text,
+            media,
+            sensor: sensor.map(|sensor| sensor.value),
+            value: value.map(|value| value.value),
+            limit: limit.map(|limit| limit.value),
+            expect: expect.map(|expect| expect.value),
+            speak: speak.and_then(|speak| speak.value),
+        })
+    }
+
+    /// Notes what an entry of this kind needs and lacks.
+    fn check_needs(
+        &self,
+        fields: &Fields<'_, '_>,
+        kind: ScriptedKind,
+        sensor: Option<&At<String>>,
+        value: Option<&At<f64>>,
+        report: &mut Report<'_>,
+    ) {
         match kind {
             ScriptedKind::Text | ScriptedKind::Question | ScriptedKind::Alarm => {
                 if !fields.has("text") && !fields.has("file") {
@@ -84,7 +109,7 @@ impl Observations<'_> {
                 }
             }
             ScriptedKind::Sensor => {
-                self.sensor(&fields, sensor.as_ref(), report);
+                self.sensor(fields, sensor, report);
                 if !fields.has("value") {
                     report.note(
                         &fields.span,
@@ -104,7 +129,7 @@ impl Observations<'_> {
                     report.note(&fields.span, &fields.entry, message, None);
                 }
             }
-            ScriptedKind::Feedback => feedback(&fields, value.as_ref(), report),
+            ScriptedKind::Feedback => feedback(fields, value, report),
             ScriptedKind::Limit => {
                 if !fields.has("limit") {
                     let message = "needs a `limit`: a size such as \"96slots\"";
@@ -112,19 +137,6 @@ impl Observations<'_> {
                 }
             }
         }
-        Some(Scripted {
-            at: at?.value,
-            kind,
-            source: source.map_or(String::new(), |source| source.value),
-            urgency: urgency.map_or(0.0, |urgency| urgency.value as f32),
-            text,
-            media,
-            sensor: sensor.map(|sensor| sensor.value),
-            value: value.map(|value| value.value),
-            limit: limit.map(|limit| limit.value),
-            expect: expect.map(|expect| expect.value),
-            speak: speak.and_then(|speak| speak.value),
-        })
     }
 
     fn time(

@@ -71,7 +71,7 @@ impl Asks {
                     ended: *ended,
                     samples: Vec::new(),
                 });
-                // What was broken off is not spoken, and neither is a single token.
+                // What was broken off is not spoken.
                 if !asked.spoken || !ended.is_whole() {
                     self.tell(*id, None);
                 }

@@ -376,6 +376,7 @@ impl Driver {
                 );
                 let kind = EventKind::Refused {
                     id,
+                    request: None,
                     kind: observation.kind(),
                     source: String::new(),
                     reason,
@@ -458,6 +459,7 @@ impl Driver {
         for (id, kind, source) in unread {
             let kind = EventKind::Refused {
                 id,
+                request: Some(id),
                 kind,
                 source,
                 reason: "the loop ended before it was read".to_owned(),

@@ -15,6 +15,8 @@ use crate::media::wav::pcm;
 pub(super) struct Hearing {
     shared: Arc<Shared>,
     actions: Vec<Action>,
+    /// Ends of speech in this tick: they are told behind its answers.
+    spoken: Vec<Action>,
     /// Requests that were given to the loop and are not done, and whether they are spoken; as many as it holds.
     requests: BTreeMap<u64, bool>,
     /// The last answer's question.
@@ -28,6 +30,7 @@ impl Hearing {
         Self {
             shared,
             actions: Vec::new(),
+            spoken: Vec::new(),
             requests: BTreeMap::new(),
             answered: None,
             worked: false,
@@ -74,15 +77,12 @@ impl Hearing {
                     samples: audio.pcm.iter().map(|sample| pcm(*sample)).collect(),
                 });
             }
-            EventKind::Spoken(spoken) => {
-                self.requests.remove(&spoken.request);
-                self.act(Action::Spoken {
-                    tick,
-                    id: spoken.request,
-                    samples: spoken.samples,
-                    ended: spoken.ended,
-                });
-            }
+            EventKind::Spoken(spoken) => self.spoken.push(Action::Spoken {
+                tick,
+                id: spoken.request,
+                samples: spoken.samples,
+                ended: spoken.ended,
+            }),
             EventKind::Cache(_) | EventKind::Answer { .. } => self.worked = true,
             _ => {}
         }
@@ -94,11 +94,17 @@ impl Hearing {
         for answer in completed.answers {
             self.answer(tick, answer);
         }
+        for spoken in std::mem::take(&mut self.spoken) {
+            if let Action::Spoken { id, .. } = &spoken {
+                self.requests.remove(id);
+            }
+            self.act(spoken);
+        }
     }
 
     fn answer(&mut self, tick: u64, answer: Answer) {
-        // One that is spoken is open until then.
-        if self.requests.get(&answer.id) == Some(&false) {
+        // One that is spoken is open until then; what was broken off is not spoken.
+        if self.requests.get(&answer.id) == Some(&false) || !answer.ended.is_whole() {
             self.requests.remove(&answer.id);
         }
         let (id, source) = (answer.id, answer.source);
@@ -133,6 +139,7 @@ impl Hearing {
                 urgency,
                 reason,
                 is_request,
+                is_read,
             } = note;
             // Who was told at the door needs no action that says so again.
             let at_the_door = matches!(reason, ShedReason::Full | ShedReason::Bytes);
@@ -151,6 +158,7 @@ impl Hearing {
             }
             let kind = EventKind::Shed {
                 id,
+                request: is_read.then_some(id),
                 kind,
                 source,
                 urgency,

@@ -62,6 +62,10 @@ impl Waiter {
         }
     }
 
+    fn is_cancellation(&self) -> bool {
+        matches!(self.observation, Observation::Cancel { .. })
+    }
+
     /// The lesser goes first.
     fn order(&self, other: &Self) -> Ordering {
         let ((class, rank), (other_class, other_rank)) = (self.kind(), other.kind());
@@ -89,7 +93,10 @@ pub(super) struct Note {
     pub(super) source: String,
     pub(super) urgency: f32,
     pub(super) reason: ShedReason,
+    /// It asks for an answer.
     pub(super) is_request: bool,
+    /// It is read, whether it is answered or not.
+    pub(super) is_read: bool,
 }
 
 fn in_the_loop(held: &Waiting) -> usize {
@@ -160,7 +167,9 @@ impl Inbox {
     /// Which bound `more` observations of `bytes` in all would break.
     fn broken(&self, more: usize, fewer: usize, bytes: usize) -> Option<ShedReason> {
         let held = in_the_loop(&self.held);
-        if self.waiting.len() + held + more > self.bound.observations + fewer {
+        // A cancellation makes room; it takes none.
+        let waiting = self.waiting.len() - self.cancellations();
+        if waiting + held + more > self.bound.observations + fewer {
             Some(ShedReason::Full)
         } else if bytes > self.bound.bytes {
             Some(ShedReason::Bytes)
@@ -169,12 +178,23 @@ impl Inbox {
         }
     }
 
+    /// Cancellations that wait.
+    fn cancellations(&self) -> usize {
+        let waiting = self.waiting.iter();
+        waiting.filter(|waiter| waiter.is_cancellation()).count()
+    }
+
     /// Lets the least go until there is room; if everything that waits matters more, nothing goes, and what bound was met
     /// is returned.
     fn make_room(&mut self, newcomer: &Waiter) -> Option<ShedReason> {
+        if newcomer.is_cancellation() {
+            let full = self.cancellations() >= self.bound.observations;
+            return full.then_some(ShedReason::Full);
+        }
         let mut bytes = self.bytes + self.held.bytes + newcomer.bytes();
         let mut broken = self.broken(1, 0, bytes)?;
         let mut lesser: Vec<usize> = (0..self.waiting.len())
+            .filter(|at| !self.waiting[*at].is_cancellation())
             .filter(|at| self.waiting[*at].order(newcomer).is_lt())
             .collect();
         lesser.sort_by(|a, b| self.waiting[*a].order(&self.waiting[*b]));
@@ -226,6 +246,7 @@ impl Inbox {
             urgency: waiter.observation.urgency(),
             reason,
             is_request: waiter.observation.is_request(),
+            is_read: waiter.observation.request().is_some(),
         });
     }
 

@@ -49,7 +49,7 @@ pub enum Learning {
     /// Of this file, which is made if it is not there.
     Kept(PathBuf),
     /// Of a ledger that has seen so many ticks: what is learned goes into a store of the caller's.
-    Resumed(Ledger, Box<dyn LedgerStore>, u64),
+    Resumed(Box<Ledger>, Box<dyn LedgerStore>, u64),
 }
 
 /// How a session is recorded.
@@ -148,7 +148,7 @@ impl Session {
                 Some(about)
             }
             Learning::Resumed(ledger, store, ticks) => {
-                engine.remember(ledger, store, ticks).await?;
+                engine.remember(*ledger, store, ticks).await?;
                 None
             }
         };

@@ -19,7 +19,6 @@ pub enum SettingsError {
     Schema(String),
 }
 
-/// One mistake.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingProblem {
     /// Where it was written.

@@ -65,7 +65,6 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// A file.
     pub fn file(&mut self, source: &Source<'_>, at: impl Fn(&Range<usize>) -> Origin) {
         match source.toml() {
             Ok(table) => self.table("", table.get_ref(), &at),
@@ -347,8 +346,7 @@ fn typed(leaf: &Leaf, value: &DeValue<'_>) -> Option<Value> {
         Kind::Choice(names) => {
             let name = value.as_str()?;
             names
-                .iter()
-                .any(|known| *known == name)
+                .contains(&name)
                 .then(|| Value::String(name.to_owned()))
         }
     }

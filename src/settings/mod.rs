@@ -30,8 +30,8 @@ use layers::Reading;
 pub use origin::Origin;
 use resolve::Resolved;
 use said::Said;
+pub use schema::FOUND_AT_START;
 use schema::Schema;
-pub use schema::{FOUND_AT_START, Found};
 pub use session::{Key, SamplingSettings, SessionSettings, SettingValue, keys};
 pub use values::{Setting, Settings};
 
@@ -46,7 +46,7 @@ pub const FILE_VARIABLE: &str = "SAGE_CONFIG";
 pub struct Sources {
     /// Files, the later over the earlier.
     pub files: Vec<PathBuf>,
-    /// Environment variables.
+    /// Variables of the environment with their values; those that begin otherwise than `SAGE_` are not looked at.
     pub environment: Vec<(OsString, OsString)>,
     /// `KEY=VALUE` of the command line, the later over the earlier.
     pub set: Vec<String>,

@@ -14,7 +14,6 @@ use crate::input::{Source, shown};
 /// A value that depends on the model and the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// Its key.
     pub key: &'static str,
     /// What it is found from.
     pub from: &'static str,
@@ -39,12 +38,9 @@ pub const FOUND_AT_START: [Found; 3] = [
 /// The settings of a choice that is not made have no place beside its name, so they are merged in a table of their own.
 const OF_CHOICES: &str = "of_choices";
 
-/// One setting.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// Its key.
     pub key: String,
-    /// Its type.
     pub kind: Kind,
     /// What its numbers must be.
     pub rule: Rule,
@@ -67,7 +63,6 @@ impl Leaf {
 /// All settings, in the order of the defaults' file.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    /// The settings.
     pub leaves: Vec<Leaf>,
     /// Keys of tables that hold settings.
     pub tables: BTreeSet<String>,

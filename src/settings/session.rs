@@ -89,7 +89,8 @@ pub mod keys {
 
     /// [`SessionSettings::limit`](super::SessionSettings::limit)
     pub const LIMIT: Key<Limit> = Key::new("session.limit");
-    /// The same as text, of which the settings say what is wrong with it.
+    /// A limit that is not one.
+    #[cfg(test)]
     pub const LIMIT_TEXT: Key<String> = Key::new("session.limit");
     /// [`SessionSettings::context_tokens`](super::SessionSettings::context_tokens)
     pub const CONTEXT_TOKENS: Key<usize> = Key::new("session.context_tokens");
@@ -111,7 +112,6 @@ pub mod keys {
 
 /// A value as a file of settings would say it.
 pub trait SettingValue {
-    /// That.
     fn written(self) -> toml::Value;
 }
 

@@ -250,6 +250,7 @@ fn a_held_budget_is_whole_or_absent() {
     assert_eq!(setting(&defaults, "mind.hold").value, None);
 }
 
+// Long: one row for each mistake.
 #[test]
 fn mistakes_are_named_with_their_place_and_a_hint() {
     for (text, expected) in [

@@ -130,9 +130,9 @@ pub struct Conversion {
 /// Experts of one layer that were converted alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConvertedLayer {
-    /// Component.
+    /// Part of the model that it belongs to.
     pub component: Component,
-    /// Decoder layer.
+    /// Number of the decoder layer, from 0.
     pub layer: usize,
     /// Format in the checkpoint.
     pub from: WeightFormat,

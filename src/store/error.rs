@@ -44,7 +44,7 @@ pub enum StoreError {
         "{} holds model {found}, not {expected}; choose another folder", path.display()
     )]
     OtherModel {
-        /// The store.
+        /// Folder of the store.
         path: PathBuf,
         /// The fingerprint in the store.
         found: String,
@@ -54,15 +54,15 @@ pub enum StoreError {
     /// Another process is writing to the store.
     #[error("{} is being written by another process; wait for it to end", path.display())]
     Busy {
-        /// The store.
+        /// Folder of the store.
         path: PathBuf,
     },
     /// The disk cannot hold what would be written.
     #[error("{} has {free_bytes} bytes free; {needed_bytes} bytes would be written", path.display())]
     NoSpace {
-        /// The store.
+        /// Folder of the store.
         path: PathBuf,
-        /// Free space.
+        /// Bytes that are free where the store is to be.
         free_bytes: u64,
         /// What is left to write.
         needed_bytes: u64,
@@ -81,7 +81,7 @@ pub enum StoreError {
         turned(found, expected)
     )]
     Misshapen {
-        /// The tensor.
+        /// Full name of the tensor.
         tensor: String,
         /// The shape in the file.
         found: Vec<usize>,
@@ -94,9 +94,9 @@ pub enum StoreError {
          may differ, but gate, up and down of one expert have one format: save these three again in one"
     )]
     UnlikeGate {
-        /// Component.
+        /// Part of the model that it belongs to.
         component: Component,
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
         /// Expert of the layer.
         expert: usize,
@@ -113,7 +113,7 @@ pub enum StoreError {
          ask for a format that has room, and extract into another folder"
     )]
     Overflow {
-        /// The tensor.
+        /// Full name of the tensor.
         tensor: String,
         /// The number, and the format.
         source: Overflow,
@@ -131,9 +131,9 @@ pub enum StoreError {
     /// The model has no such expert.
     #[error("no {component} layer {layer} expert {expert}: {problem}")]
     NoSuchExpert {
-        /// Component.
+        /// Part of the model that it belongs to.
         component: Component,
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
         /// Expert of the layer.
         expert: usize,
@@ -145,9 +145,9 @@ pub enum StoreError {
         "{component} layer {layer} expert {expert} is missing: the checkpoint had no `{tensor}`"
     )]
     ExpertMissing {
-        /// Component.
+        /// Part of the model that it belongs to.
         component: Component,
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
         /// Expert of the layer.
         expert: usize,
@@ -161,13 +161,13 @@ pub enum StoreError {
         path.display()
     )]
     ExpertNotStored {
-        /// Component.
+        /// Part of the model that it belongs to.
         component: Component,
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
         /// Expert of the layer.
         expert: usize,
-        /// The store.
+        /// Folder of the store.
         path: PathBuf,
     },
     /// What was read is not what was written.
@@ -178,7 +178,7 @@ pub enum StoreError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// The tensor.
+        /// Full name of the tensor.
         tensor: String,
         /// Checksum of what was read.
         found: u32,
@@ -197,11 +197,11 @@ pub enum StoreError {
     /// The buffer of the caller does not fit the tensor.
     #[error("tensor `{tensor}` has {bytes} bytes; the buffer has {buffer}")]
     BufferSize {
-        /// The tensor.
+        /// Full name of the tensor.
         tensor: String,
-        /// Its size.
+        /// Length in bytes.
         bytes: u64,
-        /// The buffer's.
+        /// Length of the buffer that it was to be read into, in bytes.
         buffer: usize,
     },
     /// A selection or option that makes no sense for this model.

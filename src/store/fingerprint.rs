@@ -84,6 +84,7 @@ pub(super) fn of_converted(checkpoint: &str, layers: &[ConvertedLayer]) -> Strin
 }
 
 /// The fingerprint of weights that follow from a recipe rather than from files.
+#[cfg(feature = "cli")]
 pub(crate) fn of_recipe(config_json: &[u8], recipe: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"sage synthetic model fingerprint 1\0");

@@ -10,11 +10,11 @@ use super::{StoreError, write_file};
 /// A tensor to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatTensor<'a> {
-    /// Its name.
+    /// Full name of the tensor.
     pub name: &'a str,
     /// Dimensions, outermost first; their product is the number of values.
     pub shape: &'a [usize],
-    /// Row-major.
+    /// Numbers in row-major order.
     pub values: &'a [f32],
 }
 

@@ -16,7 +16,7 @@ pub enum LoadError {
         "tensor {name} has shape {found:?}, expected {expected:?} by config.json: the checkpoint and its configuration do not belong together"
     )]
     Shape {
-        /// Tensor.
+        /// Full name of the tensor.
         name: String,
         /// In the file.
         found: Vec<usize>,
@@ -39,9 +39,9 @@ pub enum LoadError {
     /// The system has no memory for it.
     #[error("no memory for tensor {name} ({bytes} bytes): {source}")]
     Memory {
-        /// Tensor.
+        /// Full name of the tensor.
         name: String,
-        /// Its size.
+        /// Length in bytes.
         bytes: usize,
         /// The system's error.
         source: std::io::Error,

@@ -26,7 +26,7 @@ const SEAL: &str = "\"blake3\":\"";
 pub struct SourceShard {
     /// File name.
     pub name: String,
-    /// Size.
+    /// Length of the file.
     pub bytes: u64,
 }
 
@@ -35,7 +35,7 @@ pub struct SourceShard {
 pub struct CopiedFile {
     /// File name.
     pub file: String,
-    /// Size.
+    /// Length of the file.
     pub bytes: u64,
     /// BLAKE3 of the file, in hexadecimal.
     pub blake3: String,

@@ -3,6 +3,7 @@
 
 pub(crate) mod assemble;
 pub(crate) mod atomic;
+mod checks;
 mod conversion;
 mod error;
 mod extract;
@@ -11,6 +12,7 @@ mod floats;
 pub(crate) mod journal;
 mod load_error;
 pub mod manifest;
+mod open;
 pub(crate) mod plan;
 mod reader;
 pub mod record;
@@ -28,14 +30,13 @@ pub use extract::{COPIED_FILES, ExtractReport, Extraction};
 pub use floats::{FloatTensor, write_floats};
 pub use load_error::LoadError;
 pub use manifest::Manifest;
+pub use open::{ModelKind, open_model, recognise};
 pub use plan::{ExpertSelection, PlannedRecord, Selection};
 pub use reader::Store;
 pub use record::{ALIGNMENT_BYTES, Record, RecordKind, RecordTensor, TensorSpec};
 pub use uncached::is_direct;
 pub use verify::{Damage, VerifyReport};
-pub use weights::{
-    ExpertRecord, ModelKind, Segment, TensorMeta, WeightSource, open_model, recognise,
-};
+pub use weights::{ExpertRecord, Segment, TensorMeta, WeightSource};
 
 /// Does `work` on `count` threads, this one among them, and answers with what each returned. Where the system has fewer threads
 /// to give, fewer do it.

@@ -35,7 +35,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Everything.
+    /// Every record of the checkpoint.
     pub fn all() -> Self {
         Self {
             components: Component::ALL.into(),
@@ -49,7 +49,7 @@ impl Selection {
 /// One file to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedRecord {
-    /// Component.
+    /// Part of the model that it belongs to.
     pub component: Component,
     /// What it holds.
     pub kind: RecordKind,
@@ -85,7 +85,7 @@ impl RecordKind {
 impl Plan {
     /// Refuses at once what opening would refuse.
     pub(crate) fn new(checkpoint: &Checkpoint, selection: &Selection) -> Result<Self, StoreError> {
-        super::weights::refuse_unsound(checkpoint)?;
+        super::checks::refuse_unsound(checkpoint)?;
         let chosen = Chosen::new(checkpoint, selection)?;
         let mut groups: BTreeMap<(RecordKind, Component), Vec<TensorSpec>> = BTreeMap::new();
         let (mut missing, mut selected_missing) = (BTreeSet::new(), None);
@@ -156,7 +156,7 @@ impl<'a> Chosen<'a> {
             ExpertSelection::None => Some(BTreeSet::new()),
             ExpertSelection::Listed(list) => {
                 for &(component, layer, expert) in list {
-                    super::weights::check_bounds(checkpoint.config(), component, layer, expert)?;
+                    super::checks::check_bounds(checkpoint.config(), component, layer, expert)?;
                 }
                 Some(list.clone())
             }

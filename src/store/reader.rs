@@ -6,9 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::checks::check_bounds;
 use super::manifest::{MANIFEST, Manifest};
 use super::record::{Record, RecordKind, RecordTensor};
-use super::weights::check_bounds;
 use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
     CheckpointError, Component, HEAD, ModelConfig, Part, expected_tensors, expert_tensor_name,
@@ -86,17 +86,17 @@ impl Store {
         })
     }
 
-    /// The folder.
+    /// Folder that it was opened from.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The configuration.
+    /// What config.json says of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The manifest.
+    /// What the store holds, file by file.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }

@@ -26,12 +26,12 @@ pub enum RecordKind {
     Rest,
     /// The router of one layer.
     Router {
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
     },
     /// One routed expert: gate, up, down.
     Expert {
-        /// Decoder layer.
+        /// Number of the decoder layer, from 0.
         layer: usize,
         /// Expert of the layer.
         expert: usize,
@@ -58,13 +58,13 @@ impl RecordKind {
 pub struct RecordTensor {
     /// Full name, as in the checkpoint.
     pub name: String,
-    /// Element type.
+    /// How its numbers are stored.
     pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// First byte, counted from the start of the file.
     pub offset: u64,
-    /// Bytes.
+    /// Length in the file.
     pub bytes: u64,
     /// CRC-32 of the bytes.
     pub crc32: u32,
@@ -75,7 +75,7 @@ pub struct RecordTensor {
 pub struct Record {
     /// File, relative to the store.
     pub file: String,
-    /// Component.
+    /// Part of the model that it belongs to.
     pub component: Component,
     /// What it holds.
     #[serde(flatten)]
@@ -101,7 +101,7 @@ pub struct Record {
 pub struct TensorSpec {
     /// Full name.
     pub name: String,
-    /// Element type.
+    /// How its numbers are stored.
     pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,

@@ -23,7 +23,7 @@ pub struct Damage {
 /// What re-hashing a store found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Files read.
+    /// Files that were read to their end.
     pub files: usize,
     /// Bytes read.
     pub bytes: u64,

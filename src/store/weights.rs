@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::manifest::MANIFEST;
-use super::{Store, StoreError, fingerprint};
+use super::checks::check_bounds;
+use super::{StoreError, fingerprint};
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Component, ModelConfig, Part, expert_tensor_name, foreign,
+    Checkpoint, CheckpointError, Component, ModelConfig, Part, expert_tensor_name,
 };
 use crate::formats::WeightFormat;
 use crate::reads::{ReadCounter, ReadPurpose};
@@ -14,11 +14,11 @@ use crate::reads::{ReadCounter, ReadPurpose};
 /// What a stored tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorMeta {
-    /// Element type.
+    /// How its numbers are stored.
     pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// Bytes.
+    /// Length in the file.
     pub bytes: u64,
 }
 
@@ -60,7 +60,7 @@ pub trait WeightSource: Send + Sync {
     /// The folder of the checkpoint or store.
     fn folder(&self) -> &Path;
 
-    /// The configuration.
+    /// What config.json says of the model.
     fn config(&self) -> &ModelConfig;
 
     /// Which model this is, 64 hexadecimal digits; the same for a checkpoint and the stores extracted from it. See
@@ -127,105 +127,6 @@ pub trait WeightSource: Send + Sync {
     fn notes(&self) -> &[String] {
         &[]
     }
-}
-
-/// Opens the model in a folder: a store if it has a manifest, otherwise a checkpoint.
-///
-/// # Errors
-/// If it is neither, or damaged.
-pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, StoreError> {
-    let path = path.as_ref();
-    match recognise(path)? {
-        ModelKind::Store => {
-            let store = Store::open(path)?;
-            store.check_files()?;
-            Ok(Box::new(store))
-        }
-        ModelKind::Checkpoint => {
-            let checkpoint = Checkpoint::open(path)?;
-            refuse_unsound(&checkpoint)?;
-            Ok(Box::new(checkpoint))
-        }
-    }
-}
-
-/// That no tensor of a checkpoint has a wrong shape, and that the matrices of each expert are of one format.
-pub(super) fn refuse_unsound(checkpoint: &Checkpoint) -> Result<(), StoreError> {
-    let findings = checkpoint.findings();
-    if let Some(first) = findings.misshapen.into_iter().next() {
-        return Err(first.into());
-    }
-    match findings.other_formats.into_iter().next() {
-        Some(first) => Err(first.into()),
-        None => Ok(()),
-    }
-}
-
-/// What a folder holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelKind {
-    /// An extracted or synthesised store.
-    Store,
-    /// A Hugging Face checkpoint.
-    Checkpoint,
-}
-
-/// Tells a store from a checkpoint by the files in the folder.
-///
-/// # Errors
-/// If the path is no folder or holds neither.
-pub fn recognise(path: &Path) -> Result<ModelKind, StoreError> {
-    let not = |problem: &str| {
-        Err(StoreError::NotAModel {
-            path: path.to_owned(),
-            problem: problem.to_owned(),
-        })
-    };
-    if !path.exists() {
-        return not("no such folder; expected a checkpoint or an extracted store");
-    }
-    if !path.is_dir() {
-        return not(&foreign::of_file(path));
-    }
-    if path.join(MANIFEST).exists() {
-        Ok(ModelKind::Store)
-    } else if path.join(super::journal::JOURNAL).exists() {
-        not("an unfinished extraction; run the same `sage extract` again to finish it")
-    } else if let Some(problem) = foreign::of_folder(path) {
-        not(&problem)
-    } else if path.join("config.json").exists() {
-        Ok(ModelKind::Checkpoint)
-    } else {
-        not(
-            "neither config.json nor extraction_manifest.json is there; expected a checkpoint or an extracted store",
-        )
-    }
-}
-
-/// That the model has such an expert.
-pub(super) fn check_bounds(
-    config: &ModelConfig,
-    component: Component,
-    layer: usize,
-    expert: usize,
-) -> Result<(), StoreError> {
-    let problem = match component.text_config(config) {
-        None => format!("this model's {component} has no experts"),
-        Some(text) if layer >= text.num_hidden_layers => {
-            format!("it has layers 0 to {}", text.num_hidden_layers - 1)
-        }
-        Some(_) if !component.is_sparse(config, layer) => "that layer is dense".to_owned(),
-        Some(text) if expert >= text.num_experts => {
-            format!("a layer has experts 0 to {}", text.num_experts - 1)
-        }
-        Some(_) => return Ok(()),
-    };
-    Err(StoreError::NoSuchExpert {
-        component,
-        layer,
-        expert,
-        problem,
-    })
 }
 
 impl WeightSource for Checkpoint {

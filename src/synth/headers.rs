@@ -21,9 +21,7 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 /// What [`write_headers`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadersReport {
-    /// Shards.
     pub shards: usize,
-    /// Tensors.
     pub tensors: usize,
     /// Bytes that the tensors seem to take.
     pub bytes: u64,

@@ -7,14 +7,16 @@
 mod headers;
 mod recipe;
 mod released;
+mod released_config;
 mod tokenizer;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub use headers::{HeadersReport, write_headers};
+pub use headers::write_headers;
 pub use recipe::{MIN_VOCAB_SIZE, Recipe};
+pub use released_config::RELEASED_CONFIG;
 
 use crate::checkpoint::{ExpectedTensor, ModelConfig, expected_tensors};
 use crate::formats::WeightFormat;
@@ -22,9 +24,6 @@ use crate::store::assemble::{Assembly, Progress};
 use crate::store::plan::PlannedRecord;
 use crate::store::record::{RecordKind, TensorSpec, file_bytes};
 use crate::store::{StoreError, fingerprint, journal, manifest};
-
-/// The configuration of the released model.
-pub const RELEASED_CONFIG: &str = include_str!("qwen3-omni-30b-config.json");
 
 /// What [`write_store`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]

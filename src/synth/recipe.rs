@@ -2,8 +2,25 @@
 
 use serde_json::json;
 
-use super::tokenizer::SPECIAL_TOKENS;
+use super::RELEASED_CONFIG;
 use crate::formats::WeightFormat;
+
+/// Special tokens in the order of their ids, which are the last of the vocabulary.
+pub(super) const SPECIAL_TOKENS: [&str; 13] = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|audio_start|>",
+    "<|audio_end|>",
+    "<tts_pad>",
+    "<tts_text_bos>",
+    "<tts_text_eod>",
+    "<|audio_pad|>",
+];
 
 /// 256 bytes and the special tokens.
 pub const MIN_VOCAB_SIZE: usize = 256 + SPECIAL_TOKENS.len();
@@ -70,6 +87,7 @@ impl Recipe {
     }
 
     /// The text of `config.json`.
+    // Long: one line for each key of the file.
     pub(super) fn config_json(&self) -> String {
         let id = |token: &str| self.special_id(token);
         let dtype = self.format.config_name();
@@ -132,8 +150,7 @@ impl Recipe {
                 "text_config": text,
             },
         });
-        let released: serde_json::Value =
-            serde_json::from_str(super::RELEASED_CONFIG).unwrap_or_default();
+        let released: serde_json::Value = serde_json::from_str(RELEASED_CONFIG).unwrap_or_default();
         for (there, tower, width) in [
             (self.audio, "audio_config", "output_dim"),
             (self.vision, "vision_config", "out_hidden_size"),

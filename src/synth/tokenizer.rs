@@ -3,23 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Recipe;
-
-/// In the order of their ids, which are the last of the vocabulary.
-pub(super) const SPECIAL_TOKENS: [&str; 13] = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|audio_start|>",
-    "<|audio_end|>",
-    "<tts_pad>",
-    "<tts_text_bos>",
-    "<tts_text_eod>",
-    "<|audio_pad|>",
-];
+use super::recipe::SPECIAL_TOKENS;
 
 /// The visible character that stands for a byte in a byte-level vocabulary: itself where it is printable, otherwise the
 /// next unused one from U+0100 on. Every byte-level tokenizer uses this table.

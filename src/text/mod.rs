@@ -4,69 +4,19 @@
 //! token that is spelled in it (`<|im_end|>`, `<|image_pad|>`) is text like the rest, unless the host allows it.
 
 mod ending;
-pub mod prompt;
+mod error;
+pub(crate) mod prompt;
 mod stop;
 pub mod template;
 mod tokenizer;
 
-use crate::input::{Attributed, Fault};
-use std::path::PathBuf;
-
 use crate::store::WeightSource;
+pub use error::TextError;
 use prompt::{Obscure, OwnText, Prompt};
 pub use stop::stop_tokens;
 pub use template::Message;
-use template::{ChatTemplate, TemplateArgs, TemplateError, TemplateInput};
+use template::{ChatTemplate, TemplateArgs, TemplateInput};
 use tokenizer::ModelTokenizer;
-
-/// Why text cannot be handled.
-#[derive(Debug, thiserror::Error)]
-pub enum TextError {
-    /// The model has no tokenizer.
-    #[error(
-        "the model has no tokenizer.json, and no vocab.json with merges.txt, so text cannot be turned into tokens: put the model's tokenizer.json, or these two and tokenizer_config.json, beside its config.json"
-    )]
-    NoTokenizer,
-    /// A file of the model is unreadable.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Encoding or decoding failed.
-    #[error("the tokenizer refused: {0}")]
-    Tokenizer(String),
-    /// The template failed.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// An argument of the template is wrong.
-    #[error("{0}")]
-    TemplateArgument(String),
-    /// It is not known which control tokens of a prompt are the template's.
-    #[error(
-        "the chat template changes what the messages say in a way that hides which control tokens (<|…|>) are its own: leave them out of the text, or take them all for control tokens (--allow-control-tokens)"
-    )]
-    Obscured,
-    /// A control token that is not made of other tokens.
-    #[error(
-        "the control token {0} is spelled in a text, and the vocabulary has no other tokens for its letters: leave it out, or take it for a control token (--allow-control-tokens)"
-    )]
-    NoPlainSpelling(String),
-    /// The tokenizer and the model do not belong together.
-    #[error(
-        "token id {id} of {what} is beyond the model's vocabulary of {vocabulary}: the tokenizer belongs to another model"
-    )]
-    BeyondVocabulary {
-        /// The id.
-        id: u32,
-        /// Where it came from.
-        what: String,
-        /// Size.
-        vocabulary: usize,
-    },
-}
 
 /// Tokenizer and template of one model.
 pub struct Text {
@@ -206,7 +156,7 @@ impl Text {
     pub fn prompt(&self, messages: &[Message], places: &str) -> Result<Prompt, TextError> {
         let own = (!places.is_empty()).then(|| OwnText {
             pointer: format!("/messages/{}/content", messages.len().saturating_sub(1)),
-            ranges: vec![0..places.len()],
+            ranges: std::iter::once(0..places.len()).collect(),
         });
         let own: Vec<OwnText> = own.into_iter().collect();
         self.prompt_with_tools(messages, &[], &own)
@@ -321,21 +271,6 @@ impl Stream {
         }
         self.bytes.drain(..done);
         shown
-    }
-}
-
-impl Attributed for TextError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NoTokenizer
-            | Self::File { .. }
-            | Self::Tokenizer(_)
-            | Self::Template(_)
-            | Self::TemplateArgument(_)
-            | Self::Obscured
-            | Self::NoPlainSpelling(_)
-            | Self::BeyondVocabulary { .. } => Fault::Request,
-        }
     }
 }
 

@@ -19,7 +19,6 @@ use serde_json::Value;
 /// wrote them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
-    /// The text.
     pub text: String,
     /// Ranges in it, ascending and apart. A spelling that touches one of them is no control token.
     pub literal: Vec<Range<usize>>,

@@ -18,7 +18,7 @@ pub enum Record {
     Input {
         /// The tick.
         tick: Tick,
-        /// Its number.
+        /// Number of the observation, by which its answer names it.
         id: u64,
         /// As the loop got it.
         observation: Value,
@@ -142,9 +142,9 @@ pub struct Asked {
     pub resident: ExpertSet,
     /// Bytes that may still be missed.
     pub bytes_left: Option<u64>,
-    /// Salience.
+    /// Salience that the token carries, in [0, 1].
     pub salience_t: f32,
-    /// Surprise.
+    /// Surprise that the token carries.
     pub surprise_t: f32,
     /// Reward.
     pub reward: f32,
@@ -234,7 +234,7 @@ pub struct Learned {
     pub ticks: u32,
     /// State in force.
     pub state: State,
-    /// Whose experts.
+    /// Module that the experts are of.
     pub module: Module,
     /// Tokens whose outcome is known.
     pub tokens: Vec<Token>,

@@ -8,6 +8,7 @@ pub mod runs;
 pub mod scramble;
 pub mod sessions;
 pub mod sounds;
+pub mod speaking;
 
 use std::collections::BTreeMap;
 use std::fs;

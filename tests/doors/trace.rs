@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::common::runs::{complaint, sage};
+use crate::common::speaking::vouched;
 use serde_json::Value;
 
 /// A run of a scenario with a little of everything, recorded with logits; once for all tests.
@@ -56,26 +57,6 @@ fn forged(name: &str, from: &str, to: &str) -> PathBuf {
         assert!(text.contains(from), "{from}");
         vouched(&text.replacen(from, to, 1))
     })
-}
-
-/// Digests that fit the events.
-fn vouched(text: &str) -> String {
-    let mut chain = [0u8; 16];
-    let mut lines = String::new();
-    for (number, line) in text.lines().enumerate() {
-        let (event, _) = line
-            .strip_prefix("{\"event\":")
-            .unwrap()
-            .rsplit_once(",\"digest\":")
-            .unwrap();
-        let mut hasher = blake3::Hasher::new();
-        let before = if number < 2 { [0; 16] } else { chain };
-        hasher.update(&before).update(event.as_bytes());
-        chain.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        let digest: String = chain.iter().map(|byte| format!("{byte:02x}")).collect();
-        lines += &format!("{{\"event\":{event},\"digest\":\"{digest}\"}}\n");
-    }
-    lines
 }
 
 #[test]

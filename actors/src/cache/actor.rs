@@ -29,7 +29,7 @@ pub struct Release(pub LeaseId);
 pub struct Prefetch {
     /// Whose experts.
     pub layer: LayerKey,
-    /// Best first.
+    /// Experts of the layer, the likeliest first.
     pub experts: Vec<u16>,
 }
 

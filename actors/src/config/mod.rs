@@ -7,6 +7,7 @@ mod eviction;
 mod names;
 mod numbers;
 mod salience;
+mod shapes;
 mod sizes;
 mod transitions;
 mod validate;
@@ -15,82 +16,15 @@ use std::ops::Index;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{ExpertKey, LayerKey, Modality, Module, State};
+use crate::protocol::{ExpertKey, Module, State};
 pub use eviction::EvictionPolicy;
 pub use names::{Named, UnknownName};
 pub use numbers::{Bound, Gap, Number};
 pub use salience::SalienceConfig;
-pub use sizes::ExpertRun;
+pub use shapes::{ExpertRun, ModuleShape, TowerShape};
 pub(crate) use sizes::ExpertSizes;
 pub use transitions::Transitions;
 pub use validate::ConfigError;
-
-/// The sparse part of one module, as its checkpoint declares it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModuleShape {
-    /// Which module.
-    pub module: Module,
-    /// Indices of its sparse layers in the order they run, strictly ascending.
-    pub layers: Vec<u16>,
-    /// Experts a layer, E.
-    pub experts: u16,
-    /// Experts a token in training.
-    pub k_trained: u16,
-    /// Whether mixing weights are renormalised over the chosen experts.
-    pub norm_topk_prob: bool,
-    /// Bytes of one expert in memory; of the largest where they differ.
-    pub expert_bytes: u64,
-    /// Experts that take less than the largest, in ascending order of layer and expert; none where all are alike.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub smaller: Vec<ExpertRun>,
-}
-
-impl ModuleShape {
-    /// The sparse layers' keys in the order they run.
-    pub fn keys(&self) -> impl Iterator<Item = LayerKey> + '_ {
-        self.layers.iter().map(|layer| LayerKey {
-            module: self.module,
-            layer: *layer,
-        })
-    }
-}
-
-/// An encoder of sounds or pictures: dense, and run piece by piece, always in the same order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TowerShape {
-    /// What it perceives.
-    pub modality: Modality,
-    /// Bytes of the weights of each of its pieces, in the order that they run in.
-    pub piece_bytes: Vec<u64>,
-}
-
-impl TowerShape {
-    /// Bytes of all of its weights.
-    pub fn bytes(&self) -> u64 {
-        self.piece_bytes.iter().sum()
-    }
-
-    /// Bytes of its largest piece: with less, keeping any of it is of no use.
-    pub fn largest_piece_bytes(&self) -> u64 {
-        self.piece_bytes.iter().copied().max().unwrap_or(0)
-    }
-
-    /// How many of its first pieces have room in `bytes`. Of a cycle that does not fit, keeping its beginning is the best that any
-    /// policy can do.
-    pub fn pieces_within(&self, bytes: u64) -> usize {
-        let mut room = bytes;
-        let fits = |size: &&u64| match room.checked_sub(**size) {
-            Some(left) => {
-                room = left;
-                true
-            }
-            None => false,
-        };
-        self.piece_bytes.iter().take_while(fits).count()
-    }
-}
 
 /// Which towers a state lets have a share of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,6 +234,7 @@ impl MindConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Modality;
 
     #[derive(Deserialize)]
     struct File {

@@ -1,29 +1,6 @@
 //! What experts take in memory, one by one: they need not be alike, as their weights may be stored in several formats.
 
-use serde::{Deserialize, Serialize};
-
-use super::ModuleShape;
-
-/// Experts that stand side by side in a layer and take equally many bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpertRun {
-    /// Index of the layer in the model.
-    pub layer: u16,
-    /// The first of them.
-    pub first: u16,
-    /// How many there are.
-    pub experts: u16,
-    /// Bytes of each in memory.
-    pub bytes: u64,
-}
-
-impl ExpertRun {
-    /// The number behind its last expert.
-    fn end(&self) -> u32 {
-        u32::from(self.first) + u32::from(self.experts)
-    }
-}
+use super::{ExpertRun, ModuleShape};
 
 /// Bytes of every expert of a module. Experts are numbered rank · experts + expert, rank being the position of their
 /// layer among the sparse layers.

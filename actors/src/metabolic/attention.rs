@@ -1,6 +1,6 @@
 //! How much each modality drives, and which are in use.
 
-use super::urge;
+use super::urge::urge;
 use crate::config::EnergyConfig;
 use crate::protocol::{Assess, Modality, Tick};
 

@@ -8,7 +8,7 @@ mod world;
 use super::directives::k_of;
 use super::*;
 use crate::config::ModuleShape;
-use crate::protocol::{Assess, Cause, Module, SalienceReport, Spent, Tick, Transition};
+use crate::protocol::{Assess, Cause, Module, Salience, SalienceReport, Spent, Tick, Transition};
 use world::*;
 
 #[test]
@@ -107,6 +107,7 @@ fn the_rows_of_dream() {
     assert_eq!(world.until(&request, 5), (State::Wake, Cause::Awakened));
 }
 
+// Long: one world that goes through the states, in their order.
 #[test]
 fn the_rows_of_crisis() {
     let mut world = World::new();

@@ -87,11 +87,11 @@ pub enum Cause {
 /// A change of state; takes effect between two tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
-    /// Left.
+    /// State that was left.
     pub from: State,
-    /// Entered.
+    /// State that was entered.
     pub to: State,
-    /// Why.
+    /// Row of the transition table that applied.
     pub cause: Cause,
 }
 
@@ -111,7 +111,7 @@ pub struct Energy {
 /// Budgets and biases of one module, valid until the next epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModuleDirective {
-    /// For whom.
+    /// Module that these budgets are for.
     pub module: Module,
     /// Counts directives; a message of an older epoch is stale.
     pub epoch: u64,
@@ -166,7 +166,7 @@ pub struct Directives {
 /// What a tower may keep in memory until the next epoch. One that sleeps has none: what it perceives is read from disk.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TowerDirective {
-    /// Whose tower.
+    /// Modality that the tower perceives.
     pub modality: Modality,
     /// Bytes of its weights.
     pub weight_bytes: u64,

@@ -7,7 +7,7 @@ use super::ids::{ExpertKey, ExpertSet, LayerKey, LeaseId, Phase, SlotId, Tick};
 /// One expert that a layer needs, and by how many of its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Use {
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// Tokens of this step that use it (at least 1).
     pub tokens: u32,
@@ -20,7 +20,7 @@ pub struct LeaseRequest {
     pub tick: Tick,
     /// Prefill or decode (only decode counts against the byte cap).
     pub phase: Phase,
-    /// The layer.
+    /// Layer whose experts are asked for.
     pub layer: LayerKey,
     /// Tokens of the step (1 in decode).
     pub tokens: u32,
@@ -33,7 +33,7 @@ pub struct LeaseRequest {
 /// One expert of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeasedExpert {
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// Where it is or will be.
     pub slot: SlotId,

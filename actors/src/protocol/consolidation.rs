@@ -10,7 +10,7 @@ use super::ids::{Module, State};
 pub struct Used {
     /// Layer index in the checkpoint.
     pub layer: u16,
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// Tokens that used it, at least 1.
     pub tokens: u32,
@@ -19,7 +19,7 @@ pub struct Used {
 /// Asks the ledger which experts of a segment are to be scored next: of one layer, because they share their passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Propose {
-    /// Whose experts.
+    /// Module that the experts are of.
     pub module: Module,
     /// Those that the segment used and that were not scored on it yet.
     pub used: Vec<Used>,
@@ -32,7 +32,7 @@ pub struct Propose {
 pub struct Scored {
     /// Layer index in the checkpoint.
     pub layer: u16,
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// Tokens that had used it and whose successor is known.
     pub tokens: u32,
@@ -43,7 +43,7 @@ pub struct Scored {
 /// Recorded routing of one episode, for the cache to expect more of the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Habit {
-    /// Whose experts.
+    /// Module that the experts are of.
     pub module: Module,
     /// The state that it was recorded in.
     pub state: State,

@@ -38,7 +38,7 @@ impl Modality {
 /// One sparse layer: the module and the decoder layer's index in the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LayerKey {
-    /// Whose layer.
+    /// Module that the layer is of.
     pub module: Module,
     /// Index as in the checkpoint's tensor names (dense layers keep their numbers).
     pub layer: u16,
@@ -165,6 +165,6 @@ pub enum Origin {
 pub enum Phase {
     /// Many given tokens at once: no residency bias, no byte cap, no lookahead.
     Prefill,
-    /// One token.
+    /// One token a step, each chosen from what the step before predicted.
     Decode,
 }

@@ -13,7 +13,7 @@ use super::ids::{LayerKey, Module, Origin, State, Tick};
 pub struct Worked {
     /// Layer index in the checkpoint.
     pub layer: u16,
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// Mixing weight of the expert in that token's layer.
     pub gate: f32,
@@ -42,7 +42,7 @@ pub struct Outcome {
     pub ticks: u32,
     /// State in force.
     pub state: State,
-    /// Whose experts.
+    /// Module that the experts are of.
     pub module: Module,
     /// Tokens whose outcome is known.
     pub tokens: Vec<TokenOutcome>,

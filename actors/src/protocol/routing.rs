@@ -33,7 +33,7 @@ pub struct Route {
 pub struct SalienceSpan {
     /// The first of them.
     pub first_row: u32,
-    /// How many.
+    /// Number of rows from there on.
     pub rows: u32,
     /// As [`Route::salience_t`].
     pub salience_t: f32,
@@ -44,9 +44,9 @@ pub struct SalienceSpan {
 /// One chosen expert and its mixing weight: the router's own, whoever was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chosen {
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
-    /// How much.
+    /// Mixing weight: its share of the softmax over all experts, renormalised over the chosen where the checkpoint says so.
     pub weight: f32,
 }
 

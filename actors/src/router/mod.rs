@@ -15,7 +15,7 @@ use crate::config::{ModuleShape, RoutingPolicy};
 use crate::protocol::{
     Chosen, ExpertSet, LayerTrust, ModuleDirective, Phase, Route, Selection, State,
 };
-use select::{fits, top_into};
+use select::{Cap, fits, top_into};
 
 /// Why a router refuses to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,14 +89,6 @@ struct Scratch {
     order: Vec<u16>,
     admitted: Vec<u16>,
     denied: Vec<f32>,
-}
-
-/// What a row's choice may still miss. None in prefill, without a cap, and under the exact policy.
-struct Cap {
-    bytes_left: u64,
-    overrun_bytes: u64,
-    /// Not resident, but already paid for by an earlier row of the same request.
-    paid: ExpertSet,
 }
 
 /// Salience of one row.

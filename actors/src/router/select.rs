@@ -1,7 +1,14 @@
 //! Top-k with ties by the lowest id, and the byte cap.
 
-use super::Cap;
 use crate::protocol::ExpertSet;
+
+/// What a row's choice may still miss. None in prefill, without a cap, and under the exact policy.
+pub(super) struct Cap {
+    pub(super) bytes_left: u64,
+    pub(super) overrun_bytes: u64,
+    /// Not resident, but already paid for by an earlier row of the same request.
+    pub(super) paid: ExpertSet,
+}
 
 /// The `k` best of `scores`, best first; of equals the lowest id first. Scores must be numbers.
 pub(super) fn top_into(scores: &[f32], k: usize, out: &mut Vec<u16>) {

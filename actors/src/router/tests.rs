@@ -180,6 +180,7 @@ fn weights_are_the_routers_own_restricted_to_the_choice() {
     }
 }
 
+// Long: one case for each term of the formula.
 #[test]
 fn each_term_of_sage_changes_a_choice() {
     // Expert 0 leads by less than the term is worth to expert 1.

@@ -18,6 +18,7 @@
 pub mod actor;
 mod course;
 mod episodes;
+mod scales;
 mod senses;
 #[cfg(test)]
 mod tests;
@@ -31,22 +32,13 @@ use crate::protocol::{
 };
 use course::Course;
 use episodes::Episodes;
+use scales::{EPISODES_MIN, FLOOR_SHARE, SENSOR_RATE, mean, surprise, unit};
 use senses::Perception;
 
 /// Fewer segments of an origin than this say nothing of the next one: its surprise, novelty and conflict are 0.
 pub const WARM_UP_SEGMENTS: usize = Baseline::WARM_UP;
 /// Noise floor of surprise, nats.
 const FLOOR_NATS: f64 = 0.1;
-/// Noise floor of cosines and normalised entropies.
-const FLOOR_SHARE: f64 = 0.02;
-/// Deviations of a segment that are no surprise.
-const USUAL_DEVIATIONS: f64 = 1.5;
-/// Deviations beyond the usual that make a surprise of 1 − 1/e.
-const SURPRISE_DEVIATIONS: f64 = 1.5;
-/// Weight of the newest reading in a sensor's prediction.
-const SENSOR_RATE: f64 = 0.3;
-/// Fewer episodes than this say nothing of novelty.
-const EPISODES_MIN: usize = 8;
 
 /// Baselines of one origin.
 #[derive(Clone, Debug, Default)]
@@ -308,18 +300,4 @@ fn mean_nats(tokens: &[TokenMeasure]) -> Option<f64> {
         .filter(|nll| nll.is_finite())
         .fold((0.0, 0u32), |(sum, count), nll| (sum + nll, count + 1));
     (count > 0).then(|| sum / f64::from(count))
-}
-
-/// Surprise of a segment that lies so many robust deviations above the usual.
-fn surprise(z: f64) -> f32 {
-    (1.0 - libm::exp(-(z - USUAL_DEVIATIONS).max(0.0) / SURPRISE_DEVIATIONS)) as f32
-}
-
-fn mean(s: &Salience) -> f32 {
-    ((s.surprise + s.novelty + s.arousal + s.reward + s.conflict) / 5.0).clamp(0.0, 1.0)
-}
-
-/// In [0, 1]; what is not a number counts 0.
-fn unit(x: f32) -> f32 {
-    if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::course::Course;
 use super::episodes::Episodes;
-use super::{EPISODES_MIN, FLOOR_SHARE, SENSOR_RATE, mean, surprise, unit};
+use super::scales::{EPISODES_MIN, FLOOR_SHARE, SENSOR_RATE, mean, surprise, unit};
 use crate::math::Baseline;
 use crate::protocol::{
     ModalSalience, Modality, Perceived, Pruned, Salience, Segment, Senses, Stimulus,

@@ -142,6 +142,7 @@ fn what_is_remembered_is_the_last_64_segments() {
     assert!(assessor.step(&seen(segment(0.0))).salience.surprise == 0.0);
 }
 
+// Long: one case for each of the five.
 #[test]
 fn each_of_the_five_moves_with_its_own_input_only() {
     let base = warm().step(&seen(segment(0.0))).salience;

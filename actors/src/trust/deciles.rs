@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{OutOfRange, at_least_0, number, within};
+use super::range::{OutOfRange, at_least_0, number, within};
 use crate::math::normal_cdf;
 
 /// Samples before anything is said, and between two estimates of the deciles' edges.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::counterfactual::Evidence;
+use super::evidence::Evidence;
 use crate::protocol::{State, Tick};
 
 /// Weight of the newest gate in an expert's usual gate and in its stability.

@@ -4,38 +4,16 @@
 //! Whole structs are written and read, so whatever is added to a record is kept with it; `Record` is taken apart field
 //! by field where values are checked, so that nothing can be added without saying what it may be.
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::deciles::Deciles;
+use super::ledger::{ExpertRecord, Ledger, ModuleLedger, show};
+pub use super::range::OutOfRange;
+use super::range::{at_least_0, number, share, within};
 use super::record::{Record, Tally};
-use super::{ExpertRecord, Ledger, ModuleLedger, show};
 use crate::protocol::{ExpertKey, LayerKey, LayerTrust, Module, State};
-
-/// A value that no ledger can have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} is {value}; expected {expected}")]
-pub struct OutOfRange {
-    /// Of what.
-    pub name: String,
-    /// What it is.
-    pub value: String,
-    /// What it may be.
-    pub expected: String,
-}
-
-impl OutOfRange {
-    pub(super) fn new(name: impl Display, value: impl Display, expected: impl Display) -> Self {
-        Self {
-            name: name.to_string(),
-            value: value.to_string(),
-            expected: expected.to_string(),
-        }
-    }
-}
 
 /// Everything that a ledger knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -307,52 +285,4 @@ fn tally(name: &str, tally: &Tally) -> Result<(), OutOfRange> {
         ));
     }
     Ok(())
-}
-
-/// A number in [0, 1].
-fn share(name: &str, value: f64) -> Result<(), OutOfRange> {
-    if (0.0..=1.0).contains(&value) {
-        Ok(())
-    } else {
-        Err(OutOfRange::new(name, value, "0 to 1"))
-    }
-}
-
-/// A finite number.
-pub(super) fn number(name: &str, value: f64) -> Result<(), OutOfRange> {
-    if value.is_finite() {
-        Ok(())
-    } else {
-        Err(OutOfRange::new(name, value, "a finite number"))
-    }
-}
-
-/// A finite number that is not negative.
-pub(super) fn at_least_0(name: &str, value: f64) -> Result<(), OutOfRange> {
-    if value.is_finite() && value >= 0.0 {
-        Ok(())
-    } else {
-        Err(OutOfRange::new(
-            name,
-            value,
-            "a finite number of at least 0",
-        ))
-    }
-}
-
-/// A count within bounds.
-pub(super) fn within(
-    name: &str,
-    count: u64,
-    bounds: RangeInclusive<u64>,
-) -> Result<(), OutOfRange> {
-    if bounds.contains(&count) {
-        return Ok(());
-    }
-    let expected = if bounds.start() == bounds.end() {
-        bounds.start().to_string()
-    } else {
-        format!("{} to {}", bounds.start(), bounds.end())
-    };
-    Err(OutOfRange::new(name, count, expected))
 }

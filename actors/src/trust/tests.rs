@@ -1,9 +1,15 @@
 mod state;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
+use super::record::Record;
 use super::*;
-use crate::protocol::TokenOutcome;
+use crate::config::ModuleShape;
+use crate::protocol::{
+    ExpertKey, LayerKey, LayerTrust, Module, Origin, Outcome, State, TokenOutcome, Worked,
+};
 
 const LAYERS: [u16; 3] = [2, 3, 7];
 const EXPERTS: u16 = 4;

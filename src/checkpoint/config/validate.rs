@@ -2,8 +2,8 @@
 
 use super::parse::{TEXT, THINKER};
 use super::{
-    Code2WavConfig, CodePredictorConfig, ConfigError, ModelConfig, TalkerConfig, TextConfig,
-    ThinkerConfig,
+    AudioConfig, Code2WavConfig, CodePredictorConfig, ConfigError, ModelConfig, TalkerConfig,
+    TextConfig, ThinkerConfig, VisionConfig,
 };
 
 type Checked = Result<(), ConfigError>;
@@ -86,109 +86,125 @@ fn token(key: &str, id: Option<u32>, vocab: usize) -> Checked {
 
 fn thinker(prefix: &str, text_path: &str, config: &ThinkerConfig) -> Checked {
     text(text_path, &config.text)?;
-    let hidden_key = &format!("{text_path}hidden_size");
-    let vocab = config.text.vocab_size;
-    let require = |key: &str, id: Option<u32>| match id {
+    if let Some(audio) = &config.audio {
+        self::audio(prefix, text_path, audio, config)?;
+    }
+    if let Some(vision) = &config.vision {
+        self::vision(prefix, text_path, vision, config)?;
+    }
+    Ok(())
+}
+
+/// A token that the thinker's keys must name.
+fn required_token(prefix: &str, key: &str, id: Option<u32>, vocab: usize) -> Checked {
+    match id {
         None => Err(ConfigError::Missing {
             key: format!("{prefix}{key}"),
             expected: "a token id",
         }),
         some => token(&format!("{prefix}{key}"), some, vocab),
-    };
-    if let Some(audio) = &config.audio {
-        let path = |key: &str| format!("{prefix}audio_config.{key}");
-        at_most(path("encoder_layers"), audio.encoder_layers, MAX_LAYERS)?;
-        divides(
-            path("d_model"),
-            audio.d_model,
-            audio.encoder_attention_heads,
-            "encoder_attention_heads",
-        )?;
-        check(
-            audio.d_model >= 4,
-            path("d_model"),
-            audio.d_model,
-            "at least 4",
-        )?;
-        check(
-            audio.d_model.is_multiple_of(2),
-            path("d_model"),
-            audio.d_model,
-            "an even number",
-        )?;
-        equal(
-            path("output_dim"),
-            audio.output_dim,
-            hidden_key,
-            config.text.hidden_size,
-        )?;
-        let window = audio.n_window.saturating_mul(2);
-        check(
-            audio.n_window_infer >= window,
-            path("n_window_infer"),
-            audio.n_window_infer,
-            "at least 2 * n_window",
-        )?;
-        require("audio_token_id", config.audio_token_id)?;
     }
-    if let Some(vision) = &config.vision {
-        let path = |key: &str| format!("{prefix}vision_config.{key}");
-        at_most(path("depth"), vision.depth, MAX_LAYERS)?;
-        divides(
-            path("hidden_size"),
-            vision.hidden_size,
-            vision.num_heads,
-            "num_heads",
-        )?;
-        let head = vision.hidden_size / vision.num_heads;
-        check(
-            head.is_multiple_of(4),
-            path("hidden_size"),
-            vision.hidden_size,
-            "a multiple of 4 * num_heads",
-        )?;
-        equal(
-            path("out_hidden_size"),
-            vision.out_hidden_size,
-            hidden_key,
-            config.text.hidden_size,
-        )?;
-        let side = vision.num_position_embeddings.isqrt();
-        let square = side * side == vision.num_position_embeddings;
-        check(
-            square,
-            path("num_position_embeddings"),
-            vision.num_position_embeddings,
-            "a square number",
-        )?;
-        at_most(
-            path("spatial_merge_size"),
-            vision.spatial_merge_size,
-            MAX_LIST,
-        )?;
-        let levels = &vision.deepstack_visual_indexes;
-        at_most(
-            path("deepstack_visual_indexes"),
-            levels.len(),
-            config.text.num_hidden_layers,
-        )?;
-        let inside =
-            levels.iter().all(|&index| index < vision.depth) && levels.is_sorted_by(|a, b| a < b);
-        check(
-            inside,
-            path("deepstack_visual_indexes"),
-            format!("{levels:?}"),
-            "ascending indices below depth",
-        )?;
-        require("image_token_id", config.image_token_id)?;
-        require("video_token_id", config.video_token_id)?;
-        if config.position_id_per_seconds.is_none() {
-            let key = format!("{prefix}position_id_per_seconds");
-            return Err(ConfigError::Missing {
-                key,
-                expected: "the positions of one second",
-            });
-        }
+}
+
+fn audio(prefix: &str, text_path: &str, audio: &AudioConfig, config: &ThinkerConfig) -> Checked {
+    let hidden_key = &format!("{text_path}hidden_size");
+    let vocab = config.text.vocab_size;
+    let path = |key: &str| format!("{prefix}audio_config.{key}");
+    at_most(path("encoder_layers"), audio.encoder_layers, MAX_LAYERS)?;
+    divides(
+        path("d_model"),
+        audio.d_model,
+        audio.encoder_attention_heads,
+        "encoder_attention_heads",
+    )?;
+    check(
+        audio.d_model >= 4,
+        path("d_model"),
+        audio.d_model,
+        "at least 4",
+    )?;
+    check(
+        audio.d_model.is_multiple_of(2),
+        path("d_model"),
+        audio.d_model,
+        "an even number",
+    )?;
+    equal(
+        path("output_dim"),
+        audio.output_dim,
+        hidden_key,
+        config.text.hidden_size,
+    )?;
+    let window = audio.n_window.saturating_mul(2);
+    check(
+        audio.n_window_infer >= window,
+        path("n_window_infer"),
+        audio.n_window_infer,
+        "at least 2 * n_window",
+    )?;
+    required_token(prefix, "audio_token_id", config.audio_token_id, vocab)?;
+    Ok(())
+}
+
+fn vision(prefix: &str, text_path: &str, vision: &VisionConfig, config: &ThinkerConfig) -> Checked {
+    let hidden_key = &format!("{text_path}hidden_size");
+    let vocab = config.text.vocab_size;
+    let path = |key: &str| format!("{prefix}vision_config.{key}");
+    at_most(path("depth"), vision.depth, MAX_LAYERS)?;
+    divides(
+        path("hidden_size"),
+        vision.hidden_size,
+        vision.num_heads,
+        "num_heads",
+    )?;
+    let head = vision.hidden_size / vision.num_heads;
+    check(
+        head.is_multiple_of(4),
+        path("hidden_size"),
+        vision.hidden_size,
+        "a multiple of 4 * num_heads",
+    )?;
+    equal(
+        path("out_hidden_size"),
+        vision.out_hidden_size,
+        hidden_key,
+        config.text.hidden_size,
+    )?;
+    let side = vision.num_position_embeddings.isqrt();
+    let square = side * side == vision.num_position_embeddings;
+    check(
+        square,
+        path("num_position_embeddings"),
+        vision.num_position_embeddings,
+        "a square number",
+    )?;
+    at_most(
+        path("spatial_merge_size"),
+        vision.spatial_merge_size,
+        MAX_LIST,
+    )?;
+    let levels = &vision.deepstack_visual_indexes;
+    at_most(
+        path("deepstack_visual_indexes"),
+        levels.len(),
+        config.text.num_hidden_layers,
+    )?;
+    let inside =
+        levels.iter().all(|&index| index < vision.depth) && levels.is_sorted_by(|a, b| a < b);
+    check(
+        inside,
+        path("deepstack_visual_indexes"),
+        format!("{levels:?}"),
+        "ascending indices below depth",
+    )?;
+    required_token(prefix, "image_token_id", config.image_token_id, vocab)?;
+    required_token(prefix, "video_token_id", config.video_token_id, vocab)?;
+    if config.position_id_per_seconds.is_none() {
+        let key = format!("{prefix}position_id_per_seconds");
+        return Err(ConfigError::Missing {
+            key,
+            expected: "the positions of one second",
+        });
     }
     Ok(())
 }

@@ -125,6 +125,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let speaks = args.speaking.is_asked();
     if speaks {
         check_spoken_tokens(settings.session.answer_tokens)?;
+        args.speaking.check(&*source)?;
     }
     let engine = EngineOptions {
         context_tokens: context_tokens(&settings.session, &*source),

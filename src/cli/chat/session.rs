@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use sage_actors::protocol::Tick;
 
-use super::super::speaking::SpeechFolder;
+use super::super::speaking::{SpeechFolder, check_speaker};
 use super::super::{CliError, Printer};
 use super::command::{Asked, Command, SpeakWish, parse};
 use super::input::{Input, Interrupts, Line};
@@ -247,6 +247,11 @@ impl<'a> Chat<'a> {
             let hint = "begin with --speak FOLDER: memory is planned for the voice".to_owned();
             return Reply::refused("this chat has no voice", Some(hint));
         };
+        if let SpeakWish::As(name) = &wish
+            && let Err(unknown) = check_speaker(&*self.core.engine().source, name)
+        {
+            return Reply::refused(unknown, None);
+        }
         match wish {
             SpeakWish::Toggle => self.silent = !self.silent,
             SpeakWish::On => self.silent = false,

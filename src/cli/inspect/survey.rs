@@ -3,77 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sage_actors::cache::cycle_cliff;
-use serde::Serialize;
 
-use super::{Report, WrongShape, WrongType, layers_of};
+use super::report::{
+    ComponentReport, ModuleMemory, Report, StateMemory, Straddling, WrongShape, WrongType,
+};
 use crate::checkpoint::{Checkpoint, Component, Findings, ModelConfig, Role, expected_tensors};
 use crate::formats::WeightFormat;
 use crate::store::{Store, WeightSource};
-
-/// One component of the model.
-#[derive(Debug, Serialize)]
-pub(super) struct ComponentReport {
-    pub(super) name: Component,
-    pub(super) bytes: u64,
-    pub(super) tensors: usize,
-    pub(super) layers: usize,
-    pub(super) sparse_layers: usize,
-    pub(super) experts_per_layer: usize,
-    pub(super) experts_per_token: usize,
-    /// Of the largest.
-    pub(super) bytes_per_expert: u64,
-    pub(super) always_resident_bytes: u64,
-    /// The format of its tensors, or `mixed`.
-    pub(super) dtype: String,
-    /// Bytes in each format.
-    pub(super) bytes_by_format: BTreeMap<WeightFormat, u64>,
-    /// The format of its routed experts, or `mixed`; none where it has none.
-    pub(super) expert_format: Option<String>,
-}
-
-impl ComponentReport {
-    /// Whether its tensors are of several formats.
-    pub(super) fn is_mixed(&self) -> bool {
-        self.bytes_by_format.len() > 1
-    }
-}
-
-/// What the experts of one token need in one state.
-#[derive(Debug, Serialize)]
-pub(super) struct StateMemory {
-    pub(super) state: &'static str,
-    pub(super) modules: Vec<ModuleMemory>,
-    pub(super) expert_bytes: u64,
-    pub(super) always_resident_bytes: u64,
-    pub(super) total_bytes: u64,
-}
-
-/// One module's part of it.
-#[derive(Debug, Serialize)]
-pub(super) struct ModuleMemory {
-    pub(super) component: Component,
-    pub(super) experts_per_token: usize,
-    /// Over all its sparse layers.
-    pub(super) token_experts: u64,
-    /// A pool of so many experts or fewer is below the cycle cliff: eviction `lru` hits nothing.
-    pub(super) lru_hits_nothing_up_to_experts: u64,
-    pub(super) expert_bytes: u64,
-}
-
-/// An expert whose matrices lie in several shards.
-#[derive(Debug, Serialize)]
-pub(super) struct Straddling {
-    pub(super) component: Component,
-    pub(super) layer: usize,
-    pub(super) expert: usize,
-    pub(super) shards: Vec<String>,
-}
 
 struct Found {
     dtype: WeightFormat,
     bytes: u64,
     shard: Option<usize>,
 }
+
+/// The shards that hold matrices of an expert, by component, layer and expert.
+type ShardsOfExperts = BTreeMap<(Component, usize, usize), BTreeSet<usize>>;
 
 /// The tensors of a model, wherever they lie.
 pub(super) struct Survey<'a> {
@@ -176,7 +121,7 @@ impl<'a> Survey<'a> {
         let expected = expected_tensors(self.config);
         let mut thinker_is_whole = true;
         let mut tallies: BTreeMap<Component, Tally> = BTreeMap::new();
-        let mut experts: BTreeMap<(Component, usize, usize), BTreeSet<usize>> = BTreeMap::new();
+        let mut experts = ShardsOfExperts::new();
         for tensor in &expected {
             let Some(found) = self.found.get(tensor.name.as_str()) else {
                 thinker_is_whole &= tensor.component != Component::Thinker;
@@ -200,20 +145,7 @@ impl<'a> Survey<'a> {
                     .insert(shard);
             }
         }
-        for ((component, layer, expert), shards) in
-            experts.into_iter().filter(|(_, shards)| shards.len() > 1)
-        {
-            let shards = shards
-                .into_iter()
-                .map(|shard| self.shards[shard].to_owned())
-                .collect();
-            report.straddling_experts.push(Straddling {
-                component,
-                layer,
-                expert,
-                shards,
-            });
-        }
+        report.straddling_experts = self.straddling(experts);
         for (component, tally) in tallies {
             report.components.push(self.component(component, &tally));
         }
@@ -223,6 +155,21 @@ impl<'a> Survey<'a> {
         report.runnable = sound && thinker_is_whole && report.missing_shards.is_empty();
         report.complete = sound && report.missing.is_empty() && report.not_extracted == 0;
         report
+    }
+
+    /// The experts whose matrices lie in several shards.
+    fn straddling(&self, experts: ShardsOfExperts) -> Vec<Straddling> {
+        let apart = experts.into_iter().filter(|(_, shards)| shards.len() > 1);
+        let named = apart.map(|((component, layer, expert), shards)| Straddling {
+            component,
+            layer,
+            expert,
+            shards: shards
+                .into_iter()
+                .map(|shard| self.shards[shard].to_owned())
+                .collect(),
+        });
+        named.collect()
     }
 
     fn misshapen(&self) -> Vec<WrongShape> {
@@ -359,4 +306,29 @@ fn states(components: &[ComponentReport]) -> Vec<StateMemory> {
         }
     };
     vec![state("wake", 1), state("focus", 2), state("crisis", 4)]
+}
+
+/// Layers of a component, however its configuration calls them.
+fn layers_of(component: Component, config: &ModelConfig) -> usize {
+    match component {
+        Component::Thinker => config.thinker.text.num_hidden_layers,
+        Component::Talker => config
+            .talker
+            .as_ref()
+            .map_or(0, |talker| talker.text.num_hidden_layers),
+        Component::Vision => config
+            .thinker
+            .vision
+            .as_ref()
+            .map_or(0, |vision| vision.depth),
+        Component::Audio => config
+            .thinker
+            .audio
+            .as_ref()
+            .map_or(0, |audio| audio.encoder_layers),
+        Component::Code2Wav => config
+            .code2wav
+            .as_ref()
+            .map_or(0, |code2wav| code2wav.num_hidden_layers),
+    }
 }

@@ -153,7 +153,7 @@ mod tests {
             name: 3,
             thread: 1,
             start_ns,
-            took_ns: (start_ns % 2 == 0).then_some(start_ns),
+            took_ns: start_ns.is_multiple_of(2).then_some(start_ns),
             fields: format!("\"layer\":{start_ns}"),
         }
     }

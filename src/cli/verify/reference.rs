@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{VerifyArgs, show};
+use super::args::VerifyArgs;
+use super::case_line::show;
 use crate::cli::opening::Resolved;
 use crate::cli::text::token_ids;
 use crate::cli::{CliError, Outcome, Printer, human_bytes, opening};

@@ -36,7 +36,7 @@ pub const ANSWER_TOKENS: usize = 8;
 /// What is looked at.
 #[derive(Clone, Debug)]
 pub struct CloseupRequest {
-    /// Whose layer.
+    /// Module that the layer is of.
     pub module: Module,
     /// The layer's number in the checkpoint; a sparse one.
     pub layer: usize,

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// One chosen expert.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChosenExpert {
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// The router's weight, normalised as the checkpoint says.
     pub weight: f32,

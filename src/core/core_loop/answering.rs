@@ -1,53 +1,11 @@
 //! The end of a request: its answer is complete, or will not be.
 
+use super::answer::{Answer, Completed};
 use super::conductor::CoreLoop;
 use super::job::{Job, Stage};
-use super::meter::RequestCost;
 use crate::core::EngineError;
-use crate::core::request::Want;
-use crate::core::speech::{SpeechEnded, Spoken};
+use crate::core::speech::SpeechEnded;
 use crate::events::{Ended, Event, EventKind};
-
-/// An answer that the loop gave.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Of [`CoreLoop::submit`].
-    pub id: u64,
-    /// Who asked.
-    pub source: String,
-    /// What it answers.
-    pub want: Want,
-    /// The question.
-    pub question: String,
-    /// The answer.
-    pub text: String,
-    /// Its tokens, stop tokens not included.
-    pub tokens: Vec<u32>,
-    /// Why it ended.
-    pub ended: Ended,
-    /// What it took.
-    pub cost: RequestCost,
-    /// Tokens of the whole prompt, and of it what the context held already.
-    pub prompt_tokens: usize,
-}
-
-/// An answer that was spoken.
-#[derive(Clone, Debug)]
-pub struct SpokenAnswer {
-    /// Of [`CoreLoop::submit`].
-    pub id: u64,
-    /// What was spoken, and what it took.
-    pub spoken: Spoken,
-}
-
-/// What was completed in a tick.
-#[derive(Clone, Debug, Default)]
-pub struct Completed {
-    /// Answers in words.
-    pub answers: Vec<Answer>,
-    /// Answers that were spoken to their end.
-    pub spoken: Vec<SpokenAnswer>,
-}
 
 impl CoreLoop {
     /// A request is done, or given up: a text without an event, an answer with its words, speech with its last sound. A request
@@ -73,8 +31,12 @@ impl CoreLoop {
             return self.fall_silent(job, ended, completed, sink);
         }
         let mut job = self.finish(job, ended, completed, sink)?;
-        if ended.is_whole() && self.begin_speech(&mut job)? {
-            self.queue.jobs.push_front(job);
+        if !ended.is_whole() || job.request.voice.is_none() {
+            return Ok(());
+        }
+        match self.begin_speech(&mut job)? {
+            true => self.queue.jobs.push_front(job),
+            false => self.stay_silent(&job, sink),
         }
         Ok(())
     }
@@ -90,7 +52,19 @@ impl CoreLoop {
         let mut tokens = Vec::new();
         if let Stage::Answering(answering, stream) = &mut job.stage {
             if let Some(text) = &self.text {
-                job.answer.push_str(&stream.finish(text)?);
+                let held = stream.finish(text)?;
+                job.answer.push_str(&held);
+                // Whoever joins the pieces has the answer; before version 3 of the format the last one was left out.
+                let tape = self.outside.tape.as_ref();
+                if !held.is_empty() && tape.is_none_or(|tape| tape.schema() >= 3) {
+                    sink(Event {
+                        tick: self.engine.tick(),
+                        kind: EventKind::Token {
+                            request: job.id,
+                            text: held,
+                        },
+                    });
+                }
             }
             tokens.clone_from(&answering.tokens);
         }

@@ -1,30 +1,17 @@
-//! A conversation: one context that its turns continue.
-//!
-//! What a turn sees is the chat template's rendering of every turn before it, exactly as if all had been asked at once.
-//! Of that, the cache keeps what it holds already; only the rest is read. When the declared context is full the oldest
-//! turns go, and what is left is read again from where it differs.
+//! What was said in a conversation.
 
 use std::collections::VecDeque;
 
-use sage_actors::protocol::State;
-
-use super::conductor::CoreLoop;
-use super::job::{Job, Stage};
-use crate::core::EngineError;
-use crate::events::{Event, EventKind};
 use crate::text::Message;
-
-/// Ticks between two turns at most: a full bucket fills in 342, and three quarters of one are enough for anything.
-const MOST_SETTLE_TICKS: u32 = 256;
 
 /// What was said so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conversation {
-    system: Option<String>,
+    pub(super) system: Option<String>,
     /// The host's standing instruction.
-    goal: Option<String>,
+    pub(super) goal: Option<String>,
     /// Questions and answers.
-    turns: VecDeque<(String, String)>,
+    pub(super) turns: VecDeque<(String, String)>,
 }
 
 impl Conversation {
@@ -50,7 +37,7 @@ impl Conversation {
 
     /// The messages up to `text`; of the turns only those from `first` on. A goal stands in place of the conversation's own
     /// system message.
-    fn messages(&self, first: usize, text: &str) -> Vec<Message> {
+    pub(super) fn messages(&self, first: usize, text: &str) -> Vec<Message> {
         let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = self.goal().or(self.system.as_deref());
         let system = system.into_iter().map(|text| message("system", text));
@@ -60,148 +47,5 @@ impl Conversation {
             });
         let last = message("user", text);
         system.chain(turns).chain([last]).collect()
-    }
-}
-
-impl CoreLoop {
-    /// Begins a conversation; one before it is forgotten.
-    pub fn converse(&mut self, system: Option<String>) {
-        let goal = self.conversation.set_goal(None);
-        self.conversation = Conversation {
-            system,
-            goal,
-            turns: VecDeque::new(),
-        };
-        if self.context.is("conversation") {
-            self.context.rename(None);
-        }
-    }
-
-    /// Forgets what was said; the system message stays.
-    pub fn forget(&mut self) {
-        let system = self.conversation.system.take();
-        self.converse(system);
-    }
-
-    /// Turns that are in the conversation's context.
-    pub fn turns(&self) -> usize {
-        self.conversation.len()
-    }
-
-    /// Tokens that the cache holds of the context that it holds.
-    pub fn context_tokens(&self) -> usize {
-        self.context.len()
-    }
-
-    /// Refuses a turn for which the context is too short even alone.
-    ///
-    /// # Errors
-    /// [`EngineError::ContextFull`]; [`EngineError::EmptyPrompt`] for a text without content.
-    pub fn check_turn(&self, text: &str) -> Result<(), EngineError> {
-        self.turn_alone(text, self.policy.answer_tokens).map(|_| ())
-    }
-
-    /// Tokens that a turn adds to the conversation at least.
-    pub(super) fn turn_alone(
-        &self,
-        text: &str,
-        answer_tokens: usize,
-    ) -> Result<Vec<u32>, EngineError> {
-        if text.trim().is_empty() {
-            return Err(EngineError::EmptyPrompt);
-        }
-        let alone = self.rendered_turn(self.turns(), "", text)?;
-        self.fits(alone.len() + answer_tokens)?;
-        Ok(alone)
-    }
-
-    /// Token ids of the turns from `first` on and of `places` (what the program wrote) with `text` behind them.
-    fn rendered_turn(
-        &self,
-        first: usize,
-        places: &str,
-        text: &str,
-    ) -> Result<Vec<u32>, EngineError> {
-        let messages = self
-            .conversation
-            .messages(first, &format!("{places}{text}"));
-        Ok(self.tokenizer()?.prompt_tokens(&messages, places)?)
-    }
-
-    /// The prompt of a question that is heard at `places`, with `text` behind it: it sees the turns before it, those at the end
-    /// that have room beside its `more_tokens` and the answer.
-    pub(super) fn spoken_prompt(
-        &self,
-        places: &str,
-        text: &str,
-        more_tokens: usize,
-        answer_tokens: usize,
-    ) -> Result<Vec<u32>, EngineError> {
-        let mut first = 0;
-        loop {
-            let prompt = self.rendered_turn(first, places, text)?;
-            let needed = prompt.len() + more_tokens + answer_tokens;
-            if needed <= self.context.capacity() || first == self.turns() {
-                return Ok(prompt);
-            }
-            first += 1;
-        }
-    }
-
-    /// Finds what a turn has to read: its prompt, without what the context holds of it.
-    pub(super) fn prepare_turn(
-        &mut self,
-        job: &mut Job,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<(), EngineError> {
-        let (turns, answer_tokens) = (self.turns(), self.answer_tokens(&job.request));
-        let mut first = 0;
-        let mut prompt = self.rendered_turn(first, "", &job.text)?;
-        while prompt.len() + answer_tokens > self.context.capacity() && first < turns {
-            first += 1;
-            prompt = self.rendered_turn(first, "", &job.text)?;
-        }
-        if first > 0 {
-            self.conversation.turns.drain(..first);
-            let kind = EventKind::Forgotten {
-                request: job.id,
-                turns: first,
-                left: turns - first,
-            };
-            let tick = self.engine.tick();
-            sink(Event { tick, kind });
-        }
-        // Something must be read: the answer begins with what is predicted after it.
-        let shared = self.context.shared_with(&prompt);
-        let kept = shared.min(prompt.len().saturating_sub(1));
-        self.context.truncate(kept);
-        job.stage = Stage::Waiting(prompt[kept..].to_vec());
-        Ok(())
-    }
-
-    /// Lets time pass between turns, as much as the mind itself says and no clock: until it is neither in Focus, Threat nor
-    /// Depletion and has the energy to attend to the next turn (`mind.transitions.wake_focus_atp`), 256 ticks at most. A
-    /// mind that is held does not change, so that no time passes.
-    ///
-    /// # Errors
-    /// As [`CoreLoop::tick`].
-    pub async fn settle(&mut self, sink: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
-        for _ in 0..MOST_SETTLE_TICKS {
-            if self.is_settled() {
-                break;
-            }
-            self.tick(sink).await?;
-        }
-        Ok(())
-    }
-
-    fn is_settled(&self) -> bool {
-        let mind = &self.engine.mind_config;
-        let Some(orientation) = self.orientation() else {
-            return true;
-        };
-        let calm = matches!(self.state(), State::Wake | State::Rest | State::Dream);
-        let rested = orientation.directives.energy.atp > mind.transitions.wake_focus_atp;
-        mind.hold.is_some() || (calm && rested)
     }
 }

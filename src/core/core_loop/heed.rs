@@ -6,8 +6,6 @@
 
 use sage_actors::protocol::Tick;
 
-use super::conductor::CoreLoop;
-use super::job::Job;
 use crate::core::request::Want;
 use crate::trace::{Record, Tape};
 
@@ -26,36 +24,9 @@ pub trait Heed: Send {
 /// Whom the loop heeds.
 #[derive(Default)]
 pub(super) struct Heeding {
-    to: Option<Box<dyn Heed>>,
+    pub(super) to: Option<Box<dyn Heed>>,
     /// The chunk before was given up: this one is not, so that what comes without end cannot keep the loop from reading.
     gave_up: bool,
-}
-
-impl CoreLoop {
-    /// From now on the loop interrupts what it reads for what `heed` knows of.
-    pub fn heed(&mut self, heed: Box<dyn Heed>) {
-        self.outside.heeding.to = Some(heed);
-    }
-
-    /// Tokens that the next chunk of `job`, which could have `most`, may have.
-    pub(super) fn heeded_tokens(&self, job: &Job, most: usize) -> usize {
-        let (Some(heed), tick) = (&self.outside.heeding.to, self.engine.tick()) else {
-            return most;
-        };
-        if job.request.want == Want::AlarmAnswer {
-            return most;
-        }
-        let until = heed.due(tick).map(|due| due.saturating_sub(tick) as usize);
-        match until.filter(|until| *until > 0 && until + HEARD_WITHIN_TOKENS < most) {
-            Some(tokens) => {
-                if let Some(tape) = &self.outside.tape {
-                    tape.put(&Record::Cut { tick, tokens });
-                }
-                tokens
-            }
-            None => most,
-        }
-    }
 }
 
 impl Heeding {

@@ -1,7 +1,7 @@
 //! A request that the loop has accepted, and how far it is.
 
 use super::meter::Meter;
-use super::perceive::Percept;
+use super::percept::Percept;
 use crate::core::reading::{Answering, Reading};
 use crate::core::request::{ContextKind, Request, Want};
 use crate::core::speech::Speaking;

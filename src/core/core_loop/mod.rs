@@ -9,17 +9,21 @@
 //! `speak.rs` its speech, `dream.rs` idle ticks.
 
 mod account;
+mod answer;
 mod answering;
 mod conductor;
 mod context;
 mod conversation;
+mod conversing;
 mod dream;
 mod heed;
+mod heeding;
 mod job;
 mod limits;
 mod meter;
 mod observation;
 mod perceive;
+mod percept;
 mod periods;
 mod prompts;
 mod queue;
@@ -33,7 +37,7 @@ mod tick;
 mod usage;
 mod wire;
 
-pub use answering::{Answer, Completed, SpokenAnswer};
+pub use answer::{Answer, Completed, SpokenAnswer};
 pub use conductor::{AnswerPolicy, CoreLoop};
 pub use heed::{HEARD_WITHIN_TOKENS, Heed};
 pub use meter::RequestCost;

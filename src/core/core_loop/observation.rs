@@ -1,16 +1,13 @@
 //! What the outside tells the loop.
 
 use sage_actors::protocol::SensorReading;
-use serde::{Deserialize, Serialize};
 
-use super::wire::Wire;
 use crate::core::Limit;
 use crate::core::request::{Content, ContextKind, Request, VoiceChoice, Want};
 use crate::media::medium::Medium;
 
 /// What the outside tells the loop.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Wire", into = "Wire")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
     /// Something that was said, written, heard or seen: to be read, or to be answered.
     Request(Box<Request>),

@@ -2,43 +2,14 @@
 
 use std::sync::Arc;
 
-use sage_actors::protocol::{Modality, Senses};
+use sage_actors::protocol::Modality;
 
 use super::conductor::CoreLoop;
 use super::job::Job;
-use crate::core::perception::{Features, senses_of};
+use crate::core::perception::senses_of;
 use crate::core::scene::Scene;
 use crate::core::{EngineError, Orientation};
 use crate::events::{Event, EventKind, PerceivedEvent};
-use crate::media::medium::Medium;
-use crate::model::positions::MediaGrids;
-
-/// What a job is to perceive. While it waits it holds the files alone: what they are decoded to is many times as large.
-pub(super) struct Percept {
-    media: Vec<Medium>,
-    /// Where whoever asked has decoded them already.
-    decoded: Option<Features>,
-    /// Where its rows stand, once it is perceived.
-    pub(super) grids: MediaGrids,
-    /// Salience by modality in the tick of its arrival: known from then on, so that how the prompt is cut into steps changes nothing.
-    felt: Option<Senses>,
-}
-
-impl Percept {
-    pub(super) fn new(media: Vec<Medium>) -> Self {
-        Self {
-            media,
-            decoded: None,
-            grids: MediaGrids::default(),
-            felt: None,
-        }
-    }
-
-    /// The same, decoded already.
-    pub(super) fn of_decoded(self, decoded: Option<Features>) -> Self {
-        Self { decoded, ..self }
-    }
-}
 
 impl CoreLoop {
     /// Modalities of what waits, is being read or answered.

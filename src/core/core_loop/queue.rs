@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::answering::{Answer, Completed};
+use super::answer::{Answer, Completed};
 use super::job::Job;
 use super::observation::Observation;
 use crate::core::EngineError;

@@ -1,10 +1,10 @@
 //! The beginning of a tick: what waits in the inbox is taken, or refused.
 
-use super::answering::{Answer, Completed};
+use super::answer::{Answer, Completed};
 use super::conductor::CoreLoop;
 use super::job::Job;
 use super::observation::Observation;
-use super::perceive::Percept;
+use super::percept::Percept;
 use super::queue::{Abandoned, Refusal, Submitted, Waiting};
 use crate::core::perception::{Features, Sensed};
 use crate::core::request::{Request, Want};
@@ -89,6 +89,7 @@ impl CoreLoop {
         while let Some(submitted) = self.queue.inbox.pop_front() {
             let (id, observation) = (submitted.id, &submitted.observation);
             let (kind, source) = (observation.kind(), observation.source().to_owned());
+            let request = observation.request().map(|_| id);
             if let Observation::Cancel { request, .. } = observation {
                 let request = *request;
                 self.cancel(request, completed, sink)?;
@@ -97,6 +98,7 @@ impl CoreLoop {
             if let Err(error) = self.take(submitted, arrivals, sink) {
                 let kind = EventKind::Refused {
                     id,
+                    request,
                     kind,
                     source,
                     reason: error.to_string(),
@@ -106,7 +108,7 @@ impl CoreLoop {
                 self.queue.refused.push(Refusal { id, error });
             }
         }
-        Ok(())
+        self.hush(completed, sink)
     }
 
     /// Ends one request with what there is of its answer; one that is done, or never was, is left as it is.
@@ -123,6 +125,7 @@ impl CoreLoop {
             }
             let kind = EventKind::Refused {
                 id: job.id,
+                request: Some(job.id),
                 kind: job.kind(),
                 source: job.request.source,
                 reason: "it was cancelled before it was read to its end".to_owned(),
@@ -149,6 +152,7 @@ impl CoreLoop {
         }
         let mut seen = Observed {
             id,
+            request: observation.request().map(|_| id),
             kind: observation.kind(),
             source: observation.source().to_owned(),
             urgency: observation.urgency(),

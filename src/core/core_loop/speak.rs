@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::answering::{Completed, SpokenAnswer};
+use super::answer::{Completed, SpokenAnswer};
 use super::conductor::CoreLoop;
 use super::job::{Job, Stage};
-use crate::core::request::{Request, VoiceChoice};
+use crate::core::request::{Request, VoiceChoice, Want};
 use crate::core::speech::{
     Choosing, SPEAKER, Speaking, SpeechEnded, SpeechRequest, SpeechStep, TurnStyle,
     talker_directive,
@@ -137,6 +137,40 @@ impl CoreLoop {
             }),
         });
         completed.spoken.push(SpokenAnswer { id, spoken });
+        Ok(())
+    }
+
+    /// What is to be spoken has nothing to be heard: whoever waits for its end is told so.
+    pub(super) fn stay_silent(&self, job: &Job, sink: &mut dyn FnMut(Event)) {
+        let kind = EventKind::Spoken(SpokenEvent {
+            request: job.id,
+            ended: SpeechEnded::End,
+            frames: 0,
+            samples: 0,
+            codes_blake3: digest(std::iter::empty()),
+            hits: 0,
+            misses: 0,
+            miss_bytes: 0,
+            idle_ticks: 0,
+        });
+        let tick = self.engine.tick();
+        sink(Event { tick, kind });
+    }
+
+    /// An alarm is not kept waiting by what is said aloud, unless that answers an alarm itself.
+    pub(super) fn hush(
+        &mut self,
+        completed: &mut Completed,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), EngineError> {
+        let is_alarm = |job: &Job| job.want() == Want::AlarmAnswer;
+        if !self.queue.jobs.iter().any(is_alarm) {
+            return Ok(());
+        }
+        let spoken = |job: &Job| job.speaking().is_some() && !is_alarm(job);
+        for job in self.queue.take_out(spoken) {
+            self.fall_silent(job, SpeechEnded::Interrupted, completed, sink)?;
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use sage_actors::protocol::State;
 
-use super::answering::Completed;
+use super::answer::Completed;
 use super::conductor::CoreLoop;
 use super::job::Job;
 use super::{recall, record};

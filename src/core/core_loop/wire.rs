@@ -2,7 +2,7 @@
 //! replay byte for byte; everything else is a request with all its parts.
 
 use sage_actors::protocol::SensorReading;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::observation::Observation;
 use crate::core::Limit;
@@ -11,7 +11,7 @@ use crate::media::medium::Medium;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Wire {
+enum Wire {
     Text {
         source: String,
         text: String,
@@ -75,6 +75,18 @@ fn said(
         urgency,
         ..Request::question(source, text)
     })
+}
+
+impl Serialize for Observation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Wire::from(self.clone()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Observation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Wire::deserialize(deserializer).map(Self::from)
+    }
 }
 
 impl From<Wire> for Observation {

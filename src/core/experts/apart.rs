@@ -25,7 +25,6 @@ pub(crate) struct TimedExpert {
     pub hit: bool,
     /// Reading it from disk; none where it was in memory.
     pub read_in: Option<Duration>,
-    /// Its arithmetic.
     pub ran_in: Duration,
 }
 

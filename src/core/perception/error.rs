@@ -55,7 +55,7 @@ pub enum PerceptionError {
     Large {
         /// Pixels of a row.
         width: usize,
-        /// Rows.
+        /// Height in pixels.
         height: usize,
         /// Planned for.
         limit: u64,

@@ -14,7 +14,7 @@ use super::names::component_name;
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{component} expert {} of layer {} cannot be read: {reason}", key.expert, key.layer.layer)]
 pub struct ReadError {
-    /// Which expert.
+    /// Expert whose record could not be read.
     pub key: ExpertKey,
     /// The component's name in file names.
     pub component: &'static str,
@@ -76,7 +76,7 @@ pub struct ExpertTask<'a> {
 
 /// What one expert gave.
 pub struct ExpertOutput {
-    /// Which.
+    /// Number of the expert in its layer.
     pub expert: u16,
     /// One output for every row of its task, in order, `[rows, hidden]`: `down(silu(gate(x)) * up(x))`, not weighted.
     pub values: Box<dyn HiddenRows>,

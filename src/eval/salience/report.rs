@@ -69,13 +69,9 @@ impl Share {
 /// Mean salience of some pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Mean {
-    /// Surprise.
     pub surprise: f64,
-    /// Novelty.
     pub novelty: f64,
-    /// Arousal.
     pub arousal: f64,
-    /// Conflict.
     pub conflict: f64,
     /// What moves states.
     pub drive: f64,

@@ -123,7 +123,7 @@ pub struct Talker {
     pub tokens: PromptTokens,
     /// `codec_embedding`, `[codes, hidden]`.
     pub codec_embedding: Matrix,
-    /// Decoder layers.
+    /// Decoder layers in the order in which they run.
     pub layers: Vec<TalkerLayer>,
     /// `model.norm`.
     pub norm: Vec<f32>,
@@ -135,7 +135,7 @@ pub struct Talker {
     pub hidden_projection: ResizeMlp,
     /// Shape of a routed expert.
     pub expert: ExpertShape,
-    /// Rotary frequencies.
+    /// Frequencies by which positions turn queries and keys.
     pub rotary: RotaryTable,
 }
 

@@ -23,7 +23,6 @@ const BUSIEST: usize = 5;
 
 const TOP: f64 = 6.0;
 
-/// All maps.
 #[derive(Serialize)]
 pub struct Experts {
     pub levels: [&'static str; 6],

@@ -9,7 +9,6 @@ use crate::report::Report;
 const TOP: f64 = 14.0;
 const HEIGHT: f64 = 170.0;
 
-/// The drawing.
 #[derive(Serialize)]
 pub struct Memory {
     pub height: f64,

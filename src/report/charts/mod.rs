@@ -27,7 +27,6 @@ pub struct Charts {
     pub memory: Memory,
     /// Leased experts, hits below misses.
     pub leases: Bars,
-    /// Bytes read.
     pub bytes: Bars,
     /// Denied router mass.
     pub denied: Bars,

@@ -15,9 +15,7 @@ pub const RIGHT: f64 = 982.0;
 /// A place on an axis, and what stands there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mark {
-    /// Where.
     pub at: f64,
-    /// What.
     pub label: String,
 }
 

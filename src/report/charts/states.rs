@@ -27,7 +27,6 @@ const LETTER: f64 = 6.6;
 const HEARD_HEIGHT: f64 = 20.0;
 const LANE_GAP: f64 = 12.0;
 
-/// The drawing.
 #[derive(Serialize)]
 pub struct States {
     pub height: f64,
@@ -43,7 +42,6 @@ pub struct States {
     pub summary: String,
 }
 
-/// An observation.
 #[derive(Serialize)]
 pub struct Heard {
     pub x: f64,

@@ -11,19 +11,17 @@ mod write;
 use crate::input::{Attributed, Fault};
 use std::path::{Path, PathBuf};
 
-pub use entry::{Entry, Imported, What};
+pub use entry::{Imported, What};
 pub use write::{Options, write};
 
 /// Why a log cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file.
     #[error(transparent)]
     Unreadable(#[from] crate::input::ReadError),
     /// What is in it.
     #[error("{}{}: {problem}", path.display(), line.map_or(String::new(), |line| format!(":{line}")))]
     Wrong {
-        /// Which file.
         path: PathBuf,
         /// Counted from 1, where it is known.
         line: Option<usize>,

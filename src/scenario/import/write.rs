@@ -9,7 +9,6 @@ use super::{Imported, What};
 /// What the scenario is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Its name.
     pub name: String,
     /// Memory limit, as a scenario says it.
     pub limit: Option<String>,
@@ -59,22 +58,28 @@ const AFTER_TICKS: u64 = 64;
 /// The default context, and the steps in which a longer one grows, tokens.
 const CONTEXT_TOKENS: u64 = 512;
 
-/// Logs one after the other as one scenario, in TOML. Returns it with the number of observations.
-///
-/// # Errors
-/// When TOML cannot hold it.
-pub fn write(logs: &[Imported], options: &Options) -> Result<(String, usize), toml::ser::Error> {
-    let (mut tick, mut longest) = (0, 0);
-    let mut sensors = BTreeMap::new();
-    let mut observe = Vec::new();
+/// What logs told, one after the other.
+#[derive(Default)]
+struct Told {
+    /// Until everything is said and answered.
+    ticks: u64,
+    /// Of the longest thing that was said.
+    longest_bytes: u64,
+    sensors: BTreeMap<String, Sensor>,
+    observe: Vec<Observe>,
+}
+
+fn told(logs: &[Imported], options: &Options) -> Told {
+    let mut told = Told::default();
     for entry in logs.iter().flat_map(|log| &log.entries) {
-        tick += entry.gap_ticks;
+        told.ticks += entry.gap_ticks;
         match &entry.what {
             What::Noted { plugin, salience } => {
                 // The old loop wrote two decimals that meant something.
-                sensors.insert(plugin.clone(), Sensor { resolution: 0.01 });
-                observe.push(Observe {
-                    at: tick,
+                told.sensors
+                    .insert(plugin.clone(), Sensor { resolution: 0.01 });
+                told.observe.push(Observe {
+                    at: told.ticks,
                     kind: "sensor",
                     sensor: Some(plugin.clone()),
                     value: Some(*salience),
@@ -87,42 +92,51 @@ pub fn write(logs: &[Imported], options: &Options) -> Result<(String, usize), to
                 answered,
                 reward,
             } => {
-                longest = longest.max(said.len() as u64);
-                observe.push(Observe {
-                    at: tick,
+                told.longest_bytes = told.longest_bytes.max(said.len() as u64);
+                told.observe.push(Observe {
+                    at: told.ticks,
                     kind: "question",
                     source: Some(source.clone()),
                     text: Some(said.clone()),
                     ..Observe::default()
                 });
                 // No log says when feedback came: behind the answer. A token is about three bytes.
-                tick += said.len() as u64 / 3 + options.answer_tokens + ATTEND_TICKS;
+                told.ticks += said.len() as u64 / 3 + options.answer_tokens + ATTEND_TICKS;
                 if let Some(reward) = reward {
-                    observe.push(Observe {
-                        at: tick,
+                    told.observe.push(Observe {
+                        at: told.ticks,
                         kind: "feedback",
                         value: Some(2.0 * reward - 1.0),
                         ..Observe::default()
                     });
                 }
                 if let Some(answered) = answered.as_ref().filter(|_| options.with_answers) {
-                    observe.push(Observe {
-                        at: tick,
+                    told.observe.push(Observe {
+                        at: told.ticks,
                         kind: "text",
                         source: Some("log".to_owned()),
                         text: Some(answered.clone()),
                         ..Observe::default()
                     });
-                    tick += answered.len() as u64 / 3;
+                    told.ticks += answered.len() as u64 / 3;
                 }
             }
         }
     }
+    told
+}
+
+/// Logs one after the other as one scenario, in TOML. Returns it with the number of observations.
+///
+/// # Errors
+/// When TOML cannot hold it.
+pub fn write(logs: &[Imported], options: &Options) -> Result<(String, usize), toml::ser::Error> {
+    let told = told(logs, options);
     let left_out: usize = logs.iter().map(|log| log.left_out).sum();
     let shapes: Vec<&str> = logs.iter().map(|log| log.shape).collect();
-    let count = observe.len();
+    let count = told.observe.len();
     // A token is a byte at least, and the chat template adds some.
-    let needed = longest + options.answer_tokens + 64;
+    let needed = told.longest_bytes + options.answer_tokens + 64;
     let scenario = Scenario {
         name: options.name.clone(),
         description: format!(
@@ -136,11 +150,11 @@ pub fn write(logs: &[Imported], options: &Options) -> Result<(String, usize), to
             }
         ),
         limit: options.limit.clone(),
-        ticks: tick + AFTER_TICKS,
+        ticks: told.ticks + AFTER_TICKS,
         context_tokens: needed.next_multiple_of(CONTEXT_TOKENS),
         answer_tokens: options.answer_tokens,
-        sensors,
-        observe,
+        sensors: told.sensors,
+        observe: told.observe,
     };
     Ok((toml::to_string(&scenario)?, count))
 }

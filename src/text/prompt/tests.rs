@@ -28,7 +28,7 @@ fn rendered(
     };
     let own = own.map(|(pointer, bytes)| OwnText {
         pointer: pointer.to_owned(),
-        ranges: vec![0..bytes],
+        ranges: std::iter::once(0..bytes).collect(),
     });
     let own: Vec<OwnText> = own.into_iter().collect();
     controls().prompt(said, &own, render)

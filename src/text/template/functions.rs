@@ -2,9 +2,9 @@
 
 use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Rest, Value, ValueOrKwargs};
-use minijinja::{Environment, Error, ErrorKind, State, filters, functions};
+use minijinja::{Environment, Error, State, filters, functions};
 
-use super::value::{Dict, UNIT_BYTES, keep, keep_inside, refused};
+use super::value::{Dict, keep, keep_inside, refused};
 use super::{json, methods};
 
 /// By which a rewritten template asks [`keep`].
@@ -68,23 +68,6 @@ fn kept(
     move |state: &mut State, args: Rest<ValueOrKwargs>| {
         keep(function.call(state, &args.into_values())?)
     }
-}
-
-/// Bytes that a rendering can still pay for.
-pub(super) fn room(state: &State) -> usize {
-    state.fuel_levels().map_or(usize::MAX, |(_, left)| {
-        usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(UNIT_BYTES)
-    })
-}
-
-/// Refuses what a rendering cannot pay for, before it is made.
-pub(super) fn demand(state: &State, bytes: usize) -> Result<(), Error> {
-    if bytes > room(state) {
-        return Err(Error::from(ErrorKind::OutOfFuel));
-    }
-    Ok(())
 }
 
 /// The entries of `dict(mapping, key=value)`.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
-use super::functions::room;
+use super::fuel::room;
 use super::value::{refused, spend};
 
 /// The filter: `tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.

@@ -6,7 +6,7 @@ use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::functions::demand;
+use super::fuel::demand;
 use super::value::{keep, list, refused, spend};
 
 /// Bytes of a list's place for one short text, roughly.

@@ -10,7 +10,9 @@
 //!
 //! Fuel grows with what is rendered, so that long conversations have what they need.
 
+mod error;
 mod found;
+mod fuel;
 mod functions;
 mod json;
 mod message;
@@ -32,6 +34,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::store::WeightSource;
 use crate::text::TextError;
+pub use error::TemplateError;
 use found::{DEFAULT, Found, Named, TOOL_USE};
 pub use message::{Content, Message, Part};
 pub use thinking::{Shown, Thinking};
@@ -53,16 +56,6 @@ const MAX_REASON_CHARS: usize = 500;
 const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 /// The time that the function of this name tells, as an argument.
 const CLOCK: &str = "strftime_now";
-
-/// A chat template that cannot be used.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the chat template {origin}: {reason}")]
-pub struct TemplateError {
-    /// File, and key or name.
-    pub origin: String,
-    /// What is wrong, and in which line.
-    pub reason: String,
-}
 
 /// Arguments of a chat template beside the conversation, as `enable_thinking`.
 ///
@@ -121,7 +114,7 @@ impl From<TemplateArgs> for Map<String, Json> {
 /// What is rendered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TemplateInput<'a> {
-    /// The conversation.
+    /// Messages of the conversation, oldest first.
     pub messages: &'a [Message],
     /// Schemas of the tools that may be called, as OpenAI's API has them.
     pub tools: &'a [Json],

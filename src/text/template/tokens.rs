@@ -43,7 +43,6 @@ const WORDS: [&str; 8] = ["and", "else", "elif", "if", "in", "is", "not", "or"];
 
 /// Divides what stands between `from` and the tag's end.
 pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, String> {
-    let bytes = source.as_bytes();
     let mut list: Vec<Token> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let (mut at, mut chars) = (from, 0);
@@ -68,37 +67,8 @@ pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, S
             });
         }
         let start = at;
-        let kind = match c {
-            '\'' | '"' => {
-                at += quoted(rest, c).ok_or("a text does not end")?;
-                Kind::Literal
-            }
-            c if c.is_alphanumeric() || c == '_' => {
-                at += rest
-                    .find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len());
-                word(&source[start..at], &list, source)
-            }
-            _ => {
-                at += c.len_utf8();
-                match c {
-                    '(' | '[' | '{' => Kind::Open,
-                    ')' | ']' | '}' => Kind::Close,
-                    ',' => Kind::Comma,
-                    '.' => Kind::Dot,
-                    '=' if bytes.get(at) == Some(&b'=') => {
-                        at += 1;
-                        Kind::Other
-                    }
-                    '=' => Kind::Assign,
-                    '!' | '<' | '>' if bytes.get(at) == Some(&b'=') => {
-                        at += 1;
-                        Kind::Other
-                    }
-                    _ => Kind::Other,
-                }
-            }
-        };
+        let (kind, length) = kind_of(source, start, c, &list)?;
+        at += length;
         if c != '\'' && c != '"' {
             chars += at - start;
             if chars > MAX_TAG_CHARS {
@@ -137,6 +107,30 @@ pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, S
             open.push(list.len() - 1);
         }
     }
+}
+
+/// What begins with `c` at `start`, behind `list`, and how many bytes it has.
+fn kind_of(source: &str, start: usize, c: char, list: &[Token]) -> Result<(Kind, usize), String> {
+    let rest = &source[start..];
+    if matches!(c, '\'' | '"') {
+        return Ok((Kind::Literal, quoted(rest, c).ok_or("a text does not end")?));
+    }
+    if c.is_alphanumeric() || c == '_' {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        let name = &rest[..end.unwrap_or(rest.len())];
+        return Ok((word(name, list, source), name.len()));
+    }
+    let length = c.len_utf8();
+    let before_equals = rest.as_bytes().get(length) == Some(&b'=');
+    Ok(match c {
+        '(' | '[' | '{' => (Kind::Open, length),
+        ')' | ']' | '}' => (Kind::Close, length),
+        ',' => (Kind::Comma, length),
+        '.' => (Kind::Dot, length),
+        '=' | '!' | '<' | '>' if before_equals => (Kind::Other, length + 1),
+        '=' => (Kind::Assign, length),
+        _ => (Kind::Other, length),
+    })
 }
 
 /// Whether the last token is the name of a test: `is NAME`, `is not NAME`.

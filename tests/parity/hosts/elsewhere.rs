@@ -138,7 +138,7 @@ impl Elsewhere {
         let (rows, x) = (rows.to_vec(), Arc::clone(x));
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(100 * (count - at) as u64));
-            let answer = match key.expert % 5 == 0 && !again {
+            let answer = match key.expert.is_multiple_of(5) && !again {
                 true => Err(at),
                 false => Ok(worker.run(key, &rows, &x)),
             };
