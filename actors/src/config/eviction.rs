@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::Named;
+use super::named::Named;
 
 /// Which expert leaves the demand pool when room is needed: never a pinned one; of equals the lowest layer, then the
 /// lowest expert.

@@ -4,6 +4,7 @@
 //! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
 
 mod eviction;
+mod named;
 mod names;
 mod numbers;
 mod salience;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ExpertKey, Module, State};
 pub use eviction::EvictionPolicy;
-pub use names::{Named, UnknownName};
+pub use named::{Named, UnknownName};
 pub use numbers::{Bound, Gap, Number};
 pub use salience::SalienceConfig;
 pub use shapes::{ExpertRun, ModuleShape, TowerShape};
