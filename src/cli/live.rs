@@ -62,7 +62,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// When stdout cannot be written.
-    // Long: one arm for each kind of event.
+    // Long: one arm for each kind of event that it shows.
     pub fn show(&mut self, event: &Event) -> Result<(), CliError> {
         if self.printer.is_json() {
             return self.printer.json(event);
@@ -120,8 +120,6 @@ impl<'a> View<'a> {
                 self.flush()?;
                 self.line(&format!("answer: {text:?} (ended by {})", name(ended)))?;
             }
-            // Its frames are counted when it is whole.
-            EventKind::Audio(_) => {}
             EventKind::Spoken(spoken) => {
                 let seconds = spoken.samples as f64 / f64::from(SAMPLE_RATE_HZ);
                 self.flush()?;
@@ -135,8 +133,6 @@ impl<'a> View<'a> {
                 let verdict = if *met { "met" } else { "NOT MET" };
                 self.line(&format!("expectation {verdict}: {text}"))?;
             }
-            // For programs and the report: a run has too many experts for a line.
-            EventKind::Experts(_) => {}
             EventKind::Limit(limit) => self.line(&limit_line(limit))?,
             EventKind::Forgotten { turns, left, .. } => self.line(&forgotten(*turns, *left))?,
             EventKind::Dream(dream) => self.line(&dreamt(dream))?,
@@ -146,6 +142,8 @@ impl<'a> View<'a> {
                 }
             }
             EventKind::Summary(_) => self.flush()?,
+            // The frames of sound are counted when it is whole, and a run has too many experts for a line.
+            _ => {}
         }
         self.draw();
         Ok(())

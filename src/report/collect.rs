@@ -77,7 +77,7 @@ impl Collector {
     }
 
     /// The next event.
-    // Long: one arm for each kind of event.
+    // Long: one arm for each kind of event that it shows.
     pub fn hear(&mut self, event: &Event) {
         let tick = event.tick;
         match &event.kind {
@@ -133,24 +133,13 @@ impl Collector {
                 }
             }
             EventKind::Experts(experts) => self.experts = Some(experts.clone()),
-            // The answer says it all; a conversation has no report; and a script that is refused has none either, nor is
-            // anything of it shed.
-            EventKind::Token { .. }
-            | EventKind::Audio(_)
-            | EventKind::Spoken(_)
-            | EventKind::Tower { .. }
-            | EventKind::Dream(_)
-            | EventKind::Forgotten { .. }
-            | EventKind::Refused { .. }
-            | EventKind::Shed { .. }
-            | EventKind::Missed { .. } => {}
-            // The summary knows how long each limit was in force, and the peak under it.
-            EventKind::Limit(_) => {}
             EventKind::Summary(summary) => {
                 self.bins.state(self.state, self.state_since, tick);
                 self.state_since = tick;
                 self.summary = summary.clone();
             }
+            // A report shows what it is taught to show: of a spoken answer the answer, of limits what the summary says of each.
+            _ => {}
         }
         self.events += 1;
     }
