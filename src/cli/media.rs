@@ -16,7 +16,7 @@ pub struct MediaArgs {
     /// A sound before the prompt, behind the pictures: WAV or FLAC; several are heard in this order
     #[arg(long, value_name = "FILE")]
     audio: Vec<PathBuf>,
-    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take; memory is planned for it [default: session.media_tokens, 512]
+    /// Tokens that the sounds (13 a second) and the pictures (1,024 pixels each) of one observation may take; memory is planned for it [default: 512, or session.media_tokens where the command reads settings]
     #[arg(long, value_name = "N")]
     pub media_tokens: Option<usize>,
 }

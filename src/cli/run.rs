@@ -138,6 +138,8 @@ impl RunArgs {
         printer: &Printer,
     ) -> Result<(), CliError> {
         self.speaking.check(source)?;
+        let hint = "give an observation of the scenario the key `speak = true`";
+        self.speaking.check_needed(script.speaks(), hint)?;
         for entry in &script.observe {
             if let Some(Speak::As(name)) = &entry.speak {
                 let at = entry.at;
@@ -162,9 +164,10 @@ impl RunArgs {
         printer: &Printer,
     ) -> Result<(Summary, Option<CliError>), CliError> {
         let voice = self.speaking.choice(false);
+        // Before a recording is begun, which a second try would not write over.
+        let mut speech = self.speaking.folder()?;
         let mut session = opening::session(source, plan, printer).await?;
         let mut view = View::new(printer, Duration::from_millis(self.pace.into()));
-        let mut speech = self.speaking.folder()?;
         let mut trouble = None;
         let mut sink = |event: Event| {
             event.emit();

@@ -20,17 +20,25 @@ use crate::store::WeightSource;
 #[derive(Args, Clone, Debug, Default)]
 pub struct VoiceArgs {
     /// Whose voice [default: Ethan]
-    #[arg(long, value_name = "NAME", requires = "speak")]
+    #[arg(long, value_name = "NAME")]
     speaker: Option<String>,
     /// Codes of the speech at most: one more than frames of 80 ms [default: 4096]
-    #[arg(long, value_name = "N", requires = "speak")]
+    #[arg(long, value_name = "N")]
     max_codes: Option<usize>,
-    /// The most probable code always, as with --exact; else they are drawn as released, by --seed
-    #[arg(long, requires = "speak")]
+    /// The most probable code always, as with --exact; else they are drawn as released, by the seed of the sampling
+    #[arg(long)]
     speak_greedy: bool,
 }
 
 impl VoiceArgs {
+    /// The first of these options that is given.
+    fn given(&self) -> Option<&'static str> {
+        let speaker = self.speaker.as_ref().map(|_| "--speaker");
+        let codes = self.max_codes.map(|_| "--max-codes");
+        let greedy = self.speak_greedy.then_some("--speak-greedy");
+        speaker.or(codes).or(greedy)
+    }
+
     /// Codes of one turn.
     fn codes(&self) -> Result<usize, CliError> {
         let codes = self.max_codes.unwrap_or(MAX_CODES);
@@ -50,6 +58,13 @@ impl VoiceArgs {
             greedy: exact || self.speak_greedy,
         }
     }
+}
+
+/// An option of the voice where nothing is spoken.
+fn without_speech(option: &str, hint: &str) -> CliError {
+    CliError::request(format!(
+        "{option} is of the voice, but nothing is to be spoken: {hint}, or leave {option} out"
+    ))
 }
 
 /// Refuses a voice that the model does not have, before anything is asked; that a model has none at all is said as it is opened.
@@ -90,7 +105,10 @@ impl SpeakArgs {
     /// What is to be spoken, with its file begun; none where nothing is.
     pub fn begin(&self, exact: bool) -> Result<Option<SpeechFile<'_>>, CliError> {
         let Some(path) = &self.speak else {
-            return Ok(None);
+            return match self.voice.given() {
+                Some(option) => Err(without_speech(option, "say --speak OUT.wav")),
+                None => Ok(None),
+            };
         };
         let codes = self.voice.codes()?;
         let file = WavWriter::create(path, SAMPLE_RATE_HZ);
@@ -190,6 +208,14 @@ impl SpeakFolderArgs {
     /// Whether a folder is named.
     pub fn is_asked(&self) -> bool {
         self.speak.is_some()
+    }
+
+    /// Refuses options of the voice where `speaks` says that nothing will be spoken; `hint` is what to say then.
+    pub fn check_needed(&self, speaks: bool, hint: &str) -> Result<(), CliError> {
+        match self.voice.given().filter(|_| !speaks) {
+            Some(option) => Err(without_speech(option, hint)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses a voice that the model does not have.

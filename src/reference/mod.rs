@@ -13,10 +13,9 @@ mod thinker;
 mod weights;
 mod witness;
 
-pub use comparison::{Outcome, compare};
+pub use comparison::compare;
 pub use found::{Found, listen};
-pub use thinker::{Extent, run, working_bytes};
-pub use witness::Witness;
+pub use thinker::working_bytes;
 
 use crate::formats::WeightFormat;
 use crate::input::{Attributed, Fault};

@@ -15,6 +15,7 @@ use super::open::RecordingPlan;
 use super::ports::{Effector, Sensor};
 use crate::core::MOST_THREADS;
 use crate::core::request::VoiceChoice;
+use crate::core::speech::MOST_CODES;
 use crate::input::Limit;
 use crate::model::talker::choice::MAX_CODES;
 use crate::sensors::{Live, Machine};
@@ -214,6 +215,14 @@ impl LoopOptions {
             return Err(BuildError::Contradiction(
                 "an exact loop asks no trust and learns none: leave .ledger out, or .exact",
             ));
+        }
+        if let Some(codes) = self.voice.as_ref().and_then(|voice| voice.max_codes) {
+            within(
+                "speaks_as: max_codes",
+                codes,
+                2..=MOST_CODES,
+                "2 to 1048576: the last one is no sound",
+            )?;
         }
         Ok(inbox_bytes)
     }

@@ -59,6 +59,8 @@ pub use sage_actors::protocol::{Cause, SensorReading, State, Tick};
 
 pub use crate::core::core_loop::Observation;
 pub use crate::core::request::{Content, ContextKind, Request, Stop, VoiceChoice, Want};
+pub use crate::core::sampling::Sampling;
+pub use crate::core::speech::SpeechEnded;
 pub use crate::events::Ended;
 pub use crate::events::{Event, EventKind, ShedReason};
 pub use crate::input::Limit;

@@ -30,6 +30,7 @@ use layers::Reading;
 pub use origin::Origin;
 use resolve::Resolved;
 use said::Said;
+#[cfg(feature = "cli")]
 pub use schema::FOUND_AT_START;
 use schema::Schema;
 pub use session::{Key, SamplingSettings, SessionSettings, SettingValue, keys};

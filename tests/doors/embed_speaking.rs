@@ -61,11 +61,11 @@ async fn until_spoken(sage: &mut Sage, id: u64, frames: usize) {
     }
 }
 
+/// The tick in which speech ended, how many samples it has, and why.
+type SpeechEnd = (u64, usize, SpeechEnded);
+
 /// The sound of a request: its pieces with their ticks, and how it ended.
-fn sound_of(
-    actions: &[Action],
-    request: u64,
-) -> (Vec<(u64, usize)>, Option<(u64, usize, SpeechEnded)>) {
+fn sound_of(actions: &[Action], request: u64) -> (Vec<(u64, usize)>, Option<SpeechEnd>) {
     let (mut pieces, mut end) = (Vec::new(), None);
     for action in actions {
         match action {

@@ -123,6 +123,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let prompt = text.prompt(&[Message::new("user", "?")], "");
     let thinking = Thinking::behind(&prompt.map_err(EngineError::from)?.text);
     let speaks = args.speaking.is_asked();
+    args.speaking.check_needed(speaks, "say --speak FOLDER")?;
     if speaks {
         check_spoken_tokens(settings.session.answer_tokens)?;
         args.speaking.check(&*source)?;

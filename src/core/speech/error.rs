@@ -9,7 +9,7 @@ use crate::model::speech::{CodesError, PromptError};
 pub enum SpeechError {
     /// The engine was opened without a voice.
     #[error(
-        "the model was opened without its voice: memory has to be planned for it (`EngineOptions::speaks`)"
+        "the model was opened without its voice: memory has to be planned for it (--speak; in a program `.speaks()`)"
     )]
     Mute,
     /// An answer that ended at once.
