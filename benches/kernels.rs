@@ -15,7 +15,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use sage::formats::{WeightFormat, convert};
 use sage::host_memory::Mapped;
 use sage::kernels::{InstructionSet, MatrixView, matmul};
-use sage::model::experts::{ExpertShape, Gated, Scratch};
+use sage::model::experts::{ExpertScratch, ExpertShape, Gated};
 
 /// An expert of the released thinker.
 const EXPERT: ExpertShape = ExpertShape {
@@ -128,7 +128,7 @@ fn expert(bencher: Bencher<'_, '_>, case: &Run) {
     let memory = stored(format, numbers_of_one);
     let gated = Gated::of_record(memory.bytes(), EXPERT, format).unwrap();
     let x = numbers(rows * EXPERT.hidden);
-    let (mut out, mut scratch) = (vec![0.0; x.len()], Scratch::default());
+    let (mut out, mut scratch) = (vec![0.0; x.len()], ExpertScratch::default());
     bencher
         .counter(ItemsCount::new(numbers_of_one * rows))
         .bench_local(|| gated.apply(&x, rows, &mut out, &mut scratch));

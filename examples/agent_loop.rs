@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sage::Sage;
-use sage::session::{Action, Effector, Observation, Reading, Sensor};
+use sage::session::{Action, Effector, Observation, Sensor, SensorValue};
 
 /// The world: degrees of the heater, seen by the sensor and changed by the effector.
 #[derive(Clone)]
@@ -26,11 +26,11 @@ impl Sensor for Heater {
         4
     }
 
-    fn read(&mut self, _tick: u64) -> Option<Reading> {
+    fn read(&mut self, _tick: u64) -> Option<SensorValue> {
         let degrees = self.0.load(Ordering::Relaxed);
-        Some(Reading {
+        Some(SensorValue {
             range: Some((30.0, 80.0)),
-            ..Reading::new(f64::from(degrees))
+            ..SensorValue::new(f64::from(degrees))
         })
     }
 }

@@ -121,7 +121,7 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
     }
     let at = Instant::now();
     let tokens = vec![TokenOutcome {
-        origin: Origin::Generated,
+        origin: TokenOrigin::Generated,
         error: 1.0,
         entropy: 1.0,
         worked,

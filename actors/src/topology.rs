@@ -24,9 +24,9 @@ use crate::config::{ConfigError, MindConfig};
 use crate::metabolic::Controller;
 use crate::metabolic::actor::MetabolicController;
 use crate::protocol::{
-    Assess, CacheStats, Directives, ExpertKey, ExpertSource, Habit, Holding, LayerKey, Lease,
-    LeaseId, LeaseRequest, Module, Observe, Outcome, Propose, Pruned, Residency, Route,
-    SalienceReport, Selection, State, TrustSnapshot, Used,
+    Assess, CacheStats, Directives, ExpertKey, ExpertSource, ExpertUse, Habit, Holding, LayerKey,
+    Lease, LeaseId, LeaseRequest, Module, Observe, Outcome, Propose, Pruned, Residency, Route,
+    SalienceReport, Selection, State, TrustSnapshot,
 };
 use crate::router::actor::{ApplyDirective, LayerRouter};
 use crate::router::{RouteError, Router};
@@ -34,7 +34,7 @@ use crate::snarc::Assessor;
 use crate::snarc::actor::{CountEpisodes, EpisodesConsolidated, PruneEpisodes, SalienceAssessor};
 use crate::trust::actor::{GetRecord, GetState, Resume, Snapshot, TrustLedger};
 use crate::trust::state::LedgerState;
-use crate::trust::{ExpertRecord, Ledger, TrustError};
+use crate::trust::{ExpertTrust, Ledger, TrustError};
 use crate::witness::{Exchange, Witness};
 
 /// Messages that wait for one actor at most; a sender beyond that waits too.
@@ -362,7 +362,7 @@ impl Mind {
     ///
     /// # Errors
     /// An unknown layer or expert; [`MindError::Stopped`].
-    pub async fn propose(&self, propose: Propose) -> Result<Vec<Used>, MindError> {
+    pub async fn propose(&self, propose: Propose) -> Result<Vec<ExpertUse>, MindError> {
         let told = self.told(&propose);
         let proposed = ask(&self.trust, propose, ActorName::Trust).await??;
         if let Some((witness, propose)) = told {
@@ -375,7 +375,7 @@ impl Mind {
     ///
     /// # Errors
     /// [`MindError::Stopped`].
-    pub async fn record(&self, key: ExpertKey) -> Result<Option<ExpertRecord>, MindError> {
+    pub async fn record(&self, key: ExpertKey) -> Result<Option<ExpertTrust>, MindError> {
         ask(&self.trust, GetRecord(key), ActorName::Trust)
             .await?
             .map_err(never)

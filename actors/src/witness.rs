@@ -4,8 +4,8 @@
 //! to ask a fresh mind the same again, and to say where it answers otherwise.
 
 use crate::protocol::{
-    Assess, Directives, Habit, LayerKey, Lease, LeaseRequest, Observe, Outcome, Propose, Pruned,
-    Residency, Route, SalienceReport, Selection, State, TrustSnapshot, Used,
+    Assess, Directives, ExpertUse, Habit, LayerKey, Lease, LeaseRequest, Observe, Outcome, Propose,
+    Pruned, Residency, Route, SalienceReport, Selection, State, TrustSnapshot,
 };
 
 /// A question and its answer. Reading ahead is not among them: no decision sees it.
@@ -24,7 +24,7 @@ pub enum Exchange<'a> {
     /// The ledger learned.
     Learned(&'a Outcome),
     /// Which experts of a recorded segment are to be scored next.
-    Proposed(&'a Propose, &'a [Used]),
+    Proposed(&'a Propose, &'a [ExpertUse]),
     /// The cache learned what a domain usually needs.
     Habit(&'a Habit),
     /// What follows is of this domain; whether its habits are known.

@@ -138,7 +138,7 @@ async fn token(mind: &Mind, tick: Tick) -> Result<String, MindError> {
         residency = lease.next;
     }
     let tokens = vec![TokenOutcome {
-        origin: Origin::Generated,
+        origin: TokenOrigin::Generated,
         error: 1.0,
         entropy: 1.0,
         worked,

@@ -90,7 +90,7 @@ impl fmt::Display for Component {
 
 /// One of the three matrices of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
+pub enum ExpertMatrix {
     /// `gate_proj`, `[moe_intermediate_size, hidden_size]`.
     Gate,
     /// `up_proj`, `[moe_intermediate_size, hidden_size]`.
@@ -99,7 +99,7 @@ pub enum Part {
     Down,
 }
 
-impl Part {
+impl ExpertMatrix {
     /// In the order in which an expert's record holds them.
     pub const ALL: [Self; 3] = [Self::Gate, Self::Up, Self::Down];
 
@@ -136,7 +136,7 @@ pub enum Role {
         /// Expert of the layer.
         expert: usize,
         /// Which matrix.
-        part: Part,
+        part: ExpertMatrix,
     },
     /// Anything that is always needed.
     Other,
@@ -147,7 +147,7 @@ pub fn expert_tensor_name(
     component: Component,
     layer: usize,
     expert: usize,
-    part: Part,
+    part: ExpertMatrix,
 ) -> Option<String> {
     let prefix = component.layers_prefix()?;
     Some(format!(

@@ -4,7 +4,7 @@ use crate::input::{Attributed, Fault};
 use std::path::PathBuf;
 
 use super::index::{INDEX, SINGLE};
-use super::{ConfigError, HeaderError};
+use super::{HeaderError, ModelConfigError};
 
 /// Why a checkpoint cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum CheckpointError {
         /// Folder of the checkpoint.
         folder: PathBuf,
         /// What is wrong.
-        source: ConfigError,
+        source: ModelConfigError,
     },
     /// A shard is wrong.
     #[error(transparent)]

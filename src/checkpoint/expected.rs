@@ -1,7 +1,7 @@
 //! Every tensor that a configuration calls for: name, shape, component and role, in module order.
 
 use super::ModelConfig;
-use super::component::{Component, Part, Role};
+use super::component::{Component, ExpertMatrix, Role};
 use super::config::{
     AudioConfig, Code2WavConfig, CodePredictorConfig, TalkerConfig, TextConfig, VisionConfig,
 };
@@ -119,9 +119,9 @@ impl Table {
         module: &str,
         hidden: usize,
         intermediate: usize,
-        role: impl Fn(Part) -> Role,
+        role: impl Fn(ExpertMatrix) -> Role,
     ) {
-        for part in Part::ALL {
+        for part in ExpertMatrix::ALL {
             let name = format!("{module}.{}.weight", part.name());
             self.push(name, &part.shape(hidden, intermediate), role(part));
         }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::names::fused_name_of;
-use super::{Checkpoint, Component, ExpectedTensor, Part, Role, TensorInfo, expected_tensors};
+use super::{
+    Checkpoint, Component, ExpectedTensor, ExpertMatrix, Role, TensorInfo, expected_tensors,
+};
 use crate::formats::WeightFormat;
 
 /// A tensor whose shape is not what the configuration calls for.
@@ -142,7 +144,9 @@ impl Checkpoint {
 
 fn fused_key(tensor: &ExpectedTensor) -> Option<FusedKey> {
     match tensor.role {
-        Role::Expert { layer, part, .. } => Some((tensor.component, layer, part == Part::Down)),
+        Role::Expert { layer, part, .. } => {
+            Some((tensor.component, layer, part == ExpertMatrix::Down))
+        }
         _ => None,
     }
 }

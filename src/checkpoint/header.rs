@@ -75,7 +75,7 @@ pub struct HeaderTensor {
 
 /// A checked header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub struct SafetensorsHeader {
     /// First byte of the data section, counted from the start of the file.
     pub data_offset: u64,
     /// Bytes of the whole file.
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-impl Header {
+impl SafetensorsHeader {
     /// Reads and checks the header of the file at `path`.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Header {
     /// Checks the JSON `text` of a header of a file of `file_bytes` bytes; `path` is for messages.
     ///
     /// # Errors
-    /// As [`Header::read`].
+    /// As [`SafetensorsHeader::read`].
     pub fn parse(path: &Path, text: &[u8], file_bytes: u64) -> Result<Self, HeaderError> {
         let damaged = |problem| HeaderError::File {
             path: path.to_owned(),

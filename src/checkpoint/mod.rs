@@ -13,13 +13,13 @@ mod names;
 mod shards;
 mod tensor;
 
-pub use component::{Component, Part, Role, expert_tensor_name, router_tensor_name};
-pub use config::{ConfigError, ModelConfig};
+pub use component::{Component, ExpertMatrix, Role, expert_tensor_name, router_tensor_name};
+pub use config::{ModelConfig, ModelConfigError};
 pub use error::CheckpointError;
 pub use expected::{ExpectedTensor, expected_tensors};
 pub use findings::{Findings, Misshapen, OtherFormat};
 pub(crate) use header::read_no_further;
-pub use header::{Header, HeaderError, HeaderTensor};
+pub use header::{HeaderError, HeaderTensor, SafetensorsHeader};
 pub(crate) use names::HEAD;
 pub use shards::Checkpoint;
 pub use tensor::TensorInfo;

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::{Component, Part};
+use super::{Component, ExpertMatrix};
 
 /// How names begin in files, and how the same names begin here. The first that fits counts, so the longer ones come first.
 const SPELLINGS: [(&str, &str); 10] = [
@@ -57,9 +57,9 @@ impl Spellings {
 }
 
 /// The matrices that one fused tensor of a layer holds, expert by expert, in the order of its rows.
-pub(super) const FUSED: [(&str, &[Part]); 2] = [
-    ("gate_up_proj", &[Part::Gate, Part::Up]),
-    ("down_proj", &[Part::Down]),
+pub(super) const FUSED: [(&str, &[ExpertMatrix]); 2] = [
+    ("gate_up_proj", &[ExpertMatrix::Gate, ExpertMatrix::Up]),
+    ("down_proj", &[ExpertMatrix::Down]),
 ];
 
 /// The name of a layer's fused tensor; none for a component without experts.
@@ -73,7 +73,11 @@ pub(super) fn fused_tensor_name(
 }
 
 /// The name of the fused tensor that holds this matrix of every expert of a layer.
-pub(super) fn fused_name_of(component: Component, layer: usize, part: Part) -> Option<String> {
+pub(super) fn fused_name_of(
+    component: Component,
+    layer: usize,
+    part: ExpertMatrix,
+) -> Option<String> {
     let (module, _) = FUSED.iter().find(|(_, parts)| parts.contains(&part))?;
     fused_tensor_name(component, layer, module)
 }

@@ -13,7 +13,7 @@ use super::fused::{self, Fused, Uncut};
 use super::header::read_no_further;
 use super::index::{INDEX, Index, SINGLE};
 use super::names::{HEAD, Spellings};
-use super::{CheckpointError, Header, HeaderError, ModelConfig, TensorInfo};
+use super::{CheckpointError, HeaderError, ModelConfig, SafetensorsHeader, TensorInfo};
 use crate::input::{MOST_MODEL_FILE_BYTES, open_file};
 use crate::reads::{ReadCounter, ReadPurpose};
 
@@ -181,7 +181,7 @@ impl Checkpoint {
                 first,
             });
         }
-        let header = Header::read(&path)?;
+        let header = SafetensorsHeader::read(&path)?;
         self.reads.add(ReadPurpose::Other, header.data_offset);
         let shard = self.shards.len();
         for found in header.tensors {

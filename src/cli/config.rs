@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::opening::SettingsArgs;
-use super::{CliError, Outcome, Printer};
+use super::{CliError, CommandOutcome, Printer};
 use crate::settings::{FOUND_AT_START, Setting};
 
 const EXAMPLES: &str = "Examples:
@@ -36,7 +36,7 @@ pub struct ConfigArgs {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ConfigReport<'a> {
     settings: &'a [Setting],
     found_at_start: Vec<FoundReport>,
 }
@@ -48,18 +48,18 @@ struct FoundReport {
 }
 
 /// Runs the command.
-pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let settings = args.settings.load()?;
     if printer.is_json() {
         let found = FOUND_AT_START.iter().map(|found| FoundReport {
             key: found.key,
             from: found.from,
         });
-        printer.json(&Report {
+        printer.json(&ConfigReport {
             settings: &settings.list,
             found_at_start: found.collect(),
         })?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     let title = ["setting", "value", "from"].map(str::to_owned);
     let set = settings.list.iter().map(|setting| {
@@ -83,7 +83,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<Outcome, CliError> {
     for [key, value, from] in &rows {
         printer.line(format_args!("{key:<keys$}  {value:<values$}  {from}"))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// As it is written in a file, a word without its quotes.

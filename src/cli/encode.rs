@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::media::MediaArgs;
 use super::opening::{self, RunningArgs};
-use super::{CliError, Outcome, Printer, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::core::memory::resident_set;
-use crate::core::perception::{PerceptionError, Sensed, sense, senses_of};
+use crate::core::perception::{DecodedMedia, PerceptionError, sense, senses_of};
 use crate::core::{EngineError, Limit};
 use crate::cpu::encode::{Embedding, Embeddings, Encoder};
 use crate::media::medium::{Medium, MediumKind};
@@ -55,10 +55,10 @@ pub struct EncodeArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct EncodeReport {
     out: String,
     fingerprint: String,
-    tensors: Vec<TensorReport>,
+    tensors: Vec<EncodedTensor>,
     /// Bytes of the towers' weights that were read.
     read_bytes: u64,
     limit_bytes: Option<u64>,
@@ -68,7 +68,7 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct TensorReport {
+struct EncodedTensor {
     name: String,
     shape: [usize; 2],
     file: String,
@@ -82,7 +82,7 @@ struct TensorReport {
 ///
 /// # Errors
 /// If a file cannot be taken, the model has no such tower, the limit is too low, or the result cannot be written.
-pub fn run(args: &EncodeArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &EncodeArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let running = RunningArgs {
         threads: args.threads,
         ..RunningArgs::default()
@@ -124,7 +124,7 @@ pub fn run(args: &EncodeArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let fingerprint = source.fingerprint()?;
     let named = named(&paths, hashes, &sensed, &embeddings);
     write(&args.out, &fingerprint, &named)?;
-    let report = Report {
+    let report = EncodeReport {
         out: args.out.display().to_string(),
         fingerprint,
         tensors: named.into_iter().map(|(report, _)| report).collect(),
@@ -135,7 +135,7 @@ pub fn run(args: &EncodeArgs, printer: &Printer) -> Result<Outcome, CliError> {
         peak_rss_bytes: resident_set().1,
     };
     show(&report, printer)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// That the result has a place, before anything is computed.
@@ -216,9 +216,9 @@ impl EncodeArgs {
 fn named<'a>(
     paths: &[(MediumKind, PathBuf)],
     hashes: Vec<String>,
-    sensed: &Sensed,
+    sensed: &DecodedMedia,
     embeddings: &'a Embeddings,
-) -> Vec<(TensorReport, &'a [f32])> {
+) -> Vec<(EncodedTensor, &'a [f32])> {
     let mut sounds = embeddings.sounds.iter().enumerate();
     let mut pictures = embeddings.pictures.iter().enumerate();
     let mut all = Vec::new();
@@ -235,7 +235,7 @@ fn named<'a>(
             MediumKind::Sound => None,
             MediumKind::Picture => sensed.features.images.grids.get(at).copied(),
         };
-        let report = |name: String| TensorReport {
+        let report = |name: String| EncodedTensor {
             name,
             shape: [tokens, hidden],
             file: path.display().to_string(),
@@ -251,7 +251,7 @@ fn named<'a>(
     all
 }
 
-fn write(out: &Path, fingerprint: &str, named: &[(TensorReport, &[f32])]) -> Result<(), CliError> {
+fn write(out: &Path, fingerprint: &str, named: &[(EncodedTensor, &[f32])]) -> Result<(), CliError> {
     let mut notes = BTreeMap::from([
         ("format".to_owned(), "sage embeddings 1".to_owned()),
         ("model_fingerprint".to_owned(), fingerprint.to_owned()),
@@ -278,7 +278,7 @@ fn write(out: &Path, fingerprint: &str, named: &[(TensorReport, &[f32])]) -> Res
     Ok(write_floats(out, &notes, &tensors)?)
 }
 
-fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show(report: &EncodeReport, printer: &Printer) -> Result<(), CliError> {
     if printer.is_json() {
         return printer.json(report);
     }

@@ -8,18 +8,18 @@ use crate::media::wav::WavError;
 
 /// How a command that ran ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// Done; exit code 0.
     Done,
     /// It ran and the answer is no: something is missing, differs or is damaged; exit code 1.
     No,
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
+impl From<CommandOutcome> for ExitCode {
+    fn from(outcome: CommandOutcome) -> Self {
         match outcome {
-            Outcome::Done => Self::SUCCESS,
-            Outcome::No => Self::from(1),
+            CommandOutcome::Done => Self::SUCCESS,
+            CommandOutcome::No => Self::from(1),
         }
     }
 }

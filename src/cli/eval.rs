@@ -14,10 +14,10 @@ use super::names::by_name;
 use super::opening::{self, RunningArgs, SettingsArgs};
 use super::printable::printable;
 use super::text::TextArgs;
-use super::{CliError, Outcome, Printer, SizeError, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, SizeError, Table, human_bytes};
 use crate::eval::{
-    self, ArmReport, Estimate, Evaluation, Job, NamedLimit, Policy, Reading, Report, Settings,
-    TasksReport, TextReport, arms,
+    self, ArmPolicy, ArmReport, Estimate, EvalReport, EvalSettings, Evaluation, Job,
+    MaterialOptions, NamedLimit, TasksReport, TextReport, arms,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -50,8 +50,8 @@ pub struct EvalArgs {
     #[arg(long, value_parser = by_name::<State>(), value_delimiter = ',', default_values_t = STATES)]
     states: Vec<State>,
     /// How routers choose
-    #[arg(long, value_parser = by_name::<Policy>(), value_delimiter = ',', default_values_t = [Policy::Salient])]
-    policy: Vec<Policy>,
+    #[arg(long, value_parser = by_name::<ArmPolicy>(), value_delimiter = ',', default_values_t = [ArmPolicy::Salient])]
+    policy: Vec<ArmPolicy>,
     /// Memory limits of an arm's process: none, 512MiB, 25%, 48slots, …
     #[arg(long, value_delimiter = ',', default_value = "none")]
     limits: Vec<LimitArg>,
@@ -135,7 +135,7 @@ impl EvalArgs {
         Ok(())
     }
 
-    fn settings(&self) -> Result<Settings, CliError> {
+    fn settings(&self) -> Result<EvalSettings, CliError> {
         let running = RunningArgs {
             eviction: self.eviction,
             settings: self.settings.clone(),
@@ -144,10 +144,10 @@ impl EvalArgs {
         };
         running.set_threads()?;
         let limits: Vec<NamedLimit> = self.limits.iter().map(|limit| limit.0.clone()).collect();
-        Ok(Settings {
+        Ok(EvalSettings {
             texts: self.text.clone(),
             tasks: self.tasks.clone(),
-            reading: Reading {
+            reading: MaterialOptions {
                 max_tokens_per_document: self.max_tokens_per_document,
                 documents: self.documents,
                 items: self.items,
@@ -163,7 +163,11 @@ impl EvalArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalArgs, listen: &ListenArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(
+    args: &EvalArgs,
+    listen: &ListenArgs,
+    printer: &Printer,
+) -> Result<CommandOutcome, CliError> {
     args.check()?;
     let settings = args.settings()?;
     let source = opening::source(&args.model)?;
@@ -194,7 +198,7 @@ pub fn run(args: &EvalArgs, listen: &ListenArgs, printer: &Printer) -> Result<Ou
     });
     bar.finish_and_clear();
     show(&report?, printer)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Arguments of the process of an arm; not for people.
@@ -208,7 +212,7 @@ pub struct WorkerArgs {
 }
 
 /// Runs a job of [`run`].
-pub fn work(args: &WorkerArgs) -> Result<Outcome, CliError> {
+pub fn work(args: &WorkerArgs) -> Result<CommandOutcome, CliError> {
     let running = RunningArgs {
         threads: args.threads,
         ..RunningArgs::default()
@@ -220,10 +224,10 @@ pub fn work(args: &WorkerArgs) -> Result<Outcome, CliError> {
     let scratch = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?;
     let mut out = std::io::stdout().lock();
     opening::runtime()?.block_on(eval::serve(source, &job, scratch.into(), &mut out))?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show(report: &EvalReport, printer: &Printer) -> Result<(), CliError> {
     if printer.is_json() {
         return printer.json(report);
     }

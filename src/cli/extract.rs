@@ -7,11 +7,11 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use super::{CliError, Outcome, Printer, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::checkpoint::{Checkpoint, Component};
 use crate::store::{
-    Conversion, ExpertSelection, ExtractReport, Extraction, FormatRule, ModelKind, RecordKind,
-    Selection, Store, StoreError, recognise,
+    Conversion, ExpertSelection, ExtractReport, ExtractSelection, Extraction, FormatRule,
+    ModelKind, RecordKind, Store, StoreError, recognise,
 };
 
 mod experts;
@@ -101,7 +101,7 @@ fn component_parser() -> impl TypedValueParser<Value = Component> {
 ///
 /// # Errors
 /// If the checkpoint, the store or the selection is wrong, or reading or writing fails.
-pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     if let Some(store) = &args.verify {
         return verify(store, printer);
     }
@@ -137,15 +137,15 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<Outcome, CliError> {
     let report = extraction.run(&|bytes| progress.inc(bytes))?;
     progress.finish_and_clear();
     show(&report, &extraction, out, printer)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn selection(
     args: &ExtractArgs,
     checkpoint: &Checkpoint,
     printer: &Printer,
-) -> Result<Selection, CliError> {
-    let mut selection = Selection::all();
+) -> Result<ExtractSelection, CliError> {
+    let mut selection = ExtractSelection::all();
     if !args.components.is_empty() {
         selection.components = args.components.iter().copied().collect();
     }
@@ -153,7 +153,7 @@ fn selection(
         let component = args.component.unwrap_or(Component::Thinker);
         let experts = ExpertSelection::Listed([(component, layer, expert)].into());
         let components = BTreeSet::from([component]);
-        return Ok(Selection {
+        return Ok(ExtractSelection {
             components,
             rest: false,
             routers: args.routers,
@@ -229,7 +229,7 @@ fn dry_run(
     extraction: &Extraction,
     out: &std::path::Path,
     printer: &Printer,
-) -> Result<Outcome, CliError> {
+) -> Result<CommandOutcome, CliError> {
     let pending = extraction.pending()?;
     let report = extraction.preview()?;
     if printer.is_json() {
@@ -242,7 +242,7 @@ fn dry_run(
             "converted": extraction.converted(), "files": report.written,
             "bytes": report.written_bytes, "kept": report.kept, "missing": report.missing, "records": records,
         }))?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     let mut rows: BTreeMap<(Component, &str), (usize, u64)> = BTreeMap::new();
     for record in pending {
@@ -278,7 +278,7 @@ fn dry_run(
             human_bytes(report.kept_bytes)
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn show(
@@ -319,7 +319,7 @@ fn show(
     Ok(())
 }
 
-fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError> {
+fn verify(path: &std::path::Path, printer: &Printer) -> Result<CommandOutcome, CliError> {
     if recognise(path)? == ModelKind::Checkpoint {
         let path = path.display();
         return Err(CliError::request(format!(
@@ -339,7 +339,7 @@ fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError
             } else {
                 printer.line(error)?;
             }
-            return Ok(Outcome::No);
+            return Ok(CommandOutcome::No);
         }
         Err(error) => return Err(error.into()),
     };
@@ -382,5 +382,9 @@ fn verify(path: &std::path::Path, printer: &Printer) -> Result<Outcome, CliError
     if report.unfinished {
         printer.warn("an extraction into this store has not finished; run it again");
     }
-    Ok(if ok { Outcome::Done } else { Outcome::No })
+    Ok(if ok {
+        CommandOutcome::Done
+    } else {
+        CommandOutcome::No
+    })
 }

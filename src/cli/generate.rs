@@ -8,20 +8,20 @@ use sage_actors::protocol::State;
 use serde::Serialize;
 
 use super::media::MediaArgs;
-use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
+use super::opening::{self, LedgerArgs, RunningArgs, RunningSettings};
 use super::sampling::{SamplingArgs, check_max_tokens};
 use super::speaking::{SpeakArgs, SpeechFile, SpeechReport, check_spoken_tokens};
 use super::template::TemplateOptions;
 use super::text::token_ids;
-use super::{CliError, Outcome, Printer, human_bytes};
+use super::{CliError, CommandOutcome, Printer, human_bytes};
 use crate::core::EngineError;
 use crate::core::core_loop::{Answer, RequestCost, SpokenAnswer};
 use crate::core::memory::resident_set;
-use crate::core::perception::{Sensed, sense, senses_of};
+use crate::core::perception::{DecodedMedia, sense, senses_of};
 use crate::core::prompting::Prompting;
-use crate::core::request::{Content, Request, Stop};
+use crate::core::request::{Request, RequestContent, Stop};
 use crate::core::speech::SpeechError;
-use crate::events::{Ended, Event, EventKind, Mode};
+use crate::events::{Ended, Event, EventKind, RunMode};
 use crate::input::without_mark;
 use crate::media::medium::MediumKind;
 use crate::reads::{ReadBytes, kernel_read_bytes};
@@ -96,8 +96,8 @@ pub struct GenerateArgs {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
-    mode: &'a Mode,
+struct GenerateReport<'a> {
+    mode: &'a RunMode,
     /// What was said; what was thought before it stands apart.
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,10 +115,10 @@ struct Report<'a> {
 }
 
 /// What is asked, before the model is opened.
-struct Asked {
+struct PreparedRequest {
     request: Request,
     /// Its media, decoded.
-    sensed: Option<Sensed>,
+    sensed: Option<DecodedMedia>,
     /// Tokens of its prompt.
     prompt_tokens: usize,
     /// What tells thoughts in the answer to a rendered prompt.
@@ -127,12 +127,12 @@ struct Asked {
 }
 
 /// Runs the command.
-pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.sampling.check()?;
     check_max_tokens(args.max_tokens)?;
     args.learning.check(args.exact)?;
     args.running.set_threads()?;
-    let Resolved { settings, mut mind } = args.running.resolve(args.exact, |sources| {
+    let RunningSettings { settings, mut mind } = args.running.resolve(args.exact, |sources| {
         args.sampling.say(sources);
         sources.option(keys::ANSWER_TOKENS, "--max-tokens", args.max_tokens);
         sources.option(keys::CONTEXT_TOKENS, "--context", args.context);
@@ -188,15 +188,15 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<Outcome, CliError> 
 async fn answer(
     source: Arc<dyn WeightSource>,
     plan: SessionPlan,
-    asked: Asked,
+    asked: PreparedRequest,
     mut speech: Option<&mut SpeechFile<'_>>,
     printer: &Printer,
-) -> Result<Outcome, CliError> {
+) -> Result<CommandOutcome, CliError> {
     let is_text = plan.text.is_some();
     let mut session = opening::session(source, plan, printer).await?;
     let mode = session.mode().clone();
     printer.note(format_args!("mode: {}", mode.text));
-    let mut shown = Shown {
+    let mut shown = AnswerPrinter {
         thinking: asked.thinking,
         whole: String::new(),
         thought: String::new(),
@@ -245,12 +245,16 @@ async fn answer(
         read_bytes: read,
     };
     report.tell(&shown, speech.as_deref(), printer)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 impl GenerateArgs {
     /// What is asked.
-    fn asked(&self, source: &dyn WeightSource, media_tokens: usize) -> Result<Asked, CliError> {
+    fn asked(
+        &self,
+        source: &dyn WeightSource,
+        media_tokens: usize,
+    ) -> Result<PreparedRequest, CliError> {
         let text = match self.prompt_tokens {
             Some(_) => None,
             None => Some(self.template.text(source)?),
@@ -273,7 +277,7 @@ impl GenerateArgs {
         };
         let prompt = prompting.prompt(&content, &tools)?;
         let tokens = prompting.expanded_tokens(&content, &tools, sensed.as_ref())?;
-        Ok(Asked {
+        Ok(PreparedRequest {
             prompt_tokens: tokens.len(),
             thinking: prompt.map(|prompt| Thinking::behind(&prompt.text)),
             request: Request {
@@ -291,7 +295,7 @@ impl GenerateArgs {
     }
 
     /// What is said, and the tools that may be called.
-    fn content(&self) -> Result<(Content, Vec<serde_json::Value>), CliError> {
+    fn content(&self) -> Result<(RequestContent, Vec<serde_json::Value>), CliError> {
         if let Some(path) = &self.messages {
             let conversation = Conversation::read(path).map_err(CliError::request)?;
             let Conversation { content, tools } = conversation;
@@ -300,16 +304,16 @@ impl GenerateArgs {
         let media = self.media.read()?;
         if let Some(ids) = &self.prompt_tokens {
             let tokens = token_ids(ids)?;
-            return Ok((Content::Tokens { media, tokens }, Vec::new()));
+            return Ok((RequestContent::Tokens { media, tokens }, Vec::new()));
         }
         let prompt = without_mark(self.prompt.as_deref().unwrap_or_default());
         let text = prompt.to_owned();
         let content = match &self.system {
-            _ if self.raw => Content::Raw { media, text },
-            None => Content::Said { media, text },
+            _ if self.raw => RequestContent::Raw { media, text },
+            None => RequestContent::Said { media, text },
             Some(system) => {
                 let system = Message::new("system", without_mark(system));
-                Content::behind(vec![system], media, &text)
+                RequestContent::behind(vec![system], media, &text)
             }
         };
         Ok((content, Vec::new()))
@@ -317,7 +321,7 @@ impl GenerateArgs {
 }
 
 /// The answer as it comes.
-struct Shown<'a> {
+struct AnswerPrinter<'a> {
     thinking: Option<Thinking>,
     /// What was said.
     whole: String,
@@ -326,7 +330,7 @@ struct Shown<'a> {
     printer: &'a Printer,
 }
 
-impl Shown<'_> {
+impl AnswerPrinter<'_> {
     /// Shows what is told of a piece of the answer.
     fn tell(&mut self, piece: &str) -> Result<(), CliError> {
         let Some(thinking) = &mut self.thinking else {
@@ -338,15 +342,15 @@ impl Shown<'_> {
         Ok(())
     }
 
-    fn part(&mut self, shown: template::Shown) -> Result<(), CliError> {
+    fn part(&mut self, shown: template::AnswerPiece) -> Result<(), CliError> {
         match shown {
-            template::Shown::Said(text) => {
+            template::AnswerPiece::Said(text) => {
                 if self.whole.is_empty() && !self.thought.is_empty() {
                     self.printer.end_thought();
                 }
                 self.show(&text)
             }
-            template::Shown::Thought(text) => {
+            template::AnswerPiece::Thought(text) => {
                 self.printer.thought(&text);
                 self.thought.push_str(&text);
                 Ok(())
@@ -376,7 +380,7 @@ impl Shown<'_> {
 
 /// What is reported at the end.
 struct Answered<'a> {
-    mode: &'a Mode,
+    mode: &'a RunMode,
     /// The model has words; else only token ids.
     is_text: bool,
     answer: &'a Answer,
@@ -388,7 +392,7 @@ struct Answered<'a> {
 impl Answered<'_> {
     fn tell(
         &self,
-        shown: &Shown<'_>,
+        shown: &AnswerPrinter<'_>,
         speech: Option<&SpeechFile<'_>>,
         printer: &Printer,
     ) -> Result<(), CliError> {
@@ -401,7 +405,7 @@ impl Answered<'_> {
         } = self.answer;
         let speech = speech.zip(self.spoken.map(|spoken| &spoken.spoken));
         if printer.is_json() {
-            return printer.json(&Report {
+            return printer.json(&GenerateReport {
                 mode: self.mode,
                 text: self.is_text.then_some(shown.whole.as_str()),
                 reasoning: Some(shown.thought.as_str()).filter(|thought| !thought.is_empty()),

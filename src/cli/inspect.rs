@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, Outcome, Printer, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::checkpoint::Checkpoint;
 use crate::store::{ModelKind, Store, recognise};
 
@@ -12,8 +12,8 @@ mod memory;
 mod report;
 mod survey;
 
-use memory::{Memory, MemoryArgs};
-use report::{ModuleMemory, Report};
+use memory::{MemoryArgs, MemoryReport};
+use report::{InspectReport, ModuleMemory};
 use survey::Survey;
 
 const EXAMPLES: &str = "Examples:
@@ -49,7 +49,7 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// If the model cannot be opened.
-pub fn run(args: &InspectArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &InspectArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     // Memory is planned first: what the survey takes of the process is none of a run's.
     let (memory, mut report) = match recognise(&args.model)? {
         ModelKind::Checkpoint => {
@@ -74,12 +74,16 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<Outcome, CliError> {
     }
     let sound =
         report.missing.is_empty() && report.misshapen.is_empty() && report.other_types.is_empty();
-    let enough = report.memory.as_ref().is_none_or(Memory::is_enough);
+    let enough = report.memory.as_ref().is_none_or(MemoryReport::is_enough);
     let sound = sound && enough;
-    Ok(if sound { Outcome::Done } else { Outcome::No })
+    Ok(if sound {
+        CommandOutcome::Done
+    } else {
+        CommandOutcome::No
+    })
 }
 
-fn show_components(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show_components(report: &InspectReport, printer: &Printer) -> Result<(), CliError> {
     let mut table = Table::new([
         "component",
         "tensors",
@@ -114,7 +118,7 @@ fn show_components(report: &Report, printer: &Printer) -> Result<(), CliError> {
     Ok(())
 }
 
-fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show(report: &InspectReport, printer: &Printer) -> Result<(), CliError> {
     let (kind, tensors, total) = (report.kind, report.tensors, human_bytes(report.total_bytes));
     printer.line(format_args!(
         "{} {kind}, {tensors} tensors, {total}\n",
@@ -144,7 +148,7 @@ fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
 }
 
 /// What is missing, wrong or lies apart.
-fn show_findings(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show_findings(report: &InspectReport, printer: &Printer) -> Result<(), CliError> {
     show_list(
         printer,
         "straddling experts",
@@ -191,7 +195,7 @@ fn show_findings(report: &Report, printer: &Printer) -> Result<(), CliError> {
     )
 }
 
-fn show_verdict(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show_verdict(report: &InspectReport, printer: &Printer) -> Result<(), CliError> {
     for note in &report.notes {
         printer.line(format_args!("\nnote: {note}"))?;
     }
@@ -202,7 +206,7 @@ fn show_verdict(report: &Report, printer: &Printer) -> Result<(), CliError> {
     })
 }
 
-fn show_states(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show_states(report: &InspectReport, printer: &Printer) -> Result<(), CliError> {
     printer.line("\nmemory per state: the experts of one token, and what is always resident")?;
     let mut table = Table::new([
         "state",

@@ -39,7 +39,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use crate::input::{Size, SizeError, human_bytes};
-pub use error::{CliError, Outcome};
+pub use error::{CliError, CommandOutcome};
 use listening::ListenArgs;
 pub use printer::{Printer, Table};
 
@@ -152,8 +152,8 @@ fn failed(error: &CliError, printer: &Printer) -> ExitCode {
 /// Runs one command with the printer that its options ask for.
 fn with(
     json: bool,
-    run: impl FnOnce(&Printer) -> Result<Outcome, CliError>,
-) -> (Result<Outcome, CliError>, Printer) {
+    run: impl FnOnce(&Printer) -> Result<CommandOutcome, CliError>,
+) -> (Result<CommandOutcome, CliError>, Printer) {
     let printer = Printer::new(json);
     (run(&printer), printer)
 }

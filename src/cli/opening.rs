@@ -102,7 +102,7 @@ pub fn say_torn(bytes: u64, printer: &Printer) {
 }
 
 /// What a running command asks for, from every layer of settings and its own options.
-pub struct Resolved {
+pub struct RunningSettings {
     /// All settings.
     pub settings: Settings,
     /// The mind of them, as the command asks for it.
@@ -116,13 +116,13 @@ impl RunningArgs {
         &self,
         exact: bool,
         say: impl FnOnce(&mut Sources),
-    ) -> Result<Resolved, CliError> {
+    ) -> Result<RunningSettings, CliError> {
         let mut sources = self.settings.sources();
         sources.option(keys::LIMIT, "--limit", self.limit);
         say(&mut sources);
         let settings = sources.load()?;
         let mind = self.mind(&settings, exact)?;
-        Ok(Resolved { settings, mind })
+        Ok(RunningSettings { settings, mind })
     }
 
     fn mind(&self, settings: &Settings, exact: bool) -> Result<MindConfig, CliError> {

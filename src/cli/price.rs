@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::opening::{self, Resolved, RunningArgs, SettingsArgs};
+use super::opening::{self, RunningArgs, RunningSettings, SettingsArgs};
 use super::text::TextArgs;
-use super::{CliError, Outcome, Printer, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::core::Limit;
 use crate::core::shadow::{self, Shadow};
-use crate::eval::{Correlation, Document, Material, PricedExpert, Prices, Reading, price};
+use crate::eval::{Correlation, Document, Material, MaterialOptions, PricedExpert, Prices, price};
 use crate::sensors::Machine;
 use crate::session::SessionPlan;
-use crate::session::exact::hold_to_reference;
+use crate::session::exact::apply_exact_mode;
 use crate::session::opening::EngineOptions;
 use crate::text::Text;
 
@@ -67,7 +67,7 @@ pub struct PriceArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &PriceArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let running = RunningArgs {
         limit: args.limit,
         settings: args.settings.clone(),
@@ -89,8 +89,8 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     }
     let text = args.untrusted.load(&*source)?;
     let (texts, other) = material(args, &text, tokens)?;
-    let Resolved { settings, mut mind } = running.resolve(false, |_| ())?;
-    hold_to_reference(&mut mind);
+    let RunningSettings { settings, mut mind } = running.resolve(false, |_| ())?;
+    apply_exact_mode(&mut mind);
     let options = EngineOptions {
         context_tokens: tokens,
         chunk_tokens: tokens,
@@ -117,7 +117,7 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         show(&prices, args.top, printer)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Pieces to price on, and pieces to hold the prices against.
@@ -126,7 +126,7 @@ fn material(
     text: &Text,
     tokens: usize,
 ) -> Result<(Vec<Document>, Vec<Document>), CliError> {
-    let reading = Reading {
+    let reading = MaterialOptions {
         max_tokens_per_document: tokens,
         documents: None,
         items: None,

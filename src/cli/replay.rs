@@ -5,7 +5,7 @@ mod routes;
 
 use clap::Args;
 
-use super::{CliError, Outcome, Printer};
+use super::{CliError, CommandOutcome, Printer};
 use again::AgainArgs;
 use routes::RoutesArgs;
 
@@ -38,7 +38,7 @@ pub struct ReplayArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &ReplayArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &ReplayArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     match (&args.again.trace, args.routes.routes.is_empty()) {
         (Some(trace), true) => again::run(trace, &args.again, printer),
         (None, false) => routes::run(&args.routes, printer),

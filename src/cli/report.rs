@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Printer};
-use crate::report::{Report, page};
+use crate::report::{RunReport, page};
 use crate::store::write_file;
 
 /// For people.
@@ -54,7 +54,7 @@ impl Destination {
     ///
     /// # Errors
     /// When the folder can no longer be written.
-    pub fn write(&self, report: &Report, printer: &Printer) -> Result<(), CliError> {
+    pub fn write(&self, report: &RunReport, printer: &Printer) -> Result<(), CliError> {
         let page = page(report).map_err(|error| CliError::Failed(error.into()))?;
         let mut data = serde_json::to_string(report)?;
         data.push('\n');

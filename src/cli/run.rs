@@ -8,14 +8,14 @@ use clap::Args;
 
 use super::home;
 use super::live::View;
-use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
+use super::opening::{self, LedgerArgs, RunningArgs, RunningSettings};
 use super::recording::RecordArgs;
 use super::report::Destination;
 use super::speaking::{SpeakFolderArgs, check_speaker};
 use super::template::TemplateOptions;
-use super::{CliError, Outcome, Printer, Table, human_bytes, sensors};
+use super::{CliError, CommandOutcome, Printer, Table, human_bytes, sensors};
 use crate::events::{Event, Summary};
-use crate::report::{About, Collector};
+use crate::report::{Collector, ScenarioSummary};
 use crate::scenario::{self, Scenario, Speak};
 use crate::sensors::{Live, Machine};
 use crate::session::opening::EngineOptions;
@@ -74,7 +74,7 @@ pub struct RunArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &RunArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let script = Scenario::read(&args.scenario)?;
     args.running.set_threads()?;
     let destination = args.report.as_deref().map(Destination::prepare);
@@ -98,7 +98,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
     args.check_voices(&script, &*source, printer)?;
     let plan = args.plan(&script, resolved, text, &*source)?;
     let mut collector = destination.as_ref().map(|_| {
-        Collector::new(About {
+        Collector::new(ScenarioSummary {
             name: script.name.clone(),
             description: script.description.clone(),
             ticks: script.ticks,
@@ -123,9 +123,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<Outcome, CliError> {
         table(printer, &summary)?;
     }
     Ok(if summary.expectations_failed == 0 {
-        Outcome::Done
+        CommandOutcome::Done
     } else {
-        Outcome::No
+        CommandOutcome::No
     })
 }
 
@@ -205,11 +205,11 @@ impl RunArgs {
     fn plan(
         &self,
         script: &Scenario,
-        resolved: Resolved,
+        resolved: RunningSettings,
         text: Text,
         source: &dyn WeightSource,
     ) -> Result<SessionPlan, CliError> {
-        let Resolved { settings, mind } = resolved;
+        let RunningSettings { settings, mind } = resolved;
         let codes = script.speaks().then(|| self.speaking.codes()).transpose()?;
         let engine = EngineOptions {
             context_tokens: context_tokens(&settings.session, source),

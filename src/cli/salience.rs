@@ -6,9 +6,11 @@ use clap::Args;
 
 use super::opening::{self, RunningArgs, SettingsArgs};
 use super::text::TextArgs;
-use super::{CliError, Outcome, Printer, Table};
+use super::{CliError, CommandOutcome, Printer, Table};
 use crate::core::Limit;
-use crate::eval::salience::{self, Mean, Report, SURPRISED, Settings, Share};
+use crate::eval::salience::{
+    self, Mean, Proportion, SURPRISED, SalienceEvalReport, SalienceEvalSettings,
+};
 
 const EXAMPLES: &str = "Examples:
   sage salience models/tiny --text models/tiny/heldout/*.txt
@@ -62,7 +64,7 @@ pub struct SalienceArgs {
 }
 
 impl SalienceArgs {
-    fn settings(&self) -> Result<Settings, CliError> {
+    fn settings(&self) -> Result<SalienceEvalSettings, CliError> {
         let least = [
             ("piece-tokens", self.piece_tokens, 2),
             ("before", self.before, 1),
@@ -85,7 +87,7 @@ impl SalienceArgs {
         let resolved = running.resolve(false, |_| ())?;
         // None is chosen: what is compared is compared alike on every machine.
         let limit = self.limit.or(resolved.settings.session.limit);
-        Ok(Settings {
+        Ok(SalienceEvalSettings {
             texts: self.text.clone(),
             control_tokens: self.untrusted.allow_control_tokens,
             piece_tokens: self.piece_tokens,
@@ -101,7 +103,7 @@ impl SalienceArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &SalienceArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &SalienceArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let settings = args.settings()?;
     let source = opening::source(&args.model)?;
     let bar = printer.steps("reading", salience::readings(&settings) as u64);
@@ -114,10 +116,10 @@ pub fn run(args: &SalienceArgs, printer: &Printer) -> Result<Outcome, CliError> 
     } else {
         show(&report, printer)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn show(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn show(report: &SalienceEvalReport, printer: &Printer) -> Result<(), CliError> {
     printer.line(format_args!(
         "inside one domain: pieces of {} tokens with a surprise above {SURPRISED}",
         report.piece_tokens
@@ -165,7 +167,12 @@ fn table(what: &str, counted: &str) -> Table {
     Table::with_titles(titles.into_iter().map(str::to_owned).collect())
 }
 
-fn row(name: String, surprised: &Share, focus: &Share, mean: Option<&Mean>) -> Vec<String> {
+fn row(
+    name: String,
+    surprised: &Proportion,
+    focus: &Proportion,
+    mean: Option<&Mean>,
+) -> Vec<String> {
     let mut cells = vec![
         name,
         surprised.of.to_string(),
@@ -180,7 +187,7 @@ fn row(name: String, surprised: &Share, focus: &Share, mean: Option<&Mean>) -> V
 }
 
 /// `12.3 % [11.0, 13.9]`.
-fn percent(share: &Share) -> String {
+fn percent(share: &Proportion) -> String {
     let [value, low, high] = [share.value, share.low, share.high].map(|x| x * 100.0);
     format!("{value:.1} % [{low:.1}, {high:.1}]")
 }

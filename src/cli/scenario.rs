@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CliError, Outcome, Printer};
-use crate::input::{Problem, ReadError};
+use super::{CliError, CommandOutcome, Printer};
+use crate::input::{Problem, TextFileError};
 use crate::scenario::{Scenario, ScenarioError};
 
 const EXAMPLES: &str = "Examples:
@@ -56,7 +56,7 @@ impl ScenarioArgs {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ScenarioReport<'a> {
     files: Vec<Checked<'a>>,
     problems: usize,
 }
@@ -71,19 +71,19 @@ struct Checked<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &ScenarioArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &ScenarioArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     match &args.command {
         ScenarioCommand::Check(args) => check(args, printer),
         ScenarioCommand::Import(args) => import::run(args, printer),
     }
 }
 
-fn check(args: &CheckArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let mut report = Report {
+fn check(args: &CheckArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
+    let mut report = ScenarioReport {
         files: Vec::new(),
         problems: 0,
     };
-    let mut unreadable: Option<ReadError> = None;
+    let mut unreadable: Option<TextFileError> = None;
     for file in &args.files {
         let mut checked = Checked {
             file,
@@ -120,8 +120,8 @@ fn check(args: &CheckArgs, printer: &Printer) -> Result<Outcome, CliError> {
     }
     match unreadable {
         Some(error) => Err(CliError::Request(error.into())),
-        None if report.problems > 0 => Ok(Outcome::No),
-        None => Ok(Outcome::Done),
+        None if report.problems > 0 => Ok(CommandOutcome::No),
+        None => Ok(CommandOutcome::Done),
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, Outcome, Printer, Table};
-use crate::sensors::{Garbled, Kind, Live, Sample, SensorSettings, Sensors};
+use super::{CliError, CommandOutcome, Printer, Table};
+use crate::sensors::{Garbled, Live, Sample, SensorKind, SensorSettings, Sensors};
 
 const EXAMPLES: &str = "Examples:
   sage sensors
@@ -30,28 +30,28 @@ pub struct SensorsArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
-    sensors: Vec<Found>,
+struct SensorsReport {
+    sensors: Vec<FoundSensor>,
     not_here: Vec<&'static str>,
     skipped: Vec<Garbled>,
 }
 
 #[derive(Serialize)]
-struct Found {
+struct FoundSensor {
     #[serde(flatten)]
-    kind: Kind,
+    kind: SensorKind,
     value: f64,
     level: f64,
     from: Vec<String>,
 }
 
 /// Runs the command.
-pub fn run(args: &SensorsArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &SensorsArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let sysfs = folder(args.sysfs.as_deref())?;
     let report = report(Sensors::new(sysfs).read());
     if printer.is_json() {
         printer.json(&report)?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     let mut table = Table::new(["sensor", "value", "unit", "left"]);
     for found in &report.sensors {
@@ -78,11 +78,11 @@ pub fn run(args: &SensorsArgs, printer: &Printer) -> Result<Outcome, CliError> {
     for garbled in &report.skipped {
         printer.warn(format_args!("a reading is skipped: {garbled}"));
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn report(samples: impl IntoIterator<Item = (&'static Kind, Sample)>) -> Report {
-    let mut report = Report {
+fn report(samples: impl IntoIterator<Item = (&'static SensorKind, Sample)>) -> SensorsReport {
+    let mut report = SensorsReport {
         sensors: Vec::new(),
         not_here: Vec::new(),
         skipped: Vec::new(),
@@ -90,7 +90,7 @@ fn report(samples: impl IntoIterator<Item = (&'static Kind, Sample)>) -> Report 
     for (kind, sample) in samples {
         report.skipped.extend(sample.garbled);
         match sample.value {
-            Some(value) => report.sensors.push(Found {
+            Some(value) => report.sensors.push(FoundSensor {
                 kind: *kind,
                 value,
                 level: kind.level(value),

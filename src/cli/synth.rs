@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{CliError, Outcome, Printer, human_bytes};
+use super::{CliError, CommandOutcome, Printer, human_bytes};
 use crate::formats::WeightFormat;
 use crate::synth::{self, MIN_VOCAB_SIZE, Recipe};
 
@@ -111,7 +111,7 @@ impl SynthArgs {
 ///
 /// # Errors
 /// If the dimensions make no model or writing fails.
-pub fn run(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &SynthArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let format = WeightFormat::from_option(&args.quant);
     let unavailable = |available: &str| {
         CliError::request(format!(
@@ -145,10 +145,10 @@ pub fn run(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
             args.out.display()
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn headers(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
+fn headers(args: &SynthArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let report = synth::write_headers(&args.out, args.layers)?;
     if printer.is_json() {
         printer.json(&json!({
@@ -162,5 +162,5 @@ fn headers(args: &SynthArgs, printer: &Printer) -> Result<Outcome, CliError> {
             args.out.display()
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

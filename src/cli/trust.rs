@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use sage_actors::protocol::{ExpertKey, Module, State, Tick};
 use sage_actors::trust::state::LedgerState;
-use sage_actors::trust::{ExpertRecord, Ledger};
+use sage_actors::trust::{ExpertTrust, Ledger};
 use serde::Serialize;
 
-use super::{CliError, Outcome, Printer, Table, opening};
-use crate::input::{ReadError, read_text};
-use crate::ledger::{About, LedgerFile, VERSION, check_model, json};
+use super::{CliError, CommandOutcome, Printer, Table, opening};
+use crate::input::{TextFileError, read_text};
+use crate::ledger::{LedgerFile, LedgerSummary, VERSION, check_model, json};
 use crate::session::opening::thinker_shape;
 
 const EXAMPLES: &str = "Examples:
@@ -94,7 +94,7 @@ impl TrustArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &TrustArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &TrustArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     match &args.command {
         TrustCommand::Show(args) => show(args, printer),
         TrustCommand::Export(args) => export(args, printer),
@@ -103,7 +103,7 @@ pub fn run(args: &TrustArgs, printer: &Printer) -> Result<Outcome, CliError> {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct TrustReport<'a> {
     #[serde(serialize_with = "crate::input::path_as_text")]
     ledger: &'a Path,
     version: u32,
@@ -116,12 +116,12 @@ struct Report<'a> {
     /// Of these, those that have worked or were denied.
     known: usize,
     visits: f64,
-    most: Vec<Row>,
-    least: Vec<Row>,
+    most: Vec<TrustRow>,
+    least: Vec<TrustRow>,
 }
 
 #[derive(Clone, Copy, Serialize)]
-struct Row {
+struct TrustRow {
     module: Module,
     layer: u16,
     expert: u16,
@@ -147,8 +147,8 @@ struct Affinity {
     depletion: f64,
 }
 
-impl Row {
-    fn new(key: ExpertKey, record: ExpertRecord) -> Self {
+impl TrustRow {
+    fn new(key: ExpertKey, record: ExpertTrust) -> Self {
         let of = |state: State| record.affinity[state.index()];
         Self {
             module: key.layer.module,
@@ -180,7 +180,7 @@ impl Row {
     }
 }
 
-fn show(args: &ShowArgs, printer: &Printer) -> Result<Outcome, CliError> {
+fn show(args: &ShowArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let (file, ledger) = open(&args.ledger, printer)?;
     let state = ledger.state();
     if let Some(layer) = args.layer
@@ -194,20 +194,20 @@ fn show(args: &ShowArgs, printer: &Printer) -> Result<Outcome, CliError> {
             "--layer is {layer}; the ledger is of a {shape}"
         )));
     }
-    let mut rows: Vec<Row> = rows(&state)
+    let mut rows: Vec<TrustRow> = rows(&state)
         .filter(|row| args.layer.is_none_or(|layer| row.layer == layer))
         .collect();
     let (experts, visits) = (rows.len(), rows.iter().map(|row| row.visits).sum());
-    rows.retain(Row::is_known);
+    rows.retain(TrustRow::is_known);
     // Stable: equals stay in the order of layers and experts.
     rows.sort_by(|a, b| b.trust.total_cmp(&a.trust));
     let known = rows.len();
-    let most: Vec<Row> = rows.iter().take(args.top).copied().collect();
+    let most: Vec<TrustRow> = rows.iter().take(args.top).copied().collect();
     // Each expert once, also where few are known.
     let rest = &rows[most.len()..];
-    let least: Vec<Row> = rest.iter().rev().take(args.top).copied().collect();
+    let least: Vec<TrustRow> = rest.iter().rev().take(args.top).copied().collect();
     let about = file.about();
-    let report = Report {
+    let report = TrustReport {
         ledger: &args.ledger,
         version: VERSION,
         fingerprint: &about.fingerprint,
@@ -225,21 +225,21 @@ fn show(args: &ShowArgs, printer: &Printer) -> Result<Outcome, CliError> {
     } else {
         table(printer, &report, &state)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn rows(state: &LedgerState) -> impl Iterator<Item = Row> + '_ {
+fn rows(state: &LedgerState) -> impl Iterator<Item = TrustRow> + '_ {
     state.modules.iter().flat_map(|module| {
         let records = module.records.iter().map(|record| record.shown());
         module
             .head
             .keys()
             .zip(records)
-            .map(|(key, record)| Row::new(key, record))
+            .map(|(key, record)| TrustRow::new(key, record))
     })
 }
 
-fn table(printer: &Printer, report: &Report<'_>, state: &LedgerState) -> Result<(), CliError> {
+fn table(printer: &Printer, report: &TrustReport<'_>, state: &LedgerState) -> Result<(), CliError> {
     printer.line(format_args!(
         "{}: {}; {} outcomes over {} ticks, {} epochs; model {}",
         report.ledger.display(),
@@ -306,7 +306,7 @@ fn table(printer: &Printer, report: &Report<'_>, state: &LedgerState) -> Result<
     Ok(())
 }
 
-fn export(args: &ExportArgs, printer: &Printer) -> Result<Outcome, CliError> {
+fn export(args: &ExportArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let (file, ledger) = open(&args.ledger, printer)?;
     let state = ledger.state();
     match &args.out {
@@ -320,7 +320,7 @@ fn export(args: &ExportArgs, printer: &Printer) -> Result<Outcome, CliError> {
             printer.note(format_args!("written: {}", path.display()));
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 #[derive(Serialize)]
@@ -332,8 +332,9 @@ struct Imported<'a> {
     tick: Tick,
 }
 
-fn import(args: &ImportArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let text = read_text(&args.file).map_err(|error: ReadError| CliError::Request(error.into()))?;
+fn import(args: &ImportArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
+    let text =
+        read_text(&args.file).map_err(|error: TextFileError| CliError::Request(error.into()))?;
     let (about, state) = json::read(&args.file, &text)?;
     if let Some(model) = &args.model {
         let source = opening::source(model)?;
@@ -348,7 +349,7 @@ fn import(args: &ImportArgs, printer: &Printer) -> Result<Outcome, CliError> {
         LedgerFile::create(&args.out, &about, &state)?;
     }
     if printer.is_json() {
-        let About {
+        let LedgerSummary {
             fingerprint,
             outcomes,
             tick,
@@ -368,7 +369,7 @@ fn import(args: &ImportArgs, printer: &Printer) -> Result<Outcome, CliError> {
             about.tick
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Opens a ledger, and says where its log was not whole.

@@ -8,8 +8,8 @@ mod reference;
 use sage_actors::protocol::Modality;
 use serde::Serialize;
 
-use super::opening::{self, Resolved};
-use super::{CliError, Outcome, Printer};
+use super::opening::{self, RunningSettings};
+use super::{CliError, CommandOutcome, Printer};
 use crate::core::EngineError;
 use crate::cpu::towers::TowerSet;
 use crate::cpu::voice::can_speak;
@@ -23,7 +23,7 @@ pub use args::VerifyArgs;
 use case_line::show;
 
 #[derive(Default, Serialize)]
-struct Report {
+struct CasesReport {
     cases: Vec<CaseReport>,
     passed: usize,
     failed: usize,
@@ -32,14 +32,14 @@ struct Report {
 }
 
 /// Runs the command.
-pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let Some(goldens) = &args.goldens else {
         return with_reference(args, printer);
     };
     args.running.set_threads()?;
     let cases = goldens::cases(goldens)?;
     let source = opening::source(&args.model)?;
-    let Resolved { settings, mind } = args.running.resolve(true, |_| ())?;
+    let RunningSettings { settings, mind } = args.running.resolve(true, |_| ())?;
     // Cases that speak say so themselves where the model cannot.
     let codes = goldens::codes(&cases).filter(|_| can_speak(&*source));
     let options = EngineOptions {
@@ -64,7 +64,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let mut session = opening::session(source, plan, printer).await?;
         printer.note(format_args!("mode: {}", session.mode().text));
         let bar = printer.steps("goldens", cases.len() as u64);
-        let mut report = Report::default();
+        let mut report = CasesReport::default();
         for case in &cases {
             let result = match goldens::run(session.engine_mut(), case).await {
                 // A case that cannot be run to its end has failed; the others may still pass.
@@ -88,17 +88,17 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
         }
         bar.finish_and_clear();
         session.close().await?;
-        Ok::<Report, CliError>(report)
+        Ok::<CasesReport, CliError>(report)
     })?;
     tell(&report, printer)?;
     Ok(if report.failed > 0 || report.passed == 0 {
-        Outcome::No
+        CommandOutcome::No
     } else {
-        Outcome::Done
+        CommandOutcome::Done
     })
 }
 
-fn tell(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn tell(report: &CasesReport, printer: &Printer) -> Result<(), CliError> {
     if printer.is_json() {
         printer.json(report)?;
     } else {
@@ -115,13 +115,13 @@ fn tell(report: &Report, printer: &Printer) -> Result<(), CliError> {
 
 /// Compares with another implementation.
 #[cfg(feature = "candle")]
-fn with_reference(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
+fn with_reference(args: &VerifyArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     reference::run(args, printer)
 }
 
 /// Says that there is none.
 #[cfg(not(feature = "candle"))]
-fn with_reference(_: &VerifyArgs, _: &Printer) -> Result<Outcome, CliError> {
+fn with_reference(_: &VerifyArgs, _: &Printer) -> Result<CommandOutcome, CliError> {
     Err(CliError::request(
         "this program was built without candle, so it has no reference to run: build it with \
          `cargo build --release --features candle`, or compare with goldens (--goldens FOLDER)",

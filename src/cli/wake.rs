@@ -7,18 +7,18 @@ use clap::{Args, ValueEnum};
 use sage_actors::protocol::{Module, State};
 use serde::Serialize;
 
-use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
+use super::opening::{self, LedgerArgs, RunningArgs, RunningSettings};
 use super::template::TemplateOptions;
 use super::text::token_ids;
-use super::{CliError, Outcome, Printer, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::checkpoint::Component;
 use crate::core::EngineError;
 use crate::core::closeup::{ANSWER_TOKENS, Belief, Closeup, CloseupRequest};
 use crate::core::memory::resident_set;
-use crate::core::request::{Content, Request, Stop};
-use crate::core::speech::{SPEAKER, Said};
+use crate::core::request::{Request, RequestContent, Stop};
+use crate::core::speech::{CollectedTurn, SPEAKER};
 use crate::cpu::voice::can_speak;
-use crate::events::Mode;
+use crate::events::RunMode;
 use crate::sensors::Machine;
 use crate::session::opening::EngineOptions;
 use crate::session::{Session, SessionPlan};
@@ -137,8 +137,8 @@ const MEASURED: [&str; 9] = [
 ];
 
 #[derive(Serialize)]
-struct Report<'a> {
-    mode: &'a Mode,
+struct WakeReport<'a> {
+    mode: &'a RunMode,
     #[serde(flatten)]
     seen: &'a Closeup,
     token_text: Option<&'a str>,
@@ -151,13 +151,13 @@ struct Report<'a> {
 ///
 /// # Errors
 /// If the layer has no experts or is not there, the talker cannot be looked at, or the model cannot be run.
-pub fn run(args: &WakeArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &WakeArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.running.set_threads()?;
     let source = opening::source(&args.model)?;
     let module = Module::from(args.component);
     let layer = args.layer_of(&*source)?;
     let (text, tokens) = args.read(&*source)?;
-    let Resolved { settings, mut mind } = args.running.resolve(false, |_| ())?;
+    let RunningSettings { settings, mut mind } = args.running.resolve(false, |_| ())?;
     let state = State::from(args.state);
     let budget = mind.budgets[state];
     let speaks = module == Module::Talker;
@@ -202,7 +202,7 @@ async fn look(
     mut request: CloseupRequest,
     text: Option<Text>,
     printer: &Printer,
-) -> Result<Outcome, CliError> {
+) -> Result<CommandOutcome, CliError> {
     let mut session = opening::session(source, plan, printer).await?;
     let mode = session.mode().clone();
     printer.note(format_args!("mode: {}", mode.text));
@@ -226,7 +226,7 @@ async fn look(
         (Some(text), Some(token)) => Some(text.decode(&[token]).map_err(EngineError::from)?),
         _ => None,
     };
-    let report = Report {
+    let report = WakeReport {
         mode: &mode,
         seen: &seen,
         token_text: token_text.as_deref(),
@@ -239,12 +239,12 @@ async fn look(
     } else {
         show(&report, printer)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// What the talker hears of a short answer to the prompt.
-async fn answered(session: &mut Session, tokens: &[u32]) -> Result<Said, CliError> {
-    let content = Content::Tokens {
+async fn answered(session: &mut Session, tokens: &[u32]) -> Result<CollectedTurn, CliError> {
+    let content = RequestContent::Tokens {
         media: Vec::new(),
         tokens: tokens.to_vec(),
     };
@@ -330,7 +330,7 @@ fn awake(budgets: &sage_actors::config::Budgets) -> String {
     names.join(", ")
 }
 
-fn show(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+fn show(report: &WakeReport<'_>, printer: &Printer) -> Result<(), CliError> {
     let seen = report.seen;
     let state = format!("{:?}", seen.state).to_lowercase();
     printer.line(format_args!(
@@ -349,7 +349,7 @@ fn show(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
 }
 
 /// The experts that the router chose, and what is believed of them.
-fn show_experts(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+fn show_experts(report: &WakeReport<'_>, printer: &Printer) -> Result<(), CliError> {
     let seen = report.seen;
     printer.line("Experts chosen, by the router's weight (measured):")?;
     let mut table = Table::new([
@@ -404,7 +404,7 @@ fn show_experts(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> 
 }
 
 /// What one run of the layer took, and what came of it.
-fn show_measured(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+fn show_measured(report: &WakeReport<'_>, printer: &Printer) -> Result<(), CliError> {
     let seen = report.seen;
     let reads = if seen.direct_reads {
         "read past the page cache"
@@ -430,7 +430,7 @@ fn show_measured(report: &Report<'_>, printer: &Printer) -> Result<(), CliError>
 }
 
 /// What a choice of experts saves of memory.
-fn show_memory(report: &Report<'_>, printer: &Printer) -> Result<(), CliError> {
+fn show_memory(report: &WakeReport<'_>, printer: &Printer) -> Result<(), CliError> {
     let seen = report.seen;
     let memory = &seen.memory;
     printer.line(format_args!(

@@ -9,7 +9,7 @@ use sage_actors::cache::StateCliff;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, Tick};
 
-use super::asked::Asked;
+use super::asked::ActorLatency;
 use super::error::EngineError;
 use super::limit::LimitOrigin;
 use super::memory::MemoryPlan;
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// What asking the mind has taken.
-    pub fn asked(&self) -> Asked {
+    pub fn asked(&self) -> ActorLatency {
         self.clock.asked()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sage_actors::protocol::{Habit, Module, State, Used};
+use sage_actors::protocol::{ExpertUse, Habit, Module, State};
 
 use super::step_result::Forward;
 use crate::checkpoint::config::TextConfig;
@@ -16,7 +16,7 @@ const EPISODE_TOKENS: usize = 512;
 /// Memory of all episodes that are kept, and of the habits that the mind makes of them.
 pub fn bytes(config: &TextConfig) -> u64 {
     let experts = config.sparse_layers().count() * config.num_experts;
-    let episode = EPISODE_TOKENS * size_of::<u32>() + experts * size_of::<Used>();
+    let episode = EPISODE_TOKENS * size_of::<u32>() + experts * size_of::<ExpertUse>();
     let habits = sage_actors::cache::habits::LISTS * experts * size_of::<f64>();
     (EPISODES * episode + habits) as u64
 }
@@ -42,8 +42,8 @@ impl Uses {
         *self = Self::default();
     }
 
-    fn list(&self) -> Vec<Used> {
-        let used = |((layer, expert), tokens): (&(u16, u16), &u32)| Used {
+    fn list(&self) -> Vec<ExpertUse> {
+        let used = |((layer, expert), tokens): (&(u16, u16), &u32)| ExpertUse {
             layer: *layer,
             expert: *expert,
             tokens: *tokens,

@@ -6,7 +6,7 @@ use sage_actors::MindError;
 use super::limit::{AboveMachine, LimitError};
 use super::memory::BelowFloor;
 use super::perception::PerceptionError;
-use super::ports::{DecoderError, HostError, LostHost, ReadError, module_name};
+use super::ports::{DecoderError, ExpertReadError, HostError, LostHost, module_name};
 use super::speech::SpeechError;
 use crate::store::{LoadError, StoreError};
 
@@ -21,7 +21,7 @@ pub enum EngineError {
     Store(#[from] StoreError),
     /// An expert could not be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] ExpertReadError),
     /// What hosts the experts is gone.
     #[error(transparent)]
     HostLost(#[from] LostHost),

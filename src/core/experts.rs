@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sage_actors::protocol::{
-    ExpertKey, ExpertSet, LayerKey, LeaseRequest, LeasedExpert, Phase, Residency, Route, Selection,
-    Use, Used,
+    ExpertKey, ExpertSet, ExpertUse, LayerKey, LeaseRequest, LeasedExpert, Phase, Residency, Route,
+    Selection, Use,
 };
 
 use tracing::Instrument;
@@ -109,7 +109,7 @@ impl Engine {
             .out
             .work
             .used
-            .extend(workloads.iter().map(|workload| Used {
+            .extend(workloads.iter().map(|workload| ExpertUse {
                 layer: key.layer,
                 expert: workload.expert,
                 tokens: workload.rows.len() as u32,

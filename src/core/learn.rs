@@ -67,7 +67,7 @@ impl Engine {
     ///
     /// # Errors
     /// When an actor failed.
-    pub async fn remember(
+    pub async fn attach_ledger(
         &mut self,
         ledger: Ledger,
         store: Box<dyn LedgerStore>,
@@ -102,7 +102,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it cannot be kept, or the actor failed.
-    pub async fn keep(&mut self) -> Result<(), EngineError> {
+    pub async fn flush_ledger(&mut self) -> Result<(), EngineError> {
         let Some(mut kept) = self.remembering.take() else {
             return Ok(());
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{ExpertKey, LayerKey, Module, SensorReading, Spent, Tick};
 
-use super::asked::Asked;
+use super::asked::ActorLatency;
 use super::limit::{LimitOrigin, LimitPolicy};
 use super::ports::{Decoder, ExpertHost, Towers, Voice};
 use crate::input::Limit;
@@ -96,7 +96,7 @@ pub(super) struct Clock {
     tick: Tick,
     oriented_at: Tick,
     spent: Spent,
-    asked: Asked,
+    asked: ActorLatency,
     /// Last known levels of outside reserves, by sensor.
     levels: BTreeMap<String, f64>,
 }
@@ -150,7 +150,7 @@ impl Clock {
     }
 
     /// What asking the mind has taken.
-    pub fn asked(&self) -> Asked {
+    pub fn asked(&self) -> ActorLatency {
         self.asked
     }
 }

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::EngineError;
 use super::perception::placeholder;
-use super::request::{Content, parts_of};
+use super::request::{RequestContent, parts_of};
 use crate::checkpoint::config::ThinkerConfig;
 use crate::media::medium::{Medium, MediumKind};
 use crate::text::prompt::{OwnText, Prompt};
-use crate::text::template::{Content as Said, Part};
+use crate::text::template::{MessageContent, MessagePart};
 use crate::text::{Message, Text, TextError};
 
 /// What prompts are made with.
@@ -49,19 +49,19 @@ impl<'a> Prompting<'a> {
     /// When there is nothing to answer, media and their places do not match, or the template does not render.
     pub fn prompt(
         &self,
-        content: &Content,
+        content: &RequestContent,
         tools: &[Value],
     ) -> Result<Option<Prompt>, EngineError> {
         let (mut messages, mut own) = match content {
-            Content::Said { media, text } => {
+            RequestContent::Said { media, text } => {
                 if text.trim().is_empty() {
                     return Err(EngineError::EmptyPrompt);
                 }
                 let parts = parts_of(media, text);
                 self.spelled(&[Message::new("user", parts)], media)?
             }
-            Content::Messages { messages, media } => self.spelled(messages, media)?,
-            Content::Raw { .. } | Content::Tokens { .. } => return Ok(None),
+            RequestContent::Messages { messages, media } => self.spelled(messages, media)?,
+            RequestContent::Raw { .. } | RequestContent::Tokens { .. } => return Ok(None),
         };
         let has_system = messages.first().is_some_and(|first| first.role == "system");
         if let Some(goal) = self.goal.filter(|_| !has_system) {
@@ -81,14 +81,18 @@ impl<'a> Prompting<'a> {
     ///
     /// # Errors
     /// As [`Prompting::prompt`], and what the tokenizer refuses.
-    pub fn tokens(&self, content: &Content, tools: &[Value]) -> Result<Vec<u32>, EngineError> {
+    pub fn tokens(
+        &self,
+        content: &RequestContent,
+        tools: &[Value],
+    ) -> Result<Vec<u32>, EngineError> {
         if let Some(prompt) = self.prompt(content, tools)? {
             return Ok(self.text()?.encode_prompt(&prompt)?);
         }
         let said = match content {
-            Content::Raw { text, .. } => self.text()?.encode_untrusted(text)?,
-            Content::Tokens { tokens, .. } => tokens.clone(),
-            Content::Said { .. } | Content::Messages { .. } => Vec::new(),
+            RequestContent::Raw { text, .. } => self.text()?.encode_untrusted(text)?,
+            RequestContent::Tokens { tokens, .. } => tokens.clone(),
+            RequestContent::Said { .. } | RequestContent::Messages { .. } => Vec::new(),
         };
         Ok([self.places(content.media())?, said].concat())
     }
@@ -100,9 +104,9 @@ impl<'a> Prompting<'a> {
     #[cfg(feature = "cli")]
     pub fn expanded_tokens(
         &self,
-        content: &Content,
+        content: &RequestContent,
         tools: &[Value],
-        sensed: Option<&super::perception::Sensed>,
+        sensed: Option<&super::perception::DecodedMedia>,
     ) -> Result<Vec<u32>, EngineError> {
         let tokens = self.tokens(content, tools)?;
         Ok(match sensed {
@@ -122,15 +126,15 @@ impl<'a> Prompting<'a> {
         let mut places = media.iter();
         let (mut spelled, mut own) = (Vec::with_capacity(messages.len()), Vec::new());
         for (at, message) in messages.iter().enumerate() {
-            let Some(Said::Parts(parts)) = &message.content else {
+            let Some(MessageContent::Parts(parts)) = &message.content else {
                 spelled.push(message.clone());
                 continue;
             };
             let (mut text, mut ranges) = (String::new(), Vec::new());
             for part in parts {
                 match part {
-                    Part::Text { text: said, .. } => text += said,
-                    Part::Other(fields) => {
+                    MessagePart::Text { text: said, .. } => text += said,
+                    MessagePart::Other(fields) => {
                         let kind = medium_kind(fields)?;
                         let medium = places.next().filter(|medium| medium.kind == kind);
                         let medium = medium.ok_or_else(|| out_of_order(at, kind))?;
@@ -143,7 +147,7 @@ impl<'a> Prompting<'a> {
             }
             own.push((at, ranges));
             spelled.push(Message {
-                content: Some(Said::Text(text)),
+                content: Some(MessageContent::Text(text)),
                 ..message.clone()
             });
         }

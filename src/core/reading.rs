@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sage_actors::protocol::{Origin, Phase, Segment, TokenMeasure, TokenOutcome, Worked};
+use sage_actors::protocol::{Phase, Segment, TokenMeasure, TokenOrigin, TokenOutcome, Worked};
 
 use super::engine::Engine;
 use super::episodes::Uses;
@@ -22,7 +22,7 @@ pub const GENERATED_SEGMENT_TOKENS: usize = 32;
 
 /// Given tokens on their way into a sequence.
 #[derive(Debug)]
-pub struct Reading {
+pub struct PrefillRun {
     tokens: Vec<u32>,
     scene: Option<Arc<Scene>>,
     done: usize,
@@ -43,20 +43,20 @@ pub struct ReadStep {
     pub measures: Vec<TokenMeasure>,
 }
 
-impl Reading {
+impl PrefillRun {
     /// `tokens` to be read; `measure` asks for the loss of each, which costs the vocabulary head on every row.
     pub fn new(tokens: Vec<u32>, hidden: usize, measure: bool) -> Self {
         Self::of_scene(tokens, None, hidden, measure)
     }
 
-    /// As [`Reading::new`], with what was perceived among the tokens.
+    /// As [`PrefillRun::new`], with what was perceived among the tokens.
     pub fn of_scene(
         tokens: Vec<u32>,
         scene: Option<Arc<Scene>>,
         hidden: usize,
         measure: bool,
     ) -> Self {
-        let segment = SegmentBuilder::new(Origin::Observed, hidden);
+        let segment = SegmentBuilder::new(TokenOrigin::Observed, hidden);
         Self {
             tokens,
             scene,
@@ -167,7 +167,7 @@ impl Reading {
         if self.measure {
             let mut worked = std::mem::take(&mut forward.work.worked);
             let perceived = scene.map_or(Vec::new(), |scene| perceived(scene, &mut worked));
-            let mut outcomes = outcomes(Origin::Observed, worked, &rows, &measures);
+            let mut outcomes = outcomes(TokenOrigin::Observed, worked, &rows, &measures);
             outcomes.extend(perceived);
             let denied = forward.denials.experts.clone();
             engine.learn(orientation, outcomes, denied, None).await?;
@@ -222,7 +222,7 @@ impl Reading {
 
 /// What came of the tokens of `rows`.
 pub(super) fn outcomes(
-    origin: Origin,
+    origin: TokenOrigin,
     mut worked: Vec<Vec<Worked>>,
     rows: &[usize],
     measures: &[TokenMeasure],
@@ -231,7 +231,7 @@ pub(super) fn outcomes(
         .zip(measures)
         .map(|(row, measure)| TokenOutcome {
             origin,
-            error: if origin == Origin::Observed {
+            error: if origin == TokenOrigin::Observed {
                 measure.nll
             } else {
                 measure.entropy
@@ -247,7 +247,7 @@ fn perceived((scene, first): (&Scene, usize), worked: &mut [Vec<Worked>]) -> Vec
     let rows = worked.iter_mut().enumerate();
     rows.filter(|(row, _)| !scene.is_word(first + row))
         .map(|(_, worked)| TokenOutcome {
-            origin: Origin::Perceived,
+            origin: TokenOrigin::Perceived,
             error: 0.0,
             entropy: 0.0,
             worked: std::mem::take(worked),
@@ -348,7 +348,7 @@ impl Answering {
             entropy,
         };
         let worked = std::mem::take(&mut forward.work.worked);
-        let outcomes = outcomes(Origin::Generated, worked, &[0], &[after]);
+        let outcomes = outcomes(TokenOrigin::Generated, worked, &[0], &[after]);
         let denied = forward.denials.experts.clone();
         engine.learn(orientation, outcomes, denied, None).await?;
         Ok(AnswerStep {

@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::sampling::Sampling;
 use crate::media::medium::{Medium, MediumKind};
 use crate::text::Message;
-use crate::text::template::{Content as Said, Part};
+use crate::text::template::{MessageContent, MessagePart};
 
 /// What a request ends with; the greater is served first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Want {
+pub enum RequestKind {
     /// Nothing: it is only read, heard or seen.
     Reading,
     /// An answer.
@@ -21,7 +21,7 @@ pub enum Want {
     AlarmAnswer,
 }
 
-impl Want {
+impl RequestKind {
     /// Its name in events.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ pub enum ContextKind {
 /// What is said in a request. Media are in the order of their places.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Content {
+pub enum RequestContent {
     /// One message of a user: media, and a text behind them.
     Said {
         /// Sounds and pictures.
@@ -118,9 +118,9 @@ pub struct Request {
     pub source: String,
     /// What it ends with.
     #[serde(default)]
-    pub want: Want,
+    pub want: RequestKind,
     /// What is said.
-    pub content: Content,
+    pub content: RequestContent,
     /// What else is in the context.
     #[serde(default)]
     pub context: ContextKind,
@@ -152,10 +152,10 @@ pub struct Request {
 
 impl Request {
     /// A question of `source` with a context of its own.
-    pub fn new(source: impl Into<String>, content: Content) -> Self {
+    pub fn new(source: impl Into<String>, content: RequestContent) -> Self {
         Self {
             source: source.into(),
-            want: Want::Answer,
+            want: RequestKind::Answer,
             content,
             context: ContextKind::Own,
             spoken: false,
@@ -171,13 +171,13 @@ impl Request {
 
     /// A question in words.
     pub fn question(source: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::new(source, Content::said(text))
+        Self::new(source, RequestContent::said(text))
     }
 
     /// Messages of a conversation, the last one to be answered.
     pub fn messages(source: impl Into<String>, messages: Vec<Message>) -> Self {
         let media = Vec::new();
-        Self::new(source, Content::Messages { messages, media })
+        Self::new(source, RequestContent::Messages { messages, media })
     }
 
     /// The same, its answer spoken.
@@ -190,14 +190,14 @@ impl Request {
     /// Its name in events: what is only heard or seen is no text.
     pub fn kind(&self) -> &'static str {
         match (self.want, self.content.media().first()) {
-            (Want::Reading, Some(medium)) => medium.kind.name(),
+            (RequestKind::Reading, Some(medium)) => medium.kind.name(),
             (want, _) => want.name(),
         }
     }
 
     /// Whether it asks for an answer.
     pub fn is_answered(&self) -> bool {
-        self.want != Want::Reading
+        self.want != RequestKind::Reading
     }
 
     /// What is wrong with it; none if it can be read.
@@ -210,7 +210,7 @@ impl Request {
             return Some("it is to be spoken and has no sound; expected one at least".to_owned());
         }
         let silent = self.content.text().is_some_and(|t| t.trim().is_empty());
-        if self.want == Want::AlarmAnswer && silent {
+        if self.want == RequestKind::AlarmAnswer && silent {
             let expected = "expected a question that is to be answered";
             return Some(format!("an alarm asks nothing; {expected}"));
         }
@@ -232,7 +232,7 @@ impl Request {
     }
 }
 
-impl Content {
+impl RequestContent {
     /// A text.
     pub fn said(text: impl Into<String>) -> Self {
         Self::Said {
@@ -257,7 +257,7 @@ impl Content {
         }
     }
 
-    /// As [`Content::media`], to put contents in their place.
+    /// As [`RequestContent::media`], to put contents in their place.
     pub fn media_mut(&mut self) -> &mut Vec<Medium> {
         match self {
             Self::Said { media, .. }
@@ -289,13 +289,13 @@ impl Content {
 }
 
 /// Media and a text behind them, as parts of a message; a text alone stays one.
-pub fn parts_of(media: &[Medium], text: &str) -> Said {
+pub fn parts_of(media: &[Medium], text: &str) -> MessageContent {
     if media.is_empty() {
-        return Said::Text(text.to_owned());
+        return MessageContent::Text(text.to_owned());
     }
     let places = media.iter().map(|medium| match medium.kind {
-        MediumKind::Picture => Part::medium("image"),
-        MediumKind::Sound => Part::medium("audio"),
+        MediumKind::Picture => MessagePart::medium("image"),
+        MediumKind::Sound => MessagePart::medium("audio"),
     });
-    Said::Parts(places.chain([Part::text(text)]).collect())
+    MessageContent::Parts(places.chain([MessagePart::text(text)]).collect())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use sage_actors::protocol::{Modality, Origin, Perceived, Segment, TokenMeasure};
+use sage_actors::protocol::{Modality, Perceived, Segment, TokenMeasure, TokenOrigin};
 
 use super::scene::Scene;
 use super::step_result::Forward;
@@ -58,7 +58,7 @@ impl Sums {
 
 /// A part that was heard or seen, with what its stimulus came to.
 #[derive(Clone, Debug, Default)]
-struct Part {
+struct PerceivedPart {
     sums: Sums,
     surprise: f32,
     arousal: f32,
@@ -67,17 +67,17 @@ struct Part {
 /// Collects a segment.
 #[derive(Debug)]
 pub struct SegmentBuilder {
-    origin: Origin,
+    origin: TokenOrigin,
     begins_context: bool,
     hidden: usize,
     tokens: Vec<TokenMeasure>,
     words: Sums,
-    perceived: BTreeMap<Modality, Part>,
+    perceived: BTreeMap<Modality, PerceivedPart>,
 }
 
 impl SegmentBuilder {
     /// An empty segment of hidden states of `hidden` numbers.
-    pub fn new(origin: Origin, hidden: usize) -> Self {
+    pub fn new(origin: TokenOrigin, hidden: usize) -> Self {
         Self {
             origin,
             begins_context: false,
@@ -140,7 +140,7 @@ impl SegmentBuilder {
         let parts = std::mem::take(&mut self.perceived);
         let all = parts.values().map(|part| &part.sums).chain([&words]);
         let experts: BTreeSet<(u16, u16)> = all.flat_map(|s| s.chosen.keys().copied()).collect();
-        let perceived = |(modality, part): (Modality, Part)| Perceived {
+        let perceived = |(modality, part): (Modality, PerceivedPart)| Perceived {
             modality,
             mean_hidden: part.sums.mean_hidden(),
             router_entropy: part.sums.mean_entropy(),
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn words_alone_are_one_sum() {
-        let mut builder = SegmentBuilder::new(Origin::Observed, 1);
+        let mut builder = SegmentBuilder::new(TokenOrigin::Observed, 1);
         builder.add(&forward(&[1.0, 3.0], &[0, 1], 0.5, &[]), &[], None);
         let segment = builder.take();
         assert_eq!(
@@ -224,7 +224,7 @@ mod tests {
             ],
             ..Scene::default()
         };
-        let mut builder = SegmentBuilder::new(Origin::Observed, 1);
+        let mut builder = SegmentBuilder::new(TokenOrigin::Observed, 1);
         let first = forward(&[1.0, 10.0, 20.0], &[3, 4, 5], 0.4, &[0.9]);
         builder.add(&first, &[], Some((&scene, 0)));
         builder.add(&forward(&[3.0], &[3], 0.5, &[]), &[], Some((&scene, 3)));
@@ -246,7 +246,7 @@ mod tests {
             modalities: vec![Modality::Audio],
             ..Scene::default()
         };
-        let mut builder = SegmentBuilder::new(Origin::Observed, 1);
+        let mut builder = SegmentBuilder::new(TokenOrigin::Observed, 1);
         builder.add(&forward(&[1.0], &[3], 0.4, &[0.4]), &[], Some((&scene, 0)));
         let segment = builder.take();
         assert!(segment.mean_hidden.is_empty() && segment.experts.is_empty());

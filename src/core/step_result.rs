@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sage_actors::protocol::{Chosen, LeasedExpert, Selection, Used, Worked};
+use sage_actors::protocol::{Chosen, ExpertUse, LeasedExpert, Selection, Worked};
 
 /// What a step gave, and what it took.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub struct ExpertWork {
     /// Who worked on each token.
     pub worked: Vec<Vec<Worked>>,
     /// How many of the step's tokens each expert worked on, layer by layer.
-    pub used: Vec<Used>,
+    pub used: Vec<ExpertUse>,
     /// Mixing weight of each expert that worked, summed over the step's tokens.
     pub gates: Vec<Worked>,
 }

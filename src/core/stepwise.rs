@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use sage_actors::protocol::{Origin, Phase, TokenMeasure};
+use sage_actors::protocol::{Phase, TokenMeasure, TokenOrigin};
 
 use super::orient::{Arrivals, Orientation};
 use super::ports::Sequence;
@@ -17,7 +17,7 @@ use super::{Engine, EngineError, Forward, drive};
 
 /// One token read.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub struct TokenStep<'a> {
     /// Its position in the text.
     pub position: usize,
     /// The token that follows.
@@ -41,7 +41,7 @@ impl Stepwise {
     /// A reader for a model of this width.
     pub fn new(hidden: usize) -> Self {
         Self {
-            segment: SegmentBuilder::new(Origin::Observed, hidden),
+            segment: SegmentBuilder::new(TokenOrigin::Observed, hidden),
             carried: Arrivals::default(),
         }
     }
@@ -58,7 +58,7 @@ impl Stepwise {
         engine: &mut Engine,
         kv: &mut Sequence,
         tokens: &[u32],
-        mut heard: impl FnMut(Step<'_>) -> Result<(), E>,
+        mut heard: impl FnMut(TokenStep<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         kv.truncate(0);
         for (position, pair) in tokens.windows(2).enumerate() {
@@ -80,7 +80,7 @@ impl Stepwise {
                 },
             )
             .await?;
-            heard(Step {
+            heard(TokenStep {
                 position,
                 next,
                 logits: &logits,
@@ -108,7 +108,7 @@ impl Stepwise {
         let measure = TokenMeasure { nll, entropy };
         self.segment.add(&forward, &[measure], None);
         let worked = std::mem::take(&mut forward.work.worked);
-        let learned = outcomes(Origin::Observed, worked, &[0], &[measure]);
+        let learned = outcomes(TokenOrigin::Observed, worked, &[0], &[measure]);
         let denied = std::mem::take(&mut forward.denials.experts);
         engine.learn(orientation, learned, denied, None).await?;
         self.carried.last_token = Some(measure);

@@ -15,12 +15,12 @@ use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
 
 use tracing::span::EnteredSpan;
 
-use crate::core::ports::{ReadError, component_name};
+use crate::core::ports::{ExpertReadError, component_name};
 use crate::formats::WeightFormat;
 use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;
 use crate::spans;
-use crate::store::ExpertRecord;
+use crate::store::ExpertLocation;
 
 /// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
 pub trait RecordReader: Send + Sync + 'static {
@@ -28,7 +28,7 @@ pub trait RecordReader: Send + Sync + 'static {
     ///
     /// # Errors
     /// When there is no such expert.
-    fn find(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError>;
+    fn find(&self, key: ExpertKey) -> Result<ExpertLocation, ExpertReadError>;
 
     /// Reads `record`, the one of `key`, into `memory` of at least its length (gate, up, down without gaps) and checks it;
     /// what is read counts for `purpose`.
@@ -39,9 +39,9 @@ pub trait RecordReader: Send + Sync + 'static {
         &self,
         purpose: ReadPurpose,
         key: ExpertKey,
-        record: &ExpertRecord,
+        record: &ExpertLocation,
         memory: &mut Mapped,
-    ) -> Result<(), ReadError>;
+    ) -> Result<(), ExpertReadError>;
 }
 
 /// An expert in memory: its record, and the format that its record is in.
@@ -53,7 +53,7 @@ pub struct LoadedExpert {
 
 impl LoadedExpert {
     /// What was read of `record`.
-    pub(crate) fn new(memory: Mapped, record: &ExpertRecord) -> Self {
+    pub(crate) fn new(memory: Mapped, record: &ExpertLocation) -> Self {
         Self {
             memory,
             format: record.format,
@@ -79,9 +79,9 @@ impl LoadedExpert {
 enum Contents {
     Empty,
     /// Queued or being read.
-    Pending(Arc<ExpertRecord>),
+    Pending(Arc<ExpertLocation>),
     Ready(Arc<LoadedExpert>),
-    Failed(ReadError),
+    Failed(ExpertReadError),
 }
 
 struct Slot {
@@ -171,7 +171,7 @@ impl SlotArena {
     ///
     /// # Errors
     /// When the read failed twice, or nothing was admitted to the slot.
-    pub fn wait(&self, key: ExpertKey, slot: SlotId) -> Result<Arc<LoadedExpert>, ReadError> {
+    pub fn wait(&self, key: ExpertKey, slot: SlotId) -> Result<Arc<LoadedExpert>, ExpertReadError> {
         let mut blocked: Option<(Instant, EnteredSpan)> = None;
         let mut state = lock(&self.shared);
         loop {
@@ -192,7 +192,7 @@ impl SlotArena {
                 None => Some("its slot does not exist"),
             };
             if let Some(reason) = reason {
-                return Err(ReadError {
+                return Err(ExpertReadError {
                     key,
                     component: component_name(key),
                     reason: format!(
@@ -387,7 +387,7 @@ fn read_until_closed(shared: &Shared) {
         let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, &record, reusable));
         let outcome = catch_unwind(read).unwrap_or_else(|_| {
             // Whoever waits must hear of it.
-            Err(ReadError {
+            Err(ExpertReadError {
                 key,
                 component: component_name(key),
                 reason: "the reader panicked: this is a fault of the program, please report it"
@@ -416,7 +416,7 @@ fn current(
     state: &State,
     slot: SlotId,
     generation: u64,
-) -> Option<(ExpertKey, &Arc<ExpertRecord>)> {
+) -> Option<(ExpertKey, &Arc<ExpertLocation>)> {
     let slot = state.slots.get(&slot.0)?;
     match (&slot.contents, slot.key) {
         (Contents::Pending(record), Some(key)) if slot.generation == generation => {
@@ -431,10 +431,10 @@ fn read_with_retry(
     shared: &Shared,
     purpose: ReadPurpose,
     key: ExpertKey,
-    record: &ExpertRecord,
+    record: &ExpertLocation,
     reusable: Option<Mapped>,
-) -> Result<Mapped, ReadError> {
-    let system = |error: std::io::Error| ReadError {
+) -> Result<Mapped, ExpertReadError> {
+    let system = |error: std::io::Error| ExpertReadError {
         key,
         component: component_name(key),
         reason: format!("no memory for it: {error}"),

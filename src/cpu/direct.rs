@@ -14,11 +14,11 @@ use sage_actors::protocol::ExpertKey;
 
 use super::arena::RecordReader;
 use crate::checkpoint::Component;
-use crate::core::ports::{ReadError, component_name, component_of};
+use crate::core::ports::{ExpertReadError, component_name, component_of};
 use crate::host_memory::Mapped;
 use crate::host_memory::{PAGE_BYTES, round_up_to_page};
 use crate::reads::ReadPurpose;
-use crate::store::{ExpertRecord, Segment, WeightSource};
+use crate::store::{ExpertLocation, FileSegment, WeightSource};
 
 /// Reads records of a store or a checkpoint.
 pub struct DirectReader {
@@ -39,7 +39,7 @@ impl DirectReader {
         }
     }
 
-    fn file(&self, segment: &Segment, keep: bool) -> std::io::Result<Arc<OwnedFd>> {
+    fn file(&self, segment: &FileSegment, keep: bool) -> std::io::Result<Arc<OwnedFd>> {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = shards.get(&segment.path) {
             return Ok(Arc::clone(file));
@@ -54,7 +54,7 @@ impl DirectReader {
     fn read_segment(
         &self,
         purpose: ReadPurpose,
-        segment: &Segment,
+        segment: &FileSegment,
         keep: bool,
         memory: &mut Mapped,
     ) -> std::io::Result<()> {
@@ -104,7 +104,7 @@ impl DirectReader {
 }
 
 impl RecordReader for DirectReader {
-    fn find(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
+    fn find(&self, key: ExpertKey) -> Result<ExpertLocation, ExpertReadError> {
         let (component, layer, expert) = place(key);
         self.source
             .expert(component, layer, expert)
@@ -115,9 +115,9 @@ impl RecordReader for DirectReader {
         &self,
         purpose: ReadPurpose,
         key: ExpertKey,
-        record: &ExpertRecord,
+        record: &ExpertLocation,
         memory: &mut Mapped,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), ExpertReadError> {
         self.source
             .check_expert(record)
             .map_err(|error| failed(key, error.to_string()))?;
@@ -163,8 +163,8 @@ fn place(key: ExpertKey) -> (Component, usize, usize) {
     )
 }
 
-fn failed(key: ExpertKey, reason: String) -> ReadError {
-    ReadError {
+fn failed(key: ExpertKey, reason: String) -> ExpertReadError {
+    ExpertReadError {
         key,
         component: component_name(key),
         reason,

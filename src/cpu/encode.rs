@@ -5,7 +5,7 @@ use sage_actors::protocol::Modality;
 
 use super::towers::TowerSet;
 use crate::core::memory::resident_set;
-use crate::core::perception::{Features, PerceptionError, Sensed};
+use crate::core::perception::{DecodedMedia, Features, PerceptionError};
 use crate::store::WeightSource;
 
 /// What is encoded of one file.
@@ -72,7 +72,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// When a weight cannot be read, or something came for which there is no tower.
-    pub fn encode(&mut self, sensed: &Sensed) -> Result<Embeddings, PerceptionError> {
+    pub fn encode(&mut self, sensed: &DecodedMedia) -> Result<Embeddings, PerceptionError> {
         let Features { clips, images, .. } = &sensed.features;
         let mut ignored = |_: &str, _: &[f32]| ();
         let heard = self.towers.hear(self.source, clips, &mut ignored)?;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use sage_actors::protocol::{ExpertKey, Module};
 
 use super::arena::LoadedExpert;
-use crate::core::ports::{ExpertOutput, HostError, PlainRows, ReadError, component_name};
-use crate::model::experts::{ExpertShape, Gated, Scratch};
+use crate::core::ports::{ExpertOutput, ExpertReadError, HostError, PlainRows, component_name};
+use crate::model::experts::{ExpertScratch, ExpertShape, Gated};
 
 pub(super) fn shape_of(
     shapes: &BTreeMap<Module, ExpertShape>,
@@ -15,7 +15,7 @@ pub(super) fn shape_of(
 ) -> Result<ExpertShape, HostError> {
     let shape = shapes.get(&key.layer.module).copied();
     shape.ok_or_else(|| {
-        HostError::Read(ReadError {
+        HostError::Read(ExpertReadError {
             key,
             component: component_name(key),
             reason: "the model was opened without this module: this is a fault of the program, please report it".into(),
@@ -30,7 +30,7 @@ pub(super) fn run_expert(
     loaded: &LoadedExpert,
     rows: &[usize],
     x: &[f32],
-    scratch: &mut Scratch,
+    scratch: &mut ExpertScratch,
 ) -> Result<ExpertOutput, HostError> {
     let started = Instant::now();
     let expert = Gated::of_record(loaded.bytes(), shape, loaded.format());

@@ -12,9 +12,10 @@ use super::experts::{run_expert, shape_of};
 use super::scratch::ScratchPool;
 use super::shadow::LocalShadow;
 use crate::core::ports::{
-    ExpertHost, ExpertOutput, ExpertTask, HiddenRows, HostError, HostUsage, ShadowExperts, Work,
+    ExpertHost, ExpertOutput, ExpertTask, HiddenRows, HostError, HostFuture, HostUsage,
+    ShadowExperts,
 };
-use crate::model::experts::{ExpertShape, Scratch};
+use crate::model::experts::{ExpertScratch, ExpertShape};
 use crate::spans;
 use crate::store::WeightSource;
 
@@ -73,7 +74,7 @@ impl LocalHost {
             let _span = spans::work(layer, ready.len()).entered();
             let run = ready
                 .par_iter()
-                .map_init(Scratch::default, |scratch, (task, memory)| {
+                .map_init(ExpertScratch::default, |scratch, (task, memory)| {
                     self.run_one(key(task), task, memory, x, scratch)
                 });
             outputs.extend(run.collect::<Result<Vec<_>, _>>()?);
@@ -81,7 +82,8 @@ impl LocalHost {
         for task in waiting {
             let memory = self.arena.wait(key(task), task.leased.slot)?;
             let _span = spans::work(layer, 1).entered();
-            let run = |scratch: &mut Scratch| self.run_one(key(task), task, &memory, x, scratch);
+            let run =
+                |scratch: &mut ExpertScratch| self.run_one(key(task), task, &memory, x, scratch);
             outputs.push(self.scratch.with(run)?);
         }
         Ok(outputs)
@@ -93,7 +95,7 @@ impl LocalHost {
         task: &ExpertTask<'_>,
         memory: &LoadedExpert,
         x: &[f32],
-        scratch: &mut Scratch,
+        scratch: &mut ExpertScratch,
     ) -> Result<ExpertOutput, HostError> {
         let shape = shape_of(&self.shapes, key)?;
         let mut output = run_expert(shape, key, memory, task.rows, x, scratch)?;
@@ -116,7 +118,7 @@ impl ExpertHost for LocalHost {
         layer: LayerKey,
         tasks: &'a [ExpertTask<'a>],
         x: &'a dyn HiddenRows,
-    ) -> Work<'a, Vec<ExpertOutput>> {
+    ) -> HostFuture<'a, Vec<ExpertOutput>> {
         Box::pin(async move { self.run(layer, tasks, x) })
     }
 

@@ -8,9 +8,9 @@ use sage_actors::protocol::{ExpertKey, Module};
 use super::arena::{LoadedExpert, RecordReader};
 use super::direct::DirectReader;
 use super::experts::{run_expert, shape_of};
-use crate::core::ports::{ExpertOutput, HiddenRows, HostError, ShadowExperts, Work};
+use crate::core::ports::{ExpertOutput, HiddenRows, HostError, HostFuture, ShadowExperts};
 use crate::host_memory::Mapped;
-use crate::model::experts::{ExpertShape, Scratch};
+use crate::model::experts::{ExpertScratch, ExpertShape};
 use crate::reads::ReadPurpose;
 use crate::spans;
 use crate::store::WeightSource;
@@ -21,7 +21,7 @@ pub(super) struct LocalShadow {
     shapes: BTreeMap<Module, ExpertShape>,
     slots: BTreeMap<ExpertKey, LoadedExpert>,
     most_slots: usize,
-    scratch: Scratch,
+    scratch: ExpertScratch,
     bytes_read: u64,
 }
 
@@ -36,7 +36,7 @@ impl LocalShadow {
             shapes,
             slots: BTreeMap::new(),
             most_slots: slots.max(1),
-            scratch: Scratch::default(),
+            scratch: ExpertScratch::default(),
             bytes_read: 0,
         }
     }
@@ -91,7 +91,7 @@ impl ShadowExperts for LocalShadow {
         key: ExpertKey,
         rows: &'a [usize],
         x: &'a dyn HiddenRows,
-    ) -> Work<'a, ExpertOutput> {
+    ) -> HostFuture<'a, ExpertOutput> {
         Box::pin(async move { self.run(key, rows, x) })
     }
 

@@ -9,7 +9,7 @@ use crate::core::perception::{decoding_bytes, most_seconds};
 use crate::core::ports::{
     BLIND, DEAF, EncodedImages, NO_EARS, NO_EYES, TowerError, TowerUse, Towers,
 };
-use crate::media::picture::Patches;
+use crate::media::picture::ImagePatches;
 use crate::media::sound::Mel;
 use crate::model::audio::{self, AudioTower};
 use crate::model::pieces::Pieces;
@@ -120,7 +120,7 @@ impl TowerSet {
     pub(super) fn look(
         &mut self,
         source: &dyn WeightSource,
-        patches: &Patches,
+        patches: &ImagePatches,
         name: &str,
         probe: &mut dyn FnMut(&str, &[f32]),
     ) -> Result<EncodedImages, TowerError> {
@@ -128,7 +128,7 @@ impl TowerSet {
             return Ok(EncodedImages::default());
         }
         let tower = self.vision.as_mut().ok_or(BLIND)?;
-        let view = vision::Patches {
+        let view = vision::VisionInput {
             values: &patches.values,
             grids: &patches.grids,
         };
@@ -206,7 +206,7 @@ impl Towers for CpuTowers {
 
     fn look(
         &mut self,
-        patches: &Patches,
+        patches: &ImagePatches,
         name: &str,
         probe: &mut dyn FnMut(&str, &[f32]),
     ) -> Result<EncodedImages, TowerError> {

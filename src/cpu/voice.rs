@@ -10,7 +10,8 @@ use crate::checkpoint::config::TalkerConfig;
 use crate::core::ports::{Decoder, DecoderError, FrameMaker, SpeechDemand, Voice};
 use crate::model::code_predictor::FrameCache;
 use crate::model::speech::{
-    CHUNK_FRAMES, Chunk, CodesError, Frame, Heard, LEFT_CONTEXT_FRAMES, Prompt, PromptError,
+    CHUNK_FRAMES, CodesError, Frame, LEFT_CONTEXT_FRAMES, PromptError, TalkerPrompt, ThinkerTurn,
+    VocoderChunk,
 };
 use crate::model::{Code2Wav, CodePredictor, KvCache, Talker};
 use crate::store::{LoadError, WeightSource};
@@ -70,7 +71,7 @@ impl Voice for CpuVoice {
         self.talker.tokens.tts()
     }
 
-    fn prompt(&self, heard: &Heard<'_>) -> Result<Prompt, PromptError> {
+    fn prompt(&self, heard: &ThinkerTurn<'_>) -> Result<TalkerPrompt, PromptError> {
         self.talker.prompt(heard)
     }
 
@@ -86,7 +87,12 @@ impl Voice for CpuVoice {
         }))
     }
 
-    fn samples(&self, codes: &[u32], frames: usize, chunk: &Chunk) -> Result<Vec<f32>, CodesError> {
+    fn samples(
+        &self,
+        codes: &[u32],
+        frames: usize,
+        chunk: &VocoderChunk,
+    ) -> Result<Vec<f32>, CodesError> {
         self.vocoder.decode_chunk(codes, frames, chunk)
     }
 

@@ -12,7 +12,7 @@ use crate::session::exact::EXACT;
 /// How an arm routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Policy {
+pub enum ArmPolicy {
     /// The trained k and the router's own choice, whatever the state: what every other arm is compared with.
     Exact,
     /// The router's own choice at the state's k and memory: the price of k alone.
@@ -23,7 +23,7 @@ pub enum Policy {
     Sage,
 }
 
-impl Named for Policy {
+impl Named for ArmPolicy {
     const ALL: &'static [Self] = &[Self::Exact, Self::TopK, Self::Salient, Self::Sage];
 
     fn name(self) -> &'static str {
@@ -45,7 +45,7 @@ impl Named for Policy {
     }
 }
 
-impl fmt::Display for Policy {
+impl fmt::Display for ArmPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -65,7 +65,7 @@ pub struct Arm {
     /// The state held; none for the exact arm, which no state changes.
     pub state: Option<State>,
     /// How it routes.
-    pub policy: Policy,
+    pub policy: ArmPolicy,
     /// What it may use.
     pub limit: NamedLimit,
 }
@@ -79,7 +79,7 @@ impl Arm {
         };
         Self {
             state: None,
-            policy: Policy::Exact,
+            policy: ArmPolicy::Exact,
             limit,
         }
     }
@@ -100,9 +100,9 @@ impl Arm {
     /// The mind of the arm: `mind` with its routing, held in its state.
     pub fn mind(&self, mind: &MindConfig) -> MindConfig {
         let routing = match self.policy {
-            Policy::Exact | Policy::TopK => RoutingPolicy::Exact,
-            Policy::Salient => RoutingPolicy::Salient,
-            Policy::Sage => RoutingPolicy::Sage,
+            ArmPolicy::Exact | ArmPolicy::TopK => RoutingPolicy::Exact,
+            ArmPolicy::Salient => RoutingPolicy::Salient,
+            ArmPolicy::Sage => RoutingPolicy::Sage,
         };
         // The exact arm names a state too, so that its memory is divided like that of the others.
         let (state, budget) = match self.state {
@@ -120,7 +120,7 @@ impl Arm {
 
 /// The arms of a run: at every limit the exact arm, then every state under every other policy. What is named twice
 /// counts once.
-pub fn arms(states: &[State], policies: &[Policy], limits: &[NamedLimit]) -> Vec<Arm> {
+pub fn arms(states: &[State], policies: &[ArmPolicy], limits: &[NamedLimit]) -> Vec<Arm> {
     let mut arms: Vec<Arm> = Vec::new();
     let mut add = |arm: Arm| {
         if !arms.contains(&arm) {
@@ -132,7 +132,10 @@ pub fn arms(states: &[State], policies: &[Policy], limits: &[NamedLimit]) -> Vec
             limit: limit.clone(),
             ..Arm::oracle()
         });
-        for policy in policies.iter().filter(|policy| **policy != Policy::Exact) {
+        for policy in policies
+            .iter()
+            .filter(|policy| **policy != ArmPolicy::Exact)
+        {
             for state in states {
                 add(Arm {
                     state: Some(*state),
@@ -160,7 +163,7 @@ mod tests {
     fn every_limit_has_its_exact_arm_and_nothing_runs_twice() {
         let limits = [limit("4slots", 4), limit("9slots", 9), limit("4slots", 4)];
         let states = [State::Rest, State::Wake, State::Rest];
-        let names: Vec<String> = arms(&states, &[Policy::Salient, Policy::Exact], &limits)
+        let names: Vec<String> = arms(&states, &[ArmPolicy::Salient, ArmPolicy::Exact], &limits)
             .iter()
             .map(Arm::name)
             .collect();
@@ -182,7 +185,7 @@ mod tests {
         let defaults = MindConfig::default();
         let arm = Arm {
             state: Some(State::Rest),
-            policy: Policy::TopK,
+            policy: ArmPolicy::TopK,
             limit: limit("4slots", 4),
         };
         let mind = arm.mind(&defaults);

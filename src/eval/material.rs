@@ -16,7 +16,7 @@ pub(super) const SEPARATOR: &str = "<|endoftext|>";
 
 /// How files become documents and items.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub struct MaterialOptions {
     /// A longer document is read in pieces of so many tokens, at least 2; every piece counts as a document.
     pub max_tokens_per_document: usize,
     /// Of each text file, at most; none: all.
@@ -36,7 +36,7 @@ pub struct Document {
 
 /// A task's item.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct TaskItem {
     /// Which task it belongs to.
     pub task: String,
     /// File and line.
@@ -59,7 +59,7 @@ struct TaskLine {
 #[derive(Clone, Debug, Default)]
 pub struct Material {
     pub documents: Vec<Document>,
-    pub items: Vec<Item>,
+    pub items: Vec<TaskItem>,
 }
 
 impl Material {
@@ -71,7 +71,7 @@ impl Material {
         text: &Text,
         texts: &[PathBuf],
         tasks: &[PathBuf],
-        reading: Reading,
+        reading: MaterialOptions,
     ) -> Result<Self, EvalError> {
         let mut material = Self::default();
         for path in texts {
@@ -116,7 +116,7 @@ fn documents(
     text: &Text,
     path: &Path,
     content: &str,
-    reading: Reading,
+    reading: MaterialOptions,
 ) -> Result<Vec<Document>, EvalError> {
     let most = reading.documents.unwrap_or(usize::MAX);
     let mut found: Vec<Document> = Vec::new();
@@ -151,8 +151,8 @@ fn items(
     text: &Text,
     path: &Path,
     content: &str,
-    reading: Reading,
-) -> Result<Vec<Item>, EvalError> {
+    reading: MaterialOptions,
+) -> Result<Vec<TaskItem>, EvalError> {
     let mut found = Vec::new();
     for (index, line) in content.lines().enumerate() {
         if line.trim().is_empty() || found.len() >= reading.items.unwrap_or(usize::MAX) {
@@ -172,7 +172,7 @@ fn items(
             return Err(wrong("the answer is empty: nothing could match it".into()));
         }
         let messages = [Message::new("user", line.prompt)];
-        found.push(Item {
+        found.push(TaskItem {
             task: line.task,
             name: format!("{} {}", file_name(path), index + 1),
             tokens: text.prompt_tokens(&messages, "")?,

@@ -3,16 +3,16 @@
 use std::time::Instant;
 
 use super::EvalError;
-use super::message::{ItemAnswer, Message};
+use super::message::{ItemAnswer, WorkerMessage};
 use super::metrics::{DocumentResult, Prediction};
 use super::scratch::Scratch;
-use crate::core::request::{Content, Request, Stop};
+use crate::core::request::{Request, RequestContent, Stop};
 use crate::core::stepwise::Stepwise;
 use crate::core::{Engine, EngineError};
 use crate::session::Session;
 
 /// Who hears of what was measured.
-pub(super) type Tell<'a> = &'a mut dyn FnMut(Message) -> Result<(), EvalError>;
+pub(super) type Tell<'a> = &'a mut dyn FnMut(WorkerMessage) -> Result<(), EvalError>;
 
 /// Reads every document; the oracle leaves its logits, an arm is compared with them.
 pub(super) async fn texts(
@@ -49,7 +49,7 @@ pub(super) async fn texts(
                 Ok(())
             })
             .await?;
-        tell(Message::Document(result))?;
+        tell(WorkerMessage::Document(result))?;
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ pub(super) async fn tasks(
     tell: Tell<'_>,
 ) -> Result<(), EvalError> {
     for item in 0..scratch.items() {
-        let content = Content::Tokens {
+        let content = RequestContent::Tokens {
             media: Vec::new(),
             tokens: scratch.item(item)?,
         };
@@ -78,7 +78,7 @@ pub(super) async fn tasks(
         let seconds = started.elapsed().as_secs_f64();
         let stats = session.engine().mind.cache_stats();
         let after = stats.await.map_err(EngineError::from)?;
-        tell(Message::Item(ItemAnswer {
+        tell(WorkerMessage::Item(ItemAnswer {
             tokens: (answer.cost.prompt_tokens + answer.tokens.len()) as u64,
             answer: answer.tokens,
             hits: after.hits - before.hits,

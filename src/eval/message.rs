@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{DocumentResult, Done};
+use super::metrics::{DocumentResult, PartConditions};
 
 /// The answer to an item, as tokens: the process has no tokenizer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,8 +19,8 @@ pub(super) struct ItemAnswer {
 /// A line from a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Message {
+pub(super) enum WorkerMessage {
     Document(DocumentResult),
     Item(ItemAnswer),
-    Done(Done),
+    Done(PartConditions),
 }

@@ -49,7 +49,7 @@ pub struct Answered {
 
 /// The end of a part: under what it ran.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub struct PartConditions {
     /// Experts a token.
     pub k: u16,
     /// Capacity for resident experts, bytes.

@@ -37,12 +37,12 @@ use crate::core::EngineError;
 use crate::session::OpenError;
 use crate::text::TextError;
 
-pub use arm::{NamedLimit, Policy, arms};
-pub use material::{Document, Material, Reading};
-pub use metrics::Done;
+pub use arm::{ArmPolicy, NamedLimit, arms};
+pub use material::{Document, Material, MaterialOptions};
+pub use metrics::PartConditions;
 pub use price::{Correlation, PricedExpert, Prices, price};
-pub use report::{ArmReport, Estimate, Report, TasksReport, TextReport};
-pub use run::{Evaluation, Settings};
+pub use report::{ArmReport, Estimate, EvalReport, TasksReport, TextReport};
+pub use run::{EvalSettings, Evaluation};
 pub use worker::{Job, TOLD, TOLD_MARK, serve};
 
 /// A part of an arm.
@@ -50,7 +50,7 @@ pub use worker::{Job, TOLD, TOLD_MARK, serve};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum EvalPart {
     /// Reading texts.
     Text,
     /// Answering tasks.

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::bootstrap::{Interval, intervals};
 use super::rank::spearman;
 use super::{Document, EvalError};
-use crate::core::reading::Reading;
+use crate::core::reading::PrefillRun;
 use crate::core::sampling::uniform;
-use crate::core::shadow::{Segment, Shadow, Stride, VARIANTS};
+use crate::core::shadow::{AblationSegment, AblationStep, Shadow, VARIANTS};
 use crate::core::{Arrivals, Engine, EngineError, Orientation, drive};
 
 /// Fewer scored tokens than this say too little of an expert to take part in a correlation.
@@ -64,7 +64,7 @@ pub struct Correlation {
 
 /// What the ledger believes against the denied-expert loss on other text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Held {
+pub struct HeldOutCorrelation {
     /// Experts with at least 16 scored tokens of the other text.
     pub experts: usize,
     pub trust: Correlation,
@@ -84,7 +84,7 @@ pub struct Prices {
     /// Every expert, by layer and number.
     pub experts: Vec<PricedExpert>,
     /// Where there was other text.
-    pub held: Option<Held>,
+    pub held: Option<HeldOutCorrelation>,
     /// Bytes that the shadow runs read.
     pub bytes_read: u64,
 }
@@ -105,7 +105,7 @@ pub async fn price(
     for (done, document) in texts.iter().enumerate() {
         kv.truncate(0);
         let hidden = engine.text_config().hidden_size;
-        let mut reading = Reading::new(document.tokens.clone(), hidden, true);
+        let mut reading = PrefillRun::new(document.tokens.clone(), hidden, true);
         let mut scored = Vec::new();
         let mut whole = false;
         while !whole {
@@ -145,8 +145,8 @@ async fn score(
     shadow: &mut Shadow,
     tokens: &[u32],
 ) -> Result<Vec<Scored>, EngineError> {
-    let mut segment = Segment::new(engine, shadow, tokens)?;
-    while segment.stride(engine, shadow).await? == Stride::On {}
+    let mut segment = AblationSegment::new(engine, shadow, tokens)?;
+    while segment.stride(engine, shadow).await? == AblationStep::On {}
     let used = segment.used();
     let mut all = Vec::with_capacity(used.len());
     for layer in used.chunk_by(|a, b| a.layer == b.layer) {
@@ -155,12 +155,12 @@ async fn score(
             segment.deny(batch[0].layer, &experts);
             loop {
                 match segment.stride(engine, shadow).await? {
-                    Stride::On => {}
-                    Stride::Scored(scored) => {
+                    AblationStep::On => {}
+                    AblationStep::Scored(scored) => {
                         all.extend(scored);
                         break;
                     }
-                    Stride::Based | Stride::Idle => break,
+                    AblationStep::Based | AblationStep::Idle => break,
                 }
             }
         }
@@ -215,14 +215,14 @@ async fn report(
 }
 
 /// A belief and the loss increase on other text, of the experts of one layer.
-type Layer = Vec<(f64, f64)>;
+type LayerPairs = Vec<(f64, f64)>;
 
-fn held(experts: &[PricedExpert]) -> Held {
+fn held(experts: &[PricedExpert]) -> HeldOutCorrelation {
     let known: Vec<&PricedExpert> = experts
         .iter()
         .filter(|expert| expert.other_tokens >= TOKENS_MIN)
         .collect();
-    let layers = |belief: &dyn Fn(&PricedExpert) -> f64| -> Vec<Layer> {
+    let layers = |belief: &dyn Fn(&PricedExpert) -> f64| -> Vec<LayerPairs> {
         let pair = |expert: &&PricedExpert| (belief(expert), expert.other_increase.unwrap_or(0.0));
         known
             .chunk_by(|a, b| a.layer == b.layer)
@@ -230,7 +230,7 @@ fn held(experts: &[PricedExpert]) -> Held {
             .collect()
     };
     let trust = layers(&|expert: &PricedExpert| expert.trust);
-    Held {
+    HeldOutCorrelation {
         experts: known.len(),
         shuffled: correlation(&shuffled(&trust)),
         trust: correlation(&trust),
@@ -239,9 +239,9 @@ fn held(experts: &[PricedExpert]) -> Held {
 }
 
 /// The beliefs of every layer dealt out anew among its experts.
-fn shuffled(layers: &[Layer]) -> Vec<Layer> {
+fn shuffled(layers: &[LayerPairs]) -> Vec<LayerPairs> {
     let mut draws = 0;
-    let mut shuffle = |layer: &Layer| -> Layer {
+    let mut shuffle = |layer: &LayerPairs| -> LayerPairs {
         let mut beliefs: Vec<f64> = layer.iter().map(|pair| pair.0).collect();
         for last in (1..beliefs.len()).rev() {
             let at = (uniform(SEED, draws) * (last + 1) as f64) as usize;
@@ -254,8 +254,8 @@ fn shuffled(layers: &[Layer]) -> Vec<Layer> {
     layers.iter().map(&mut shuffle).collect()
 }
 
-fn correlation(layers: &[Layer]) -> Correlation {
-    let pooled: Layer = layers.concat();
+fn correlation(layers: &[LayerPairs]) -> Correlation {
+    let pooled: LayerPairs = layers.concat();
     let statistic = |times: &[f64]| -> [Option<f64>; 2] {
         let mut rest = times;
         let mut each = Vec::new();

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{Answered, DocumentResult, Done};
-use super::{EvalError, Part};
+use super::metrics::{Answered, DocumentResult, PartConditions};
+use super::{EvalError, EvalPart};
 
 /// Of the format.
 const VERSION: u32 = 1;
@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 /// The first line: whose results these are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Header {
+pub(super) struct ResultsHeader {
     sage_eval: u32,
     /// Fingerprint of the model.
     model: String,
@@ -25,7 +25,7 @@ pub(super) struct Header {
     arguments: String,
 }
 
-impl Header {
+impl ResultsHeader {
     pub(super) fn new(model: String, arguments: String) -> Self {
         Self {
             sage_eval: VERSION,
@@ -40,46 +40,49 @@ impl Header {
 pub(super) struct PartResult {
     pub(super) documents: Vec<DocumentResult>,
     pub(super) items: Vec<Answered>,
-    pub(super) done: Done,
+    pub(super) done: PartConditions,
 }
 
 /// Finished parts by arm.
-pub(super) type Results = BTreeMap<(usize, Part), PartResult>;
+pub(super) type Results = BTreeMap<(usize, EvalPart), PartResult>;
 
 /// What a line says of an arm.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Found {
+pub(super) enum ArmResult {
     Document(DocumentResult),
     Item(Answered),
-    Done { part: Part, under: Done },
+    Done {
+        part: EvalPart,
+        under: PartConditions,
+    },
 }
 
 /// Every line but the first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
+struct ResultEntry {
     /// Index of the arm.
     arm: usize,
     /// Its name, for people.
     name: String,
-    found: Found,
+    found: ArmResult,
 }
 
 /// The open file; without one, nothing is kept.
 #[derive(Default)]
-pub(super) struct Record {
+pub(super) struct ResumeFile {
     file: Option<(File, PathBuf)>,
     /// Still to be written: a run that is refused before it begins leaves an empty file, which any run may use.
-    header: Option<Header>,
+    header: Option<ResultsHeader>,
 }
 
-impl Record {
+impl ResumeFile {
     /// Opens or begins the file, and gives back what an earlier run finished; `expected` says how many documents and
     /// items a part has.
     pub(super) fn open(
         path: Option<&Path>,
-        header: &Header,
-        expected: impl Fn(Part) -> (usize, usize),
+        header: &ResultsHeader,
+        expected: impl Fn(EvalPart) -> (usize, usize),
     ) -> Result<(Self, Results), EvalError> {
         let Some(path) = path else {
             return Ok((Self::default(), Results::new()));
@@ -116,12 +119,17 @@ impl Record {
     }
 
     /// Appends what an arm gave; the end of a part is on the disk when this returns.
-    pub(super) fn append(&mut self, arm: usize, name: &str, found: Found) -> Result<(), EvalError> {
+    pub(super) fn append(
+        &mut self,
+        arm: usize,
+        name: &str,
+        found: ArmResult,
+    ) -> Result<(), EvalError> {
         if let Some(header) = self.header.take() {
             self.line(&header)?;
         }
-        let end = matches!(found, Found::Done { .. });
-        self.line(&Entry {
+        let end = matches!(found, ArmResult::Done { .. });
+        self.line(&ResultEntry {
             arm,
             name: name.to_owned(),
             found,
@@ -151,8 +159,8 @@ impl Record {
 fn parse(
     path: &Path,
     bytes: &[u8],
-    header: &Header,
-    expected: impl Fn(Part) -> (usize, usize),
+    header: &ResultsHeader,
+    expected: impl Fn(EvalPart) -> (usize, usize),
 ) -> Result<(u64, Results), EvalError> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let Some(first) = lines.next() else {
@@ -176,12 +184,12 @@ fn parse(
             problem: format!("{problem}; the file is damaged: remove it and run again"),
         };
         at += line.len();
-        let entry: Entry =
+        let entry: ResultEntry =
             serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
         match entry.found {
-            Found::Document(document) => pending.documents.push(document),
-            Found::Item(item) => pending.items.push(item),
-            Found::Done { part, under } => {
+            ArmResult::Document(document) => pending.documents.push(document),
+            ArmResult::Item(item) => pending.items.push(item),
+            ArmResult::Done { part, under } => {
                 let found = (pending.documents.len(), pending.items.len());
                 if found != expected(part) {
                     let (documents, items) = expected(part);
@@ -200,12 +208,12 @@ fn parse(
     Ok((kept as u64, results))
 }
 
-fn check_header(path: &Path, line: &[u8], header: &Header) -> Result<(), EvalError> {
+fn check_header(path: &Path, line: &[u8], header: &ResultsHeader) -> Result<(), EvalError> {
     let refused = |problem: String| EvalError::File {
         path: path.to_owned(),
         problem,
     };
-    let found: Header = serde_json::from_slice(line).map_err(|_| {
+    let found: ResultsHeader = serde_json::from_slice(line).map_err(|_| {
         refused("no record of an evaluation; expected one, or a name that is free".into())
     })?;
     let other = |what: &str, found: &str, expected: &str| {
@@ -223,7 +231,7 @@ fn check_header(path: &Path, line: &[u8], header: &Header) -> Result<(), EvalErr
 }
 
 /// A header that was cut short is begun again; anything else that lies there is not ours to overwrite.
-fn check_torn_header(path: &Path, torn: &[u8], header: &Header) -> Result<(), EvalError> {
+fn check_torn_header(path: &Path, torn: &[u8], header: &ResultsHeader) -> Result<(), EvalError> {
     let whole = serde_json::to_vec(header).unwrap_or_default();
     if whole.starts_with(torn) {
         return Ok(());
@@ -238,14 +246,14 @@ fn check_torn_header(path: &Path, torn: &[u8], header: &Header) -> Result<(), Ev
 mod tests {
     use super::*;
 
-    fn header() -> Header {
-        Header::new("m".repeat(64), "a".repeat(64))
+    fn header() -> ResultsHeader {
+        ResultsHeader::new("m".repeat(64), "a".repeat(64))
     }
 
-    fn open(path: &Path) -> Result<(Record, Results), EvalError> {
-        Record::open(Some(path), &header(), |part| match part {
-            Part::Text => (2, 0),
-            Part::Tasks => (0, 1),
+    fn open(path: &Path) -> Result<(ResumeFile, Results), EvalError> {
+        ResumeFile::open(Some(path), &header(), |part| match part {
+            EvalPart::Text => (2, 0),
+            EvalPart::Tasks => (0, 1),
         })
     }
 
@@ -255,22 +263,22 @@ mod tests {
         let (mut record, results) = open(path).unwrap();
         assert!(results.is_empty());
         let document = |tokens| {
-            Found::Document(DocumentResult {
+            ArmResult::Document(DocumentResult {
                 tokens,
                 nll: 0.1 + tokens as f64 / 3.0,
                 ..DocumentResult::default()
             })
         };
-        let done = |part| Found::Done {
+        let done = |part| ArmResult::Done {
             part,
-            under: Done::default(),
+            under: PartConditions::default(),
         };
         for found in [
             document(1),
             document(2),
-            done(Part::Text),
-            Found::Item(Answered::default()),
-            done(Part::Tasks),
+            done(EvalPart::Text),
+            ArmResult::Item(Answered::default()),
+            done(EvalPart::Tasks),
             document(3),
         ] {
             record.append(0, "exact", found).unwrap();
@@ -298,7 +306,7 @@ mod tests {
         }
         std::fs::write(&path, &bytes).unwrap();
         let (_, results) = open(&path).unwrap();
-        let nll: Vec<f64> = results[&(0, Part::Text)]
+        let nll: Vec<f64> = results[&(0, EvalPart::Text)]
             .documents
             .iter()
             .map(|d| d.nll)

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::arm::Arm;
 use super::bootstrap::{Interval, intervals};
-use super::material::{Item, Material};
-use super::metrics::{Answered, DocumentResult, Done};
+use super::material::{Material, TaskItem};
+use super::metrics::{Answered, DocumentResult, PartConditions};
 use super::record::{PartResult, Results};
-use super::rows::{Row, document_rows, item_rows};
-use super::{Part, Policy};
+use super::rows::{EvalRow, document_rows, item_rows};
+use super::{ArmPolicy, EvalPart};
 use crate::reads::ReadBytes;
 
 /// A number, how sure it is, and how it differs from the exact arm's.
@@ -21,12 +21,12 @@ pub struct Estimate {
     /// Percentile 97.5.
     pub high: Option<f64>,
     /// From the exact arm under the same limit; none for that arm itself.
-    pub difference: Option<Difference>,
+    pub difference: Option<ArmDifference>,
 }
 
 /// An arm's number less the exact arm's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Difference {
+pub struct ArmDifference {
     /// Over everything.
     pub value: f64,
     /// Percentile 2.5 of the resamples.
@@ -47,7 +47,7 @@ impl Estimate {
             value,
             low: interval.map(|interval| interval.low),
             high: interval.map(|interval| interval.high),
-            difference: difference.map(|(value, interval)| Difference {
+            difference: difference.map(|(value, interval)| ArmDifference {
                 value,
                 low: interval.map(|interval| interval.low),
                 high: interval.map(|interval| interval.high),
@@ -59,7 +59,7 @@ impl Estimate {
 
 /// What differs from run to run, or from machine to machine.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Measured {
+pub struct ArmMeasurements {
     /// Of the steps; the judge's own work is not counted.
     pub seconds: f64,
     /// Tokens a second of that.
@@ -95,7 +95,7 @@ pub struct TextReport {
     /// Router mass that wanted experts were denied, summed over layers, per token.
     pub denied_mass_per_token: f64,
     /// Timings and memory.
-    pub measured: Measured,
+    pub measured: ArmMeasurements,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -121,7 +121,7 @@ pub struct TasksReport {
     /// Logical bytes missed per token, of prompts and answers.
     pub bytes_per_token: f64,
     /// Timings and memory.
-    pub measured: Measured,
+    pub measured: ArmMeasurements,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -131,7 +131,7 @@ pub struct ArmReport {
     /// The state held; none for the exact arm.
     pub state: Option<sage_actors::protocol::State>,
     /// How it routed.
-    pub policy: Policy,
+    pub policy: ArmPolicy,
     /// As it was asked for.
     pub limit: String,
     /// Experts a token.
@@ -150,7 +150,7 @@ pub struct ArmReport {
 
 /// Which run it was.
 #[derive(Clone, Debug, Serialize)]
-pub struct Mode {
+pub struct EvalMode {
     /// In one line.
     pub text: String,
     /// The model's fingerprint.
@@ -172,28 +172,33 @@ pub struct Mode {
 
 /// The whole run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct EvalReport {
     /// Which run it was.
-    pub mode: Mode,
+    pub mode: EvalMode,
     /// Every arm; the exact arm first under every limit.
     pub arms: Vec<ArmReport>,
     /// Every document and item under every arm.
-    pub rows: Vec<Row>,
+    pub rows: Vec<EvalRow>,
 }
 
 /// Puts the results of all arms together.
-pub(super) fn report(mode: Mode, arms: &[Arm], material: &Material, results: &Results) -> Report {
-    let part = |arm: usize, part: Part| results.get(&(arm, part));
+pub(super) fn report(
+    mode: EvalMode,
+    arms: &[Arm],
+    material: &Material,
+    results: &Results,
+) -> EvalReport {
+    let part = |arm: usize, part: EvalPart| results.get(&(arm, part));
     let mut reports = Vec::new();
     let mut rows = Vec::new();
     for (index, arm) in arms.iter().enumerate() {
         let exact = arms
             .iter()
-            .position(|other| other.policy == Policy::Exact && other.limit == arm.limit);
+            .position(|other| other.policy == ArmPolicy::Exact && other.limit == arm.limit);
         let exact = exact.filter(|exact| *exact != index);
         let against = |wanted| exact.and_then(|exact| part(exact, wanted));
-        let text = part(index, Part::Text);
-        let tasks = part(index, Part::Tasks);
+        let text = part(index, EvalPart::Text);
+        let tasks = part(index, EvalPart::Tasks);
         let done = text.or(tasks).map(|part| part.done.clone());
         let done = done.unwrap_or_default();
         let name = arm.name();
@@ -212,12 +217,13 @@ pub(super) fn report(mode: Mode, arms: &[Arm], material: &Material, results: &Re
             lambda: done.lambda,
             beta: done.beta,
             miss_bytes_per_token: done.miss_bytes_per_token,
-            text: text.map(|found| text_report(found, against(Part::Text))),
-            tasks: tasks.map(|found| tasks_report(found, against(Part::Tasks), &material.items)),
+            text: text.map(|found| text_report(found, against(EvalPart::Text))),
+            tasks: tasks
+                .map(|found| tasks_report(found, against(EvalPart::Tasks), &material.items)),
             name,
         });
     }
-    Report {
+    EvalReport {
         mode,
         arms: reports,
         rows,
@@ -295,7 +301,7 @@ fn matched(own: &[&Answered], exact: Option<&[&Answered]>) -> Estimate {
     Estimate::new(value, at(0), exact.map(|_| (difference, at(1))))
 }
 
-fn tasks_report(found: &PartResult, exact: Option<&PartResult>, items: &[Item]) -> TasksReport {
+fn tasks_report(found: &PartResult, exact: Option<&PartResult>, items: &[TaskItem]) -> TasksReport {
     let answers = &found.items;
     let of = |answers: &'_ [Answered], task: Option<&str>| -> Vec<usize> {
         (0..answers.len())
@@ -343,8 +349,8 @@ fn share(hits: u64, misses: u64) -> f64 {
     hits as f64 / (hits + misses).max(1) as f64
 }
 
-fn measured(seconds: f64, tokens: u64, done: &Done) -> Measured {
-    Measured {
+fn measured(seconds: f64, tokens: u64, done: &PartConditions) -> ArmMeasurements {
+    ArmMeasurements {
         seconds,
         tokens_per_second: if seconds > 0.0 {
             tokens as f64 / seconds
@@ -412,7 +418,7 @@ mod tests {
 
     #[test]
     fn answers_are_counted_by_task() {
-        let item = |task: &str| Item {
+        let item = |task: &str| TaskItem {
             task: task.to_owned(),
             name: String::new(),
             tokens: Vec::new(),

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::material::{Document, Item};
+use super::material::{Document, TaskItem};
 use super::metrics::{Answered, DocumentResult};
 
 /// One document or item under one arm.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Row {
+pub enum EvalRow {
     Document {
         /// Name of the arm.
         arm: String,
@@ -59,9 +59,9 @@ pub(super) fn document_rows<'a>(
     arm: &'a str,
     documents: &'a [Document],
     results: &'a [DocumentResult],
-) -> impl Iterator<Item = Row> + 'a {
+) -> impl Iterator<Item = EvalRow> + 'a {
     let pairs = documents.iter().zip(results);
-    pairs.map(move |(document, found)| Row::Document {
+    pairs.map(move |(document, found)| EvalRow::Document {
         arm: arm.to_owned(),
         document: document.name.clone(),
         tokens: found.tokens,
@@ -78,11 +78,11 @@ pub(super) fn document_rows<'a>(
 /// Rows of the items that an arm answered.
 pub(super) fn item_rows<'a>(
     arm: &'a str,
-    items: &'a [Item],
+    items: &'a [TaskItem],
     answers: &'a [Answered],
-) -> impl Iterator<Item = Row> + 'a {
+) -> impl Iterator<Item = EvalRow> + 'a {
     let pairs = items.iter().zip(answers);
-    pairs.map(move |(item, found)| Row::Item {
+    pairs.map(move |(item, found)| EvalRow::Item {
         arm: arm.to_owned(),
         item: item.name.clone(),
         task: item.task.clone(),

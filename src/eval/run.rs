@@ -8,27 +8,27 @@ use serde::Serialize;
 
 use super::arm::Arm;
 use super::bootstrap::{RESAMPLES, SEED};
-use super::material::{Material, Reading};
-use super::message::Message;
+use super::material::{Material, MaterialOptions};
+use super::message::WorkerMessage;
 use super::metrics::Answered;
-use super::record::{Found, Header, PartResult, Record, Results};
-use super::report::{Mode, Report, report};
+use super::record::{ArmResult, PartResult, Results, ResultsHeader, ResumeFile};
+use super::report::{EvalMode, EvalReport, report};
 use super::scratch::Scratch;
 use super::worker::{self, Job, Task};
-use super::{EvalError, Part};
+use super::{EvalError, EvalPart};
 use crate::core::EngineError;
 use crate::store::WeightSource;
 use crate::text::Text;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct EvalSettings {
     /// Text files.
     pub texts: Vec<PathBuf>,
     /// Task files.
     pub tasks: Vec<PathBuf>,
     /// How they are read.
-    pub reading: Reading,
+    pub reading: MaterialOptions,
     /// Whether control tokens that are spelled in texts and prompts are such.
     pub control_tokens: bool,
     /// What is compared.
@@ -48,14 +48,14 @@ pub type Commands<'a> = &'a dyn Fn(&str) -> Command;
 
 /// A run that can begin.
 pub struct Evaluation<'a> {
-    settings: Settings,
+    settings: EvalSettings,
     material: Material,
     text: Text,
     commands: Commands<'a>,
     scratch: Scratch,
-    record: Record,
+    record: ResumeFile,
     results: Results,
-    mode: Mode,
+    mode: EvalMode,
 }
 
 /// Everything that the results depend on besides the model.
@@ -77,17 +77,17 @@ impl<'a> Evaluation<'a> {
     /// A file that cannot be used, a model without tokenizer, a record of another run, or a limit below the floor.
     pub fn prepare(
         source: &dyn WeightSource,
-        settings: Settings,
+        settings: EvalSettings,
         commands: Commands<'a>,
     ) -> Result<Self, EvalError> {
         let text = Text::load(source)?.allowing_control_tokens(settings.control_tokens);
         let material = Material::read(&text, &settings.texts, &settings.tasks, settings.reading)?;
         let fingerprint = source.fingerprint().map_err(EngineError::from)?;
-        let header = Header::new(fingerprint.clone(), digest(&settings, &material)?);
+        let header = ResultsHeader::new(fingerprint.clone(), digest(&settings, &material)?);
         let (record, results) =
-            Record::open(settings.record.as_deref(), &header, |part| match part {
-                Part::Text => (material.documents.len(), 0),
-                Part::Tasks => (0, material.items.len()),
+            ResumeFile::open(settings.record.as_deref(), &header, |part| match part {
+                EvalPart::Text => (material.documents.len(), 0),
+                EvalPart::Tasks => (0, material.items.len()),
             })?;
         let vocabulary = source.config().thinker.text.vocab_size;
         let scratch = Scratch::create(settings.scratch.as_deref(), &material, vocabulary)?;
@@ -114,7 +114,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Which run it is.
-    pub fn mode(&self) -> &Mode {
+    pub fn mode(&self) -> &EvalMode {
         &self.mode
     }
 
@@ -127,7 +127,7 @@ impl<'a> Evaluation<'a> {
     /// Documents and items that are still to be read and answered, the oracle's among them.
     pub fn units(&self) -> usize {
         let open = self.open_parts();
-        let oracle = open.iter().any(|(_, part)| *part == Part::Text);
+        let oracle = open.iter().any(|(_, part)| *part == EvalPart::Text);
         let oracle = usize::from(oracle) * self.material.documents.len();
         oracle
             + open
@@ -140,11 +140,11 @@ impl<'a> Evaluation<'a> {
     ///
     /// # Errors
     /// When a process fails, or the record cannot be written.
-    pub fn run(mut self, progress: &mut dyn FnMut(&str)) -> Result<Report, EvalError> {
+    pub fn run(mut self, progress: &mut dyn FnMut(&str)) -> Result<EvalReport, EvalError> {
         let open = self.open_parts();
-        if open.iter().any(|(_, part)| *part == Part::Text) {
+        if open.iter().any(|(_, part)| *part == EvalPart::Text) {
             let oracle = Arm::oracle();
-            self.start(&oracle, Task::Oracle, Part::Text, &mut |_| {
+            self.start(&oracle, Task::Oracle, EvalPart::Text, &mut |_| {
                 progress("oracle");
                 Ok(())
             })?;
@@ -164,7 +164,7 @@ impl<'a> Evaluation<'a> {
     fn part(
         &mut self,
         index: usize,
-        part: Part,
+        part: EvalPart,
         progress: &mut dyn FnMut(&str),
     ) -> Result<PartResult, EvalError> {
         let arm = self.settings.arms[index].clone();
@@ -173,11 +173,11 @@ impl<'a> Evaluation<'a> {
         let mut record = std::mem::take(&mut self.record);
         let done = self.start(&arm, Task::Part(part), part, &mut |message| {
             let found = match message {
-                Message::Document(document) => {
+                WorkerMessage::Document(document) => {
                     result.documents.push(document.clone());
-                    Found::Document(document)
+                    ArmResult::Document(document)
                 }
-                Message::Item(answer) => {
+                WorkerMessage::Item(answer) => {
                     let text = self.text.decode(&answer.answer)?.trim().to_owned();
                     let expected = self.material.items.get(result.items.len());
                     let answered = Answered {
@@ -190,16 +190,16 @@ impl<'a> Evaluation<'a> {
                         seconds: answer.seconds,
                     };
                     result.items.push(answered.clone());
-                    Found::Item(answered)
+                    ArmResult::Item(answered)
                 }
-                Message::Done(_) => return Ok(()),
+                WorkerMessage::Done(_) => return Ok(()),
             };
             record.append(index, &name, found)?;
             progress(&name);
             Ok(())
         })?;
         result.done = done.clone();
-        record.append(index, &name, Found::Done { part, under: done })?;
+        record.append(index, &name, ArmResult::Done { part, under: done })?;
         self.record = record;
         Ok(result)
     }
@@ -209,13 +209,13 @@ impl<'a> Evaluation<'a> {
         &self,
         arm: &Arm,
         task: Task,
-        part: Part,
-        hear: &mut dyn FnMut(Message) -> Result<(), EvalError>,
-    ) -> Result<super::Done, EvalError> {
+        part: EvalPart,
+        hear: &mut dyn FnMut(WorkerMessage) -> Result<(), EvalError>,
+    ) -> Result<super::PartConditions, EvalError> {
         let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(1);
         let context_tokens = match part {
-            Part::Text => longest(&mut self.material.documents.iter().map(|d| d.tokens.len())),
-            Part::Tasks => {
+            EvalPart::Text => longest(&mut self.material.documents.iter().map(|d| d.tokens.len())),
+            EvalPart::Tasks => {
                 longest(&mut self.material.items.iter().map(|item| item.tokens.len()))
                     + self.settings.answer_tokens
             }
@@ -232,24 +232,24 @@ impl<'a> Evaluation<'a> {
         worker::run((self.commands)(&job), &arm.name(), &self.scratch, hear)
     }
 
-    fn part_units(&self, part: Part) -> usize {
+    fn part_units(&self, part: EvalPart) -> usize {
         match part {
-            Part::Text => self.material.documents.len(),
-            Part::Tasks => self.material.items.len(),
+            EvalPart::Text => self.material.documents.len(),
+            EvalPart::Tasks => self.material.items.len(),
         }
     }
 
     /// Parts that are asked for and not done, in order.
-    fn open_parts(&self) -> Vec<(usize, Part)> {
+    fn open_parts(&self) -> Vec<(usize, EvalPart)> {
         let arms = 0..self.settings.arms.len();
-        arms.flat_map(|arm| [(arm, Part::Text), (arm, Part::Tasks)])
+        arms.flat_map(|arm| [(arm, EvalPart::Text), (arm, EvalPart::Tasks)])
             .filter(|(_, part)| self.part_units(*part) > 0)
             .filter(|done| !self.results.contains_key(done))
             .collect()
     }
 }
 
-fn digest(settings: &Settings, material: &Material) -> Result<String, EvalError> {
+fn digest(settings: &EvalSettings, material: &Material) -> Result<String, EvalError> {
     let arguments = Arguments {
         version: env!("CARGO_PKG_VERSION"),
         arms: &settings.arms,
@@ -277,7 +277,7 @@ fn digest(settings: &Settings, material: &Material) -> Result<String, EvalError>
     Ok(blake3::hash(&json).to_hex().to_string())
 }
 
-fn mode(settings: &Settings, material: &Material, fingerprint: String) -> Mode {
+fn mode(settings: &EvalSettings, material: &Material, fingerprint: String) -> EvalMode {
     let (documents, items) = (material.documents.len(), material.items.len());
     let scored_tokens = material.scored_tokens();
     let eviction = eviction_name(settings);
@@ -288,7 +288,7 @@ fn mode(settings: &Settings, material: &Material, fingerprint: String) -> Mode {
     let text = format!(
         "priced against exact, one token a step; {arms}; {documents} documents of {scored_tokens} scored tokens, {items} items; eviction {eviction}; 95 % intervals of {RESAMPLES} resamples"
     );
-    Mode {
+    EvalMode {
         text,
         fingerprint,
         eviction: settings.mind.eviction,
@@ -302,7 +302,7 @@ fn mode(settings: &Settings, material: &Material, fingerprint: String) -> Mode {
 }
 
 /// The policy's name in a file of settings.
-fn eviction_name(settings: &Settings) -> String {
+fn eviction_name(settings: &EvalSettings) -> String {
     match serde_json::to_value(settings.mind.eviction) {
         Ok(serde_json::Value::String(name)) => name,
         Ok(serde_json::Value::Object(named)) => named.keys().cloned().collect(),

@@ -15,7 +15,7 @@ use super::EvalError;
 use super::material::Material;
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct ScratchHeader {
     vocabulary: usize,
     /// Tokens of every document.
     documents: Vec<usize>,
@@ -26,7 +26,7 @@ struct Header {
 /// The shared file.
 pub(super) struct Scratch {
     file: File,
-    header: Header,
+    header: ScratchHeader,
     tokens_at: u64,
     logits_at: u64,
     buffer: Vec<u8>,
@@ -46,7 +46,7 @@ impl Scratch {
         let folder = folder.unwrap_or(&default);
         let trouble = format!("a scratch file in {}", folder.display());
         let file = tempfile::tempfile_in(folder).map_err(EvalError::system(&trouble))?;
-        let header = Header {
+        let header = ScratchHeader {
             vocabulary,
             documents: lengths(material.documents.iter().map(|d| &d.tokens)),
             items: lengths(material.items.iter().map(|item| &item.tokens)),
@@ -83,7 +83,7 @@ impl Scratch {
         Ok(Self::new(file, header, length))
     }
 
-    fn new(file: File, header: Header, json_bytes: usize) -> Self {
+    fn new(file: File, header: ScratchHeader, json_bytes: usize) -> Self {
         let tokens: usize = header.documents.iter().chain(&header.items).sum();
         let tokens_at = 8 + json_bytes as u64;
         Self {
@@ -195,7 +195,7 @@ fn lengths<'a>(sequences: impl Iterator<Item = &'a Vec<u32>>) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::material::{Document, Item};
+    use crate::eval::material::{Document, TaskItem};
 
     #[test]
     fn another_process_finds_what_was_written() {
@@ -203,7 +203,7 @@ mod tests {
             name: String::new(),
             tokens: tokens.to_vec(),
         };
-        let item = Item {
+        let item = TaskItem {
             task: "t".into(),
             name: String::new(),
             tokens: vec![9, 8],

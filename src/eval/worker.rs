@@ -10,10 +10,10 @@ use sage_actors::config::MindConfig;
 use serde::{Deserialize, Serialize};
 
 use super::measure;
-use super::message::Message;
-use super::metrics::Done;
+use super::message::WorkerMessage;
+use super::metrics::PartConditions;
 use super::scratch::Scratch;
-use super::{EvalError, Part};
+use super::{EvalError, EvalPart};
 use crate::core::EngineError;
 use crate::core::memory::resident_set;
 use crate::input::Fault;
@@ -34,7 +34,7 @@ pub(super) enum Task {
     /// Read the documents and leave the logits.
     Oracle,
     /// A part of an arm.
-    Part(Part),
+    Part(EvalPart),
 }
 
 /// All that a process has to know besides the model and the scratch file.
@@ -57,7 +57,7 @@ pub async fn serve(
     scratch: File,
     out: &mut dyn Write,
 ) -> Result<(), EvalError> {
-    let mut tell = |message: Message| {
+    let mut tell = |message: WorkerMessage| {
         let line = serde_json::to_string(&message).map_err(std::io::Error::from);
         line.and_then(|line| {
             writeln!(out, "{line}")?;
@@ -76,18 +76,18 @@ pub async fn serve(
     };
     if job.task == Task::Plan {
         plan(&*source, &options)?;
-        return tell(Message::Done(Done::default()));
+        return tell(WorkerMessage::Done(PartConditions::default()));
     }
     let mut scratch = Scratch::open(scratch)?;
     let session = SessionPlan::of_engine(options);
     let mut session = Session::open(source, session, |_, _| ()).await?;
     match job.task {
         Task::Plan => {}
-        Task::Oracle | Task::Part(Part::Text) => {
+        Task::Oracle | Task::Part(EvalPart::Text) => {
             let oracle = job.task == Task::Oracle;
             measure::texts(session.engine_mut(), &mut scratch, oracle, &mut tell).await?;
         }
-        Task::Part(Part::Tasks) => {
+        Task::Part(EvalPart::Tasks) => {
             measure::tasks(&mut session, &scratch, job.answer_tokens, &mut tell).await?;
         }
     }
@@ -97,7 +97,7 @@ pub async fn serve(
         .map(|orientation| orientation.directive);
     let directive = directive.ok_or(EngineError::NoDirective)?;
     let engine = session.engine();
-    let done = Done {
+    let done = PartConditions {
         k: directive.k,
         expert_bytes: directive.expert_bytes,
         lambda: directive.lambda,
@@ -109,7 +109,7 @@ pub async fn serve(
         read_bytes: engine.read_bytes(),
     };
     session.close().await?;
-    tell(Message::Done(done))
+    tell(WorkerMessage::Done(done))
 }
 
 /// What a line on a process's stderr begins with that tells what happens there, and is no complaint.
@@ -126,8 +126,8 @@ pub(super) fn run(
     mut command: Command,
     name: &str,
     scratch: &Scratch,
-    hear: &mut dyn FnMut(Message) -> Result<(), EvalError>,
-) -> Result<Done, EvalError> {
+    hear: &mut dyn FnMut(WorkerMessage) -> Result<(), EvalError>,
+) -> Result<PartConditions, EvalError> {
     let mut child = command
         .stdin(scratch.share()?)
         .stdout(Stdio::piped())
@@ -195,8 +195,8 @@ pub(super) fn run(
 fn listen(
     child: &mut Child,
     name: &str,
-    hear: &mut dyn FnMut(Message) -> Result<(), EvalError>,
-) -> Result<Option<Done>, EvalError> {
+    hear: &mut dyn FnMut(WorkerMessage) -> Result<(), EvalError>,
+) -> Result<Option<PartConditions>, EvalError> {
     let trouble = || EvalError::system(format!("hearing the process of {name}"));
     let Some(stdout) = child.stdout.take() else {
         return Ok(None);
@@ -206,7 +206,7 @@ fn listen(
         let line = line.map_err(trouble())?;
         let message = serde_json::from_str(&line).map_err(|error| trouble()(error.into()))?;
         match message {
-            Message::Done(found) => done = Some(found),
+            WorkerMessage::Done(found) => done = Some(found),
             message => hear(message)?,
         }
     }

@@ -2,8 +2,8 @@
 //! mind's exchanges. Both matches name every kind.
 
 use super::{
-    AudioEvent, CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Mode, Observed,
-    PerceivedEvent, SalienceEvent, SpokenEvent, Summary,
+    AudioEvent, CacheEvent, DreamEvent, Event, EventKind, LimitEvent, Observed, PerceivedEvent,
+    RunMode, SalienceEvent, SpokenEvent, Summary,
 };
 
 /// What the events' targets begin with; behind it stands the event's name, as in JSON.
@@ -131,7 +131,7 @@ impl Event {
     }
 }
 
-impl Mode {
+impl RunMode {
     fn emit(&self, tick: u64) {
         let Self {
             text,

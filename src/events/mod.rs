@@ -36,7 +36,7 @@ pub struct Event {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
     /// Which mode runs: the first line of every run.
-    Mode(Mode),
+    Mode(RunMode),
     /// An observation arrived.
     Observation(Observed),
     /// An observation could not be taken: it is empty, does not fit, or says what cannot be. The loop goes on.
@@ -242,7 +242,7 @@ pub enum ShedReason {
 
 /// See [`EventKind::Mode`].
 #[derive(Clone, Debug, Serialize)]
-pub struct Mode {
+pub struct RunMode {
     /// In one line.
     pub text: String,
     /// `exact` or `priced`.

@@ -52,7 +52,7 @@ pub struct Case {
 
 /// What of the model a case asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CaseKind {
     /// Thinker and towers.
     Thinker,
     /// Those, and everything that speaks.
@@ -195,30 +195,30 @@ impl Golden {
 
 impl Case {
     /// What of the model it asks for.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> CaseKind {
         let has = |prefix: &str| self.tensors.iter().any(|name| name.starts_with(prefix));
         if has("talker.") {
-            Kind::Speech
+            CaseKind::Speech
         } else if has("code2wav.") {
-            Kind::Vocoder
+            CaseKind::Vocoder
         } else if has("in.input_ids") {
-            Kind::Thinker
+            CaseKind::Thinker
         } else if self.description["cases"].is_array() {
-            Kind::Positions
+            CaseKind::Positions
         } else {
-            Kind::Nothing
+            CaseKind::Nothing
         }
     }
 
     /// Whether a tensor of that name is what the case puts in, not what should come out.
     pub(super) fn is_input(&self, name: &str) -> bool {
         match self.kind() {
-            Kind::Thinker | Kind::Speech => {
+            CaseKind::Thinker | CaseKind::Speech => {
                 let input = name.strip_prefix("in.");
                 name == "kept_positions" || input.is_some_and(|input| INPUTS.contains(&input))
             }
-            Kind::Vocoder => name == "code2wav.codes",
-            Kind::Positions => {
+            CaseKind::Vocoder => name == "code2wav.codes",
+            CaseKind::Positions => {
                 let mixtures = self.description["cases"].as_array().into_iter().flatten();
                 let (index, input) = name.split_once('.').unwrap_or_default();
                 mixtures
@@ -226,15 +226,15 @@ impl Case {
                     .any(|known| known == index)
                     && POSITION_INPUTS.contains(&input)
             }
-            Kind::Nothing => false,
+            CaseKind::Nothing => false,
         }
     }
 
     /// Codes that speaking it takes, the last one included; none where nothing is spoken.
     pub fn codes(&self) -> Option<usize> {
         match self.kind() {
-            Kind::Speech => self.number("/generation/talker_tokens"),
-            Kind::Vocoder => Some(self.frames + 1),
+            CaseKind::Speech => self.number("/generation/talker_tokens"),
+            CaseKind::Vocoder => Some(self.frames + 1),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::CaseError;
 use super::case::{Golden, Inputs};
-use super::notes::{Difference, Notes};
+use super::notes::{Notes, TensorDifference};
 use super::recorder::Recorder;
 use super::{Generated, TensorReport, VerifyError};
 use crate::checkpoint::config::TextConfig;
@@ -20,14 +20,14 @@ pub(crate) const LOGITS_TOLERANCE: f64 = 5e-5;
 const LAST_LOGITS: &str = ".last_logits";
 
 /// The reports of a case, gathered over its rows.
-pub(super) struct Comparison<'a> {
+pub(super) struct CaseComparison<'a> {
     golden: &'a Golden,
     inputs: &'a Inputs,
     config: &'a TextConfig,
     notes: Notes,
 }
 
-impl<'a> Comparison<'a> {
+impl<'a> CaseComparison<'a> {
     pub(super) fn new(golden: &'a Golden, inputs: &'a Inputs, config: &'a TextConfig) -> Self {
         Self {
             golden,
@@ -329,7 +329,8 @@ impl<'a> Comparison<'a> {
             );
             return Err(self.golden.error(name, reason));
         }
-        let Difference { error, at, allowed } = Difference::new(found, expected, tolerance);
+        let TensorDifference { error, at, allowed } =
+            TensorDifference::new(found, expected, tolerance);
         self.notes
             .note(name, error, allowed, error <= allowed, || {
                 let (token, feature) = (at / cols.max(1), at % cols.max(1));

@@ -3,7 +3,7 @@
 use super::CaseError;
 use super::case::{Case, Golden};
 use crate::core::perception::Features;
-use crate::media::picture::Patches;
+use crate::media::picture::ImagePatches;
 use crate::media::sound::Mel;
 
 /// The case's sounds, pictures and videos, as the towers take them in; none where it has only words.
@@ -59,9 +59,9 @@ fn clips(golden: &Golden) -> Result<Vec<Mel>, CaseError> {
     Ok((0..clips).map(clip).collect())
 }
 
-fn patches(golden: &Golden, name: &str, grids_name: &str) -> Result<Patches, CaseError> {
+fn patches(golden: &Golden, name: &str, grids_name: &str) -> Result<ImagePatches, CaseError> {
     let Some((_, values)) = golden.floats(name)? else {
-        return Ok(Patches::default());
+        return Ok(ImagePatches::default());
     };
     let missing = || golden.error(grids_name, "is missing".into());
     let (shape, grids) = golden.integers(grids_name)?.ok_or_else(missing)?;
@@ -71,7 +71,7 @@ fn patches(golden: &Golden, name: &str, grids_name: &str) -> Result<Patches, Cas
         return Err(golden.error(grids_name, reason));
     }
     let side = |n: i64| usize::try_from(n).unwrap_or(0);
-    Ok(Patches {
+    Ok(ImagePatches {
         values,
         grids: grids.iter().map(|grid| grid.map(side)).collect(),
     })

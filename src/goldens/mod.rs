@@ -19,7 +19,7 @@ use std::path::Path;
 
 use sage_actors::protocol::Modality;
 
-pub use case::{Case, Golden, Kind};
+pub use case::{Case, CaseKind, Golden};
 pub use error::{CaseError, VerifyError};
 pub(crate) use greedy::{Generated, greedy, read};
 pub use report::{CaseReport, Status, TensorReport};
@@ -66,32 +66,32 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
     }
     let golden = case.open()?;
     let inputs = match case.kind() {
-        Kind::Thinker | Kind::Speech => case.inputs(&golden)?,
+        CaseKind::Thinker | CaseKind::Speech => case.inputs(&golden)?,
         _ => case::Inputs::none(),
     };
     let config = engine.text_config().clone();
     let features = features::features(case, &golden)?;
     let features = features.as_ref();
-    if (features.is_some() || case.kind() == Kind::Speech) && inputs.rows() != 1 {
+    if (features.is_some() || case.kind() == CaseKind::Speech) && inputs.rows() != 1 {
         report.reason = Some(format!(
             "has sounds, pictures or speech in {} rows; one row can be run",
             inputs.rows()
         ));
         return Ok(report);
     }
-    let mut comparison = compare::Comparison::new(&golden, &inputs, &config);
+    let mut comparison = compare::CaseComparison::new(&golden, &inputs, &config);
     match case.kind() {
-        Kind::Thinker => think(engine, &inputs, features, &mut comparison).await?,
-        Kind::Speech => {
+        CaseKind::Thinker => think(engine, &inputs, features, &mut comparison).await?,
+        CaseKind::Speech => {
             let all = &mut comparison;
             speech::compare(engine, case, &golden, &inputs, features, all).await?;
         }
-        Kind::Vocoder => speech::vocode(engine, case, &golden, &mut comparison)?,
-        Kind::Positions => {
+        CaseKind::Vocoder => speech::vocode(engine, case, &golden, &mut comparison)?,
+        CaseKind::Positions => {
             let config = &engine.source.config().thinker;
             positions::compare(config, case, &golden, &mut comparison)?;
         }
-        Kind::Nothing => {}
+        CaseKind::Nothing => {}
     }
     if comparison.reports().is_empty() {
         report.reason = Some("holds no result that could be compared".to_owned());
@@ -112,8 +112,8 @@ pub async fn run(engine: &mut Engine, case: &Case) -> Result<CaseReport, VerifyE
 /// Why a case cannot be run; none when it can.
 fn cannot_run(engine: &Engine, case: &Case) -> Option<String> {
     match case.kind() {
-        Kind::Nothing => Some("has no in.input_ids: nothing to run".to_owned()),
-        Kind::Speech | Kind::Vocoder if !engine.speaks() => {
+        CaseKind::Nothing => Some("has no in.input_ids: nothing to run".to_owned()),
+        CaseKind::Speech | CaseKind::Vocoder if !engine.speaks() => {
             Some("needs talker and vocoder: the model has none, or was opened without".to_owned())
         }
         _ => None,
@@ -125,7 +125,7 @@ async fn think(
     engine: &mut Engine,
     inputs: &case::Inputs,
     features: Option<&Features>,
-    comparison: &mut compare::Comparison<'_>,
+    comparison: &mut compare::CaseComparison<'_>,
 ) -> Result<(), VerifyError> {
     // Where nothing ends an answer, no token is this one.
     let end = engine.source.config().end_token_id().unwrap_or(u32::MAX);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::TensorReport;
 
 /// How far numbers are from those that were expected.
-pub(crate) struct Difference {
+pub(crate) struct TensorDifference {
     /// The greatest absolute difference; infinite where a result is no number.
     pub(crate) error: f64,
     /// Where it is; 0 where there is none.
@@ -14,7 +14,7 @@ pub(crate) struct Difference {
     pub(crate) allowed: f64,
 }
 
-impl Difference {
+impl TensorDifference {
     /// Of as many `found` as `expected` numbers.
     pub(crate) fn new(found: &[f32], expected: &[f32], tolerance: f64) -> Self {
         // A number that is infinite must come again as it is, and allows the others nothing.

@@ -2,7 +2,7 @@
 
 use super::CaseError;
 use super::case::{Case, Golden};
-use super::compare::Comparison;
+use super::compare::CaseComparison;
 use crate::checkpoint::config::ThinkerConfig;
 use crate::model::positions::{MediaGrids, VideoGrid, media_positions};
 
@@ -11,7 +11,7 @@ pub(super) fn compare(
     config: &ThinkerConfig,
     case: &Case,
     golden: &Golden,
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
 ) -> Result<(), CaseError> {
     let mixtures = case.description()["cases"].as_array();
     for mixture in mixtures.into_iter().flatten() {
@@ -45,7 +45,7 @@ pub(super) fn compare(
 }
 
 /// Exactly: they are counted, not measured.
-fn note(comparison: &mut Comparison<'_>, name: &str, found: &[f32], expected: &[f32]) {
+fn note(comparison: &mut CaseComparison<'_>, name: &str, found: &[f32], expected: &[f32]) {
     let pairs = found.iter().zip(expected);
     let differ = pairs.filter(|(a, b)| a != b).count() + found.len().abs_diff(expected.len());
     comparison.note_integers(name, differ, || {

@@ -3,12 +3,13 @@
 use sage_actors::protocol::Module;
 
 use super::case::{Case, Golden, Inputs};
-use super::compare::{Comparison, LOGITS_TOLERANCE, MODULE_TOLERANCE};
+use super::compare::{CaseComparison, LOGITS_TOLERANCE, MODULE_TOLERANCE};
 use super::recorder::Recorder;
 use super::{VerifyError, greedy, read};
 use crate::core::perception::Features;
 use crate::core::speech::{
-    Choosing, Said, Speaking, SpeechEnded, SpeechRequest, SpeechStep, Spoken, talker_directive,
+    Choosing, CollectedTurn, Speaking, SpeechEnded, SpeechRequest, SpeechStep, Spoken,
+    talker_directive,
 };
 use crate::core::{Arrivals, Engine, EngineError, Forward, Orientation, Probe, drive};
 use crate::model::speech::{CodesError, chunks};
@@ -20,14 +21,14 @@ pub(super) async fn compare(
     golden: &Golden,
     inputs: &Inputs,
     features: Option<&Features>,
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
 ) -> Result<(), VerifyError> {
     let steps = case.needed_number("/generation/thinker_tokens")?;
     let end = case.needed_number("/generation/thinker_eos")? as u32;
     let request = request(engine, case)?;
     let tokens = inputs.tokens(0);
     let hidden = engine.text_config().hidden_size;
-    let mut said = Said::new(&tokens, features, steps, hidden);
+    let mut said = CollectedTurn::new(&tokens, features, steps, hidden);
     let mut recorder = Recorder::default();
     let mut kept = |step: &Forward| said.read(step);
     let mut read = read(engine, &tokens, features, &mut recorder, &mut kept).await?;
@@ -48,7 +49,7 @@ pub(super) async fn compare(
 /// Speaks a turn to its end, as the loop would, its request open all the while; `probe` hears of every tensor.
 pub async fn speak(
     engine: &mut Engine,
-    said: &Said,
+    said: &CollectedTurn,
     request: &SpeechRequest,
     probe: &mut Option<&mut dyn Probe>,
     waveform: &mut Vec<f32>,
@@ -95,14 +96,14 @@ fn request(engine: &Engine, case: &Case) -> Result<SpeechRequest, VerifyError> {
 
 /// The talker's prompt, and its way through the layers.
 fn heard(
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
     golden: &Golden,
     found: &Recorder,
     spoken: &Spoken,
     engine: &Engine,
 ) -> Result<(), VerifyError> {
     let layers = engine.layers_of(Module::Talker).len();
-    let tensor = |comparison: &mut Comparison<'_>, name: &str, tolerance| {
+    let tensor = |comparison: &mut CaseComparison<'_>, name: &str, tolerance| {
         let found = found.tensor_of(name);
         floats(comparison, golden, name, found, tolerance)
     };
@@ -127,7 +128,7 @@ fn heard(
 
 /// Step by step.
 fn loop_of(
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
     golden: &Golden,
     found: &Recorder,
     spoken: &Spoken,
@@ -153,7 +154,7 @@ pub(super) fn vocode(
     engine: &Engine,
     case: &Case,
     golden: &Golden,
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
 ) -> Result<(), VerifyError> {
     let voice = engine.voice()?;
     let name = "code2wav.codes";
@@ -217,7 +218,7 @@ fn first_of_each(values: &[f32], channels: usize, kept: usize) -> Vec<f32> {
 
 /// All of a tensor, where the golden holds it.
 fn floats(
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
     golden: &Golden,
     name: &str,
     found: &[f32],
@@ -232,7 +233,7 @@ fn floats(
 
 /// All of a tensor of whole numbers.
 fn ids(
-    comparison: &mut Comparison<'_>,
+    comparison: &mut CaseComparison<'_>,
     golden: &Golden,
     name: &str,
     found: &[u32],

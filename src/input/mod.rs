@@ -17,4 +17,4 @@ pub use limit::Limit;
 pub use place::Place;
 pub use problem::{Problem, known, nearest};
 pub use size::{Size, SizeError, human_bytes, lacks_unit};
-pub use text::{ReadError, Source, read_text, short, shown, without_mark};
+pub use text::{Source, TextFileError, read_text, short, shown, without_mark};

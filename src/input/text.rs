@@ -24,7 +24,7 @@ const UNQUOTED: &str = "string values must be quoted";
 /// A text file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
-pub struct ReadError {
+pub struct TextFileError {
     /// Which.
     pub path: PathBuf,
     /// Why.
@@ -40,8 +40,8 @@ pub fn without_mark(text: &str) -> &str {
 ///
 /// # Errors
 /// When it cannot be read, is not UTF-8 or larger than 16 MiB.
-pub fn read_text(path: &Path) -> Result<String, ReadError> {
-    let failed = |reason: String| ReadError {
+pub fn read_text(path: &Path) -> Result<String, TextFileError> {
+    let failed = |reason: String| TextFileError {
         path: path.to_owned(),
         reason,
     };

@@ -6,7 +6,7 @@ use sage_actors::protocol::Tick;
 
 /// What a ledger has seen, and of which model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct LedgerSummary {
     /// The model's fingerprint.
     pub fingerprint: String,
     /// Outcomes that were learned, over all runs.
@@ -15,7 +15,7 @@ pub struct About {
     pub tick: Tick,
 }
 
-impl About {
+impl LedgerSummary {
     /// What the line that says which mode runs adds for a ledger at `path`.
     pub fn words(&self, path: &Path) -> String {
         format!(

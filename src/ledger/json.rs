@@ -9,7 +9,7 @@ use sage_actors::trust::Ledger;
 use sage_actors::trust::state::{Baselines, KeptRecord, LedgerState, ModuleHead, ModuleState};
 use serde::{Deserialize, Serialize};
 
-use super::{About, LedgerError, VERSION};
+use super::{LedgerError, LedgerSummary, VERSION};
 
 /// What the first key says.
 const FORMAT: &str = "sage trust ledger";
@@ -37,12 +37,12 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct DocumentModule {
     head: ModuleHead,
-    records: Vec<Entry>,
+    records: Vec<LedgerEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct LedgerEntry {
     layer: u16,
     expert: u16,
     record: KeptRecord,
@@ -52,7 +52,11 @@ struct Entry {
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn write(out: &mut impl Write, about: &About, state: &LedgerState) -> std::io::Result<()> {
+pub fn write(
+    out: &mut impl Write,
+    about: &LedgerSummary,
+    state: &LedgerState,
+) -> std::io::Result<()> {
     let text = |value: &str| serde_json::to_string(value);
     writeln!(
         out,
@@ -73,7 +77,7 @@ pub fn write(out: &mut impl Write, about: &About, state: &LedgerState) -> std::i
         writeln!(out, "{{\"head\":{head},\"records\":[")?;
         let last = module.records.len().saturating_sub(1);
         for (at, (key, record)) in module.head.keys().zip(&module.records).enumerate() {
-            let entry = Entry {
+            let entry = LedgerEntry {
                 layer: key.layer.layer,
                 expert: key.expert,
                 record: *record,
@@ -96,7 +100,11 @@ pub fn write(out: &mut impl Write, about: &About, state: &LedgerState) -> std::i
 /// # Errors
 /// When it cannot be written.
 #[cfg(feature = "cli")]
-pub fn write_file(path: &Path, about: &About, state: &LedgerState) -> Result<(), LedgerError> {
+pub fn write_file(
+    path: &Path,
+    about: &LedgerSummary,
+    state: &LedgerState,
+) -> Result<(), LedgerError> {
     let scratch = super::scratch_beside(path)?;
     let mut out = std::io::BufWriter::new(scratch.as_file());
     let written = write(&mut out, about, state).and_then(|()| out.flush());
@@ -110,7 +118,7 @@ pub fn write_file(path: &Path, about: &About, state: &LedgerState) -> Result<(),
 ///
 /// # Errors
 /// Another version, a value that no ledger can have, or text that is no such JSON; with its place.
-pub fn read(path: &Path, text: &str) -> Result<(About, LedgerState), LedgerError> {
+pub fn read(path: &Path, text: &str) -> Result<(LedgerSummary, LedgerState), LedgerError> {
     let wrong = |problem: String| LedgerError::Export {
         path: path.to_owned(),
         problem,
@@ -130,7 +138,7 @@ pub fn read(path: &Path, text: &str) -> Result<(About, LedgerState), LedgerError
     }
     let document: Document =
         serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    let about = About {
+    let about = LedgerSummary {
         fingerprint: document.fingerprint,
         outcomes: document.outcomes,
         tick: document.tick,

@@ -25,7 +25,7 @@ use sage_actors::trust::Ledger;
 use sage_actors::trust::state::LedgerState;
 use sage_actors::trust::store::{LedgerStore, StoreFailure};
 
-pub use about::About;
+pub use about::LedgerSummary;
 pub use error::LedgerError;
 pub use files::{VERSION, log_path};
 use log::Log;
@@ -43,7 +43,7 @@ const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 pub struct LedgerFile {
     path: PathBuf,
     db: Database,
-    about: About,
+    about: LedgerSummary,
     epoch: Epoch,
     log: Option<Log>,
     torn_bytes: u64,
@@ -55,7 +55,11 @@ impl LedgerFile {
     ///
     /// # Errors
     /// When there is such a file, or a log that was left of one, or it cannot be written.
-    pub fn create(path: &Path, about: &About, state: &LedgerState) -> Result<(), LedgerError> {
+    pub fn create(
+        path: &Path,
+        about: &LedgerSummary,
+        state: &LedgerState,
+    ) -> Result<(), LedgerError> {
         let log = log_path(path);
         if log.exists() {
             return Err(LedgerError::foreign_log(path));
@@ -75,7 +79,11 @@ impl LedgerFile {
     ///
     /// # Errors
     /// When it is in use, or cannot be written.
-    pub fn replace(path: &Path, about: &About, state: &LedgerState) -> Result<(), LedgerError> {
+    pub fn replace(
+        path: &Path,
+        about: &LedgerSummary,
+        state: &LedgerState,
+    ) -> Result<(), LedgerError> {
         let replaced = match open_file(path) {
             Ok(file) => Some(file),
             Err(error) if error.is_missing() => None,
@@ -111,7 +119,7 @@ impl LedgerFile {
         let file = Self {
             path: path.to_owned(),
             db,
-            about: About {
+            about: LedgerSummary {
                 fingerprint: contents.fingerprint,
                 outcomes: contents.epoch.outcomes + tail.outcomes,
                 tick,
@@ -134,7 +142,7 @@ impl LedgerFile {
         fresh: &LedgerState,
     ) -> Result<(Self, Ledger), LedgerError> {
         if !path.exists() {
-            let about = About {
+            let about = LedgerSummary {
                 fingerprint: fingerprint.to_owned(),
                 outcomes: 0,
                 tick: 0,
@@ -156,7 +164,7 @@ impl LedgerFile {
     }
 
     /// What it has seen, and of which model.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &LedgerSummary {
         &self.about
     }
 
@@ -277,7 +285,7 @@ fn scratch_beside(path: &Path) -> Result<tempfile::NamedTempFile, LedgerError> {
 /// A whole ledger under a name of its own, on disk.
 fn written_beside(
     path: &Path,
-    about: &About,
+    about: &LedgerSummary,
     state: &LedgerState,
 ) -> Result<tempfile::NamedTempFile, LedgerError> {
     let scratch = scratch_beside(path)?;

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Cause;
-use super::{About, LedgerError, VERSION};
+use super::{LedgerError, LedgerSummary, VERSION};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const MODULES: TableDefinition<u8, &[u8]> = TableDefinition::new("modules");
@@ -36,7 +36,7 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    pub fn first(about: &About) -> Self {
+    pub fn first(about: &LedgerSummary) -> Self {
         Self {
             number: 1,
             outcomes: about.outcomes,
@@ -46,7 +46,7 @@ impl Epoch {
         }
     }
 
-    pub fn next(&self, about: &About) -> Self {
+    pub fn next(&self, about: &LedgerSummary) -> Self {
         let number = self.number + 1;
         Self {
             number,

@@ -5,7 +5,7 @@
 
 use super::attention::{Attention, Heads};
 use super::axes::Positions;
-use super::experts::{GatedBlock, Scratch};
+use super::experts::{ExpertScratch, GatedBlock};
 use super::kv::KvCache;
 use super::load::{LoadError, Loader, resident_bytes};
 use super::rope::RotaryTable;
@@ -17,7 +17,7 @@ use crate::kernels::pointwise::{add_scaled, rms_norm_rows};
 use crate::store::WeightSource;
 
 #[derive(Debug)]
-struct Layer {
+struct PredictorLayer {
     input_norm: Vec<f32>,
     attention: Attention,
     post_norm: Vec<f32>,
@@ -29,7 +29,7 @@ struct Layer {
 pub struct CodePredictor {
     /// Sizes as config.json says them.
     pub config: CodePredictorConfig,
-    layers: Vec<Layer>,
+    layers: Vec<PredictorLayer>,
     norm: Vec<f32>,
     /// Table g - 1 holds group g's vectors, `[codes, hidden]`.
     codec_embedding: Vec<Matrix>,
@@ -42,7 +42,7 @@ pub struct CodePredictor {
 #[derive(Debug)]
 pub struct FrameCache {
     kv: KvCache,
-    scratch: Scratch,
+    scratch: ExpertScratch,
 }
 
 impl CodePredictor {
@@ -93,7 +93,7 @@ impl CodePredictor {
         let tokens = self.config.num_code_groups;
         Ok(FrameCache {
             kv: KvCache::new(self.layers.len(), row, tokens)?,
-            scratch: Scratch::default(),
+            scratch: ExpertScratch::default(),
         })
     }
 
@@ -148,7 +148,11 @@ impl CodePredictor {
     }
 }
 
-fn layer(loader: &Loader<'_>, at: usize, config: &CodePredictorConfig) -> Result<Layer, LoadError> {
+fn layer(
+    loader: &Loader<'_>,
+    at: usize,
+    config: &CodePredictorConfig,
+) -> Result<PredictorLayer, LoadError> {
     let prefix = format!("{PREFIX}model.layers.{at}");
     let hidden = config.hidden_size;
     let heads = Heads {
@@ -156,7 +160,7 @@ fn layer(loader: &Loader<'_>, at: usize, config: &CodePredictorConfig) -> Result
         kv: config.num_key_value_heads,
         dim: config.head_dim,
     };
-    Ok(Layer {
+    Ok(PredictorLayer {
         input_norm: loader.vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
         attention: loader.attention(
             &format!("{prefix}.self_attn"),

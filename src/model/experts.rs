@@ -54,7 +54,7 @@ impl<'a> Gated<'a> {
     }
 
     /// `down(silu(gate(x)) * up(x))`: x `[rows, hidden]`, out likewise.
-    pub fn apply(&self, x: &[f32], rows: usize, out: &mut [f32], scratch: &mut Scratch) {
+    pub fn apply(&self, x: &[f32], rows: usize, out: &mut [f32], scratch: &mut ExpertScratch) {
         let inner = rows * self.gate.rows();
         scratch.gate.clear();
         scratch.gate.resize(inner, 0.0);
@@ -88,7 +88,7 @@ pub struct GatedBlock {
 
 impl GatedBlock {
     /// The block's output: x `[rows, hidden]`, returns the same shape.
-    pub fn apply(&self, x: &[f32], rows: usize, scratch: &mut Scratch) -> Vec<f32> {
+    pub fn apply(&self, x: &[f32], rows: usize, scratch: &mut ExpertScratch) -> Vec<f32> {
         let block = Gated {
             gate: self.gate.view(),
             up: self.up.view(),
@@ -102,7 +102,7 @@ impl GatedBlock {
 
 /// Buffers that gated blocks reuse.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct ExpertScratch {
     gate: Vec<f32>,
     up: Vec<f32>,
     /// For products of several rows.

@@ -5,7 +5,7 @@ use sage_actors::protocol::Module;
 use super::attention::{Attention, Heads, Projection};
 use super::experts::{ExpertShape, GatedBlock};
 use super::rope::RotaryTable;
-use super::thinker::{FeedForward, Layer, Thinker};
+use super::thinker::{DecoderLayer, FeedForward, Thinker};
 use crate::checkpoint::config::TextConfig;
 use crate::checkpoint::{Component, ExpectedTensor, Role, expected_tensors};
 use crate::formats::WeightFormat;
@@ -245,10 +245,10 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn layer(&self, layer: usize, config: &TextConfig) -> Result<Layer, LoadError> {
+    fn layer(&self, layer: usize, config: &TextConfig) -> Result<DecoderLayer, LoadError> {
         let prefix = format!("thinker.model.layers.{layer}");
         let hidden = config.hidden_size;
-        Ok(Layer {
+        Ok(DecoderLayer {
             input_norm: self.vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
             attention: self.decoder_attention(&format!("{prefix}.self_attn"), config)?,
             post_norm: self.vector(&format!("{prefix}.post_attention_layernorm.weight"), hidden)?,

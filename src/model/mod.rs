@@ -27,4 +27,4 @@ pub use code2wav::Code2Wav;
 pub use kv::KvCache;
 pub use rope::RotaryTable;
 pub use talker::Talker;
-pub use thinker::{FeedForward, Layer, Thinker};
+pub use thinker::{DecoderLayer, FeedForward, Thinker};

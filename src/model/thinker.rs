@@ -4,7 +4,7 @@ use sage_actors::protocol::Module;
 
 use super::attention::Attention;
 use super::axes::Positions;
-use super::experts::{ExpertShape, Gated, Scratch};
+use super::experts::{ExpertScratch, ExpertShape, Gated};
 use super::kv::KvCache;
 use super::rope::{Angles, RotaryTable};
 use crate::checkpoint::config::TextConfig;
@@ -33,7 +33,7 @@ pub enum FeedForward {
 
 /// One decoder layer.
 #[derive(Debug)]
-pub struct Layer {
+pub struct DecoderLayer {
     /// `input_layernorm`.
     pub input_norm: Vec<f32>,
     /// `self_attn`.
@@ -52,7 +52,7 @@ pub struct Thinker {
     /// `embed_tokens`, `[vocabulary, hidden]`.
     pub embed_tokens: Matrix,
     /// Decoder layers in the order in which they run.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<DecoderLayer>,
     /// `model.norm`.
     pub norm: Vec<f32>,
     /// `lm_head`; none when tied to the embedding.
@@ -83,7 +83,7 @@ impl Thinker {
         x: &mut [f32],
         kv: &mut KvCache,
         angles: &Angles,
-        scratch: &mut Scratch,
+        scratch: &mut ExpertScratch,
     ) {
         let _span = spans::attention(Module::Thinker, layer).entered();
         let block = &self.layers[layer];
@@ -107,7 +107,7 @@ impl Thinker {
         &self,
         layer: usize,
         normed: &[f32],
-        scratch: &mut Scratch,
+        scratch: &mut ExpertScratch,
     ) -> Option<Vec<f32>> {
         let FeedForward::Sparse { router } = &self.layers[layer].feed_forward else {
             return None;
@@ -116,7 +116,12 @@ impl Thinker {
     }
 
     /// Output of a dense layer's block; none for a sparse one.
-    pub fn dense(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Option<Vec<f32>> {
+    pub fn dense(
+        &self,
+        layer: usize,
+        normed: &[f32],
+        scratch: &mut ExpertScratch,
+    ) -> Option<Vec<f32>> {
         let FeedForward::Dense { gate, up, down } = &self.layers[layer].feed_forward else {
             return None;
         };
@@ -141,7 +146,7 @@ impl Thinker {
     }
 
     /// Logits `[rows, vocabulary]` of normed rows.
-    pub fn logits(&self, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+    pub fn logits(&self, normed: &[f32], scratch: &mut ExpertScratch) -> Vec<f32> {
         let _span = spans::head(normed.len() / self.config.hidden_size).entered();
         let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
         head.product(normed, &mut scratch.transposed)

@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::thinker::{Extent, run};
-use super::witness::Witness;
-use super::{Found, ReferenceError};
+use super::witness::ReferenceProbe;
+use super::{PromptRun, ReferenceError};
 use crate::core::sampling::argmax;
 use crate::goldens::compare::{LOGITS_TOLERANCE, MODULE_TOLERANCE};
-use crate::goldens::notes::{Difference, Notes};
+use crate::goldens::notes::{Notes, TensorDifference};
 use crate::goldens::{CaseReport, Status};
 use crate::store::WeightSource;
 
 /// What came of a comparison.
 #[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
+pub struct ReferenceOutcome {
     /// In the form of a golden's.
     pub case: CaseReport,
     /// Choices of experts that differed among experts whose logits are equal within the tolerance; the running model's was
@@ -35,10 +35,10 @@ pub struct Outcome {
 /// When the reference cannot be computed; a difference is a report, not an error.
 pub fn compare(
     source: &dyn WeightSource,
-    found: &Found,
+    found: &PromptRun,
     layers: usize,
     progress: &mut dyn FnMut(usize),
-) -> Result<Outcome, ReferenceError> {
+) -> Result<ReferenceOutcome, ReferenceError> {
     let whole = layers >= source.config().thinker.text.num_hidden_layers;
     let tokens = found.tokens();
     let last = found.prompt.len().saturating_sub(1);
@@ -46,7 +46,7 @@ pub fn compare(
         layers,
         logits_of: last..last + if whole { found.said().len() } else { 0 },
     };
-    let mut comparison = Comparison {
+    let mut comparison = ReferenceComparison {
         found,
         notes: Notes::default(),
         near_ties: 0,
@@ -57,7 +57,7 @@ pub fn compare(
     run(source, &tokens, &extent, &mut comparison)?;
     let tensors = comparison.notes.reports();
     let same = tensors.iter().all(|tensor| tensor.pass);
-    Ok(Outcome {
+    Ok(ReferenceOutcome {
         near_ties: comparison.near_ties,
         near_tied_tokens: comparison.near_tied_tokens,
         choices: comparison.choices,
@@ -71,8 +71,8 @@ pub fn compare(
     })
 }
 
-struct Comparison<'a> {
-    found: &'a Found,
+struct ReferenceComparison<'a> {
+    found: &'a PromptRun,
     notes: Notes,
     near_ties: usize,
     near_tied_tokens: usize,
@@ -80,7 +80,7 @@ struct Comparison<'a> {
     progress: &'a mut dyn FnMut(usize),
 }
 
-impl Comparison<'_> {
+impl ReferenceComparison<'_> {
     /// `found` against `expected`, rows of `cols`.
     fn floats(&mut self, name: &str, cols: usize, found: &[f32], expected: &[f32], tolerance: f64) {
         if found.len() != expected.len() {
@@ -91,7 +91,8 @@ impl Comparison<'_> {
             self.notes.note(name, f64::INFINITY, 0.0, false, text);
             return;
         }
-        let Difference { error, at, allowed } = Difference::new(found, expected, tolerance);
+        let TensorDifference { error, at, allowed } =
+            TensorDifference::new(found, expected, tolerance);
         let text = || {
             let (token, feature) = (at / cols.max(1), at % cols.max(1));
             format!(
@@ -138,7 +139,7 @@ impl Comparison<'_> {
     }
 }
 
-impl Witness for Comparison<'_> {
+impl ReferenceProbe for ReferenceComparison<'_> {
     fn tensor(&mut self, name: &str, cols: usize, values: &[f32]) {
         if name == "thinker.logits" {
             return self.logits(cols, values);
@@ -205,7 +206,7 @@ impl Witness for Comparison<'_> {
 }
 
 /// The experts that the running model chose, and their weights.
-fn chosen(found: &Found, layer: usize, token: usize) -> Option<Vec<(usize, f32)>> {
+fn chosen(found: &PromptRun, layer: usize, token: usize) -> Option<Vec<(usize, f32)>> {
     let chosen = found.recorder.choices.get(&layer)?.get(token)?;
     let pairs = chosen
         .iter()

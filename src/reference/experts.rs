@@ -5,7 +5,7 @@ use candle_nn::ops::{silu, softmax_last_dim};
 
 use super::ReferenceError;
 use super::weights::Weights;
-use super::witness::Witness;
+use super::witness::ReferenceProbe;
 use crate::checkpoint::config::TextConfig;
 
 /// `down(silu(gate(x)) * up(x))` of `x` `[tokens, hidden]` with the matrices `{prefix}.{gate,up,down}_proj.weight`.
@@ -32,7 +32,7 @@ pub(super) fn feed_forward(
     config: &TextConfig,
     layer: usize,
     x: &Tensor,
-    witness: &mut dyn Witness,
+    witness: &mut dyn ReferenceProbe,
 ) -> Result<Tensor, ReferenceError> {
     let prefix = format!("thinker.model.layers.{layer}.mlp");
     if !config.is_sparse(layer) {

@@ -5,7 +5,7 @@ use crate::goldens::recorder::Recorder;
 use crate::goldens::{Generated, greedy, read};
 
 /// Everything that the running model computed for a prompt, and how it went on.
-pub struct Found {
+pub struct PromptRun {
     /// The prompt.
     pub(super) prompt: Vec<u32>,
     pub(super) recorder: Recorder,
@@ -13,7 +13,7 @@ pub struct Found {
     pub(super) generated: Option<Generated>,
 }
 
-impl Found {
+impl PromptRun {
     /// Tokens that the reference has to run: the prompt, and of the continuation all but the last.
     pub fn tokens(&self) -> Vec<u32> {
         let said = self.said();
@@ -36,7 +36,7 @@ pub async fn listen(
     engine: &mut Engine,
     prompt: &[u32],
     steps: usize,
-) -> Result<Found, EngineError> {
+) -> Result<PromptRun, EngineError> {
     let mut recorder = Recorder::default();
     let mut so_far = read(engine, prompt, None, &mut recorder, &mut |_| ()).await?;
     let generated = if steps > 0 {
@@ -47,7 +47,7 @@ pub async fn listen(
     } else {
         None
     };
-    Ok(Found {
+    Ok(PromptRun {
         prompt: prompt.to_vec(),
         recorder,
         generated,

@@ -14,7 +14,7 @@ mod weights;
 mod witness;
 
 pub use comparison::compare;
-pub use found::{Found, listen};
+pub use found::{PromptRun, listen};
 pub use thinker::working_bytes;
 
 use crate::formats::WeightFormat;

@@ -9,7 +9,7 @@ use super::ReferenceError;
 use super::attention::{Rotation, attend};
 use super::experts::feed_forward;
 use super::weights::{Weights, table_bytes, widening_bytes};
-use super::witness::Witness;
+use super::witness::ReferenceProbe;
 use crate::checkpoint::config::TextConfig;
 use crate::checkpoint::{Component, Role, expected_tensors};
 use crate::store::WeightSource;
@@ -36,7 +36,7 @@ pub fn run(
     source: &dyn WeightSource,
     tokens: &[u32],
     extent: &Extent,
-    witness: &mut dyn Witness,
+    witness: &mut dyn ReferenceProbe,
 ) -> Result<(), ReferenceError> {
     let config = &source.config().thinker.text;
     let weights = Weights(source);

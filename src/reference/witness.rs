@@ -1,7 +1,7 @@
 //! Who hears what the reference computes.
 
 /// Hears what the reference computes, in the order of computation.
-pub trait Witness {
+pub trait ReferenceProbe {
     /// A tensor of rows of `cols` numbers, by the golden files' name, row-major.
     fn tensor(&mut self, name: &str, cols: usize, values: &[f32]);
 

@@ -4,19 +4,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sage_actors::protocol::Tick;
 
-use super::Difference;
+use super::ReplayDifference;
 use crate::core::core_loop::Heed;
-use crate::trace::{Line, Reader, Record, Sink, TraceError};
+use crate::trace::{Sink, TraceError, TraceLine, TraceReader, TraceRecord};
 
 /// Shared by the tape, which compares, and the driver, which looks ahead.
 #[derive(Clone)]
-pub struct Comparison(Arc<Mutex<Inner>>);
+pub struct ReplayComparison(Arc<Mutex<Inner>>);
 
 struct Inner {
-    reader: Reader,
-    next: Option<Line>,
+    reader: TraceReader,
+    next: Option<TraceLine>,
     lines: u64,
-    difference: Option<Difference>,
+    difference: Option<ReplayDifference>,
     failed: Option<TraceError>,
 }
 
@@ -33,12 +33,12 @@ impl Inner {
     }
 }
 
-impl Comparison {
+impl ReplayComparison {
     /// Of a recording whose header was read.
     ///
     /// # Errors
     /// When its next line cannot be read.
-    pub fn new(reader: Reader) -> Result<Self, TraceError> {
+    pub fn new(reader: TraceReader) -> Result<Self, TraceError> {
         let mut inner = Inner {
             reader,
             next: None,
@@ -61,7 +61,7 @@ impl Comparison {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn next(&self) -> Result<Option<Record>, TraceError> {
+    pub fn next(&self) -> Result<Option<TraceRecord>, TraceError> {
         let mut inner = self.lock();
         if let Some(error) = inner.failed.take() {
             return Err(error);
@@ -81,7 +81,7 @@ impl Comparison {
     }
 
     /// The next recorded line, if it is of this type; none behind a difference.
-    fn upcoming(&self, name: &str) -> Option<Record> {
+    fn upcoming(&self, name: &str) -> Option<TraceRecord> {
         let inner = self.lock();
         let line = inner.next.as_ref()?;
         // Asked before every layer: not every line is parsed for it.
@@ -98,7 +98,7 @@ impl Comparison {
     }
 
     /// Lines so far, the chain's digest, and the first difference.
-    pub fn so_far(&self) -> (u64, String, Option<Difference>) {
+    pub fn so_far(&self) -> (u64, String, Option<ReplayDifference>) {
         let inner = self.lock();
         let digest = inner.next.as_ref().map(|line| line.digest.clone());
         (
@@ -110,10 +110,10 @@ impl Comparison {
 }
 
 /// What was heeded when it was recorded is heeded again.
-impl Heed for Comparison {
+impl Heed for ReplayComparison {
     fn due(&self, tick: Tick) -> Option<Tick> {
         match self.upcoming("cut")? {
-            Record::Cut { tokens, .. } => Some(tick.saturating_add(tokens as Tick)),
+            TraceRecord::Cut { tokens, .. } => Some(tick.saturating_add(tokens as Tick)),
             _ => None,
         }
     }
@@ -123,8 +123,8 @@ impl Heed for Comparison {
     }
 }
 
-impl Sink for Comparison {
-    fn put(&mut self, record: &Record) {
+impl Sink for ReplayComparison {
+    fn put(&mut self, record: &TraceRecord) {
         let mut inner = self.lock();
         if inner.difference.is_some() {
             return;
@@ -135,7 +135,7 @@ impl Sink for Comparison {
         if line.body == body {
             inner.advance();
         } else {
-            inner.difference = Some(Difference::of(line, record.name(), &body));
+            inner.difference = Some(ReplayDifference::of(line, record.name(), &body));
         }
     }
 

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::trace::Line;
+use crate::trace::TraceLine;
 
 /// The first line that came out otherwise, and both sides of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Difference {
+pub struct ReplayDifference {
     /// In the recording, counted from 1.
     pub line: u64,
     /// The tick, where the event says it.
@@ -24,8 +24,8 @@ pub struct Difference {
     pub replayed: Value,
 }
 
-impl Difference {
-    pub(super) fn of(line: &Line, name: &str, replayed: &str) -> Self {
+impl ReplayDifference {
+    pub(super) fn of(line: &TraceLine, name: &str, replayed: &str) -> Self {
         let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let (recorded, replayed) = (parsed(&line.body), parsed(replayed));
         let kind = recorded["type"].as_str().unwrap_or_default().to_owned();
@@ -83,8 +83,8 @@ fn first(at: String, a: &Value, b: &Value) -> Option<(String, Value, Value)> {
 mod tests {
     use super::*;
 
-    fn line(body: &str) -> Line {
-        Line {
+    fn line(body: &str) -> TraceLine {
+        TraceLine {
             number: 7,
             body: body.to_owned(),
             digest: String::new(),
@@ -96,7 +96,7 @@ mod tests {
         let recorded =
             line(r#"{"type":"state","asked":{"tick":4},"answer":{"drive":0.5,"k":[1,2,3]}}"#);
         let replayed = r#"{"type":"state","asked":{"tick":4},"answer":{"drive":0.5,"k":[1,9,3]}}"#;
-        let found = Difference::of(&recorded, "state", replayed);
+        let found = ReplayDifference::of(&recorded, "state", replayed);
         assert_eq!(
             (found.line, found.tick, found.at.as_str()),
             (7, Some(4), "answer.k[1]")
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_event_of_another_kind_is_shown_whole() {
         let recorded = line(r#"{"type":"end","tick":9}"#);
-        let found = Difference::of(&recorded, "route", r#"{"type":"route","layer":1}"#);
+        let found = ReplayDifference::of(&recorded, "route", r#"{"type":"route","layer":1}"#);
         assert_eq!(
             (found.recorded_type.as_str(), found.replayed_type.as_str()),
             ("end", "route")

@@ -9,7 +9,7 @@ use super::ReplayError;
 use crate::input::{read_file, read_file_text};
 use crate::ledger;
 use crate::media::medium::{MOST_FILE_BYTES, Medium};
-use crate::trace::{Header, media_path};
+use crate::trace::{TraceHeader, media_path};
 
 /// A ledger as JSON has about 300 bytes an expert.
 const MOST_LEDGER_BYTES: u64 = 1 << 30;
@@ -38,7 +38,7 @@ pub(super) fn fill(trace: &Path, medium: &mut Medium) -> Result<(), ReplayError>
 /// The ledger beside a recording, if its header names one, and the ticks that it had seen.
 pub(super) fn ledger_of(
     trace: &Path,
-    header: &Header,
+    header: &TraceHeader,
 ) -> Result<Option<(Ledger, Tick)>, ReplayError> {
     let Some(snapshot) = &header.ledger else {
         return Ok(None);

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::comparison::Comparison;
+use super::comparison::ReplayComparison;
 use super::files::{fill, ledger_of};
-use super::{KeepsNothing, ReplayError, Verdict, asked};
+use super::{KeepsNothing, ReplayError, ReplayVerdict, asked};
 use crate::core::EngineError;
 use crate::core::core_loop::{AnswerPolicy, Observation};
 use crate::session::opening::EngineOptions;
@@ -13,7 +13,7 @@ use crate::session::{Learning, Session, SessionPlan};
 use crate::store::{WeightSource, open_model};
 use crate::text::Text;
 use crate::text::template::TemplateArgs;
-use crate::trace::{Header, Reader, Record, Tape};
+use crate::trace::{Tape, TraceHeader, TraceReader, TraceRecord};
 
 /// How to run what was recorded; no decision depends on it.
 pub struct Way<'a> {
@@ -30,7 +30,7 @@ pub struct Way<'a> {
 ///
 /// # Errors
 /// When the recording cannot be read, is of another model, or the engine fails.
-pub async fn verify(trace: &Path, folder: &Path) -> Result<Verdict, ReplayError> {
+pub async fn verify(trace: &Path, folder: &Path) -> Result<ReplayVerdict, ReplayError> {
     let source = open_model(folder)?;
     let way = Way {
         read_ahead: true,
@@ -48,8 +48,8 @@ pub async fn verify_with(
     trace: &Path,
     source: Arc<dyn WeightSource>,
     way: Way<'_>,
-) -> Result<Verdict, ReplayError> {
-    let (reader, header) = Reader::open(trace)?;
+) -> Result<ReplayVerdict, ReplayError> {
+    let (reader, header) = TraceReader::open(trace)?;
     let fingerprint = source.fingerprint()?;
     if fingerprint != header.fingerprint {
         return Err(ReplayError::Lacks(format!(
@@ -106,7 +106,7 @@ pub async fn verify_with(
 ///
 /// # Errors
 /// When it does not.
-fn of_arithmetic(header: &Header, session: &Session) -> Result<(), ReplayError> {
+fn of_arithmetic(header: &TraceHeader, session: &Session) -> Result<(), ReplayError> {
     let recorded = [&header.kernels, &header.libm];
     for ((what, own), recorded) in session.arithmetic().into_iter().zip(recorded) {
         if recorded != own {
@@ -122,25 +122,25 @@ fn of_arithmetic(header: &Header, session: &Session) -> Result<(), ReplayError> 
 /// Stops at the first difference, or where the recording ends.
 async fn compare(
     trace: &Path,
-    reader: Reader,
-    header: &Header,
+    reader: TraceReader,
+    header: &TraceHeader,
     core: &mut Session,
     progress: &mut dyn FnMut(u64),
-) -> Result<Verdict, ReplayError> {
-    let comparison = Comparison::new(reader)?;
+) -> Result<ReplayVerdict, ReplayError> {
+    let comparison = ReplayComparison::new(reader)?;
     let sink = Box::new(comparison.clone());
     core.record(Tape::of_schema(sink, header.logits, header.schema));
     core.heed(Box::new(comparison.clone()));
     let mut whole = false;
     while let Some(record) = comparison.next()? {
         match record {
-            Record::End { .. } => {
+            TraceRecord::End { .. } => {
                 whole = true;
                 core.end_recording()?;
             }
             // What was shed never reached the loop.
-            Record::Host { .. } => comparison.pass(),
-            Record::Input {
+            TraceRecord::Host { .. } => comparison.pass(),
+            TraceRecord::Input {
                 id, observation, ..
             } => {
                 let mut observation: Observation =
@@ -159,7 +159,7 @@ async fn compare(
         }
     }
     let (lines, digest, difference) = comparison.so_far();
-    Ok(Verdict {
+    Ok(ReplayVerdict {
         equal: difference.is_none(),
         lines,
         ticks: core.engine().tick(),

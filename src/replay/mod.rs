@@ -18,9 +18,9 @@ use crate::input::{Attributed, Fault, Limit};
 use crate::ledger::LedgerError;
 use crate::session::OpenError;
 use crate::store::StoreError;
-use crate::trace::{Header, TraceError};
+use crate::trace::{TraceError, TraceHeader};
 
-pub use difference::Difference;
+pub use difference::ReplayDifference;
 pub use full::{Way, verify, verify_with};
 pub use policy::ask_again;
 
@@ -52,7 +52,7 @@ pub enum ReplayError {
 
 /// What came of a replay.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
+pub struct ReplayVerdict {
     /// Whether everything recorded came again, as far as the recording goes.
     pub equal: bool,
     /// Lines that were compared, or passed over because no mind answers them.
@@ -65,14 +65,14 @@ pub struct Verdict {
     pub digest: String,
     /// The first line that came out otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub difference: Option<Difference>,
+    pub difference: Option<ReplayDifference>,
 }
 
 /// The limit and the sampling of a header.
 ///
 /// # Errors
 /// When it says something else.
-fn asked(header: &Header) -> Result<(Limit, Sampling), ReplayError> {
+fn asked(header: &TraceHeader) -> Result<(Limit, Sampling), ReplayError> {
     let lacks = |what: &str, error: serde_json::Error| {
         ReplayError::Lacks(format!("the recording's header: {what}: {error}"))
     };

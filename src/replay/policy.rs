@@ -7,10 +7,10 @@ use sage_actors::Mind;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::{Directives, Tick};
 
-use super::comparison::Comparison;
+use super::comparison::ReplayComparison;
 use super::files::ledger_of;
-use super::{NoWeights, ReplayError, Verdict};
-use crate::trace::{Reader, Record, Tape};
+use super::{NoWeights, ReplayError, ReplayVerdict};
+use crate::trace::{Tape, TraceReader, TraceRecord};
 
 /// Asks again what the recording `trace` says was asked. Inside a tokio runtime. `progress` hears of ticks.
 ///
@@ -19,8 +19,8 @@ use crate::trace::{Reader, Record, Tape};
 pub async fn ask_again(
     trace: &Path,
     progress: &mut dyn FnMut(u64),
-) -> Result<Verdict, ReplayError> {
-    let (reader, header) = Reader::open(trace)?;
+) -> Result<ReplayVerdict, ReplayError> {
+    let (reader, header) = TraceReader::open(trace)?;
     if !header.logits {
         return Err(ReplayError::Lacks(
             "the recording has no router logits, so that no mind can be asked again: record with --record-logits, or \
@@ -37,7 +37,7 @@ pub async fn ask_again(
     if let Some((ledger, _)) = ledger {
         mind.resume_trust(ledger).await?;
     }
-    let comparison = Comparison::new(reader)?;
+    let comparison = ReplayComparison::new(reader)?;
     let tape = Tape::new(Box::new(comparison.clone()), true);
     mind.watch(Arc::new(tape));
     let mut again = Again {
@@ -48,14 +48,14 @@ pub async fn ask_again(
     let mut whole = false;
     while let Some(record) = comparison.next()? {
         match record {
-            Record::Input { .. }
-            | Record::Cut { .. }
-            | Record::GivenUp { .. }
-            | Record::Event { .. }
-            | Record::Host { .. } => {
+            TraceRecord::Input { .. }
+            | TraceRecord::Cut { .. }
+            | TraceRecord::GivenUp { .. }
+            | TraceRecord::Event { .. }
+            | TraceRecord::Host { .. } => {
                 comparison.pass();
             }
-            Record::End { tick } => {
+            TraceRecord::End { tick } => {
                 (whole, again.tick) = (true, tick);
                 comparison.pass();
             }
@@ -67,7 +67,7 @@ pub async fn ask_again(
     }
     again.mind.shutdown().await;
     let (lines, digest, difference) = comparison.so_far();
-    Ok(Verdict {
+    Ok(ReplayVerdict {
         equal: difference.is_none(),
         lines,
         ticks: again.tick,
@@ -86,18 +86,18 @@ struct Again {
 
 impl Again {
     /// Asks one question; the tape compares the answer.
-    async fn ask(&mut self, record: Record) -> Result<(), ReplayError> {
+    async fn ask(&mut self, record: TraceRecord) -> Result<(), ReplayError> {
         let mind = &self.mind;
         match record {
-            Record::Salience { asked, .. } => {
+            TraceRecord::Salience { asked, .. } => {
                 self.tick = asked.tick;
                 mind.observe(asked).await?;
             }
-            Record::State { mut asked, .. } => {
+            TraceRecord::State { mut asked, .. } => {
                 asked.unconsolidated_episodes = mind.unconsolidated_episodes().await?;
                 self.directives = Some(mind.assess(asked).await?);
             }
-            Record::Apply { .. } => {
+            TraceRecord::Apply { .. } => {
                 let directives = self.directives.as_ref().ok_or_else(|| {
                     ReplayError::Lacks(
                         "directives are put in force before there are any".to_owned(),
@@ -106,34 +106,34 @@ impl Again {
                 let trust = mind.snapshot().await?;
                 mind.apply(directives, &trust).await?;
             }
-            Record::Route { layer, asked, .. } => {
+            TraceRecord::Route { layer, asked, .. } => {
                 let route = asked.route().ok_or_else(|| {
                     ReplayError::Lacks(format!("a routing of {layer:?} has no logits"))
                 })?;
                 mind.route(layer, route).await?;
             }
-            Record::Lease { asked, .. } => {
+            TraceRecord::Lease { asked, .. } => {
                 let lease = mind.lease(asked).await?;
                 mind.release(lease.id).await?;
             }
-            Record::Learn(learned) => mind.outcome(learned.outcome()).await?,
-            Record::Propose { asked, .. } => {
+            TraceRecord::Learn(learned) => mind.outcome(learned.outcome()).await?,
+            TraceRecord::Propose { asked, .. } => {
                 mind.propose(asked).await?;
             }
-            Record::Habit { asked } => mind.learn_habit(asked).await?,
-            Record::Domain { state, domain, .. } => {
+            TraceRecord::Habit { asked } => mind.learn_habit(asked).await?,
+            TraceRecord::Domain { state, domain, .. } => {
                 mind.enter_domain(state, domain).await?;
             }
-            Record::Consolidate { episodes } => mind.episodes_consolidated(episodes).await?,
-            Record::Prune { .. } => {
+            TraceRecord::Consolidate { episodes } => mind.episodes_consolidated(episodes).await?,
+            TraceRecord::Prune { .. } => {
                 mind.prune_episodes().await?;
             }
-            Record::Input { .. }
-            | Record::Cut { .. }
-            | Record::GivenUp { .. }
-            | Record::Event { .. }
-            | Record::Host { .. }
-            | Record::End { .. } => {}
+            TraceRecord::Input { .. }
+            | TraceRecord::Cut { .. }
+            | TraceRecord::GivenUp { .. }
+            | TraceRecord::Event { .. }
+            | TraceRecord::Host { .. }
+            | TraceRecord::End { .. } => {}
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ fn telling(which: usize, a: f32, b: f32) -> f32 {
 
 /// A value that holds until the next one.
 #[derive(Clone, Copy, Debug)]
-struct Held<T> {
+struct BinValue<T> {
     /// The one that is shown for the bin.
     shown: T,
     /// The one that holds on.
@@ -52,9 +52,9 @@ struct Held<T> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bin {
     state_ticks: [u64; State::ALL.len()],
-    felt: Option<Held<[f32; FELT]>>,
-    resident: Option<Held<(u64, u64)>>,
-    capacity: Option<Held<u64>>,
+    felt: Option<BinValue<[f32; FELT]>>,
+    resident: Option<BinValue<(u64, u64)>>,
+    capacity: Option<BinValue<u64>>,
     hits: u64,
     misses: u64,
     bytes_read: u64,
@@ -67,12 +67,12 @@ impl Bin {
     fn feel(&mut self, now: [f32; FELT]) {
         let before = self.felt.map_or(now, |held| held.shown);
         let shown = std::array::from_fn(|which| telling(which, before[which], now[which]));
-        self.felt = Some(Held { shown, last: now });
+        self.felt = Some(BinValue { shown, last: now });
     }
 
     fn hold(&mut self, bytes: u64, experts: u64) {
         let (most, more) = self.resident.map_or((0, 0), |held| held.shown);
-        self.resident = Some(Held {
+        self.resident = Some(BinValue {
             shown: (most.max(bytes), more.max(experts)),
             last: (bytes, experts),
         });
@@ -80,7 +80,7 @@ impl Bin {
 
     fn may_hold(&mut self, bytes: u64) {
         let most = self.capacity.map_or(0, |held| held.shown);
-        self.capacity = Some(Held {
+        self.capacity = Some(BinValue {
             shown: most.max(bytes),
             last: bytes,
         });

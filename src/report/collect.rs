@@ -12,9 +12,10 @@ use sage_actors::protocol::{State, Tick};
 
 use super::bins::Bins;
 use super::data::{
-    About, Change, Entry, Measured, Report, Resolution, StateTotals, Totals, VERSION, Verdict,
+    ExpectationResult, ObservationEntry, Resolution, RunMeasurements, RunReport, ScenarioSummary,
+    StateChange, StateTotals, Totals, VERSION,
 };
-use crate::events::{Event, EventKind, ExpectedAnswer, ExpertsEvent, Mode, Observed, Summary};
+use crate::events::{Event, EventKind, ExpectedAnswer, ExpertsEvent, Observed, RunMode, Summary};
 
 /// Observations and answers that are kept one by one.
 pub const MOST_ENTRIES: usize = 600;
@@ -31,22 +32,22 @@ pub const MOST_CHANGES: usize = 600;
 /// Hears of every event of a run.
 #[derive(Debug)]
 pub struct Collector {
-    about: About,
-    mode: Option<Mode>,
+    about: ScenarioSummary,
+    mode: Option<RunMode>,
     events: u64,
     bins: Bins,
     state: State,
     state_since: Tick,
-    changes: Vec<Change>,
+    changes: Vec<StateChange>,
     changes_left_out: u64,
-    entries: Vec<Entry>,
+    entries: Vec<ObservationEntry>,
     entries_left_out: u64,
     readings: usize,
     /// Observations among the entries, by their number.
     observed: BTreeMap<u64, usize>,
     /// Answers among them, by the number of what they answer.
     answered: BTreeMap<u64, usize>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<ExpectationResult>,
     totals: Totals,
     experts: Option<ExpertsEvent>,
     summary: Summary,
@@ -54,7 +55,7 @@ pub struct Collector {
 
 impl Collector {
     /// Before the first event.
-    pub fn new(about: About) -> Self {
+    pub fn new(about: ScenarioSummary) -> Self {
         Self {
             about,
             mode: None,
@@ -83,7 +84,7 @@ impl Collector {
         match &event.kind {
             EventKind::Mode(mode) => self.mode = Some(mode.clone()),
             EventKind::Observation(observed) => self.observe(tick, observed),
-            EventKind::State { from, to, cause } => self.change(Change {
+            EventKind::State { from, to, cause } => self.change(StateChange {
                 event: self.events,
                 tick,
                 from: *from,
@@ -124,7 +125,7 @@ impl Collector {
             }
             EventKind::Answer { .. } => self.answer(tick, &event.kind),
             EventKind::Expectation { text, met, answer } => {
-                self.verdicts.push(Verdict {
+                self.verdicts.push(ExpectationResult {
                     text: text.clone(),
                     met: *met,
                 });
@@ -144,7 +145,7 @@ impl Collector {
         self.events += 1;
     }
 
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: StateChange) {
         self.bins.state(self.state, self.state_since, change.tick);
         (self.state, self.state_since) = (change.to, change.tick);
         if self.changes.len() < MOST_CHANGES {
@@ -157,7 +158,7 @@ impl Collector {
     fn observe(&mut self, tick: Tick, observed: &Observed) {
         self.totals.observations += 1;
         let (text, text_left_out) = beginning(observed.text.as_deref());
-        let entry = Entry {
+        let entry = ObservationEntry {
             event: self.events,
             tick,
             kind: observed.kind,
@@ -196,7 +197,7 @@ impl Collector {
         self.totals.answers += 1;
         let asked = self.observed.get(id).map(|at| &self.entries[*at]);
         let (text, text_left_out) = beginning(Some(text));
-        let entry = Entry {
+        let entry = ObservationEntry {
             event: self.events,
             tick,
             kind: "answer",
@@ -222,7 +223,7 @@ impl Collector {
     }
 
     /// The entry's place, if there is room for it.
-    fn keep(&mut self, entry: Entry) -> Option<usize> {
+    fn keep(&mut self, entry: ObservationEntry) -> Option<usize> {
         let is_reading = entry.kind == "sensor";
         if self.entries.len() == MOST_ENTRIES || is_reading && self.readings == MOST_READINGS {
             self.entries_left_out += 1;
@@ -247,7 +248,7 @@ impl Collector {
     }
 
     /// The report; of a run that ended, after its summary.
-    pub fn finish(self) -> Report {
+    pub fn finish(self) -> RunReport {
         let summary = self.summary;
         let totals = Totals {
             mean_loss: summary.mean_loss,
@@ -267,7 +268,7 @@ impl Collector {
             (name.clone(), totals)
         });
         let speeds = summary.states.iter();
-        Report {
+        RunReport {
             version: VERSION,
             scenario: self.about,
             mode: self.mode,
@@ -289,7 +290,7 @@ impl Collector {
             dreamt: summary.dreamt,
             series: self.bins.series(),
             experts: self.experts,
-            measured: Measured {
+            measured: RunMeasurements {
                 peak_rss_bytes: summary.peak_rss_bytes,
                 limits: summary.limits,
                 read_bytes: summary.read_bytes,
@@ -319,7 +320,7 @@ mod tests {
     use crate::events::Ended;
 
     fn collector() -> Collector {
-        Collector::new(About {
+        Collector::new(ScenarioSummary {
             name: "a run".to_owned(),
             description: String::new(),
             ticks: 0,

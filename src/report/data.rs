@@ -6,7 +6,7 @@ use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
 use crate::events::Ended;
-use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, Mode, ObservedMedium};
+use crate::events::{DreamEvent, ExpertsEvent, LimitPeriod, ObservedMedium, RunMode};
 use crate::reads::ReadBytes;
 
 /// Version of the keys of `report.json`.
@@ -14,7 +14,7 @@ pub const VERSION: u32 = 1;
 
 /// Which scenario ran.
 #[derive(Clone, Debug, Serialize)]
-pub struct About {
+pub struct ScenarioSummary {
     pub name: String,
     /// What it shows.
     pub description: String,
@@ -24,19 +24,19 @@ pub struct About {
 
 /// A run, in all.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct RunReport {
     /// Version of these keys.
     pub version: u32,
     /// What ran.
-    pub scenario: About,
+    pub scenario: ScenarioSummary,
     /// How it ran.
-    pub mode: Option<Mode>,
+    pub mode: Option<RunMode>,
     /// Ticks that the run took.
     pub ticks: Tick,
     /// How closely the run was kept.
     pub resolution: Resolution,
     /// What was expected, and whether it came true.
-    pub expectations: Vec<Verdict>,
+    pub expectations: Vec<ExpectationResult>,
     /// Sums over the run.
     pub totals: Totals,
     /// What each state that was entered did.
@@ -44,15 +44,15 @@ pub struct Report {
     /// What Rest and Dream did in all, apart from all other figures.
     pub dreamt: DreamEvent,
     /// Changes of state.
-    pub changes: Vec<Change>,
+    pub changes: Vec<StateChange>,
     /// Observations and answers.
-    pub timeline: Vec<Entry>,
+    pub timeline: Vec<ObservationEntry>,
     /// Values over time.
     pub series: Series,
     /// Which experts worked on whose tokens.
     pub experts: Option<ExpertsEvent>,
     /// What the clock and the system say; everything else is the same in every run of the same inputs.
-    pub measured: Measured,
+    pub measured: RunMeasurements,
 }
 
 /// How closely a run was kept: what is bounded, and what was left out for it.
@@ -74,7 +74,7 @@ pub struct Resolution {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
+pub struct ExpectationResult {
     pub text: String,
     /// Whether it came true.
     pub met: bool,
@@ -127,7 +127,7 @@ pub struct StateTotals {
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Change {
+pub struct StateChange {
     /// Place in the stream of events.
     pub event: u64,
     pub tick: Tick,
@@ -138,7 +138,7 @@ pub struct Change {
 
 /// An observation, or an answer.
 #[derive(Clone, Debug, Serialize)]
-pub struct Entry {
+pub struct ObservationEntry {
     /// Place in the stream of events.
     pub event: u64,
     pub tick: Tick,
@@ -228,7 +228,7 @@ impl Series {
 
 /// What differs from run to run.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Measured {
+pub struct RunMeasurements {
     /// Peak of the resident set, as the system counts it.
     pub peak_rss_bytes: u64,
     /// The limits that were in force one after the other, each with the peak under it.

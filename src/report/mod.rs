@@ -11,5 +11,5 @@ mod page;
 mod words;
 
 pub use collect::Collector;
-pub use data::{About, Report};
+pub use data::{RunReport, ScenarioSummary};
 pub use page::page;

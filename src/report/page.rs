@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::charts::Charts;
-use super::data::{Change, Entry};
-use super::{Report, words};
+use super::data::{ObservationEntry, StateChange};
+use super::{RunReport, words};
 use crate::input::human_bytes;
 
 /// The name ends in `.html`: everything that is not markup of ours is escaped.
@@ -20,15 +20,15 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// Something that happened, in the order of the events.
 #[derive(Serialize)]
-struct Told<'a> {
-    entry: Option<&'a Entry>,
-    change: Option<&'a Change>,
+struct PageEntry<'a> {
+    entry: Option<&'a ObservationEntry>,
+    change: Option<&'a StateChange>,
 }
 
 /// A change with how long the state that it led to lasted.
 #[derive(Serialize)]
 struct Stay<'a> {
-    change: &'a Change,
+    change: &'a StateChange,
     ticks: Tick,
 }
 
@@ -36,7 +36,7 @@ struct Stay<'a> {
 ///
 /// # Errors
 /// When the template does not fit the report, which is a fault of the program.
-pub fn page(report: &Report) -> Result<String, Error> {
+pub fn page(report: &RunReport) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(
@@ -88,16 +88,16 @@ fn count(number: u64) -> String {
 }
 
 /// Observations, answers and changes of state in their order.
-fn story(report: &Report) -> Vec<Told<'_>> {
+fn story(report: &RunReport) -> Vec<PageEntry<'_>> {
     let entries = report.timeline.iter().map(|entry| {
-        let told = Told {
+        let told = PageEntry {
             entry: Some(entry),
             change: None,
         };
         (entry.event, told)
     });
     let changes = report.changes.iter().map(|change| {
-        let told = Told {
+        let told = PageEntry {
             entry: None,
             change: Some(change),
         };
@@ -108,7 +108,7 @@ fn story(report: &Report) -> Vec<Told<'_>> {
     all.into_iter().map(|(_, told)| told).collect()
 }
 
-fn stays(report: &Report) -> Vec<Stay<'_>> {
+fn stays(report: &RunReport) -> Vec<Stay<'_>> {
     let ends = report.changes.iter().skip(1).map(|next| next.tick);
     let ends = ends.chain([report.ticks]);
     let stays = report.changes.iter().zip(ends);
@@ -121,7 +121,7 @@ fn stays(report: &Report) -> Vec<Stay<'_>> {
 }
 
 /// What the script shows where a reader points: JSON that no text can break out of.
-fn data(report: &Report, charts: &Charts) -> String {
+fn data(report: &RunReport, charts: &Charts) -> String {
     let series = &report.series;
     let short = |values: &[f32]| -> Vec<f64> {
         let rounded = values.iter().map(|v| (f64::from(*v) * 1e3).round() / 1e3);

@@ -12,7 +12,7 @@ use crate::trace::TraceError;
 
 /// `{"tok": 1, "layers": [[6, 8], [7, 16]]}`; the token's number is not needed.
 #[derive(Deserialize)]
-struct Token {
+struct TokenLine {
     layers: Vec<Vec<u64>>,
 }
 
@@ -22,7 +22,7 @@ pub(super) fn read(path: &Path, text: &mut dyn BufRead) -> Result<Draft, TraceEr
         if line.is_empty() {
             return Ok(());
         }
-        let token: Token = serde_json::from_str(line).map_err(|error| {
+        let token: TokenLine = serde_json::from_str(line).map_err(|error| {
             format!("{error}; expected {{\"tok\": 1, \"layers\": [[experts], …]}}")
         })?;
         if token.layers.len() as u64 >= MOST_LAYERS {

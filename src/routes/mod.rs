@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use sage_actors::EvictionPolicy;
-    use sage_actors::cache::whatif::{Chooser, Counts, replay};
+    use sage_actors::cache::whatif::{Chooser, WhatIfCounts, replay};
 
     fn file(text: &str, zip: bool) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!((routes.all_bytes(), routes.k()), (160, 1));
             let lru = Chooser::Online(EvictionPolicy::Lru);
             let counts = replay(&routes, lru, 1000, false);
-            let first = Counts {
+            let first = WhatIfCounts {
                 routed: 2,
                 hits: 1,
                 miss_bytes: 30,

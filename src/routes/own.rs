@@ -6,13 +6,13 @@ use std::path::Path;
 use sage_actors::protocol::{LayerKey, Phase};
 
 use super::draft::{Draft, Layers};
-use crate::trace::{Reader, Record, TraceError};
+use crate::trace::{TraceError, TraceReader, TraceRecord};
 
 /// How such a file begins.
 pub(super) const BEGINNING: &[u8] = b"{\"event\":{\"type\":\"header\"";
 
 pub(super) fn read(path: &Path) -> Result<Draft, TraceError> {
-    let (mut reader, header) = Reader::open(path)?;
+    let (mut reader, header) = TraceReader::open(path)?;
     let mut places = BTreeMap::<LayerKey, usize>::new();
     let mut draft = Draft::default();
     let mut most = 0;
@@ -28,12 +28,12 @@ pub(super) fn read(path: &Path) -> Result<Draft, TraceError> {
         }
     }
     (draft.layers, draft.experts) = (Some(places.len() as u64), Some(most));
-    let mut step: Option<Step> = None;
+    let mut step: Option<RoutedStep> = None;
     while let Some(line) = reader.next_line()? {
         let record = line
             .record()
             .map_err(|error| reader.problem(format!("{error}; expected a recorded event")))?;
-        let Record::Route {
+        let TraceRecord::Route {
             layer,
             asked,
             answer,
@@ -47,9 +47,9 @@ pub(super) fn read(path: &Path) -> Result<Draft, TraceError> {
         };
         // A layer at or before the one before it belongs to the next step.
         if step.as_ref().is_none_or(|step| place <= step.last) {
-            draft.steps.extend(step.take().map(Step::done));
+            draft.steps.extend(step.take().map(RoutedStep::done));
         }
-        let step = step.get_or_insert_with(|| Step {
+        let step = step.get_or_insert_with(|| RoutedStep {
             phase: asked.phase,
             tokens: answer.experts.len() as u32,
             layers: vec![Vec::new(); places.len()],
@@ -62,19 +62,19 @@ pub(super) fn read(path: &Path) -> Result<Draft, TraceError> {
         }
         step.layers[place] = uses.into_iter().collect();
     }
-    draft.steps.extend(step.map(Step::done));
+    draft.steps.extend(step.map(RoutedStep::done));
     Ok(draft)
 }
 
 /// A step of the model while its layers come in.
-struct Step {
+struct RoutedStep {
     phase: Phase,
     tokens: u32,
     layers: Layers,
     last: usize,
 }
 
-impl Step {
+impl RoutedStep {
     fn done(self) -> (Phase, u32, Layers) {
         (self.phase, self.tokens, self.layers)
     }

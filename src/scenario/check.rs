@@ -7,7 +7,7 @@ use std::path::Path;
 use sage_actors::protocol::State;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{At, Fields, Report, number, pair, size, tables, text, whole};
+use super::fields::{At, Fields, ScenarioProblems, number, pair, size, tables, text, whole};
 use super::language::{EXPECT, MOST_TICKS, MOST_TOKENS, SCENARIO, SENSOR, STATES};
 use super::media_files::{Media, MediaFiles};
 use super::observations::Observations;
@@ -54,7 +54,7 @@ impl Scenario {
 /// Every mistake, in the order of the text.
 fn read(source: Source<'_>, media: Media) -> Result<Scenario, Vec<Problem>> {
     let table = source.toml()?;
-    let mut report = Report {
+    let mut report = ScenarioProblems {
         source,
         problems: Vec::new(),
     };
@@ -69,7 +69,11 @@ fn read(source: Source<'_>, media: Media) -> Result<Scenario, Vec<Problem>> {
     }
 }
 
-fn scenario(table: &DeTable<'_>, media: Media, report: &mut Report<'_>) -> Option<Scenario> {
+fn scenario(
+    table: &DeTable<'_>,
+    media: Media,
+    report: &mut ScenarioProblems<'_>,
+) -> Option<Scenario> {
     let fields = Fields::new(table, &SCENARIO, 0..0, String::new(), report);
     let name = fields.required("name", report, text);
     let description = fields.optional("description", report, text);
@@ -111,7 +115,7 @@ fn scenario(table: &DeTable<'_>, media: Media, report: &mut Report<'_>) -> Optio
 /// The declared sensors; one that is declared wrongly is known all the same.
 fn sensors(
     fields: &Fields<'_, '_>,
-    report: &mut Report<'_>,
+    report: &mut ScenarioProblems<'_>,
 ) -> BTreeMap<String, Option<SensorDeclaration>> {
     let mut sensors = BTreeMap::new();
     let Some(value) = fields.raw("sensors") else {
@@ -138,7 +142,7 @@ fn sensor(
     table: &DeTable<'_>,
     span: Range<usize>,
     name: &str,
-    report: &mut Report<'_>,
+    report: &mut ScenarioProblems<'_>,
 ) -> Option<SensorDeclaration> {
     let fields = Fields::new(
         table,
@@ -163,7 +167,7 @@ fn sensor(
     })
 }
 
-fn expectations(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Vec<Expectation> {
+fn expectations(fields: &Fields<'_, '_>, report: &mut ScenarioProblems<'_>) -> Vec<Expectation> {
     let mut read = Vec::new();
     let mut never: Vec<State> = Vec::new();
     let mut entered: Vec<At<String>> = Vec::new();
@@ -215,7 +219,11 @@ fn names(states: Vec<At<String>>) -> Vec<String> {
 }
 
 /// A list of states; unknown ones are noted each at its place.
-fn states(fields: &Fields<'_, '_>, name: &str, report: &mut Report<'_>) -> Option<Vec<At<String>>> {
+fn states(
+    fields: &Fields<'_, '_>,
+    name: &str,
+    report: &mut ScenarioProblems<'_>,
+) -> Option<Vec<At<String>>> {
     let value = fields.raw(name)?;
     let Some(list) = value.get_ref().as_array() else {
         fields.refuse(name, value.get_ref(), &value.span(), report);

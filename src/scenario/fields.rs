@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::language::Key;
+use super::language::ScenarioKey;
 use crate::core::Limit;
 use crate::input::{Place, Problem, Source, known, short, shown};
 
@@ -19,14 +19,14 @@ pub struct At<T> {
 }
 
 /// What is wrong with one text so far.
-pub struct Report<'a> {
+pub struct ScenarioProblems<'a> {
     /// The text.
     pub source: Source<'a>,
     /// The mistakes, as they were found.
     pub problems: Vec<Problem>,
 }
 
-impl Report<'_> {
+impl ScenarioProblems<'_> {
     /// Notes a mistake at a place.
     pub fn note(
         &mut self,
@@ -46,7 +46,7 @@ pub struct Fields<'t, 'i> {
     pub entry: String,
     /// Where it stands: its header, or itself where it is written in a line.
     pub span: Range<usize>,
-    keys: &'static [Key],
+    keys: &'static [ScenarioKey],
     values: BTreeMap<&'t str, (Range<usize>, &'t toml::Spanned<DeValue<'i>>)>,
 }
 
@@ -54,10 +54,10 @@ impl<'t, 'i> Fields<'t, 'i> {
     /// Notes keys that `keys` does not have.
     pub fn new(
         table: &'t DeTable<'i>,
-        keys: &'static [Key],
+        keys: &'static [ScenarioKey],
         span: Range<usize>,
         entry: String,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) -> Self {
         let mut values = BTreeMap::new();
         let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
@@ -107,7 +107,7 @@ impl<'t, 'i> Fields<'t, 'i> {
     pub fn optional<T>(
         &self,
         name: &str,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
         read: impl Fn(&DeValue<'i>) -> Option<T>,
     ) -> Option<At<T>> {
         let (_, value) = self.values.get(name)?;
@@ -125,7 +125,7 @@ impl<'t, 'i> Fields<'t, 'i> {
     pub fn required<T>(
         &self,
         name: &str,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
         read: impl Fn(&DeValue<'i>) -> Option<T>,
     ) -> Option<At<T>> {
         if !self.has(name) {
@@ -141,7 +141,7 @@ impl<'t, 'i> Fields<'t, 'i> {
         name: &str,
         value: &DeValue<'_>,
         span: &Range<usize>,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) {
         let expected = self.expected(name);
         let message = format!("`{name}` is {}; expected {expected}", shown(value));
@@ -196,7 +196,7 @@ pub(super) fn size(value: &DeValue<'_>) -> Option<Limit> {
 pub(super) fn tables<'t, 'i>(
     fields: &Fields<'t, 'i>,
     name: &str,
-    report: &mut Report<'_>,
+    report: &mut ScenarioProblems<'_>,
 ) -> Vec<(&'t DeTable<'i>, Range<usize>)> {
     let Some(value) = fields.raw(name) else {
         return Vec::new();

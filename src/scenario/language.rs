@@ -2,7 +2,7 @@
 
 /// A key.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct ScenarioKey {
     /// Its name.
     pub name: &'static str,
     /// What its value may be, in words that follow "expected".
@@ -11,16 +11,16 @@ pub struct Key {
     pub default: Option<&'static str>,
 }
 
-const fn key(name: &'static str, expected: &'static str, default: &'static str) -> Key {
-    Key {
+const fn key(name: &'static str, expected: &'static str, default: &'static str) -> ScenarioKey {
+    ScenarioKey {
         name,
         expected,
         default: Some(default),
     }
 }
 
-const fn required(name: &'static str, expected: &'static str) -> Key {
-    Key {
+const fn required(name: &'static str, expected: &'static str) -> ScenarioKey {
+    ScenarioKey {
         name,
         expected,
         default: None,
@@ -34,7 +34,7 @@ pub const MOST_TICKS: u64 = 1_000_000_000;
 pub const MOST_TOKENS: u64 = 1 << 20;
 
 /// Keys of a scenario.
-pub const SCENARIO: [Key; 11] = [
+pub const SCENARIO: [ScenarioKey; 11] = [
     required("name", "a text"),
     key("description", "a text", "empty"),
     key(
@@ -53,7 +53,7 @@ pub const SCENARIO: [Key; 11] = [
 ];
 
 /// Keys of `[sensors.NAME]`.
-pub const SENSOR: [Key; 3] = [
+pub const SENSOR: [ScenarioKey; 3] = [
     required("resolution", "a number above 0"),
     key("range", "two numbers, [low, high]", "no range"),
     key(
@@ -64,7 +64,7 @@ pub const SENSOR: [Key; 3] = [
 ];
 
 /// Keys of `[[observe]]`.
-pub const OBSERVE: [Key; 13] = [
+pub const OBSERVE: [ScenarioKey; 13] = [
     required("at", "a whole number from 0 to 1000000000"),
     required(
         "kind",
@@ -88,7 +88,7 @@ pub const OBSERVE: [Key; 13] = [
 ];
 
 /// Keys of `[[expect]]`, of which each entry has one.
-pub const EXPECT: [Key; 4] = [
+pub const EXPECT: [ScenarioKey; 4] = [
     key("states", "a list of states", "none"),
     key("never", "a list of states", "none"),
     key("within_limit", "true or false", "none"),

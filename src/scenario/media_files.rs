@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::fields::{Fields, Report, text};
+use super::fields::{Fields, ScenarioProblems, text};
 use crate::media::medium::{Medium, MediumKind};
 use crate::media::picture::{DecodeLimits, PatchOptions, Picture, PictureError};
 use crate::media::sound::{Length, MIN_SAMPLES, Sound, SoundError};
@@ -46,7 +46,11 @@ impl MediaFiles {
     }
 
     /// Files of an entry, the picture first.
-    pub(super) fn of(&mut self, fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Vec<Medium> {
+    pub(super) fn of(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        report: &mut ScenarioProblems<'_>,
+    ) -> Vec<Medium> {
         let mut media = Vec::new();
         for kind in [MediumKind::Picture, MediumKind::Sound] {
             let key = kind.name();

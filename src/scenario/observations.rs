@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{At, Fields, Report, number, size, tables, text, whole};
+use super::fields::{At, Fields, ScenarioProblems, number, size, tables, text, whole};
 use super::language::{KINDS, MOST_TICKS, OBSERVE};
 use super::media_files::MediaFiles;
 use super::script::{Scripted, ScriptedKind, SensorDeclaration, Speak};
@@ -26,7 +26,7 @@ impl Observations<'_> {
         sensors: &BTreeMap<String, Option<SensorDeclaration>>,
         ticks: Option<u64>,
         media: MediaFiles,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) -> Vec<Scripted> {
         let folder = report.source.path.parent().unwrap_or(Path::new(""));
         let mut observations = Observations {
@@ -49,7 +49,7 @@ impl Observations<'_> {
         table: &DeTable<'_>,
         span: Range<usize>,
         before: &mut Option<u64>,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) -> Option<Scripted> {
         let entry = entry_name(index, table);
         let fields = Fields::new(table, &OBSERVE, span, entry, report);
@@ -95,7 +95,7 @@ impl Observations<'_> {
         kind: ScriptedKind,
         sensor: Option<&At<String>>,
         value: Option<&At<f64>>,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) {
         match kind {
             ScriptedKind::Text | ScriptedKind::Question | ScriptedKind::Alarm => {
@@ -144,7 +144,7 @@ impl Observations<'_> {
         fields: &Fields<'_, '_>,
         at: &At<u64>,
         before: &mut Option<u64>,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) {
         if let Some(before) = before.filter(|before| at.value < *before) {
             let message = format!(
@@ -165,7 +165,7 @@ impl Observations<'_> {
     }
 
     /// The text of an entry, from itself or its file.
-    fn text(&self, fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<String> {
+    fn text(&self, fields: &Fields<'_, '_>, report: &mut ScenarioProblems<'_>) -> Option<String> {
         let written = fields.optional("text", report, |value| {
             text(value).filter(|text| !text.trim().is_empty())
         });
@@ -196,7 +196,7 @@ impl Observations<'_> {
         &self,
         fields: &Fields<'_, '_>,
         sensor: Option<&At<String>>,
-        report: &mut Report<'_>,
+        report: &mut ScenarioProblems<'_>,
     ) {
         let Some(sensor) = sensor else {
             if !fields.has("sensor") {
@@ -243,7 +243,7 @@ fn entry_name(index: usize, table: &DeTable<'_>) -> String {
     }
 }
 
-fn kind(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<ScriptedKind> {
+fn kind(fields: &Fields<'_, '_>, report: &mut ScenarioProblems<'_>) -> Option<ScriptedKind> {
     let name = fields.required("kind", report, text)?;
     let kind = ScriptedKind::named(&name.value);
     if kind.is_none() {
@@ -259,7 +259,7 @@ fn kind(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> Option<ScriptedKind
 }
 
 /// Notes keys that mean nothing to this kind: what is written is meant.
-fn unused(fields: &Fields<'_, '_>, kind: ScriptedKind, report: &mut Report<'_>) {
+fn unused(fields: &Fields<'_, '_>, kind: ScriptedKind, report: &mut ScenarioProblems<'_>) {
     let (name, used) = KINDS[kind as usize];
     let general = ["at", "kind", "source"];
     let written = OBSERVE.iter().map(|key| key.name);
@@ -280,7 +280,7 @@ fn unused(fields: &Fields<'_, '_>, kind: ScriptedKind, report: &mut Report<'_>) 
     }
 }
 
-fn feedback(fields: &Fields<'_, '_>, value: Option<&At<f64>>, report: &mut Report<'_>) {
+fn feedback(fields: &Fields<'_, '_>, value: Option<&At<f64>>, report: &mut ScenarioProblems<'_>) {
     match value {
         Some(value) if !(-1.0..=1.0).contains(&value.value) => {
             let message = format!(

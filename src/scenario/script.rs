@@ -6,7 +6,7 @@ use sage_actors::protocol::{Modality, State, Tick};
 
 use crate::core::Limit;
 use crate::core::perception::senses_of;
-use crate::input::{Attributed, Fault, Place, Problem, ReadError};
+use crate::input::{Attributed, Fault, Place, Problem, TextFileError};
 use crate::media::medium::Medium;
 use crate::sensors::reserve_level;
 
@@ -15,7 +15,7 @@ use crate::sensors::reserve_level;
 pub enum ScenarioError {
     /// The file cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] ReadError),
+    Unreadable(#[from] TextFileError),
     /// Every mistake in it, in the order of the text.
     #[error("{}", lines(.0))]
     Wrong(Vec<Problem>),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One kind of sensor.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Kind {
+pub struct SensorKind {
     /// Its name; `machine.` keeps it apart from what a scenario declares.
     pub name: &'static str,
     /// What a reading counts.
@@ -17,7 +17,7 @@ pub struct Kind {
     pub reads: &'static str,
 }
 
-impl Kind {
+impl SensorKind {
     /// What is left of the reserve, in [0, 1].
     pub fn level(&self, value: f64) -> f64 {
         reserve_level(value, self.reserve)
@@ -34,8 +34,8 @@ const fn kind(
     unit: &'static str,
     reserve: (f64, f64),
     reads: &'static str,
-) -> Kind {
-    Kind {
+) -> SensorKind {
+    SensorKind {
         name,
         unit,
         reserve,
@@ -45,7 +45,7 @@ const fn kind(
 }
 
 /// Every kind, in the order in which they are read.
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [SensorKind; 7] = [
     kind(
         "machine.pressure",
         "%",

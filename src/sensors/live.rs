@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sage_actors::protocol::{SensorReading, Tick};
 use serde::{Deserialize, Serialize};
 
-use super::{KINDS, Kind, Sample, Sensors};
+use super::{KINDS, Sample, SensorKind, Sensors};
 
 /// How the machine's sensors are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,10 +89,10 @@ impl Live {
     }
 
     fn found(&self) -> String {
-        let (here, not): (Vec<&Kind>, Vec<&Kind>) = KINDS
+        let (here, not): (Vec<&SensorKind>, Vec<&SensorKind>) = KINDS
             .iter()
             .partition(|kind| self.known.contains_key(kind.name));
-        let names = |kinds: Vec<&Kind>| match kinds.is_empty() {
+        let names = |kinds: Vec<&SensorKind>| match kinds.is_empty() {
             true => "none".to_owned(),
             false => {
                 let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
@@ -107,7 +107,7 @@ impl Live {
         )
     }
 
-    fn reading(&mut self, kind: &'static Kind, sample: Sample) -> Option<SensorReading> {
+    fn reading(&mut self, kind: &'static SensorKind, sample: Sample) -> Option<SensorReading> {
         self.skipped += sample.garbled.len() as u64;
         for garbled in &sample.garbled {
             if self.told.insert(garbled.file.clone()) {

@@ -24,7 +24,7 @@ use cgroup::Counters;
 use files::Root;
 
 pub use files::Garbled;
-pub use kinds::{KINDS, Kind, reserve_level};
+pub use kinds::{KINDS, SensorKind, reserve_level};
 pub use live::{Live, SensorSettings};
 pub use machine::{Machine, MemoryBound};
 pub use sample::Sample;
@@ -46,7 +46,7 @@ impl Sensors {
     }
 
     /// Reads every kind once, in the order of [`KINDS`].
-    pub fn read(&mut self) -> Vec<(&'static Kind, Sample)> {
+    pub fn read(&mut self) -> Vec<(&'static SensorKind, Sample)> {
         let root = &self.root;
         let memory = cgroup::memory(root);
         let (limit_hits, oom) = cgroup::events(root, &mut self.counters, memory.value);

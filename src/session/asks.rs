@@ -21,27 +21,27 @@ pub struct Reply {
 }
 
 /// What whoever awaits is told: the answer, or why there is none.
-pub(super) type Told = Result<Reply, String>;
+pub(super) type AnswerResult = Result<Reply, String>;
 
-struct Asked {
+struct PendingAnswer {
     /// It is spoken: the answer is whole with its last sound.
     spoken: bool,
     reply: Option<Reply>,
     samples: Vec<i16>,
-    tell: oneshot::Sender<Told>,
+    tell: oneshot::Sender<AnswerResult>,
 }
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Asks {
-    open: BTreeMap<u64, Asked>,
+    open: BTreeMap<u64, PendingAnswer>,
 }
 
 impl Asks {
     /// Somebody awaits the answer to question `id`.
-    pub(super) fn open(&mut self, id: u64, spoken: bool) -> oneshot::Receiver<Told> {
+    pub(super) fn open(&mut self, id: u64, spoken: bool) -> oneshot::Receiver<AnswerResult> {
         let (tell, told) = oneshot::channel();
-        let asked = Asked {
+        let asked = PendingAnswer {
             spoken,
             reply: None,
             samples: Vec::new(),

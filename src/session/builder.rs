@@ -37,7 +37,7 @@ impl Builder {
     /// The memory limit of the whole process, the host's own memory included: `512MiB`, `6GiB`, `25%` (of everything
     /// resident), `64slots` (experts beyond what must be there), or `none`. Without one there is none where everything of the
     /// model fits; else one is chosen from what the machine and its control groups have left, and said in
-    /// [`crate::events::Mode::limit_reason`]. One above the machine is refused.
+    /// [`crate::events::RunMode::limit_reason`]. One above the machine is refused.
     pub fn limit(mut self, size: impl Into<String>) -> Self {
         self.options.limit = Some(size.into());
         self

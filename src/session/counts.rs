@@ -12,7 +12,7 @@ const OTHERS: &str = "others";
 
 /// Where the observations went: `submitted` is always `taken`, `waiting` and all of `shed` together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ObservationCounts {
     /// Observations that came.
     pub submitted: u64,
     /// Those that the loop was given.
@@ -38,7 +38,7 @@ pub struct ShedCount {
     pub observations: u64,
 }
 
-impl Counts {
+impl ObservationCounts {
     /// All that were let go.
     pub fn shed_total(&self) -> u64 {
         self.shed.iter().map(|count| count.observations).sum()
@@ -65,14 +65,14 @@ impl Tally {
         *self.shed.entry(key).or_default() += 1;
     }
 
-    pub(super) fn counts(&self, waiting: u64, open: u64) -> Counts {
+    pub(super) fn counts(&self, waiting: u64, open: u64) -> ObservationCounts {
         let shed = self.shed.iter();
         let shed = shed.map(|((reason, source), observations)| ShedCount {
             reason: *reason,
             source: source.clone(),
             observations: *observations,
         });
-        Counts {
+        ObservationCounts {
             submitted: self.submitted,
             taken: self.taken,
             refused: self.refused,

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sage_actors::protocol::{Origin, State, Tick};
+use sage_actors::protocol::{State, Tick, TokenOrigin};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::counts::Counts;
+use super::counts::ObservationCounts;
 use super::error::{BuildError, SageError};
 use super::hearing::Hearing;
 use super::inbox::{Bound, Waiter};
@@ -30,7 +30,7 @@ use crate::text::Text;
 use crate::text::template::TemplateArgs;
 
 /// Everything that was asked for and found sound.
-pub(super) struct Plan {
+pub(super) struct DriverPlan {
     pub(super) model: PathBuf,
     pub(super) engine: EngineOptions,
     pub(super) settings: Settings,
@@ -70,7 +70,7 @@ impl Polled {
 
 /// What a host tells the thread.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum DriverCommand {
     /// One tick.
     Tick(oneshot::Sender<Result<Ticked, SageError>>),
     /// Tick by yourself from now on.
@@ -92,16 +92,16 @@ pub struct Ticked {
 
 /// How it all ended.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct SessionOutcome {
     /// Ticks that passed.
     pub ticks: Tick,
     /// Where the observations went.
-    pub counts: Counts,
+    pub counts: ObservationCounts,
     /// What the run took, state by state.
     pub summary: Summary,
 }
 
-pub(super) type Done = watch::Sender<Option<Result<Outcome, SageError>>>;
+pub(super) type OutcomeSender = watch::Sender<Option<Result<SessionOutcome, SageError>>>;
 
 /// Whoever still listens hears that it is over, however the thread ends.
 struct Closing(Arc<Shared>);
@@ -117,11 +117,11 @@ impl Drop for Closing {
 
 /// The thread's work from beginning to end.
 pub(super) fn live(
-    plan: Plan,
+    plan: DriverPlan,
     shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<DriverCommand>,
     ready: oneshot::Sender<Result<(), BuildError>>,
-    done: Done,
+    done: OutcomeSender,
 ) {
     let _closing = Closing(Arc::clone(&shared));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -168,7 +168,7 @@ impl Heed for Door {
 }
 
 /// Opens the session that was planned.
-async fn open(plan: &Plan) -> Result<Session, BuildError> {
+async fn open(plan: &DriverPlan) -> Result<Session, BuildError> {
     let source = Arc::from(open_model(&plan.model).map_err(EngineError::from)?);
     let text = Text::load_with(&*source, plan.template_args.clone()).map_err(EngineError::from)?;
     let context_tokens = context_tokens(&plan.settings.session, &*source);
@@ -212,7 +212,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn open(plan: Plan, shared: Arc<Shared>) -> Result<Self, BuildError> {
+    async fn open(plan: DriverPlan, shared: Arc<Shared>) -> Result<Self, BuildError> {
         let mut core = open(&plan).await?;
         let mode = core.mode().clone();
         core.heed(Box::new(Door(Arc::clone(&shared))));
@@ -237,9 +237,12 @@ impl Driver {
         })
     }
 
-    async fn drive(mut self, mut commands: mpsc::Receiver<Command>) -> Result<Outcome, SageError> {
+    async fn drive(
+        mut self,
+        mut commands: mpsc::Receiver<DriverCommand>,
+    ) -> Result<SessionOutcome, SageError> {
         // Who lets go of every handle wants it to end.
-        let last = || Command::Shutdown { finish: true };
+        let last = || DriverCommand::Shutdown { finish: true };
         let mut free = false;
         let ended = loop {
             let command = if !free {
@@ -263,8 +266,8 @@ impl Driver {
                         break Err(error);
                     }
                 }
-                Some(Command::Run) => free = true,
-                Some(Command::Tick(reply)) => {
+                Some(DriverCommand::Run) => free = true,
+                Some(DriverCommand::Tick(reply)) => {
                     let ticked = self.tick().await;
                     let failed = ticked.as_ref().err().cloned();
                     let _ = reply.send(ticked);
@@ -272,7 +275,7 @@ impl Driver {
                         break Err(error);
                     }
                 }
-                Some(Command::Shutdown { finish }) => break Ok(finish),
+                Some(DriverCommand::Shutdown { finish }) => break Ok(finish),
             }
         };
         match ended {
@@ -341,7 +344,7 @@ impl Driver {
         let mut inbox = self.shared.inbox();
         if let Some(last) = self.core.recall().segments.back()
             && last.tick == tick
-            && last.origin == Origin::Observed
+            && last.origin == TokenOrigin::Observed
         {
             inbox.running.learn(&last.source, last.report.salience_t);
         }
@@ -420,12 +423,12 @@ impl Driver {
     }
 
     /// Takes no more, finishes the answer that is being given or breaks it off, keeps what was learned, ends the actors.
-    async fn end(mut self, finish: bool) -> Result<Outcome, SageError> {
+    async fn end(mut self, finish: bool) -> Result<SessionOutcome, SageError> {
         self.shared.inbox().close();
         let ended = self.wind_up(finish).await;
         self.deliver();
         let kept = match &ended {
-            Ok(_) => self.core.keep().await.map_err(SageError::from),
+            Ok(_) => self.core.flush_ledger().await.map_err(SageError::from),
             Err(_) => Ok(()),
         };
         self.core.abort().await;
@@ -433,7 +436,7 @@ impl Driver {
         kept?;
         let counts = self.shared.inbox().counts();
         let ticks = self.shared.status().tick;
-        Ok(Outcome {
+        Ok(SessionOutcome {
             ticks,
             counts,
             summary,

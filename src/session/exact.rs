@@ -1,8 +1,8 @@
 //! Exact mode: what a session has to be so that it equals the reference implementation.
 
-use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget, Towers};
+use sage_actors::config::{MindConfig, RoutingPolicy, StateBudget, TowerPolicy};
 
-use crate::settings::{Origin, Settings};
+use crate::settings::{SettingOrigin, Settings};
 
 /// Budgets of a run that must equal the reference: the trained k, all memory, no bias, no cap.
 pub const EXACT: StateBudget = StateBudget {
@@ -14,11 +14,11 @@ pub const EXACT: StateBudget = StateBudget {
     focus_weight: 0.0,
     lookahead: true,
     talker: true,
-    towers: Towers::All,
+    towers: TowerPolicy::All,
 };
 
 /// Holds a mind to the reference: its experts for every token, in whatever memory there is.
-pub fn hold_to_reference(mind: &mut MindConfig) {
+pub fn apply_exact_mode(mind: &mut MindConfig) {
     mind.routing = RoutingPolicy::Exact;
     mind.hold = Some(EXACT);
 }
@@ -38,12 +38,16 @@ pub fn resolve_mind(settings: &Settings, exact: bool) -> Result<MindConfig, Rout
         let routing = settings.get("mind.routing").map(|set| &set.origin);
         let asked = matches!(
             routing,
-            Some(Origin::CommandLine { .. } | Origin::Option { .. } | Origin::Program { .. })
+            Some(
+                SettingOrigin::CommandLine { .. }
+                    | SettingOrigin::Option { .. }
+                    | SettingOrigin::Program { .. }
+            )
         );
         if asked && mind.routing != RoutingPolicy::Exact {
             return Err(RoutingContradiction);
         }
-        hold_to_reference(&mut mind);
+        apply_exact_mode(&mut mind);
     }
     Ok(mind)
 }

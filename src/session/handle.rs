@@ -8,14 +8,14 @@ use sage_actors::protocol::{State, Tick};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::asks::Reply;
-use super::counts::Counts;
-use super::driver::{Command, Outcome, Plan, Ticked, live};
+use super::counts::ObservationCounts;
+use super::driver::{DriverCommand, DriverPlan, SessionOutcome, Ticked, live};
 use super::error::{AskError, BuildError, ObserveError, SageError};
 use super::request_events::RequestEvents;
 use super::shared::Shared;
 use super::stream::{Actions, Telemetry};
 use crate::core::core_loop::Observation;
-use crate::events::Mode;
+use crate::events::RunMode;
 use crate::reads::ReadBytes;
 
 /// Commands that wait; each host task waits for its own.
@@ -26,8 +26,8 @@ const COMMANDS: usize = 16;
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
-    done: watch::Receiver<Option<Result<Outcome, SageError>>>,
+    commands: mpsc::Sender<DriverCommand>,
+    done: watch::Receiver<Option<Result<SessionOutcome, SageError>>>,
 }
 
 impl Handle {
@@ -121,7 +121,7 @@ impl Handle {
     }
 
     /// Which mode runs: the limit, what must be in memory, the policies.
-    pub fn mode(&self) -> Option<&Mode> {
+    pub fn mode(&self) -> Option<&RunMode> {
         self.shared.mode.get()
     }
 
@@ -141,7 +141,7 @@ impl Handle {
     }
 
     /// Where the observations went so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> ObservationCounts {
         self.shared.inbox().counts()
     }
 
@@ -156,7 +156,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the loop failed, now or before.
-    pub async fn shutdown(&self) -> Result<Outcome, SageError> {
+    pub async fn shutdown(&self) -> Result<SessionOutcome, SageError> {
         self.end(true).await
     }
 
@@ -164,7 +164,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the loop failed, now or before.
-    pub async fn shutdown_now(&self) -> Result<Outcome, SageError> {
+    pub async fn shutdown_now(&self) -> Result<SessionOutcome, SageError> {
         self.end(false).await
     }
 
@@ -172,7 +172,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the loop failed.
-    pub async fn ended(&self) -> Result<Outcome, SageError> {
+    pub async fn ended(&self) -> Result<SessionOutcome, SageError> {
         let mut done = self.done.clone();
         match done.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Err(SageError::Gone)),
@@ -180,9 +180,9 @@ impl Handle {
         }
     }
 
-    async fn end(&self, finish: bool) -> Result<Outcome, SageError> {
+    async fn end(&self, finish: bool) -> Result<SessionOutcome, SageError> {
         // If it cannot be told, it has ended already.
-        let _ = self.commands.send(Command::Shutdown { finish }).await;
+        let _ = self.commands.send(DriverCommand::Shutdown { finish }).await;
         self.ended().await
     }
 }
@@ -211,7 +211,7 @@ pub struct Sage {
 
 impl Sage {
     pub(super) async fn start(
-        plan: Plan,
+        plan: DriverPlan,
         bounds: (usize, usize),
         goal: Option<String>,
         threads: Option<NonZeroUsize>,
@@ -265,7 +265,7 @@ impl Sage {
             if self
                 .handle
                 .commands
-                .send(Command::Tick(reply))
+                .send(DriverCommand::Tick(reply))
                 .await
                 .is_err()
             {
@@ -292,7 +292,7 @@ impl Sage {
     /// [`super::Builder::idle_pace`].
     pub fn run(self) -> Handle {
         // If it cannot be told, it is ending or has ended, and the handle says why.
-        let _ = self.handle.commands.try_send(Command::Run);
+        let _ = self.handle.commands.try_send(DriverCommand::Run);
         self.handle
     }
 

@@ -8,10 +8,10 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use super::counts::{Counts, Tally};
+use super::counts::{ObservationCounts, Tally};
 use super::running::Running;
 use crate::core::core_loop::{Observation, Waiting};
-use crate::core::request::Want;
+use crate::core::request::RequestKind;
 use crate::events::ShedReason;
 
 /// Observations that are told one by one between two ticks; the counters know all of them.
@@ -50,9 +50,9 @@ impl Waiter {
     fn kind(&self) -> (u8, u8) {
         match &self.observation {
             Observation::Request(request) => match request.want {
-                Want::Reading => (0, 0),
-                Want::Answer => (0, 2),
-                Want::AlarmAnswer => (1, 2),
+                RequestKind::Reading => (0, 0),
+                RequestKind::Answer => (0, 2),
+                RequestKind::AlarmAnswer => (1, 2),
             },
             Observation::Sensor(_) => (0, 1),
             Observation::Feedback(_) => (1, 0),
@@ -334,7 +334,7 @@ impl Inbox {
         waiting.any(|waiter| waiter.observation.is_urgent())
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> ObservationCounts {
         let held = in_the_loop(&self.held) as u64;
         self.tally.counts(self.waiting.len() as u64, held)
     }

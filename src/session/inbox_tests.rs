@@ -16,7 +16,7 @@ fn limit(bytes: u64) -> Observation {
 }
 
 fn reading(value: f64) -> Observation {
-    super::super::ports::Reading::new(value).of("tide")
+    super::super::ports::SensorValue::new(value).of("tide")
 }
 
 /// Kind, source and number of everything that waits, in order.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::Modality;
 
-use super::driver::{Plan, Polled};
+use super::driver::{DriverPlan, Polled};
 use super::error::BuildError;
 use super::exact::resolve_mind;
 use super::inbox::Bound;
@@ -115,7 +115,7 @@ impl LoopOptions {
         Ok(NonZeroUsize::new(threads))
     }
 
-    pub(super) fn checked(mut self) -> Result<Plan, BuildError> {
+    pub(super) fn checked(mut self) -> Result<DriverPlan, BuildError> {
         let model = self.model.take().ok_or(BuildError::NoModel)?;
         let inbox_bytes = self.checked_bounds()?;
         self.checked_answers()?;
@@ -142,7 +142,7 @@ impl LoopOptions {
         });
         let machine = Machine::read(self.sysfs.as_deref());
         let live = self.machine_sensors;
-        Ok(Plan {
+        Ok(DriverPlan {
             model,
             engine: EngineOptions {
                 chunk_tokens: settings.session.chunk_tokens,

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::core::request::Content;
+use crate::core::request::RequestContent;
 use crate::input::{read_file_text, without_mark};
 use crate::media::medium::{Medium, MediumKind};
 use crate::text::Message;
-use crate::text::template::{Content as Said, Part};
+use crate::text::template::{MessageContent, MessagePart};
 
 /// A longer file is no conversation, bytes.
 const MOST_BYTES: u64 = 64 << 20;
@@ -25,7 +25,7 @@ const MESSAGES: &str = "a list of objects with `role` and `content`";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conversation {
     /// The messages, the last one to be answered.
-    pub content: Content,
+    pub content: RequestContent,
     /// Schemas of the tools that may be called.
     pub tools: Vec<Value>,
 }
@@ -85,7 +85,7 @@ impl Conversation {
             ));
         }
         Ok(Self {
-            content: Content::Messages { messages, media },
+            content: RequestContent::Messages { messages, media },
             tools,
         })
     }
@@ -111,10 +111,10 @@ fn wrong(at: &str, value: Option<&Value>, expected: &str) -> String {
 fn says_nothing(last: &Message) -> bool {
     match &last.content {
         None => last.tool_calls.is_none(),
-        Some(Said::Text(text)) => text.trim().is_empty(),
-        Some(Said::Parts(parts)) => parts.iter().all(|part| match part {
-            Part::Text { text, .. } => text.trim().is_empty(),
-            Part::Other(_) => false,
+        Some(MessageContent::Text(text)) => text.trim().is_empty(),
+        Some(MessageContent::Parts(parts)) => parts.iter().all(|part| match part {
+            MessagePart::Text { text, .. } => text.trim().is_empty(),
+            MessagePart::Other(_) => false,
         }),
     }
 }

@@ -42,23 +42,25 @@ mod stream;
 
 pub use asks::Reply;
 pub use builder::Builder;
-pub use counts::{Counts, ShedCount};
-pub use driver::{Outcome, Ticked};
+pub use counts::{ObservationCounts, ShedCount};
+pub use driver::{SessionOutcome, Ticked};
 pub use error::{AskError, BuildError, ObserveError, SageError};
 pub use handle::{Handle, Sage};
 pub use messages::Conversation;
 pub use open::{CONTEXT_TOKENS, Learning, OpenError, RecordingPlan, SessionPlan, context_tokens};
-pub use ports::{Action, Effector, Reading, Sensor};
+pub use ports::{Action, Effector, Sensor, SensorValue};
 pub use recording::RecordingError;
 pub use request_events::RequestEvents;
 pub use run::Session;
-pub use stream::{Actions, Gap, Stream, Telemetry};
+pub use stream::{Actions, SessionStream, StreamItem, Telemetry};
 
 pub use sage_actors::config::MindConfig;
 pub use sage_actors::protocol::{Cause, SensorReading, State, Tick};
 
 pub use crate::core::core_loop::Observation;
-pub use crate::core::request::{Content, ContextKind, Request, Stop, VoiceChoice, Want};
+pub use crate::core::request::{
+    ContextKind, Request, RequestContent, RequestKind, Stop, VoiceChoice,
+};
 pub use crate::core::sampling::Sampling;
 pub use crate::core::speech::SpeechEnded;
 pub use crate::events::Ended;

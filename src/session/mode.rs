@@ -3,14 +3,14 @@
 use sage_actors::config::RoutingPolicy;
 
 use crate::core::{Engine, EngineError, LimitOrigin};
-use crate::events::Mode;
+use crate::events::RunMode;
 use crate::input::human_bytes;
 
 /// Which mode runs: exact or priced, which limit, which policies.
 ///
 /// # Errors
 /// When the model's fingerprint cannot be had.
-pub fn mode(engine: &Engine) -> Result<Mode, EngineError> {
+pub fn mode(engine: &Engine) -> Result<RunMode, EngineError> {
     let mind = &engine.mind_config;
     let exact = mind.routing == RoutingPolicy::Exact && mind.hold.is_some();
     let routing = mind.routing.to_string();
@@ -41,7 +41,7 @@ pub fn mode(engine: &Engine) -> Result<Mode, EngineError> {
         0 => String::new(),
         _ => format!("; degraded: {absent} experts are not in this store"),
     };
-    Ok(Mode {
+    Ok(RunMode {
         text: format!("{what}; {memory}; routing {routing}; eviction {eviction}{degraded}"),
         absent_experts: absent,
         ledger: None,

@@ -14,8 +14,8 @@ use super::run::Session;
 use crate::core::core_loop::{AnswerPolicy, CoreLoop};
 use crate::core::sampling::Sampling;
 use crate::core::{Engine, EngineError};
-use crate::events::Mode;
-use crate::ledger::{About, LedgerError, LedgerFile};
+use crate::events::RunMode;
+use crate::ledger::{LedgerError, LedgerFile, LedgerSummary};
 use crate::settings::{SamplingSettings, SessionSettings, Settings};
 use crate::store::WeightSource;
 use crate::text::Text;
@@ -148,7 +148,7 @@ impl Session {
                 Some(about)
             }
             Learning::Resumed(ledger, store, ticks) => {
-                engine.remember(*ledger, store, ticks).await?;
+                engine.attach_ledger(*ledger, store, ticks).await?;
                 None
             }
         };
@@ -156,7 +156,7 @@ impl Session {
             None => None,
             Some(recording) => {
                 let text = plan.text.as_ref();
-                let header = recording::About {
+                let header = recording::RecordingDetails {
                     name: recording.name.clone(),
                     sampling: plan.answers.sampling,
                     answer_tokens: plan.answers.answer_tokens,
@@ -187,14 +187,16 @@ impl Session {
 /// first step. Answers what it is, and the bytes at its log's end that were no whole entry.
 async fn attach_ledger(
     engine: &mut Engine,
-    mode: &mut Mode,
+    mode: &mut RunMode,
     path: &Path,
-) -> Result<(About, u64), OpenError> {
+) -> Result<(LedgerSummary, u64), OpenError> {
     // The ledger of this run has not learned anything yet.
     let fresh = engine.mind.trust_state().await.map_err(EngineError::from)?;
     let (file, ledger) = LedgerFile::open_for(path, &mode.fingerprint, &fresh)?;
     let (about, torn_bytes) = (file.about().clone(), file.torn_bytes());
-    engine.remember(ledger, Box::new(file), about.tick).await?;
+    engine
+        .attach_ledger(ledger, Box::new(file), about.tick)
+        .await?;
     mode.text += &about.words(path);
     mode.ledger = Some(path.to_owned());
     Ok((about, torn_bytes))

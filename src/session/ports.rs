@@ -10,7 +10,7 @@ use crate::events::{Ended, SpeechEnded};
 
 /// What a sensor read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
+pub struct SensorValue {
     /// In the sensor's own unit.
     pub value: f64,
     /// The noise floor of its surprise, in the same unit; above 0.
@@ -21,7 +21,7 @@ pub struct Reading {
     pub level: Option<f64>,
 }
 
-impl Reading {
+impl SensorValue {
     /// A reading with a resolution of one unit, no range and no reserve.
     pub fn new(value: f64) -> Self {
         Self {
@@ -56,7 +56,7 @@ pub trait Sensor: Send {
 
     /// What it reads at `tick`; none if there is nothing to read now. It becomes an observation like any other, so that a
     /// recorded run needs no sensor.
-    fn read(&mut self, tick: Tick) -> Option<Reading>;
+    fn read(&mut self, tick: Tick) -> Option<SensorValue>;
 }
 
 /// Something through which the loop acts. It hears of every action, in order, on the loop's thread; nothing is dropped.

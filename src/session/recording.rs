@@ -12,7 +12,9 @@ use crate::kernels::LIBM;
 use crate::ledger;
 use crate::store::{StoreError, write_file};
 use crate::text::template::TemplateArgs;
-use crate::trace::{Header, LedgerSnapshot, SCHEMA, SensorMode, Tape, TraceError, Writer};
+use crate::trace::{
+    LedgerSnapshot, SCHEMA, SensorMode, Tape, TraceError, TraceHeader, TraceWriter,
+};
 
 /// Why a recording cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,7 @@ pub enum RecordingError {
 }
 
 /// What else the header of a run's recording says.
-pub(super) struct About {
+pub(super) struct RecordingDetails {
     /// The scenario's name, or the host's.
     pub(super) name: String,
     /// How tokens are chosen.
@@ -59,11 +61,11 @@ pub(super) struct About {
 /// When the model's fingerprint cannot be read.
 fn header(
     engine: &Engine,
-    about: About,
+    about: RecordingDetails,
     ledger: Option<LedgerSnapshot>,
-) -> Result<Header, EngineError> {
+) -> Result<TraceHeader, EngineError> {
     let value = |of: serde_json::Result<Value>| of.unwrap_or_default();
-    Ok(Header {
+    Ok(TraceHeader {
         schema: SCHEMA,
         kernels: engine.spec().to_owned(),
         libm: LIBM.to_owned(),
@@ -99,8 +101,8 @@ fn header(
 pub(super) async fn begin(
     path: &Path,
     engine: &Engine,
-    about: About,
-    ledger: Option<&ledger::About>,
+    about: RecordingDetails,
+    ledger: Option<&ledger::LedgerSummary>,
 ) -> Result<Tape, RecordingError> {
     let logits = about.logits;
     let snapshot = match ledger {
@@ -111,14 +113,14 @@ pub(super) async fn begin(
         }
     };
     let header = header(engine, about, snapshot)?;
-    let writer = Writer::create(path, &header)?;
+    let writer = TraceWriter::create(path, &header)?;
     Ok(Tape::new(Box::new(writer), logits))
 }
 
 /// Writes the ledger beside the recording, named by its contents.
 fn keep(
     trace: &Path,
-    about: &ledger::About,
+    about: &ledger::LedgerSummary,
     state: &LedgerState,
 ) -> Result<LedgerSnapshot, RecordingError> {
     let mut text = Vec::new();

@@ -6,14 +6,14 @@ use crate::core::EngineError;
 use crate::core::core_loop::{Answer, Completed, CoreLoop, Observation, SpokenAnswer};
 use crate::core::perception::Features;
 use crate::core::request::Request;
-use crate::events::{Event, EventKind, Mode};
+use crate::events::{Event, EventKind, RunMode};
 use crate::kernels::LIBM;
 
 /// A model that runs with its mind: requests go in, events come out. It lives on one thread, together with its actors; a host
 /// that wants it on a thread of its own takes [`super::Sage`].
 pub struct Session {
     core: CoreLoop,
-    mode: Mode,
+    mode: RunMode,
     torn_bytes: u64,
 }
 
@@ -33,7 +33,7 @@ impl DerefMut for Session {
 }
 
 impl Session {
-    pub(super) fn new(core: CoreLoop, mode: Mode, torn_bytes: u64) -> Self {
+    pub(super) fn new(core: CoreLoop, mode: RunMode, torn_bytes: u64) -> Self {
         Self {
             core,
             mode,
@@ -47,7 +47,7 @@ impl Session {
     }
 
     /// Which mode runs.
-    pub fn mode(&self) -> &Mode {
+    pub fn mode(&self) -> &RunMode {
         &self.mode
     }
 
@@ -113,7 +113,7 @@ impl Session {
     /// When the recording or the ledger cannot be written.
     pub async fn close(mut self) -> Result<(), EngineError> {
         let recorded = self.core.end_recording();
-        let kept = self.core.keep().await;
+        let kept = self.core.flush_ledger().await;
         self.core.shutdown().await;
         recorded.and(kept)
     }

@@ -11,7 +11,7 @@ use super::inbox::{Bound, Inbox};
 use super::ports::Action;
 use super::stream::{Hub, lock};
 use crate::core::core_loop::Observation;
-use crate::events::{Event, Mode};
+use crate::events::{Event, RunMode};
 use crate::reads::ReadCounter;
 
 /// Bytes of a source's name at most: names are kept where texts are not.
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     pub(super) events: Hub<Event>,
     pub(super) actions: Hub<Action>,
-    pub(super) mode: OnceLock<Mode>,
+    pub(super) mode: OnceLock<RunMode>,
     pub(super) reads: OnceLock<Arc<ReadCounter>>,
     asks: Mutex<Asks>,
     /// Every answer is spoken.

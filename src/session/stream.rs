@@ -10,12 +10,12 @@ use super::ports::Action;
 use crate::events::{Event, EventKind};
 
 /// What can be said to be missing.
-pub trait Gap: Sized + Clone {
+pub trait StreamItem: Sized + Clone {
     /// What stands for `count` of these before `next`, or after the last of them.
     fn gap(count: u64, last: &Self) -> Self;
 }
 
-impl Gap for Event {
+impl StreamItem for Event {
     fn gap(count: u64, last: &Self) -> Self {
         Event {
             tick: last.tick,
@@ -24,7 +24,7 @@ impl Gap for Event {
     }
 }
 
-impl Gap for Action {
+impl StreamItem for Action {
     fn gap(count: u64, _: &Self) -> Self {
         Action::Missed { actions: count }
     }
@@ -52,7 +52,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T: Gap> Ring<T> {
+impl<T: StreamItem> Ring<T> {
     fn push(&self, item: &T) {
         let mut queue = lock(&self.queue);
         let needed = 1 + usize::from(queue.lost > 0);
@@ -110,15 +110,15 @@ impl<T: Gap> Ring<T> {
 /// Items in order, as they happen. It holds a bounded number of them; those beyond are left out, and where they are
 /// missing an item says how many.
 #[derive(Debug)]
-pub struct Stream<T>(Arc<Ring<T>>);
+pub struct SessionStream<T>(Arc<Ring<T>>);
 
 /// Every event: what `sage run --json` writes.
-pub type Telemetry = Stream<Event>;
+pub type Telemetry = SessionStream<Event>;
 
 /// What the loop does.
-pub type Actions = Stream<Action>;
+pub type Actions = SessionStream<Action>;
 
-impl<T: Gap> Stream<T> {
+impl<T: StreamItem> SessionStream<T> {
     /// The next item; none once the loop has ended and everything was taken. It may be dropped at any time without loss.
     pub async fn next(&mut self) -> Option<T> {
         poll_fn(|context| self.0.poll(context)).await
@@ -131,7 +131,7 @@ impl<T: Gap> Stream<T> {
 }
 
 /// Its items as any other stream's: with `futures::StreamExt` it is mapped, filtered and joined.
-impl<T: Gap> futures_core::Stream for Stream<T> {
+impl<T: StreamItem> futures_core::Stream for SessionStream<T> {
     type Item = T;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
@@ -146,7 +146,7 @@ pub(super) struct Hub<T> {
     bound: usize,
 }
 
-impl<T: Gap> Hub<T> {
+impl<T: StreamItem> Hub<T> {
     /// Every stream of it will hold `bound` items.
     pub(super) fn new(bound: usize) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl<T: Gap> Hub<T> {
     }
 
     /// Another one who listens from now on.
-    pub(super) fn subscribe(&self) -> Stream<T> {
+    pub(super) fn subscribe(&self) -> SessionStream<T> {
         let mut rings = lock(&self.rings);
         let ring = Arc::new(Ring {
             queue: Mutex::new(Queue {
@@ -170,7 +170,7 @@ impl<T: Gap> Hub<T> {
         });
         rings.0.retain(|ring| ring.strong_count() > 0);
         rings.0.push(Arc::downgrade(&ring));
-        Stream(ring)
+        SessionStream(ring)
     }
 
     pub(super) fn publish(&self, item: &T) {

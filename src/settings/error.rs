@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use super::Origin;
-use crate::input::{Attributed, Fault, ReadError, short};
+use super::SettingOrigin;
+use crate::input::{Attributed, Fault, TextFileError, short};
 
 /// Why settings are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A file cannot be read.
     #[error(transparent)]
-    Unreadable(ReadError),
+    Unreadable(TextFileError),
     /// Every mistake in what was written.
     #[error("{}", lines(.0))]
     Wrong(Vec<SettingProblem>),
@@ -22,7 +22,7 @@ pub enum SettingsError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingProblem {
     /// Where it was written.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
     /// The key; empty where a text cannot be understood at all.
     pub key: String,
     /// What is wrong.
@@ -62,7 +62,7 @@ pub enum Trouble {
 impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let (
-            Origin::Option { .. } | Origin::Program { .. },
+            SettingOrigin::Option { .. } | SettingOrigin::Program { .. },
             Trouble::Value { value, expected },
         ) = (&self.origin, &self.trouble)
         {
@@ -70,7 +70,7 @@ impl fmt::Display for SettingProblem {
             return self.hinted(f);
         }
         match &self.origin {
-            Origin::CommandLine { argument } => write!(f, "--set {argument}: ")?,
+            SettingOrigin::CommandLine { argument } => write!(f, "--set {argument}: ")?,
             origin => write!(f, "{origin}: ")?,
         }
         let key = short(&self.key);

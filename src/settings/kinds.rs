@@ -4,7 +4,7 @@ use sage_actors::config::Bound;
 
 /// Types of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SettingKind {
     /// A memory limit, or `auto`.
     Limit,
     /// An integer, or `auto`.
@@ -61,20 +61,22 @@ impl Rule {
 }
 
 /// What a kind of setting may be, in words; with its bound for numbers.
-pub(super) fn expected(kind: &Kind, rule: Rule) -> String {
+pub(super) fn expected(kind: &SettingKind, rule: Rule) -> String {
     let bound = match (rule, rule.words()) {
         (Rule::Any, _) => String::new(),
         (Rule::AtLeastOne | Rule::ZeroOrMore, words) => format!(", {words}"),
         (_, words) => format!(" {words}"),
     };
     match kind {
-        Kind::Limit => "auto, none, or a size such as 512MiB, 6GiB, 25% or 64slots".to_owned(),
-        Kind::WholeOrAuto => format!("auto, or a whole number{bound}"),
-        Kind::Flag => "true or false".to_owned(),
-        Kind::Whole => format!("a whole number{bound}"),
-        Kind::Number => format!("a number{bound}"),
-        Kind::Numbers(count) => format!("{count} numbers, each{bound}"),
-        Kind::Choice(names) => match names.as_slice() {
+        SettingKind::Limit => {
+            "auto, none, or a size such as 512MiB, 6GiB, 25% or 64slots".to_owned()
+        }
+        SettingKind::WholeOrAuto => format!("auto, or a whole number{bound}"),
+        SettingKind::Flag => "true or false".to_owned(),
+        SettingKind::Whole => format!("a whole number{bound}"),
+        SettingKind::Number => format!("a number{bound}"),
+        SettingKind::Numbers(count) => format!("{count} numbers, each{bound}"),
+        SettingKind::Choice(names) => match names.as_slice() {
             [others @ .., last] if !others.is_empty() => {
                 format!("{} or {last}", others.join(", "))
             }

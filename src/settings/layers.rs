@@ -6,11 +6,11 @@ use std::ops::Range;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::kinds::{Kind, Rule, expected};
-use super::said::Said;
+use super::kinds::{Rule, SettingKind, expected};
+use super::said::SettingOverride;
 use super::schema::{FOUND_AT_START, Leaf, Schema, in_order};
 use super::session::{AUTO, SettingValue};
-use super::{Origin, SettingProblem, SettingsError, Trouble};
+use super::{SettingOrigin, SettingProblem, SettingsError, Trouble};
 use crate::input::{Limit, SizeError, Source, known, nearest, shown};
 
 /// What variables that are settings begin with; two underscores stand between levels.
@@ -27,19 +27,19 @@ pub struct Assignment {
     /// Of the setting's type, within its bounds.
     pub value: Value,
     /// Where it was written.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// Collects what the layers say.
-pub struct Reading<'a> {
+pub struct SettingsReader<'a> {
     schema: &'a Schema,
     assignments: Vec<Assignment>,
     problems: Vec<SettingProblem>,
 }
 
-type At<'o> = &'o dyn Fn(&Range<usize>) -> Origin;
+type At<'o> = &'o dyn Fn(&Range<usize>) -> SettingOrigin;
 
-impl<'a> Reading<'a> {
+impl<'a> SettingsReader<'a> {
     /// Of nothing so far.
     pub fn new(schema: &'a Schema) -> Self {
         Self {
@@ -65,12 +65,12 @@ impl<'a> Reading<'a> {
         }
     }
 
-    pub fn file(&mut self, source: &Source<'_>, at: impl Fn(&Range<usize>) -> Origin) {
+    pub fn file(&mut self, source: &Source<'_>, at: impl Fn(&Range<usize>) -> SettingOrigin) {
         match source.toml() {
             Ok(table) => self.table("", table.get_ref(), &at),
             Err(problems) => {
                 for problem in problems {
-                    let origin = Origin::File(problem.place);
+                    let origin = SettingOrigin::File(problem.place);
                     self.wrong(origin, "", Trouble::Syntax(problem.message), None);
                 }
             }
@@ -83,7 +83,7 @@ impl<'a> Reading<'a> {
         let Some(rest) = variable.strip_prefix(PREFIX) else {
             return;
         };
-        let origin = Origin::Environment {
+        let origin = SettingOrigin::Environment {
             variable: variable.clone(),
         };
         if !rest.contains(LEVEL) {
@@ -112,7 +112,7 @@ impl<'a> Reading<'a> {
 
     /// `KEY=VALUE`.
     pub fn argument(&mut self, argument: &str) {
-        let origin = Origin::CommandLine {
+        let origin = SettingOrigin::CommandLine {
             argument: argument.to_owned(),
         };
         match argument.split_once('=') {
@@ -126,7 +126,7 @@ impl<'a> Reading<'a> {
     }
 
     /// What an option, a scenario or a program says.
-    pub fn said(&mut self, said: &Said) {
+    pub fn said(&mut self, said: &SettingOverride) {
         let at = |_: &Range<usize>| said.origin.clone();
         let text = said.value.to_string();
         match DeValue::parse(&text) {
@@ -139,7 +139,7 @@ impl<'a> Reading<'a> {
     }
 
     /// A value in text: TOML, or a bare word.
-    fn text(&mut self, key: &str, text: &str, origin: Origin) {
+    fn text(&mut self, key: &str, text: &str, origin: SettingOrigin) {
         let at = |_: &Range<usize>| origin.clone();
         let none = 0..0;
         match DeValue::parse(text.trim()) {
@@ -172,7 +172,7 @@ impl<'a> Reading<'a> {
         let schema = self.schema;
         if let Some(leaf) = schema.leaf(key) {
             match value {
-                DeValue::Table(table) if matches!(leaf.kind, Kind::Choice(_)) => {
+                DeValue::Table(table) if matches!(leaf.kind, SettingKind::Choice(_)) => {
                     self.choice(leaf, table, value_span, at);
                 }
                 value => self.leaf(leaf, value, at(value_span)),
@@ -221,20 +221,22 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn leaf(&mut self, leaf: &Leaf, value: &DeValue<'_>, origin: Origin) {
+    fn leaf(&mut self, leaf: &Leaf, value: &DeValue<'_>, origin: SettingOrigin) {
         if let Some(value) = typed(leaf, value) {
             return self.assign(leaf, value, origin);
         }
         let hint = match (value, &leaf.kind) {
-            (DeValue::String(text), Kind::Choice(names)) => {
+            (DeValue::String(text), SettingKind::Choice(names)) => {
                 nearest(text, names.iter().copied()).map(|name| format!("did you mean `{name}`?"))
             }
-            (_, Kind::Limit) => limit(value)
-                .and_then(Result::err)
-                .and_then(|error| match error {
-                    SizeError::NoUnit(_) => Some(error.to_string()),
-                    _ => None,
-                }),
+            (_, SettingKind::Limit) => {
+                limit(value)
+                    .and_then(Result::err)
+                    .and_then(|error| match error {
+                        SizeError::NoUnit(_) => Some(error.to_string()),
+                        _ => None,
+                    })
+            }
             (DeValue::String(text), _) => DeValue::parse(text.trim())
                 .is_ok_and(|inner| typed(leaf, inner.get_ref()).is_some())
                 .then(|| "write it without quotes".to_owned()),
@@ -244,7 +246,9 @@ impl<'a> Reading<'a> {
             value: shown(value),
             expected: match origin {
                 // Its name says of what it is a number.
-                Origin::Option { .. } | Origin::Program { .. } if !leaf.rule.words().is_empty() => {
+                SettingOrigin::Option { .. } | SettingOrigin::Program { .. }
+                    if !leaf.rule.words().is_empty() =>
+                {
                     leaf.rule.words().to_owned()
                 }
                 _ => expected(&leaf.kind, leaf.rule),
@@ -253,7 +257,7 @@ impl<'a> Reading<'a> {
         self.wrong(origin, &leaf.key, trouble, hint);
     }
 
-    fn assign(&mut self, leaf: &Leaf, value: Value, origin: Origin) {
+    fn assign(&mut self, leaf: &Leaf, value: Value, origin: SettingOrigin) {
         self.assignments.push(Assignment {
             key: leaf.key.clone(),
             place: leaf.place(),
@@ -262,7 +266,7 @@ impl<'a> Reading<'a> {
         });
     }
 
-    fn wrong(&mut self, origin: Origin, key: &str, trouble: Trouble, hint: Option<String>) {
+    fn wrong(&mut self, origin: SettingOrigin, key: &str, trouble: Trouble, hint: Option<String>) {
         self.problems.push(SettingProblem {
             origin,
             key: key.to_owned(),
@@ -319,31 +323,33 @@ fn found_at_start(key: &str) -> Option<&'static str> {
 fn typed(leaf: &Leaf, value: &DeValue<'_>) -> Option<Value> {
     let admitted = |number: &f64| leaf.rule.admits(*number);
     match &leaf.kind {
-        Kind::Limit => match value.as_str() {
+        SettingKind::Limit => match value.as_str() {
             Some(text) if text.trim() == AUTO => Some(Value::String(AUTO.to_owned())),
             _ => {
                 let limit = limit(value)?.ok()?;
                 Some(Value::String(limit.to_string()))
             }
         },
-        Kind::WholeOrAuto if value.as_str() == Some(AUTO) => Some(Value::String(AUTO.to_owned())),
-        Kind::Flag => value.as_bool().map(Value::Boolean),
-        Kind::Whole | Kind::WholeOrAuto => match whole(value) {
+        SettingKind::WholeOrAuto if value.as_str() == Some(AUTO) => {
+            Some(Value::String(AUTO.to_owned()))
+        }
+        SettingKind::Flag => value.as_bool().map(Value::Boolean),
+        SettingKind::Whole | SettingKind::WholeOrAuto => match whole(value) {
             Some(whole) => admitted(&(whole as f64)).then_some(Value::Integer(whole)),
             None => {
                 let large = large(value)?;
                 admitted(&(large as f64)).then(|| large.written())
             }
         },
-        Kind::Number => number(value).filter(admitted).map(Value::Float),
-        Kind::Numbers(count) => {
+        SettingKind::Number => number(value).filter(admitted).map(Value::Float),
+        SettingKind::Numbers(count) => {
             let items = value.as_array().filter(|items| items.len() == *count)?;
             let items = items
                 .iter()
                 .map(|item| number(item.get_ref()).filter(admitted).map(Value::Float));
             items.collect::<Option<Vec<_>>>().map(Value::Array)
         }
-        Kind::Choice(names) => {
+        SettingKind::Choice(names) => {
             let name = value.as_str()?;
             names
                 .contains(&name)

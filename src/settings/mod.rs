@@ -24,16 +24,16 @@ mod values;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::input::{Place, ReadError, Source, read_text};
+use crate::input::{Place, Source, TextFileError, read_text};
 pub use error::{SettingProblem, SettingsError, Trouble};
-use layers::Reading;
-pub use origin::Origin;
-use resolve::Resolved;
-use said::Said;
+use layers::SettingsReader;
+pub use origin::SettingOrigin;
+use resolve::MergedSettings;
+use said::SettingOverride;
 #[cfg(feature = "cli")]
 pub use schema::FOUND_AT_START;
 use schema::Schema;
-pub use session::{Key, SamplingSettings, SessionSettings, SettingValue, keys};
+pub use session::{SamplingSettings, SessionSettings, SettingKey, SettingValue, keys};
 pub use values::{Setting, Settings};
 
 /// The defaults as they are documented; equal to those of the types, which tests hold.
@@ -52,7 +52,7 @@ pub struct Sources {
     /// `KEY=VALUE` of the command line, the later over the earlier.
     pub set: Vec<String>,
     /// What was put over them by [`Self::option`] and its like.
-    said: Vec<Said>,
+    said: Vec<SettingOverride>,
 }
 
 impl Sources {
@@ -70,34 +70,39 @@ impl Sources {
     }
 
     /// An option of the command, such as `--limit`: above every other layer. None: it was not given.
-    pub fn option<T: SettingValue>(&mut self, key: Key<T>, option: &str, value: Option<T>) {
+    pub fn option<T: SettingValue>(&mut self, key: SettingKey<T>, option: &str, value: Option<T>) {
         let option = option.to_owned();
-        self.say(key, value, Origin::Option { option });
+        self.say(key, value, SettingOrigin::Option { option });
     }
 
     /// What a program says by calling `call`: above every other layer. None: it was not called.
-    pub fn program<T: SettingValue>(&mut self, key: Key<T>, call: &str, value: Option<T>) {
+    pub fn program<T: SettingValue>(&mut self, key: SettingKey<T>, call: &str, value: Option<T>) {
         let call = call.to_owned();
-        self.say(key, value, Origin::Program { call });
+        self.say(key, value, SettingOrigin::Program { call });
     }
 
     /// What a scenario says at `place`: above files, below the environment, `--set` and options, which are nearer to whoever
     /// runs it. Without a place it is what holds for scenarios that do not say it, which is above the defaults alone.
     pub fn scenario<T: SettingValue>(
         &mut self,
-        key: Key<T>,
+        key: SettingKey<T>,
         value: Option<T>,
         place: Option<Place>,
     ) {
         self.say(
             key,
             value,
-            place.map_or(Origin::ScenarioDefault, Origin::Scenario),
+            place.map_or(SettingOrigin::ScenarioDefault, SettingOrigin::Scenario),
         );
     }
 
-    fn say<T: SettingValue>(&mut self, key: Key<T>, value: Option<T>, origin: Origin) {
-        self.said.extend(value.map(|value| Said {
+    fn say<T: SettingValue>(
+        &mut self,
+        key: SettingKey<T>,
+        value: Option<T>,
+        origin: SettingOrigin,
+    ) {
+        self.said.extend(value.map(|value| SettingOverride {
             key: key.name,
             value: value.written(),
             origin,
@@ -114,23 +119,25 @@ impl Sources {
             text: DEFAULTS,
         };
         let schema = Schema::of_defaults(&defaults).map_err(SettingsError::Schema)?;
-        let mut reading = Reading::new(&schema);
-        reading.file(&defaults, |_| Origin::Default);
+        let mut reading = SettingsReader::new(&schema);
+        reading.file(&defaults, |_| SettingOrigin::Default);
         let defaults = reading.finish()?;
-        let mut reading = Reading::new(&schema);
-        let said = |reading: &mut Reading<'_>, of: fn(&Said) -> bool| {
+        let mut reading = SettingsReader::new(&schema);
+        let said = |reading: &mut SettingsReader<'_>, of: fn(&SettingOverride) -> bool| {
             self.said
                 .iter()
                 .filter(|said| of(said))
                 .for_each(|said| reading.said(said));
         };
-        said(&mut reading, Said::is_scenario_default);
+        said(&mut reading, SettingOverride::is_scenario_default);
         for path in &self.files {
             let text = read_text(path)?;
             let source = Source { path, text: &text };
-            reading.file(&source, |span| Origin::File(source.place(span.start)));
+            reading.file(&source, |span| {
+                SettingOrigin::File(source.place(span.start))
+            });
         }
-        said(&mut reading, Said::is_scenario);
+        said(&mut reading, SettingOverride::is_scenario);
         for (name, value) in &self.environment {
             reading.variable(name, value);
         }
@@ -141,12 +148,12 @@ impl Sources {
             !said.is_scenario_default() && !said.is_scenario()
         });
         let (said, mut problems) = reading.into_parts();
-        Resolved::merge(&schema, defaults, said, &mut problems)?.settings(problems)
+        MergedSettings::merge(&schema, defaults, said, &mut problems)?.settings(problems)
     }
 }
 
-impl From<ReadError> for SettingsError {
-    fn from(error: ReadError) -> Self {
+impl From<TextFileError> for SettingsError {
+    fn from(error: TextFileError) -> Self {
         Self::Unreadable(error)
     }
 }

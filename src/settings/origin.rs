@@ -7,7 +7,7 @@ use crate::input::Place;
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "origin", rename_all = "snake_case")]
-pub enum Origin {
+pub enum SettingOrigin {
     /// Nowhere but in the defaults.
     Default,
     /// In a file.
@@ -39,7 +39,7 @@ pub enum Origin {
 }
 
 /// For a list of settings; [`super::SettingProblem`] says more of the command line.
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -53,7 +53,7 @@ impl std::fmt::Display for Origin {
     }
 }
 
-impl Origin {
+impl SettingOrigin {
     /// As it stands beside a value while the layers are merged; no two origins are written alike.
     pub(super) fn written(&self) -> String {
         match self {

@@ -10,14 +10,14 @@ use toml::Value;
 use super::kinds::expected;
 use super::layers::Assignment;
 use super::schema::{Leaf, Schema};
-use super::{Origin, Setting, SettingProblem, Settings, SettingsError, Trouble};
+use super::{Setting, SettingOrigin, SettingProblem, Settings, SettingsError, Trouble};
 
 /// What the layers say, merged.
-pub struct Resolved<'a> {
+pub struct MergedSettings<'a> {
     schema: &'a Schema,
     merged: Config,
     defaults: BTreeMap<String, Value>,
-    values: BTreeMap<String, (Value, Origin)>,
+    values: BTreeMap<String, (Value, SettingOrigin)>,
 }
 
 /// An assignment is a source of one value, whose origin says where it was written.
@@ -46,7 +46,7 @@ fn kind(value: &Value) -> ValueKind {
     }
 }
 
-impl<'a> Resolved<'a> {
+impl<'a> MergedSettings<'a> {
     /// Merges the defaults and what the other layers say, each assignment over those before it.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl<'a> Resolved<'a> {
             };
             let origin = found.origin().and_then(|origin| origins.get(origin));
             let value = found.clone().try_deserialize().map_err(broken)?;
-            let origin = origin.cloned().unwrap_or(Origin::Default);
+            let origin = origin.cloned().unwrap_or(SettingOrigin::Default);
             values.insert(leaf.key.clone(), (value, origin));
         }
         Ok(Self {
@@ -156,7 +156,7 @@ impl<'a> Resolved<'a> {
             let (above, below) = (format!("mind.{}", gap.above), format!("mind.{}", gap.below));
             // Whichever was moved is to blame; the default of the other was fine.
             let (key, other, relation) = match self.origin(&above) {
-                Origin::Default => (&below, &above, "below"),
+                SettingOrigin::Default => (&below, &above, "below"),
                 _ => (&above, &below, "above"),
             };
             problems.push(SettingProblem {
@@ -205,9 +205,9 @@ impl<'a> Resolved<'a> {
         }
     }
 
-    fn origin(&self, key: &str) -> Origin {
+    fn origin(&self, key: &str) -> SettingOrigin {
         let found = self.values.get(key);
-        found.map_or(Origin::Default, |(_, origin)| origin.clone())
+        found.map_or(SettingOrigin::Default, |(_, origin)| origin.clone())
     }
 
     fn shown(&self, key: &str) -> String {
@@ -239,7 +239,7 @@ impl<'a> Resolved<'a> {
                         value: None,
                         default: None,
                         expected: format!("all of {}", self.schema.below(group).join(", ")),
-                        origin: Origin::Default,
+                        origin: SettingOrigin::Default,
                     });
                 }
                 continue;
@@ -270,7 +270,7 @@ fn choose(
             && chosen.value.as_str() != Some(name)
         {
             // Variables have no order in which one could be the last word.
-            if let (Origin::Environment { variable }, Origin::Environment { .. }) =
+            if let (SettingOrigin::Environment { variable }, SettingOrigin::Environment { .. }) =
                 (&chosen.origin, &set.origin)
             {
                 problems.push(SettingProblem {

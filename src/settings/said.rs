@@ -1,21 +1,21 @@
 //! What options, scenarios and programs say.
 
-use super::Origin;
+use super::SettingOrigin;
 
 /// One value that no file of settings says.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
+pub(super) struct SettingOverride {
     pub(super) key: &'static str,
     pub(super) value: toml::Value,
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
 }
 
-impl Said {
+impl SettingOverride {
     pub(super) fn is_scenario_default(&self) -> bool {
-        self.origin == Origin::ScenarioDefault
+        self.origin == SettingOrigin::ScenarioDefault
     }
 
     pub(super) fn is_scenario(&self) -> bool {
-        matches!(self.origin, Origin::Scenario(_))
+        matches!(self.origin, SettingOrigin::Scenario(_))
     }
 }

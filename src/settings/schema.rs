@@ -2,34 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sage_actors::config::{Bound, EvictionPolicy, MindConfig, Named, RoutingPolicy, Towers};
+use sage_actors::config::{Bound, EvictionPolicy, MindConfig, Named, RoutingPolicy, TowerPolicy};
 use sage_actors::protocol::State;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::kinds::{Kind, Rule};
+use super::kinds::{Rule, SettingKind};
 use super::session::SESSION;
 use crate::input::{Source, shown};
 
 /// A value that depends on the model and the machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
+pub struct FoundSetting {
     pub key: &'static str,
     /// What it is found from.
     pub from: &'static str,
 }
 
 /// What nobody sets.
-pub const FOUND_AT_START: [Found; 3] = [
-    Found {
+pub const FOUND_AT_START: [FoundSetting; 3] = [
+    FoundSetting {
         key: "mind.modules",
         from: "the checkpoint's sparse layers",
     },
-    Found {
+    FoundSetting {
         key: "mind.towers",
         from: "the checkpoint's towers, where something is to be heard or seen",
     },
-    Found {
+    FoundSetting {
         key: "mind.pool_bytes",
         from: "the limit, less what must be in memory",
     },
@@ -41,7 +41,7 @@ const OF_CHOICES: &str = "of_choices";
 #[derive(Clone, Debug)]
 pub struct Leaf {
     pub key: String,
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// What its numbers must be.
     pub rule: Rule,
     /// For a number that belongs to one choice: the choice's key and name.
@@ -138,7 +138,7 @@ fn names(key: &str) -> Option<Vec<&'static str>> {
     match key {
         "mind.routing" => Some(RoutingPolicy::names()),
         "mind.eviction" => Some(EvictionPolicy::names()),
-        _ if key.ends_with(".towers") => Some(Towers::names()),
+        _ if key.ends_with(".towers") => Some(TowerPolicy::names()),
         _ => None,
     }
 }
@@ -162,7 +162,7 @@ impl Walk {
 
     fn entry(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), String> {
         if let Some(names) = names(key) {
-            self.leaf(key, Kind::Choice(names));
+            self.leaf(key, SettingKind::Choice(names));
             let DeValue::Table(chosen) = value else {
                 return Ok(());
             };
@@ -182,10 +182,10 @@ impl Walk {
                 self.schema.tables.insert(key.to_owned());
                 self.table(key, table)?;
             }
-            (None, DeValue::Boolean(_)) => self.leaf(key, Kind::Flag),
-            (None, DeValue::Integer(_)) => self.leaf(key, Kind::Whole),
-            (None, DeValue::Float(_)) => self.leaf(key, Kind::Number),
-            (None, DeValue::Array(numbers)) => self.leaf(key, Kind::Numbers(numbers.len())),
+            (None, DeValue::Boolean(_)) => self.leaf(key, SettingKind::Flag),
+            (None, DeValue::Integer(_)) => self.leaf(key, SettingKind::Whole),
+            (None, DeValue::Float(_)) => self.leaf(key, SettingKind::Number),
+            (None, DeValue::Array(numbers)) => self.leaf(key, SettingKind::Numbers(numbers.len())),
             (None, other) => return Err(format!("{key} is no setting: {}", shown(other))),
         }
         Ok(())
@@ -210,7 +210,7 @@ impl Walk {
         // That is the state in which it is held, if not in Focus.
         let state = Leaf {
             key: "mind.hold_state".to_owned(),
-            kind: Kind::Choice(State::names()),
+            kind: SettingKind::Choice(State::names()),
             rule: Rule::Any,
             of: None,
             group: None,
@@ -221,7 +221,7 @@ impl Walk {
         self.schema.tables.insert("mind.hold".to_owned());
     }
 
-    fn leaf(&mut self, key: &str, kind: Kind) {
+    fn leaf(&mut self, key: &str, kind: SettingKind) {
         let declared = SESSION.iter().find(|(name, ..)| *name == key);
         let of_mind = self.bounds.get(key).copied().map(Rule::Mind);
         self.schema.leaves.push(Leaf {

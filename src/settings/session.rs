@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::kinds::{Kind, Rule};
+use super::kinds::{Rule, SettingKind};
 use crate::input::Limit;
 
 /// The word for a value that is found at start.
@@ -49,31 +49,51 @@ pub struct SamplingSettings {
 }
 
 /// Every setting of a session with what it may be, in the order of `config/default.toml`.
-pub(super) const SESSION: [(&str, Kind, Rule); 9] = [
-    (keys::LIMIT.name, Kind::Limit, Rule::Any),
+pub(super) const SESSION: [(&str, SettingKind, Rule); 9] = [
+    (keys::LIMIT.name, SettingKind::Limit, Rule::Any),
     (
         keys::CONTEXT_TOKENS.name,
-        Kind::WholeOrAuto,
+        SettingKind::WholeOrAuto,
         Rule::AtLeastOne,
     ),
-    (keys::CHUNK_TOKENS.name, Kind::Whole, Rule::AtLeastOne),
-    (keys::MEDIA_TOKENS.name, Kind::Whole, Rule::AtLeastOne),
-    (keys::ANSWER_TOKENS.name, Kind::Whole, Rule::AtLeastOne),
-    (keys::TEMPERATURE.name, Kind::Number, Rule::ZeroOrMore),
-    (keys::TOP_P.name, Kind::Number, Rule::AboveZeroAtMostOne),
-    (keys::TOP_K.name, Kind::Whole, Rule::ZeroOrMore),
-    (keys::SEED.name, Kind::Whole, Rule::ZeroOrMore),
+    (
+        keys::CHUNK_TOKENS.name,
+        SettingKind::Whole,
+        Rule::AtLeastOne,
+    ),
+    (
+        keys::MEDIA_TOKENS.name,
+        SettingKind::Whole,
+        Rule::AtLeastOne,
+    ),
+    (
+        keys::ANSWER_TOKENS.name,
+        SettingKind::Whole,
+        Rule::AtLeastOne,
+    ),
+    (
+        keys::TEMPERATURE.name,
+        SettingKind::Number,
+        Rule::ZeroOrMore,
+    ),
+    (
+        keys::TOP_P.name,
+        SettingKind::Number,
+        Rule::AboveZeroAtMostOne,
+    ),
+    (keys::TOP_K.name, SettingKind::Whole, Rule::ZeroOrMore),
+    (keys::SEED.name, SettingKind::Whole, Rule::ZeroOrMore),
 ];
 
 /// The key of a setting that options, scenarios and programs say too, with the type of its value.
 #[derive(Debug)]
-pub struct Key<T> {
+pub struct SettingKey<T> {
     /// As it is written in a file.
     pub name: &'static str,
     value: PhantomData<fn(T)>,
 }
 
-impl<T> Key<T> {
+impl<T> SettingKey<T> {
     const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -84,30 +104,30 @@ impl<T> Key<T> {
 
 /// Keys with their types.
 pub mod keys {
-    use super::Key;
+    use super::SettingKey;
     use crate::input::Limit;
 
     /// [`SessionSettings::limit`](super::SessionSettings::limit)
-    pub const LIMIT: Key<Limit> = Key::new("session.limit");
+    pub const LIMIT: SettingKey<Limit> = SettingKey::new("session.limit");
     /// A limit that is not one.
     #[cfg(test)]
-    pub const LIMIT_TEXT: Key<String> = Key::new("session.limit");
+    pub const LIMIT_TEXT: SettingKey<String> = SettingKey::new("session.limit");
     /// [`SessionSettings::context_tokens`](super::SessionSettings::context_tokens)
-    pub const CONTEXT_TOKENS: Key<usize> = Key::new("session.context_tokens");
+    pub const CONTEXT_TOKENS: SettingKey<usize> = SettingKey::new("session.context_tokens");
     /// [`SessionSettings::chunk_tokens`](super::SessionSettings::chunk_tokens)
-    pub const CHUNK_TOKENS: Key<usize> = Key::new("session.chunk_tokens");
+    pub const CHUNK_TOKENS: SettingKey<usize> = SettingKey::new("session.chunk_tokens");
     /// [`SessionSettings::media_tokens`](super::SessionSettings::media_tokens)
-    pub const MEDIA_TOKENS: Key<usize> = Key::new("session.media_tokens");
+    pub const MEDIA_TOKENS: SettingKey<usize> = SettingKey::new("session.media_tokens");
     /// [`SessionSettings::answer_tokens`](super::SessionSettings::answer_tokens)
-    pub const ANSWER_TOKENS: Key<usize> = Key::new("session.answer_tokens");
+    pub const ANSWER_TOKENS: SettingKey<usize> = SettingKey::new("session.answer_tokens");
     /// [`SamplingSettings::temperature`](super::SamplingSettings::temperature)
-    pub const TEMPERATURE: Key<f32> = Key::new("sampling.temperature");
+    pub const TEMPERATURE: SettingKey<f32> = SettingKey::new("sampling.temperature");
     /// [`SamplingSettings::top_p`](super::SamplingSettings::top_p)
-    pub const TOP_P: Key<f32> = Key::new("sampling.top_p");
+    pub const TOP_P: SettingKey<f32> = SettingKey::new("sampling.top_p");
     /// [`SamplingSettings::top_k`](super::SamplingSettings::top_k)
-    pub const TOP_K: Key<usize> = Key::new("sampling.top_k");
+    pub const TOP_K: SettingKey<usize> = SettingKey::new("sampling.top_k");
     /// [`SamplingSettings::seed`](super::SamplingSettings::seed)
-    pub const SEED: Key<u64> = Key::new("sampling.seed");
+    pub const SEED: SettingKey<u64> = SettingKey::new("sampling.seed");
 }
 
 /// A value as a file of settings would say it.
@@ -153,15 +173,15 @@ impl SettingValue for usize {
 /// As [`SettingValue::written`] wrote it.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum WholeOrText {
     Whole(u64),
     Text(String),
 }
 
 fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
-    let whole = match Written::deserialize(from)? {
-        Written::Whole(whole) => Some(whole),
-        Written::Text(text) => text.parse().ok(),
+    let whole = match WholeOrText::deserialize(from)? {
+        WholeOrText::Whole(whole) => Some(whole),
+        WholeOrText::Text(text) => text.parse().ok(),
     };
     whole
         .and_then(|whole| T::try_from(whole).ok())
@@ -169,10 +189,10 @@ fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Er
 }
 
 fn maybe_whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
-    match Written::deserialize(from)? {
-        Written::Text(text) if text == AUTO => Ok(None),
-        Written::Text(text) => text.parse().map(Some).map_err(de::Error::custom),
-        Written::Whole(whole) => usize::try_from(whole).map(Some).map_err(de::Error::custom),
+    match WholeOrText::deserialize(from)? {
+        WholeOrText::Text(text) if text == AUTO => Ok(None),
+        WholeOrText::Text(text) => text.parse().map(Some).map_err(de::Error::custom),
+        WholeOrText::Whole(whole) => usize::try_from(whole).map(Some).map_err(de::Error::custom),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Origin, SamplingSettings, SessionSettings, Settings, Sources, keys};
+use super::{SamplingSettings, SessionSettings, SettingOrigin, Settings, Sources, keys};
 use crate::input::{Limit, Place};
 
 fn set(arguments: &[&str]) -> Result<Settings, String> {
@@ -13,7 +13,7 @@ fn set(arguments: &[&str]) -> Result<Settings, String> {
     sources.load().map_err(|error| error.to_string())
 }
 
-fn origin(settings: &Settings, key: &str) -> Origin {
+fn origin(settings: &Settings, key: &str) -> SettingOrigin {
     settings.get(key).expect(key).origin.clone()
 }
 
@@ -148,20 +148,26 @@ fn a_scenario_stands_above_files_and_below_who_runs_it() {
     assert_eq!(origin("session.limit").to_string(), "--limit");
     assert_eq!(
         origin("sampling.seed"),
-        Origin::Program {
+        SettingOrigin::Program {
             call: "seed".into()
         }
     );
-    assert_eq!(origin("sampling.top_k"), Origin::Default);
-    assert_eq!(origin("session.context_tokens"), Origin::ScenarioDefault);
+    assert_eq!(origin("sampling.top_k"), SettingOrigin::Default);
+    assert_eq!(
+        origin("session.context_tokens"),
+        SettingOrigin::ScenarioDefault
+    );
     assert_eq!(
         origin("session.chunk_tokens").to_string(),
         "scenario.toml:3:9"
     );
-    assert!(matches!(origin("session.media_tokens"), Origin::File(_)));
+    assert!(matches!(
+        origin("session.media_tokens"),
+        SettingOrigin::File(_)
+    ));
     assert!(matches!(
         origin("session.answer_tokens"),
-        Origin::Environment { .. }
+        SettingOrigin::Environment { .. }
     ));
 }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 use sage_actors::config::{EvictionPolicy, MindConfig, RoutingPolicy};
 use sage_actors::protocol::State;
 
-use super::kinds::Kind;
+use super::kinds::SettingKind;
 use super::schema::Schema;
-use super::{Origin, Setting, Settings, SettingsError, Sources};
+use super::{Setting, SettingOrigin, Settings, SettingsError, Sources};
 use crate::input::Source;
 use crate::sensors::SensorSettings;
 
@@ -39,9 +39,9 @@ fn setting<'a>(settings: &'a Settings, key: &str) -> &'a Setting {
     settings.get(key).unwrap_or_else(|| panic!("no {key}"))
 }
 
-fn place(origin: &Origin) -> (usize, usize) {
+fn place(origin: &SettingOrigin) -> (usize, usize) {
     match origin {
-        Origin::File(place) => (place.line, place.column),
+        SettingOrigin::File(place) => (place.line, place.column),
         other => panic!("{other:?}"),
     }
 }
@@ -55,7 +55,7 @@ fn saying_nothing_gives_the_defaults() {
         settings
             .list
             .iter()
-            .all(|set| set.origin == Origin::Default)
+            .all(|set| set.origin == SettingOrigin::Default)
     );
     assert!(settings.list.iter().all(|set| set.value == set.default));
 }
@@ -104,11 +104,13 @@ fn every_field_of_the_mind_is_listed() {
             .flat_map(|key| key.split('.'));
         let field = path.try_fold(every.clone(), |value, name| below(&value, name));
         let right = match (&leaf.kind, &field) {
-            (Kind::Flag, Some(toml::Value::Boolean(_)))
-            | (Kind::Whole, Some(toml::Value::Integer(_)))
-            | (Kind::Number, Some(toml::Value::Float(_)))
-            | (Kind::Choice(_), Some(toml::Value::String(_) | toml::Value::Table(_))) => true,
-            (Kind::Numbers(count), Some(toml::Value::Array(items))) => items.len() == *count,
+            (SettingKind::Flag, Some(toml::Value::Boolean(_)))
+            | (SettingKind::Whole, Some(toml::Value::Integer(_)))
+            | (SettingKind::Number, Some(toml::Value::Float(_)))
+            | (SettingKind::Choice(_), Some(toml::Value::String(_) | toml::Value::Table(_))) => {
+                true
+            }
+            (SettingKind::Numbers(count), Some(toml::Value::Array(items))) => items.len() == *count,
             _ => !leaf.key.starts_with("mind."),
         };
         assert!(
@@ -145,13 +147,16 @@ fn each_layer_overrides_the_one_before() {
     let variable = environment[0].0.to_owned();
     assert_eq!(
         origin("mind.budgets.wake.expert_memory"),
-        Origin::Environment { variable }
+        SettingOrigin::Environment { variable }
     );
     assert!(matches!(
         origin("mind.budgets.wake.residency_bias"),
-        Origin::CommandLine { .. }
+        SettingOrigin::CommandLine { .. }
     ));
-    assert_eq!(origin("mind.budgets.wake.salience_bias"), Origin::Default);
+    assert_eq!(
+        origin("mind.budgets.wake.salience_bias"),
+        SettingOrigin::Default
+    );
 }
 
 #[test]
@@ -459,7 +464,11 @@ fn every_setting_can_be_written_in_every_layer() {
         ] {
             let settings = load(&file, &environment, &arguments).expect(key);
             assert_eq!(settings.mind, defaults.mind, "{key}");
-            assert_ne!(setting(&settings, key).origin, Origin::Default, "{key}");
+            assert_ne!(
+                setting(&settings, key).origin,
+                SettingOrigin::Default,
+                "{key}"
+            );
         }
         for wrong in [
             "nan",

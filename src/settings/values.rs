@@ -3,7 +3,7 @@
 use sage_actors::config::MindConfig;
 use serde::Serialize;
 
-use super::{Origin, SamplingSettings, SessionSettings};
+use super::{SamplingSettings, SessionSettings, SettingOrigin};
 use crate::sensors::SensorSettings;
 
 /// One setting as it came out.
@@ -19,7 +19,7 @@ pub struct Setting {
     pub expected: String,
     /// Where its value comes from.
     #[serde(flatten)]
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// All settings.

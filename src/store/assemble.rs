@@ -15,7 +15,7 @@ use super::conversion::Conversion;
 use super::journal::{self, Journal};
 use super::manifest::{CopiedFile, MANIFEST, Manifest, SourceShard};
 use super::plan::PlannedRecord;
-use super::record::{FOLDERS, Record, RecordWriter, TensorSpec};
+use super::record::{FOLDERS, RecordWriter, StoreRecord, TensorSpec};
 use super::{StoreError, atomic};
 use crate::checkpoint::ModelConfig;
 
@@ -45,7 +45,7 @@ pub(crate) struct Assembly<'a> {
 
 /// The records that are there, and the files still to be written.
 pub(crate) struct State {
-    pub(crate) done: BTreeMap<String, Record>,
+    pub(crate) done: BTreeMap<String, StoreRecord>,
     pub(crate) todo: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl Assembly<'_> {
     /// The manifest of a store that holds these records.
     pub(crate) fn manifest(
         &self,
-        records: BTreeMap<String, Record>,
+        records: BTreeMap<String, StoreRecord>,
         mut files: Vec<CopiedFile>,
     ) -> Manifest {
         files.sort();
@@ -176,9 +176,9 @@ impl Assembly<'_> {
         journal: &Mutex<Journal>,
         fill: Fill,
         progress: Progress,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Vec<StoreRecord>, StoreError> {
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let work = || -> Result<Vec<Record>, StoreError> {
+        let work = || -> Result<Vec<StoreRecord>, StoreError> {
             let (mut buffers, mut records) = (Buffers::new(), Vec::new());
             while !failed.load(Ordering::Relaxed) {
                 let Some(file) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else {
@@ -227,7 +227,7 @@ fn write_record(
     buffers: &mut Buffers,
     fill: Fill,
     progress: Progress,
-) -> Result<Record, StoreError> {
+) -> Result<StoreRecord, StoreError> {
     let tensors = planned.tensors.clone();
     let mut writer = RecordWriter::create(
         store,

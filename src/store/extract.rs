@@ -7,7 +7,7 @@ use std::path::Path;
 use super::assemble::{Assembly, Progress, State};
 use super::conversion::{self, Conversion, FormatRule};
 use super::manifest::{Manifest, SourceShard};
-use super::plan::{Plan, PlannedRecord, Selection};
+use super::plan::{ExtractPlan, ExtractSelection, PlannedRecord};
 use super::record::TensorSpec;
 use super::uncached::UncachedReader;
 use super::{StoreError, fingerprint};
@@ -52,7 +52,7 @@ pub struct ExtractReport {
 pub struct Extraction<'a> {
     checkpoint: &'a Checkpoint,
     store: &'a Path,
-    plan: Plan,
+    plan: ExtractPlan,
     fingerprint: String,
     converted: Option<Conversion>,
 }
@@ -65,7 +65,7 @@ impl<'a> Extraction<'a> {
     pub fn prepare(
         checkpoint: &'a Checkpoint,
         store: &'a Path,
-        selection: &Selection,
+        selection: &ExtractSelection,
         allow_missing: bool,
     ) -> Result<Self, StoreError> {
         let same = |out| fs::canonicalize(checkpoint.folder()).is_ok_and(|from| from == out);
@@ -76,7 +76,7 @@ impl<'a> Extraction<'a> {
                 problem,
             });
         }
-        let plan = Plan::new(checkpoint, selection)?;
+        let plan = ExtractPlan::new(checkpoint, selection)?;
         if let Some((first, count)) = plan.selected_missing.clone().filter(|_| !allow_missing) {
             return Err(StoreError::TensorsMissing { count, first });
         }

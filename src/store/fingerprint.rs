@@ -12,7 +12,9 @@
 
 use super::StoreError;
 use super::conversion::ConvertedLayer;
-use crate::checkpoint::{Checkpoint, Component, Part, Role, expected_tensors, expert_tensor_name};
+use crate::checkpoint::{
+    Checkpoint, Component, ExpertMatrix, Role, expected_tensors, expert_tensor_name,
+};
 
 const SAMPLE_BYTES: u64 = 1024;
 
@@ -56,7 +58,12 @@ fn sampled_names(checkpoint: &Checkpoint) -> Vec<String> {
         for layer in (0..text.num_hidden_layers).filter(|&layer| component.is_sparse(config, layer))
         {
             let expert = (37 * layer) % text.num_experts;
-            names.extend(expert_tensor_name(component, layer, expert, Part::Down));
+            names.extend(expert_tensor_name(
+                component,
+                layer,
+                expert,
+                ExpertMatrix::Down,
+            ));
         }
     }
     names

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::manifest::check_record;
-use super::record::Record;
+use super::record::StoreRecord;
 
 /// The file name.
 pub(crate) const JOURNAL: &str = "extraction_manifest.journal";
@@ -22,7 +22,7 @@ pub(crate) struct Journal {
 /// The fingerprint of the model being extracted, if the line that says so is sound, and its finished records.
 pub(crate) struct Recovered {
     pub(crate) fingerprint: Option<String>,
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<StoreRecord>,
 }
 
 impl Journal {
@@ -45,7 +45,7 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(crate) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub(crate) fn append(&mut self, record: &StoreRecord) -> Result<(), StoreError> {
         let line = serde_json::to_string(record).map_err(|error| StoreError::Manifest {
             path: self.path.clone(),
             problem: error.to_string(),
@@ -87,7 +87,7 @@ fn parse(bytes: &[u8]) -> Recovered {
     };
     for line in bytes.split(|&byte| byte == b'\n') {
         let Some(json) = sound(line) else { continue };
-        if let Ok(record) = serde_json::from_slice::<Record>(json) {
+        if let Ok(record) = serde_json::from_slice::<StoreRecord>(json) {
             if check_record(&record).is_ok() {
                 recovered.records.push(record);
             }

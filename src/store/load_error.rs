@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use crate::checkpoint::Component;
-use crate::checkpoint::config::ConfigError;
+use crate::checkpoint::config::ModelConfigError;
 use crate::input::{Attributed, Fault};
 
 /// Why a module cannot be loaded.
@@ -25,7 +25,7 @@ pub enum LoadError {
     },
     /// The configuration asks for what is not implemented.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ModelConfigError),
     /// The checkpoint has no such part.
     #[error(
         "this model has no {component}: its config.json has no {key} (or states enable_audio_output false); use a checkpoint that speaks"

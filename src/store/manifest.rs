@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::conversion::Conversion;
-use super::record::{ALIGNMENT_BYTES, Record, RecordKind};
+use super::record::{ALIGNMENT_BYTES, RecordKind, StoreRecord};
 use super::{StoreError, atomic};
-use crate::checkpoint::{Component, ModelConfig, Part, Role, expected_tensors};
+use crate::checkpoint::{Component, ExpertMatrix, ModelConfig, Role, expected_tensors};
 
 /// The file name.
 pub const MANIFEST: &str = "extraction_manifest.json";
@@ -70,7 +70,7 @@ pub struct Manifest {
     /// Files copied from the checkpoint, by name.
     pub files: Vec<CopiedFile>,
     /// The records, by file name.
-    pub records: BTreeMap<String, Record>,
+    pub records: BTreeMap<String, StoreRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,7 +91,7 @@ struct Whole {
     #[serde(flatten)]
     head: Head,
     files: Vec<CopiedFile>,
-    records: Vec<Record>,
+    records: Vec<StoreRecord>,
 }
 
 impl Manifest {
@@ -103,7 +103,8 @@ impl Manifest {
             match tensor.role {
                 Role::Router { .. } => contents.routers_of += 1,
                 Role::Expert {
-                    part: Part::Gate, ..
+                    part: ExpertMatrix::Gate,
+                    ..
                 } => contents.experts_of += 1,
                 _ => {}
             }
@@ -244,7 +245,7 @@ fn damaged(path: &Path, problem: String) -> StoreError {
 }
 
 /// That a record is consistent in itself: later code relies on its sizes.
-pub(crate) fn check_record(record: &Record) -> Result<(), String> {
+pub(crate) fn check_record(record: &StoreRecord) -> Result<(), String> {
     let wrong = |problem: &str| Err(format!("record {:?}: {problem}", record.file));
     if record.file != record.kind.file(record.component) {
         return wrong("its name is not what its component, layer and expert make it");

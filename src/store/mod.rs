@@ -31,12 +31,12 @@ pub use floats::{FloatTensor, write_floats};
 pub use load_error::LoadError;
 pub use manifest::Manifest;
 pub use open::{ModelKind, open_model, recognise};
-pub use plan::{ExpertSelection, PlannedRecord, Selection};
+pub use plan::{ExpertSelection, ExtractSelection, PlannedRecord};
 pub use reader::Store;
-pub use record::{ALIGNMENT_BYTES, Record, RecordKind, RecordTensor, TensorSpec};
+pub use record::{ALIGNMENT_BYTES, RecordKind, RecordTensor, StoreRecord, TensorSpec};
 pub use uncached::is_direct;
 pub use verify::{Damage, VerifyReport};
-pub use weights::{ExpertRecord, Segment, TensorMeta, WeightSource};
+pub use weights::{ExpertLocation, FileSegment, TensorMeta, WeightSource};
 
 /// Does `work` on `count` threads, this one among them, and answers with what each returned. Where the system has fewer threads
 /// to give, fewer do it.

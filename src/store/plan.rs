@@ -23,7 +23,7 @@ pub enum ExpertSelection {
 
 /// What to extract.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection {
+pub struct ExtractSelection {
     /// Components.
     pub components: BTreeSet<Component>,
     /// Whether to extract what is neither router nor expert.
@@ -34,7 +34,7 @@ pub struct Selection {
     pub experts: ExpertSelection,
 }
 
-impl Selection {
+impl ExtractSelection {
     /// Every record of the checkpoint.
     pub fn all() -> Self {
         Self {
@@ -60,7 +60,7 @@ pub struct PlannedRecord {
 }
 
 /// All records that a checkpoint can give, those selected, and what is missing.
-pub(crate) struct Plan {
+pub(crate) struct ExtractPlan {
     /// By file name.
     pub(crate) records: BTreeMap<String, PlannedRecord>,
     /// Files that the selection asks for, in the order of writing.
@@ -82,9 +82,12 @@ impl RecordKind {
     }
 }
 
-impl Plan {
+impl ExtractPlan {
     /// Refuses at once what opening would refuse.
-    pub(crate) fn new(checkpoint: &Checkpoint, selection: &Selection) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        checkpoint: &Checkpoint,
+        selection: &ExtractSelection,
+    ) -> Result<Self, StoreError> {
         super::checks::refuse_unsound(checkpoint)?;
         let chosen = Chosen::new(checkpoint, selection)?;
         let mut groups: BTreeMap<(RecordKind, Component), Vec<TensorSpec>> = BTreeMap::new();
@@ -145,12 +148,12 @@ impl Plan {
 
 /// A selection with its experts worked out.
 struct Chosen<'a> {
-    selection: &'a Selection,
+    selection: &'a ExtractSelection,
     experts: Option<BTreeSet<(Component, usize, usize)>>,
 }
 
 impl<'a> Chosen<'a> {
-    fn new(checkpoint: &Checkpoint, selection: &'a Selection) -> Result<Self, StoreError> {
+    fn new(checkpoint: &Checkpoint, selection: &'a ExtractSelection) -> Result<Self, StoreError> {
         let experts = match &selection.experts {
             ExpertSelection::All => None,
             ExpertSelection::None => Some(BTreeSet::new()),
@@ -182,7 +185,7 @@ impl<'a> Chosen<'a> {
 
 fn top_by_router_norm(
     checkpoint: &Checkpoint,
-    selection: &Selection,
+    selection: &ExtractSelection,
     count: usize,
 ) -> Result<BTreeSet<(Component, usize, usize)>, StoreError> {
     let mut chosen = BTreeSet::new();

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checks::check_bounds;
 use super::manifest::{MANIFEST, Manifest};
-use super::record::{Record, RecordKind, RecordTensor};
-use super::{ExpertRecord, Segment, StoreError, TensorMeta, WeightSource};
+use super::record::{RecordKind, RecordTensor, StoreRecord};
+use super::{ExpertLocation, FileSegment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
-    CheckpointError, Component, HEAD, ModelConfig, Part, expected_tensors, expert_tensor_name,
-    read_no_further,
+    CheckpointError, Component, ExpertMatrix, HEAD, ModelConfig, expected_tensors,
+    expert_tensor_name, read_no_further,
 };
 use crate::reads::{ReadCounter, ReadPurpose};
 
@@ -169,7 +169,7 @@ impl Store {
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<(&Record, &RecordTensor), StoreError> {
+    fn find(&self, name: &str) -> Result<(&StoreRecord, &RecordTensor), StoreError> {
         let found = self.tensors.get(name).and_then(|(file, index)| {
             let record = self.manifest.records.get(file)?;
             Some((record, record.tensors.get(*index)?))
@@ -228,7 +228,8 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
         let RecordKind::Expert { layer, expert } = record.kind else {
             continue;
         };
-        let names = Part::ALL.map(|part| expert_tensor_name(record.component, layer, expert, part));
+        let names =
+            ExpertMatrix::ALL.map(|part| expert_tensor_name(record.component, layer, expert, part));
         let ordered = record
             .tensors
             .iter()
@@ -318,7 +319,7 @@ impl WeightSource for Store {
         component: Component,
         layer: usize,
         expert: usize,
-    ) -> Result<ExpertRecord, StoreError> {
+    ) -> Result<ExpertLocation, StoreError> {
         check_bounds(&self.config, component, layer, expert)?;
         let file = RecordKind::Expert { layer, expert }.file(component);
         let record = self.manifest.records.get(&file);
@@ -326,7 +327,8 @@ impl WeightSource for Store {
         let (Some(record), Some(path), Some(text)) =
             (record, path, component.text_config(&self.config))
         else {
-            let names = Part::ALL.map(|part| expert_tensor_name(component, layer, expert, part));
+            let names =
+                ExpertMatrix::ALL.map(|part| expert_tensor_name(component, layer, expert, part));
             let missing = names
                 .into_iter()
                 .flatten()
@@ -347,12 +349,12 @@ impl WeightSource for Store {
             });
         };
         let len_bytes = record.bytes as usize;
-        Ok(ExpertRecord {
+        Ok(ExpertLocation {
             format: record.tensors[0].dtype,
             hidden: text.hidden_size,
             intermediate: text.moe_intermediate_size,
             len_bytes,
-            segments: vec![Segment {
+            segments: vec![FileSegment {
                 path: path.clone(),
                 offset: record.offset,
                 len_bytes,
@@ -363,7 +365,7 @@ impl WeightSource for Store {
         })
     }
 
-    fn check_expert(&self, record: &ExpertRecord) -> Result<(), StoreError> {
+    fn check_expert(&self, record: &ExpertLocation) -> Result<(), StoreError> {
         match (record.segments.first(), &record.header) {
             (Some(segment), Some(blake3)) => {
                 self.check_header(&segment.path, segment.offset, blake3)

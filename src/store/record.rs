@@ -72,7 +72,7 @@ pub struct RecordTensor {
 
 /// One file of a store, as the manifest describes it. The two hashes together cover every byte of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct StoreRecord {
     /// File, relative to the store.
     pub file: String,
     /// Part of the model that it belongs to.
@@ -147,7 +147,7 @@ pub(crate) fn file_bytes(tensors: &[TensorSpec]) -> u64 {
 /// Writes one record, hashing on the way. The tensors' bytes are handed over in order, in pieces of any size.
 pub(crate) struct RecordWriter<'a> {
     out: DirectFile<'a>,
-    record: Record,
+    record: StoreRecord,
     data: blake3::Hasher,
     crcs: Vec<crc32fast::Hasher>,
     tensor: usize,
@@ -179,7 +179,7 @@ impl<'a> RecordWriter<'a> {
                 bytes: spec.bytes,
                 crc32: 0,
             });
-        let record = Record {
+        let record = StoreRecord {
             file,
             component,
             kind,
@@ -234,7 +234,7 @@ impl<'a> RecordWriter<'a> {
     }
 
     /// Finishes the file; only now it has its name.
-    pub(crate) fn finish(mut self) -> Result<Record, StoreError> {
+    pub(crate) fn finish(mut self) -> Result<StoreRecord, StoreError> {
         let written_all = self.record.tensors[self.tensor..]
             .iter()
             .all(|tensor| tensor.bytes == 0);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::assemble::Progress;
 use super::journal::JOURNAL;
-use super::record::Record;
+use super::record::StoreRecord;
 use super::{Store, StoreError};
 use crate::input::{MOST_MODEL_FILE_BYTES, open_file, read_file};
 
@@ -39,7 +39,7 @@ impl Store {
     /// # Errors
     /// Only if the store's folder itself cannot be used; unreadable files are reported as damage.
     pub fn verify(&self, progress: Progress) -> Result<VerifyReport, StoreError> {
-        let records: Vec<&Record> = self.manifest().records.values().collect();
+        let records: Vec<&StoreRecord> = self.manifest().records.values().collect();
         let (next, damaged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let note = |file: &str, problem: String| {
             let damage = Damage {
@@ -85,7 +85,7 @@ impl Store {
 
 fn check_record(
     store: &Path,
-    record: &Record,
+    record: &StoreRecord,
     buffer: &mut [u8],
     progress: Progress,
 ) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checks::check_bounds;
 use super::{StoreError, fingerprint};
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Component, ModelConfig, Part, expert_tensor_name,
+    Checkpoint, CheckpointError, Component, ExpertMatrix, ModelConfig, expert_tensor_name,
 };
 use crate::formats::WeightFormat;
 use crate::reads::{ReadCounter, ReadPurpose};
@@ -24,7 +24,7 @@ pub struct TensorMeta {
 
 /// A piece of an expert on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
+pub struct FileSegment {
     /// The file.
     pub path: Arc<Path>,
     /// First byte in the file.
@@ -38,7 +38,7 @@ pub struct Segment {
 /// Where an expert lies. In memory its record is gate | up | down, `len_bytes` long, without padding: gate and up are
 /// `[intermediate, hidden]`, down is `[hidden, intermediate]`, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExpertRecord {
+pub struct ExpertLocation {
     /// How all three matrices are stored.
     pub format: WeightFormat,
     /// Width of the residual stream.
@@ -48,7 +48,7 @@ pub struct ExpertRecord {
     /// Bytes of the record in memory.
     pub len_bytes: usize,
     /// The pieces, by ascending `at`: one from a store (its offset a multiple of 4096), three from a checkpoint.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<FileSegment>,
     /// CRC-32 of the record, to be checked by whoever reads it; only stores know it.
     pub crc32: Option<u32>,
     /// BLAKE3, in hexadecimal, of what stands in the file before the record; only stores know it.
@@ -107,13 +107,13 @@ pub trait WeightSource: Send + Sync {
         component: Component,
         layer: usize,
         expert: usize,
-    ) -> Result<ExpertRecord, StoreError>;
+    ) -> Result<ExpertLocation, StoreError>;
 
     /// That what surrounds an expert's record on disk is sound; a checkpoint has nothing to compare with.
     ///
     /// # Errors
     /// Names the damaged file.
-    fn check_expert(&self, _record: &ExpertRecord) -> Result<(), StoreError> {
+    fn check_expert(&self, _record: &ExpertLocation) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -172,7 +172,7 @@ impl WeightSource for Checkpoint {
         component: Component,
         layer: usize,
         expert: usize,
-    ) -> Result<ExpertRecord, StoreError> {
+    ) -> Result<ExpertLocation, StoreError> {
         check_bounds(self.config(), component, layer, expert)?;
         let no_experts = || StoreError::Selection(format!("{component} has no experts"));
         let text = component
@@ -180,7 +180,7 @@ impl WeightSource for Checkpoint {
             .ok_or_else(no_experts)?;
         let (hidden, intermediate) = (text.hidden_size, text.moe_intermediate_size);
         let (mut segments, mut at, mut format) = (Vec::with_capacity(3), 0, None);
-        for part in Part::ALL {
+        for part in ExpertMatrix::ALL {
             let tensor =
                 expert_tensor_name(component, layer, expert, part).ok_or_else(no_experts)?;
             let Some(info) = self.tensor(&tensor) else {
@@ -212,7 +212,7 @@ impl WeightSource for Checkpoint {
                 });
             }
             let (path, len_bytes) = (self.shard_path(info.shard).clone(), info.bytes as usize);
-            segments.push(Segment {
+            segments.push(FileSegment {
                 path,
                 offset: info.offset,
                 len_bytes,
@@ -221,7 +221,7 @@ impl WeightSource for Checkpoint {
             at += len_bytes;
         }
         let format = format.ok_or_else(no_experts)?;
-        Ok(ExpertRecord {
+        Ok(ExpertLocation {
             format,
             hidden,
             intermediate,

@@ -114,7 +114,7 @@ impl Text {
     /// # Errors
     /// When the tokenizer refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        let mut stream = Stream::default();
+        let mut stream = TextStream::default();
         let mut text = String::new();
         for id in ids {
             text += &stream.push(self, *id)?;
@@ -208,13 +208,13 @@ impl Text {
 /// most three. Bytes that are no character are shown as U+FFFD at once; the pieces together are what
 /// [`String::from_utf8_lossy`] makes of all bytes, and so is the reference's own decoding.
 #[derive(Debug, Default)]
-pub struct Stream {
+pub struct TextStream {
     bytes: Vec<u8>,
     /// Tokens that are not bytes and make no character yet.
     held: Vec<u32>,
 }
 
-impl Stream {
+impl TextStream {
     /// Adds a token and returns what can be shown now.
     ///
     /// # Errors
@@ -292,7 +292,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_byte_is_lost_and_at_most_three_are_held(tokens in vec(vec(byte(), 0..5), 0..40)) {
-            let mut stream = Stream::default();
+            let mut stream = TextStream::default();
             let mut shown = String::new();
             for token in &tokens {
                 shown += &stream.push_bytes(token);
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_character_behind_any_number_of_broken_ones_is_shown_once_it_is_whole() {
-        let mut stream = Stream::default();
+        let mut stream = TextStream::default();
         for _ in 0..100 {
             assert_eq!(stream.push_bytes(&[0xff]), "\u{fffd}");
         }

@@ -14,7 +14,7 @@ pub const OLDEST_SCHEMA: u32 = 2;
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "header")]
-pub struct Header {
+pub struct TraceHeader {
     /// Version of the format.
     pub schema: u32,
     /// The kernels' order of summation: the same bits wherever this is the same.

@@ -10,11 +10,11 @@ mod writer;
 
 use crate::input::{Attributed, Fault};
 use chain::Chain;
-pub use header::{Header, LedgerSnapshot, OLDEST_SCHEMA, SCHEMA, SensorMode};
-pub use reader::{Line, Reader};
-pub use record::Record;
+pub use header::{LedgerSnapshot, OLDEST_SCHEMA, SCHEMA, SensorMode, TraceHeader};
+pub use reader::{TraceLine, TraceReader};
+pub use record::TraceRecord;
 pub use tape::{Sink, Tape};
-pub use writer::{Writer, media_path};
+pub use writer::{TraceWriter, media_path};
 
 use std::path::PathBuf;
 

@@ -8,15 +8,15 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::record::Record;
-use super::{Chain, Header, OLDEST_SCHEMA, SCHEMA, TraceError};
+use super::record::TraceRecord;
+use super::{Chain, OLDEST_SCHEMA, SCHEMA, TraceError, TraceHeader};
 
 /// A longer line is no line of a recording, bytes.
 const MOST_LINE_BYTES: u64 = 1 << 28;
 
 /// One line of it.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct TraceLine {
     /// Counted from 1; the header is line 1.
     pub number: u64,
     /// The event, byte for byte.
@@ -25,25 +25,25 @@ pub struct Line {
     pub digest: String,
 }
 
-impl Line {
+impl TraceLine {
     /// The event.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn record(&self) -> Result<Record, serde_json::Error> {
+    pub fn record(&self) -> Result<TraceRecord, serde_json::Error> {
         serde_json::from_str(&self.body)
     }
 }
 
 #[derive(Deserialize)]
-struct Written<'a> {
+struct LineFields<'a> {
     #[serde(borrow)]
     event: &'a RawValue,
     digest: String,
 }
 
 /// A recording that is being read, plain or gzip.
-pub struct Reader {
+pub struct TraceReader {
     path: PathBuf,
     text: Box<dyn BufRead + Send>,
     number: u64,
@@ -51,12 +51,12 @@ pub struct Reader {
     cut: bool,
 }
 
-impl Reader {
+impl TraceReader {
     /// Opens a recording and reads its header.
     ///
     /// # Errors
     /// When it cannot be read, or does not begin with a header of this version.
-    pub fn open(path: &Path) -> Result<(Self, Header), TraceError> {
+    pub fn open(path: &Path) -> Result<(Self, TraceHeader), TraceError> {
         let io = |source| TraceError::Io {
             path: path.to_owned(),
             source,
@@ -103,7 +103,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the file cannot be read, or a line within it is damaged.
-    pub fn next_line(&mut self) -> Result<Option<Line>, TraceError> {
+    pub fn next_line(&mut self) -> Result<Option<TraceLine>, TraceError> {
         if self.cut {
             return Ok(None);
         }
@@ -137,7 +137,7 @@ impl Reader {
             }
         }
         self.number += 1;
-        let written: Written<'_> = serde_json::from_slice(&bytes).map_err(|error| {
+        let written: LineFields<'_> = serde_json::from_slice(&bytes).map_err(|error| {
             self.problem(format!("{error}; expected {{\"event\":…,\"digest\":…}}"))
         })?;
         let body = written.event.get().to_owned();
@@ -149,7 +149,7 @@ impl Reader {
                 written.digest
             )));
         }
-        Ok(Some(Line {
+        Ok(Some(TraceLine {
             number: self.number,
             body,
             digest: expected,

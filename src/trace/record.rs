@@ -1,9 +1,9 @@
 //! The lines after the first: what came in, what the mind was asked and answered, what came out.
 
 use sage_actors::protocol::{
-    Assess, Chosen, Directives, ExpertSet, Habit, LayerKey, Lease, LeaseRequest, Module, Observe,
-    Origin, Outcome, Phase, Propose, Pruned, Residency, Route, SalienceReport, SalienceSpan,
-    Scored, Selection, State, Tick, TokenOutcome, Used, Worked,
+    Assess, Chosen, Directives, ExpertSet, ExpertUse, Habit, LayerKey, Lease, LeaseRequest, Module,
+    Observe, Outcome, Phase, Propose, Pruned, Residency, Route, SalienceReport, SalienceSpan,
+    Scored, Selection, State, Tick, TokenOrigin, TokenOutcome, Worked,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::columns::Floats;
 /// One line's event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Record {
+pub enum TraceRecord {
     /// An observation was handed to the loop before this tick.
     Input {
         /// The tick.
@@ -63,7 +63,7 @@ pub enum Record {
         /// Which.
         layer: LayerKey,
         /// What its router was told.
-        asked: Asked,
+        asked: RecordedRoute,
         /// Whom it chose.
         answer: Choice,
     },
@@ -79,13 +79,13 @@ pub enum Record {
         next: Residency,
     },
     /// The ledger learned.
-    Learn(Learned),
+    Learn(RecordedOutcome),
     /// Which experts of a recorded segment are to be scored next.
     Propose {
         /// Among whom.
         asked: Propose,
         /// Whom.
-        answer: Vec<Used>,
+        answer: Vec<ExpertUse>,
     },
     /// The cache learned what a domain usually needs.
     Habit {
@@ -130,7 +130,7 @@ pub enum Record {
 
 /// [`Route`], with its logits in a column, or left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct RecordedRoute {
     /// Of the step.
     pub tick: Tick,
     /// Prefill or decode.
@@ -153,7 +153,7 @@ pub struct Asked {
     pub spans: Vec<SalienceSpan>,
 }
 
-impl Asked {
+impl RecordedRoute {
     /// Of a question to a router.
     pub fn of(route: &Route, logits: bool) -> Self {
         Self {
@@ -198,7 +198,7 @@ pub struct Choice {
     pub denied: Vec<u16>,
     /// How much of it each.
     pub denied_each: Floats,
-    /// Bytes of sacred experts beyond the cap.
+    /// Bytes of protected experts beyond the cap.
     pub overrun_bytes: u64,
     /// Sum of the rows' router entropies, normalised.
     pub entropy_sum: f32,
@@ -227,7 +227,7 @@ impl Choice {
 
 /// [`Outcome`], with who worked on its tokens in columns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Learned {
+pub struct RecordedOutcome {
     /// The tick at which the step began, in the ledger's time.
     pub tick: Tick,
     /// Ticks that it spanned.
@@ -237,7 +237,7 @@ pub struct Learned {
     /// Module that the experts are of.
     pub module: Module,
     /// Tokens whose outcome is known.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<RecordedToken>,
     /// Who worked on them, token after token.
     pub worked: Workers,
     /// Router mass that experts were denied.
@@ -251,9 +251,9 @@ pub struct Learned {
 
 /// What came of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Token {
+pub struct RecordedToken {
     /// Read or generated.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
     /// Loss, or entropy.
     pub error: f32,
     /// Entropy of the prediction.
@@ -295,10 +295,10 @@ impl Workers {
     }
 }
 
-impl Learned {
+impl RecordedOutcome {
     /// Of what the ledger was told.
     pub fn of(outcome: &Outcome) -> Self {
-        let token = |token: &TokenOutcome| Token {
+        let token = |token: &TokenOutcome| RecordedToken {
             origin: token.origin,
             error: token.error,
             entropy: token.entropy,
@@ -339,11 +339,11 @@ impl Learned {
     }
 }
 
-impl Record {
+impl TraceRecord {
     /// What a lease came to; slots are left out, because reading ahead moves them and no decision sees them.
     pub fn lease(asked: &LeaseRequest, lease: &Lease) -> Self {
         let missed = lease.experts.iter().filter(|expert| !expert.hit);
-        Record::Lease {
+        TraceRecord::Lease {
             asked: asked.clone(),
             missed: missed.map(|expert| expert.expert).collect(),
             miss_bytes: lease.miss_bytes,
@@ -354,23 +354,23 @@ impl Record {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Record::Input { .. } => "input",
-            Record::Cut { .. } => "cut",
-            Record::GivenUp { .. } => "given_up",
-            Record::Salience { .. } => "salience",
-            Record::State { .. } => "state",
-            Record::Apply { .. } => "apply",
-            Record::Route { .. } => "route",
-            Record::Lease { .. } => "lease",
-            Record::Learn(_) => "learn",
-            Record::Propose { .. } => "propose",
-            Record::Habit { .. } => "habit",
-            Record::Domain { .. } => "domain",
-            Record::Consolidate { .. } => "consolidate",
-            Record::Prune { .. } => "prune",
-            Record::Event { .. } => "event",
-            Record::Host { .. } => "host",
-            Record::End { .. } => "end",
+            TraceRecord::Input { .. } => "input",
+            TraceRecord::Cut { .. } => "cut",
+            TraceRecord::GivenUp { .. } => "given_up",
+            TraceRecord::Salience { .. } => "salience",
+            TraceRecord::State { .. } => "state",
+            TraceRecord::Apply { .. } => "apply",
+            TraceRecord::Route { .. } => "route",
+            TraceRecord::Lease { .. } => "lease",
+            TraceRecord::Learn(_) => "learn",
+            TraceRecord::Propose { .. } => "propose",
+            TraceRecord::Habit { .. } => "habit",
+            TraceRecord::Domain { .. } => "domain",
+            TraceRecord::Consolidate { .. } => "consolidate",
+            TraceRecord::Prune { .. } => "prune",
+            TraceRecord::Event { .. } => "event",
+            TraceRecord::Host { .. } => "host",
+            TraceRecord::End { .. } => "end",
         }
     }
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sage_actors::protocol::{LayerKey, LayerTrust, TrustSnapshot};
 use sage_actors::witness::{Exchange, Witness};
 
-use super::record::{Asked, Choice, Learned, Record};
+use super::record::{Choice, RecordedOutcome, RecordedRoute, TraceRecord};
 use super::{Chain, SCHEMA, TraceError};
 use crate::media::medium::Medium;
 
 /// Where records go.
 pub trait Sink: Send {
     /// One more. What fails is kept for [`Sink::check`].
-    fn put(&mut self, record: &Record);
+    fn put(&mut self, record: &TraceRecord);
 
     /// A file that an observation came with; it is kept beside the recording.
     fn keep(&mut self, _medium: &Medium) {}
@@ -62,7 +62,7 @@ impl Tape {
     }
 
     /// One more record.
-    pub fn put(&self, record: &Record) {
+    pub fn put(&self, record: &TraceRecord) {
         self.lock().sink.put(record);
     }
 
@@ -89,39 +89,39 @@ impl Witness for Tape {
     fn saw(&self, exchange: Exchange<'_>) {
         let mut inner = self.lock();
         let record = match exchange {
-            Exchange::Salience(asked, answer) => Record::Salience {
+            Exchange::Salience(asked, answer) => TraceRecord::Salience {
                 asked: asked.clone(),
                 answer: *answer,
             },
-            Exchange::State(asked, answer) => Record::State {
+            Exchange::State(asked, answer) => TraceRecord::State {
                 asked: asked.clone(),
                 answer: answer.clone(),
             },
-            Exchange::Applied(trust, answer) => Record::Apply {
+            Exchange::Applied(trust, answer) => TraceRecord::Apply {
                 trust: inner.trust.of(trust),
                 answer: answer.clone(),
             },
-            Exchange::Routed(layer, asked, answer) => Record::Route {
+            Exchange::Routed(layer, asked, answer) => TraceRecord::Route {
                 layer,
-                asked: Asked::of(asked, inner.logits),
+                asked: RecordedRoute::of(asked, inner.logits),
                 answer: Choice::of(answer),
             },
-            Exchange::Leased(asked, answer) => Record::lease(asked, answer),
-            Exchange::Learned(outcome) => Record::Learn(Learned::of(outcome)),
-            Exchange::Proposed(asked, answer) => Record::Propose {
+            Exchange::Leased(asked, answer) => TraceRecord::lease(asked, answer),
+            Exchange::Learned(outcome) => TraceRecord::Learn(RecordedOutcome::of(outcome)),
+            Exchange::Proposed(asked, answer) => TraceRecord::Propose {
                 asked: asked.clone(),
                 answer: answer.to_vec(),
             },
-            Exchange::Habit(asked) => Record::Habit {
+            Exchange::Habit(asked) => TraceRecord::Habit {
                 asked: asked.clone(),
             },
-            Exchange::Entered(state, domain, known) => Record::Domain {
+            Exchange::Entered(state, domain, known) => TraceRecord::Domain {
                 state,
                 domain: domain.to_owned(),
                 known,
             },
-            Exchange::Consolidated(episodes) => Record::Consolidate { episodes },
-            Exchange::Pruned(answer) => Record::Prune { answer: *answer },
+            Exchange::Consolidated(episodes) => TraceRecord::Consolidate { episodes },
+            Exchange::Pruned(answer) => TraceRecord::Prune { answer: *answer },
         };
         inner.sink.put(&record);
     }

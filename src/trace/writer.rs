@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::record::Record;
+use super::record::TraceRecord;
 use super::tape::Sink;
-use super::{Chain, Header, TraceError};
+use super::{Chain, TraceError, TraceHeader};
 use crate::media::medium::Medium;
 
 /// A recording that is being written. What was put before the last [`Sink::check`] has been handed to the system.
-pub struct Writer {
+pub struct TraceWriter {
     path: PathBuf,
     out: BufWriter<File>,
     chain: Chain,
@@ -21,12 +21,12 @@ pub struct Writer {
     failed: Option<std::io::Error>,
 }
 
-impl Writer {
+impl TraceWriter {
     /// Begins a recording with its header. A file that stands there is not touched.
     ///
     /// # Errors
     /// [`TraceError::Exists`]; when it cannot be made or written.
-    pub fn create(path: &Path, header: &Header) -> Result<Self, TraceError> {
+    pub fn create(path: &Path, header: &TraceHeader) -> Result<Self, TraceError> {
         let opened = OpenOptions::new().write(true).create_new(true).open(path);
         let file = opened.map_err(|source| match source.kind() {
             std::io::ErrorKind::AlreadyExists => TraceError::Exists {
@@ -89,10 +89,10 @@ fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-impl Sink for Writer {
-    fn put(&mut self, record: &Record) {
+impl Sink for TraceWriter {
+    fn put(&mut self, record: &TraceRecord) {
         // Once a tick is often enough to know when.
-        self.line(record, matches!(record, Record::Salience { .. }));
+        self.line(record, matches!(record, TraceRecord::Salience { .. }));
     }
 
     fn keep(&mut self, medium: &Medium) {

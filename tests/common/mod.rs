@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sage::checkpoint::Checkpoint;
-use sage::store::{Extraction, Selection};
+use sage::store::{ExtractSelection, Extraction};
 
 /// The checkpoints in `tests/fixtures`.
 pub const FIXTURES: [&str; 8] = [
@@ -49,7 +49,7 @@ pub fn copied(name: &str) -> tempfile::TempDir {
 }
 
 /// Extracts `selection` of a fixture into `store`.
-pub fn extract(checkpoint: &Path, store: &Path, selection: &Selection) {
+pub fn extract(checkpoint: &Path, store: &Path, selection: &ExtractSelection) {
     let checkpoint = Checkpoint::open(checkpoint).unwrap();
     Extraction::prepare(&checkpoint, store, selection, false)
         .unwrap()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sage::core::core_loop::Answer;
-use sage::core::request::{Content, Request, Stop};
-use sage::core::speech::Said;
+use sage::core::request::{Request, RequestContent, Stop};
+use sage::core::speech::CollectedTurn;
 use sage::session::opening::EngineOptions;
 use sage::session::{Session, SessionPlan};
 use sage::store::WeightSource;
@@ -18,7 +18,7 @@ pub async fn open(source: Arc<dyn WeightSource>, options: EngineOptions) -> Sess
 
 /// A request of token ids, answered by at most so many others.
 pub fn request(tokens: Vec<u32>, max_tokens: usize) -> Request {
-    let content = Content::Tokens {
+    let content = RequestContent::Tokens {
         media: Vec::new(),
         tokens,
     };
@@ -37,7 +37,7 @@ pub async fn answer(session: &mut Session, request: Request) -> Answer {
 }
 
 /// What a talker hears of a request and its answer.
-pub async fn said(session: &mut Session, request: Request) -> Said {
+pub async fn said(session: &mut Session, request: Request) -> CollectedTurn {
     let answer = answer(session, request).await;
     session.last_turn(answer.prompt_tokens).expect("a voice")
 }

@@ -10,7 +10,7 @@ use crate::common::embedding::{HELEN, MODEL, all, builder, ids, says};
 use sage::Sage;
 use sage::events::{Event, EventKind};
 use sage::session::{
-    Action, BuildError, Effector, Ended, Observation, ObserveError, Reading, SageError, Sensor,
+    Action, BuildError, Effector, Ended, Observation, ObserveError, SageError, Sensor, SensorValue,
     State, Telemetry,
 };
 use sage::store::open_model;
@@ -182,12 +182,12 @@ impl Sensor for Dial {
         2
     }
 
-    fn read(&mut self, _: u64) -> Option<Reading> {
+    fn read(&mut self, _: u64) -> Option<SensorValue> {
         let value = f64::from(self.0.load(Ordering::Relaxed));
         let range = Some((0.0, 80.0));
-        Some(Reading {
+        Some(SensorValue {
             range,
-            ..Reading::new(value)
+            ..SensorValue::new(value)
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::common::embedding::{HELEN, builder};
 use sage::Sage;
 use sage::events::{Event, EventKind};
 use sage::session::{
-    Action, Actions, AskError, Content, Ended, Handle, Observation, Request, RequestEvents,
+    Action, Actions, AskError, Ended, Handle, Observation, Request, RequestContent, RequestEvents,
     Telemetry,
 };
 
@@ -270,7 +270,7 @@ async fn a_request_under_way_is_cancelled_with_what_there_is() {
     let mut sage: Sage = builder().answer_tokens(64).build().await.expect("a loop");
     let endless = |source| Request {
         stop: sage::session::Stop::Never,
-        ..Request::new(source, Content::said(HELEN))
+        ..Request::new(source, RequestContent::said(HELEN))
     };
     let mut events = sage.stream(endless("a")).expect("taken on");
     let other = sage.observe(endless("b").into()).expect("taken on");

@@ -8,18 +8,18 @@ use std::time::Duration;
 use crate::common::embedding::{HELEN, builder};
 use sage::events::EventKind;
 use sage::replay;
-use sage::session::{Action, Observation, Reading, Sensor};
-use sage::trace::{Reader, Record};
+use sage::session::{Action, Observation, Sensor, SensorValue};
+use sage::trace::{TraceReader, TraceRecord};
 use sage_actors::protocol::State;
 
 const MODEL: &str = "models/tiny";
 
 /// The events of a host, by what they say.
 fn of_host(trace: &Path) -> Vec<String> {
-    let (mut reader, _) = Reader::open(trace).expect("a recording");
+    let (mut reader, _) = TraceReader::open(trace).expect("a recording");
     let mut found = Vec::new();
     while let Some(line) = reader.next_line().expect("a line") {
-        if let Record::Host { event } = line.record().expect("an event") {
+        if let TraceRecord::Host { event } = line.record().expect("an event") {
             found.push(event["type"].as_str().unwrap_or_default().to_owned());
         }
     }
@@ -38,8 +38,8 @@ impl Sensor for Uptime {
         3
     }
 
-    fn read(&mut self, _tick: u64) -> Option<Reading> {
-        Some(Reading::new(self.0.elapsed().as_secs_f64() * 1000.0))
+    fn read(&mut self, _tick: u64) -> Option<SensorValue> {
+        Some(SensorValue::new(self.0.elapsed().as_secs_f64() * 1000.0))
     }
 }
 
@@ -169,7 +169,7 @@ async fn equal_runs_have_equal_digests() {
             sage.tick().await.expect("a tick");
         }
         sage.shutdown().await.expect("an end");
-        let (mut reader, _) = Reader::open(&trace).expect("a recording");
+        let (mut reader, _) = TraceReader::open(&trace).expect("a recording");
         while reader.next_line().expect("a line").is_some() {}
         digests.push(reader.digest());
     }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::common::runs::root;
 use crate::common::sounds::siren;
 use crate::common::{extract, fixture};
-use sage::store::Selection;
+use sage::store::ExtractSelection;
 use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
@@ -245,7 +245,7 @@ fn furnish(folder: &Path, model: &Path) {
     }
     symlink(model, at("MODEL")).unwrap();
     symlink(model, at("CHECKPOINT")).unwrap();
-    extract(model, &at("STORE"), &Selection::all());
+    extract(model, &at("STORE"), &ExtractSelection::all());
     fs::write(at("SCENARIO"), SCENARIO).unwrap();
     fs::write(at("word.wav"), siren(0.5)).unwrap();
     fs::copy(fixture("pictures/gradient.jpg"), at("photo.jpg")).unwrap();

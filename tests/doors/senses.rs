@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::common::fixture;
 use crate::common::sounds::{hum, siren};
-use sage::core::perception::{Sensed, expand, placeholder};
+use sage::core::perception::{DecodedMedia, expand, placeholder};
 use sage::core::ports::TowerUse;
-use sage::core::reading::Reading;
+use sage::core::reading::PrefillRun;
 use sage::core::scene::Scene;
 use sage::core::{Arrivals, Engine, Limit, Orientation};
 use sage::media::medium::{Medium, MediumKind};
@@ -56,7 +56,7 @@ struct Heard {
 
 /// Tells the mind of a sound, and lets the model perceive it in a context of its own.
 async fn hear(engine: &mut Engine, sound: Vec<u8>, carried: Option<Segment>) -> Heard {
-    let sensed: Sensed = engine.sense(&[Medium::sound(sound)], 0.0).unwrap();
+    let sensed: DecodedMedia = engine.sense(&[Medium::sound(sound)], 0.0).unwrap();
     let config = engine.source.config().thinker.clone();
     let place = placeholder(&config, MediumKind::Sound).unwrap();
     // Some words, of which the trust ledger learns who works for words.
@@ -80,7 +80,7 @@ async fn hear(engine: &mut Engine, sound: Vec<u8>, carried: Option<Segment>) -> 
     let after = engine.towers().usage(Modality::Audio);
     let hidden = engine.text_config().hidden_size;
     let mut kv = engine.new_sequence().unwrap();
-    let mut reading = Reading::of_scene(tokens.clone(), Some(Arc::clone(&scene)), hidden, true);
+    let mut reading = PrefillRun::of_scene(tokens.clone(), Some(Arc::clone(&scene)), hidden, true);
     while !reading.is_done() {
         reading.step(engine, &mut kv, &orientation).await.unwrap();
     }
@@ -251,7 +251,7 @@ fn what_is_heard_does_not_depend_on_memory() {
         let mut outputs: Vec<Vec<u32>> = Vec::new();
         for limit in [Limit::Slots(0), Limit::Slots(40), Limit::None] {
             let mut mind = focused();
-            sage::session::exact::hold_to_reference(&mut mind);
+            sage::session::exact::apply_exact_mode(&mut mind);
             let mut engine = hearing(limit, mind).await;
             let heard = after_hums(&mut engine, siren(0.5)).await;
             println!("{limit:?}: {:?}", heard.after);

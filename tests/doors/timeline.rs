@@ -9,7 +9,7 @@ use std::process::Output;
 
 use crate::common::runs::{complaint, sage};
 use crate::common::{extract, fixture};
-use sage::store::Selection;
+use sage::store::ExtractSelection;
 use serde_json::Value;
 
 /// A span of a timeline; times in ns.
@@ -332,7 +332,7 @@ fn a_run_that_fails_leaves_its_timeline() {
         folder.path().join("store"),
         folder.path().join("timeline.json"),
     );
-    extract(&fixture("tiny-thinker"), &store, &Selection::all());
+    extract(&fixture("tiny-thinker"), &store, &ExtractSelection::all());
     for expert in fs::read_dir(store.join("experts")).unwrap() {
         let expert = expert.unwrap().path();
         let mut bytes = fs::read(&expert).unwrap();

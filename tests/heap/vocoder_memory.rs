@@ -11,7 +11,7 @@ use sage::checkpoint::{Component, ModelConfig, expected_tensors};
 use sage::formats::WeightFormat;
 use sage::model::Code2Wav;
 use sage::reads::{ReadCounter, ReadPurpose};
-use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource, open_model};
+use sage::store::{ExpertLocation, StoreError, TensorMeta, WeightSource, open_model};
 
 use crate::counting::Heap;
 
@@ -90,7 +90,7 @@ impl WeightSource for Made {
         at: Component,
         layer: usize,
         expert: usize,
-    ) -> Result<ExpertRecord, StoreError> {
+    ) -> Result<ExpertLocation, StoreError> {
         self.inner.expert(at, layer, expert)
     }
 

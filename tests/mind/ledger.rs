@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sage::ledger::{LedgerError, LedgerFile, log_path};
 use sage_actors::ModuleShape;
-use sage_actors::protocol::{Module, Origin, Outcome, Scored, State, TokenOutcome, Worked};
+use sage_actors::protocol::{Module, Outcome, Scored, State, TokenOrigin, TokenOutcome, Worked};
 use sage_actors::trust::Ledger;
 use sage_actors::trust::state::LedgerState;
 use sage_actors::trust::store::{Epochs, LedgerStore};
@@ -58,7 +58,7 @@ fn outcome(n: u64) -> Outcome {
         ticks: 3,
         state: State::ALL[(mix(n / 7) % 6) as usize],
         module: Module::Thinker,
-        tokens: vec![token(Origin::Observed), token(Origin::Generated)],
+        tokens: vec![token(TokenOrigin::Observed), token(TokenOrigin::Generated)],
         denied: worked.clone().take(1).collect(),
         feedback: n.is_multiple_of(11).then(|| unit(22) * 2.0 - 1.0),
         scored: worked

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sage::scenario::Scenario;
-use sage::scenario::language::{EXPECT, KINDS, Key, OBSERVE, SCENARIO, SENSOR, STATES};
+use sage::scenario::language::{EXPECT, KINDS, OBSERVE, SCENARIO, SENSOR, STATES, ScenarioKey};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -201,7 +201,7 @@ fn the_page_has_every_key_and_no_other() {
         assert_eq!(rows.len(), keys.len(), "{heading}");
         for (
             row,
-            Key {
+            ScenarioKey {
                 name,
                 expected,
                 default,

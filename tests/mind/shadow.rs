@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sage::checkpoint::Component;
-use sage::core::reading::Reading;
-use sage::core::shadow::{Segment, Shadow, Stride, VARIANTS};
+use sage::core::reading::PrefillRun;
+use sage::core::shadow::{AblationSegment, AblationStep, Shadow, VARIANTS};
 use sage::core::{Arrivals, Engine, Limit};
 use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open};
-use sage::store::{ExpertSelection, Selection, open_model};
+use sage::store::{ExpertSelection, ExtractSelection, open_model};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::{Phase, Scored};
 
@@ -51,7 +51,7 @@ fn tokens(engine: &Engine) -> Vec<u32> {
 async fn read(engine: &mut Engine, tokens: &[u32]) -> (Vec<f32>, u64, u64) {
     let mut kv = engine.new_sequence().expect("a sequence");
     let hidden = engine.text_config().hidden_size;
-    let mut reading = Reading::new(tokens.to_vec(), hidden, true);
+    let mut reading = PrefillRun::new(tokens.to_vec(), hidden, true);
     let orientation = engine.orient(Arrivals::default()).await.expect("oriented");
     let step = reading.step(engine, &mut kv, &orientation).await;
     let step = step.expect("read");
@@ -61,9 +61,9 @@ async fn read(engine: &mut Engine, tokens: &[u32]) -> (Vec<f32>, u64, u64) {
 }
 
 /// A segment with its base pass complete.
-async fn based(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> Segment {
-    let mut segment = Segment::new(engine, shadow, tokens).expect("a segment");
-    while segment.stride(engine, shadow).await.expect("a stride") == Stride::On {}
+async fn based(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> AblationSegment {
+    let mut segment = AblationSegment::new(engine, shadow, tokens).expect("a segment");
+    while segment.stride(engine, shadow).await.expect("a stride") == AblationStep::On {}
     assert!(segment.is_based());
     segment
 }
@@ -71,22 +71,26 @@ async fn based(engine: &Engine, shadow: &mut Shadow, tokens: &[u32]) -> Segment 
 async fn score(
     engine: &Engine,
     shadow: &mut Shadow,
-    segment: &mut Segment,
+    segment: &mut AblationSegment,
     layer: u16,
     experts: &[u16],
 ) -> Vec<Scored> {
     segment.deny(layer, experts);
     loop {
         match segment.stride(engine, shadow).await.expect("a stride") {
-            Stride::On => {}
-            Stride::Scored(scored) => return scored,
+            AblationStep::On => {}
+            AblationStep::Scored(scored) => return scored,
             other => panic!("{other:?}"),
         }
     }
 }
 
 /// Every expert that the segment used, denied.
-async fn all_scores(engine: &Engine, shadow: &mut Shadow, segment: &mut Segment) -> Vec<Scored> {
+async fn all_scores(
+    engine: &Engine,
+    shadow: &mut Shadow,
+    segment: &mut AblationSegment,
+) -> Vec<Scored> {
     let mut scores = Vec::new();
     for layer in segment.used().chunk_by(|a, b| a.layer == b.layer) {
         for batch in layer.chunks(VARIANTS) {
@@ -153,9 +157,9 @@ fn a_denied_expert_is_one_that_is_not_there() {
             }
             let folder = tempfile::tempdir().expect("a folder");
             let store = folder.path().join("store");
-            let selection = Selection {
+            let selection = ExtractSelection {
                 experts: ExpertSelection::Listed(kept),
-                ..Selection::all()
+                ..ExtractSelection::all()
             };
             extract(&fixture(name), &store, &selection);
             let mut partial = engine(&store, 64, RoutingPolicy::Salient).await;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use sage::core::reading::Reading;
+use sage::core::reading::PrefillRun;
 use sage::core::request::{Request, Stop};
 use sage::core::{Arrivals, Engine, Limit};
 use sage::session::exact::EXACT;
@@ -76,7 +76,7 @@ async fn hot_experts(engine: &mut Engine, texts: &[Vec<u32>]) -> String {
     for tokens in texts {
         let mut kv = engine.new_sequence().expect("a sequence");
         let orientation = engine.orient(Arrivals::default()).await.expect("oriented");
-        let mut reading = Reading::new(tokens.clone(), config.hidden_size, false);
+        let mut reading = PrefillRun::new(tokens.clone(), config.hidden_size, false);
         while !reading.is_done() {
             let step = reading
                 .step(engine, &mut kv, &orientation)

@@ -124,7 +124,7 @@ fn text_goldens_pass_from_the_store() {
         let extraction = sage::store::Extraction::prepare(
             &checkpoint,
             store.path(),
-            &sage::store::Selection::all(),
+            &sage::store::ExtractSelection::all(),
             false,
         );
         extraction.expect("a plan").run(&|_| ()).expect("a store");
@@ -200,7 +200,7 @@ fn every_golden_of_the_model_that_speaks_passes_from_the_store() {
     let folder = fixture(OMNI);
     let store = tempfile::tempdir().expect("a folder");
     let checkpoint = sage::checkpoint::Checkpoint::open(&folder).expect("a checkpoint");
-    let all = sage::store::Selection::all();
+    let all = sage::store::ExtractSelection::all();
     let extraction = sage::store::Extraction::prepare(&checkpoint, store.path(), &all, false);
     extraction.expect("a plan").run(&|_| ()).expect("a store");
     let reports = verify(store.path(), &folder.join("goldens"), Limit::None, 128);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use sage::core::core_loop::{AnswerPolicy, CoreLoop};
 use sage::core::ports::ExpertHost;
 use sage::core::sampling::{Sampling, argmax};
-use sage::core::shadow::{Segment, Shadow, Stride};
+use sage::core::shadow::{AblationSegment, AblationStep, Shadow};
 use sage::core::speech::{Choosing, SpeechRequest};
 use sage::core::{Arrivals, Engine, EngineError, ExpertTraffic, Limit, Probe};
 use sage::goldens::speech::speak;
@@ -20,7 +20,7 @@ use sage::media::medium::Medium;
 use sage::session::exact::EXACT;
 use sage::session::opening::{EngineOptions, open, open_with};
 use sage::store::{WeightSource, open_model};
-use sage::trace::{Record, Sink, Tape, TraceError};
+use sage::trace::{Sink, Tape, TraceError, TraceRecord};
 use sage_actors::config::{MindConfig, RoutingPolicy};
 use sage_actors::protocol::{Phase, Selection};
 
@@ -106,7 +106,7 @@ impl Probe for Told {
 struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Sink for Lines {
-    fn put(&mut self, record: &Record) {
+    fn put(&mut self, record: &TraceRecord) {
         let line = serde_json::to_string(record).expect("a line");
         self.0.lock().unwrap().push(line);
     }
@@ -224,12 +224,12 @@ fn shadow_runs_elsewhere_score_the_same() {
     let scores = |engine: Engine| async move {
         let mut shadow = Shadow::new(&engine, 1).expect("a shadow");
         let tokens: Vec<u32> = (3..15).collect();
-        let mut segment = Segment::new(&engine, &shadow, &tokens).expect("a segment");
+        let mut segment = AblationSegment::new(&engine, &shadow, &tokens).expect("a segment");
         while segment
             .stride(&engine, &mut shadow)
             .await
             .expect("a stride")
-            == Stride::On
+            == AblationStep::On
         {}
         let denied = segment.used()[0];
         segment.deny(denied.layer, &[denied.expert]);
@@ -239,7 +239,7 @@ fn shadow_runs_elsewhere_score_the_same() {
                 .await
                 .expect("a stride")
             {
-                Stride::On => {}
+                AblationStep::On => {}
                 other => break other,
             }
         };
@@ -249,7 +249,7 @@ fn shadow_runs_elsewhere_score_the_same() {
     block_on(async {
         let here = scores(local("edge-bf16", options(false, 4)).await).await;
         let (engine, _) = elsewhere("edge-bf16", options(false, 4), None).await;
-        assert!(matches!(&here.1, Stride::Scored(scored) if scored.len() == 1));
+        assert!(matches!(&here.1, AblationStep::Scored(scored) if scored.len() == 1));
         assert_eq!(scores(engine).await, here);
     });
 }

@@ -17,7 +17,7 @@ use sage::kernels::pointwise::{
 use sage::kernels::{Matrix, matmul};
 use sage::model::attention::{Attention, Heads, Projection};
 use sage::model::encoder::attend_within;
-use sage::model::experts::{GatedBlock, Scratch};
+use sage::model::experts::{ExpertScratch, GatedBlock};
 use sage::model::{KvCache, Positions, RotaryTable};
 
 /// Numbers in (-scale, scale), the same for the same seed.
@@ -254,7 +254,7 @@ fn gated_blocks() {
             down: matrix(&down, hidden, inner),
         };
         let x = numbers(4, rows * hidden, 1.0);
-        let found = block.apply(&x, rows, &mut Scratch::default());
+        let found = block.apply(&x, rows, &mut ExpertScratch::default());
         let expected = (|| {
             let x = tensor(&x, &[rows, hidden]);
             let both = [gate, up].concat();

@@ -120,7 +120,7 @@ fn sizes_are_the_references() {
 }
 
 /// `[frames, 3, height, width]` and patches of a fixture are ours, to the bit.
-fn assert_pixels(name: &str, resized: &[u8], ours: &picture::Patches) {
+fn assert_pixels(name: &str, resized: &[u8], ours: &picture::ImagePatches) {
     let reference = Reference::open();
     let values = if name == "video" {
         "pixel_values_videos"

@@ -49,7 +49,7 @@ mod with_candle {
     use std::path::Path;
 
     use sage::checkpoint::Checkpoint;
-    use sage::store::Selection;
+    use sage::store::ExtractSelection;
     use serde_json::Value;
 
     use super::verify;
@@ -115,7 +115,7 @@ mod with_candle {
         let model = root().join("models/tiny");
         assert_passes("words", &against(&model, &[]));
         let store = tempfile::tempdir().unwrap();
-        extract(&model, store.path(), &Selection::all());
+        extract(&model, store.path(), &ExtractSelection::all());
         let checkpoint = model.to_str().unwrap();
         let more = [
             "--limit",

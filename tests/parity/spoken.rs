@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use sage::core::request::Request;
-use sage::core::speech::{Choosing, Said, SpeechRequest, Spoken};
+use sage::core::speech::{Choosing, CollectedTurn, SpeechRequest, Spoken};
 use sage::core::{Engine, Limit};
 use sage::goldens;
 use sage::goldens::speech::speak;
@@ -113,7 +113,7 @@ async fn session(mind: MindConfig, limit: Limit, chunk_tokens: usize) -> Session
     sessions::open(source(), options).await
 }
 
-async fn said(session: &mut Session, measure: bool) -> Said {
+async fn said(session: &mut Session, measure: bool) -> CollectedTurn {
     let request = Request {
         unmeasured: !measure,
         ..sessions::request(prompt("speech-text"), 9)
@@ -130,7 +130,11 @@ fn request(choosing: Choosing) -> SpeechRequest {
     }
 }
 
-async fn sound(engine: &mut Engine, said: &Said, choosing: Choosing) -> (Spoken, Vec<f32>) {
+async fn sound(
+    engine: &mut Engine,
+    said: &CollectedTurn,
+    choosing: Choosing,
+) -> (Spoken, Vec<f32>) {
     let mut samples = Vec::new();
     let request = request(choosing);
     let spoken = speak(engine, said, &request, &mut None, &mut samples).await;

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use sage::checkpoint::{Checkpoint, Component};
 use sage::goldens::{self, Golden};
 use sage::model::pieces::PieceCounts;
-use sage::model::vision::{Encoded, Patches, VisionError, VisionTower, workspace_bytes};
-use sage::store::{Extraction, Selection, WeightSource, open_model};
+use sage::model::vision::{Encoded, VisionError, VisionInput, VisionTower, workspace_bytes};
+use sage::store::{ExtractSelection, Extraction, WeightSource, open_model};
 
 /// The system's allocator, with an account of what each thread holds and held at most.
 struct Accounting;
@@ -102,8 +102,8 @@ impl Seen {
         }
     }
 
-    fn patches(&self) -> Patches<'_> {
-        Patches {
+    fn patches(&self) -> VisionInput<'_> {
+        VisionInput {
             values: &self.values,
             grids: &self.grids,
         }
@@ -268,7 +268,7 @@ fn patches_that_do_not_fit_are_refused() {
     let source = model();
     let mut tower = tower(&*source);
     let mut refused = |values: &[f32], grid: [usize; 3]| {
-        let patches = Patches {
+        let patches = VisionInput {
             values,
             grids: &[grid],
         };
@@ -291,7 +291,7 @@ fn patches_that_do_not_fit_are_refused() {
             "{grid:?}"
         );
     }
-    let nothing = Patches {
+    let nothing = VisionInput {
         values: &[],
         grids: &[],
     };
@@ -305,7 +305,7 @@ fn patches_that_do_not_fit_are_refused() {
 fn a_model_without_the_tower_sees_nothing() {
     let checkpoint = Checkpoint::open(fixture("tiny-omni")).expect("a checkpoint");
     let folder = tempfile::tempdir().expect("a folder");
-    let mut selection = Selection::all();
+    let mut selection = ExtractSelection::all();
     selection.components = [Component::Thinker].into();
     let extraction = Extraction::prepare(&checkpoint, folder.path(), &selection, false);
     extraction.expect("a plan").run(&|_| ()).expect("a store");

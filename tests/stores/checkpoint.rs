@@ -8,7 +8,7 @@ use std::fs;
 use crate::common::{FIXTURES, copied, fixture, released_config};
 use proptest::prelude::*;
 use sage::checkpoint::expected_tensors;
-use sage::checkpoint::{Checkpoint, Component, Header, ModelConfig, Part, Role};
+use sage::checkpoint::{Checkpoint, Component, ExpertMatrix, ModelConfig, Role, SafetensorsHeader};
 use sage::formats::WeightFormat;
 
 fn released() -> ModelConfig {
@@ -234,7 +234,7 @@ fn hostile_headers_are_refused_by_name() {
     let path = folder.path().join("x.safetensors");
     let check = |bytes: Vec<u8>, named: &str| {
         fs::write(&path, bytes).unwrap();
-        let error = Header::read(&path).unwrap_err().to_string();
+        let error = SafetensorsHeader::read(&path).unwrap_err().to_string();
         assert!(error.contains(named), "expected {named:?} in {error:?}");
     };
     let one = |dtype: &str, shape: &str, offsets: &str| {
@@ -345,7 +345,7 @@ fn sparse_layers_follow_step_and_exceptions() {
             .collect::<Vec<_>>(),
         [1]
     );
-    assert_eq!(Part::Down.shape(2048, 768), [2048, 768]);
+    assert_eq!(ExpertMatrix::Down.shape(2048, 768), [2048, 768]);
     let tied = Checkpoint::open(fixture("edge-tied")).unwrap();
     assert!(tied.config().thinker.text.tie_word_embeddings);
 }

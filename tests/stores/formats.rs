@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use sage::checkpoint::{Checkpoint, Component, Part, expert_tensor_name};
+use sage::checkpoint::{Checkpoint, Component, ExpertMatrix, expert_tensor_name};
 use sage::core::{Arrivals, Limit};
 use sage::cpu::slots::ExpertSlots;
 use sage::formats::WeightFormat;
@@ -164,7 +164,7 @@ fn numbers_are_rounded_once_and_widen_exactly() {
         let mut memory = Mapped::new(bytes.len()).unwrap();
         memory.pages_mut()[..bytes.len()].copy_from_slice(&bytes);
         let view = MatrixView::new(format, memory.bytes(), 64, 128).unwrap();
-        let name = expert_tensor_name(Component::Thinker, layer, 7, Part::Gate).unwrap();
+        let name = expert_tensor_name(Component::Thinker, layer, 7, ExpertMatrix::Gate).unwrap();
         let before = checkpoint.bytes(&name).unwrap();
         let mut row = [0.0; 128];
         for (at, before) in before.chunks_exact(256).enumerate() {

@@ -11,12 +11,12 @@ use crate::common::{FIXTURES, copied, extract, files, fixture};
 use proptest::prelude::*;
 use sage::checkpoint::{Checkpoint, Component, Role, expected_tensors};
 use sage::store::{
-    ExpertRecord, ExpertSelection, Extraction, ModelKind, Selection, Store, StoreError,
+    ExpertLocation, ExpertSelection, ExtractSelection, Extraction, ModelKind, Store, StoreError,
     WeightSource, open_model, recognise,
 };
 
 /// An expert's record as a reader would assemble it.
-fn assemble(record: &ExpertRecord) -> Vec<u8> {
+fn assemble(record: &ExpertLocation) -> Vec<u8> {
     let mut bytes = vec![0; record.len_bytes];
     for segment in &record.segments {
         let file = fs::File::open(&segment.path).unwrap();
@@ -39,7 +39,7 @@ fn read(source: &dyn WeightSource, name: &str) -> Vec<u8> {
 fn a_store_holds_the_checkpoints_bytes_under_its_names() {
     for name in FIXTURES {
         let folder = tempfile::tempdir().unwrap();
-        extract(&fixture(name), folder.path(), &Selection::all());
+        extract(&fixture(name), folder.path(), &ExtractSelection::all());
         let checkpoint = open_model(fixture(name)).unwrap();
         let store = open_model(folder.path()).unwrap();
         assert_eq!(recognise(folder.path()).unwrap(), ModelKind::Store);
@@ -85,7 +85,11 @@ fn a_store_holds_the_checkpoints_bytes_under_its_names() {
 #[test]
 fn every_record_is_a_safetensors_file_of_the_checkpoints_tensors() {
     let folder = tempfile::tempdir().unwrap();
-    extract(&fixture("tiny-omni"), folder.path(), &Selection::all());
+    extract(
+        &fixture("tiny-omni"),
+        folder.path(),
+        &ExtractSelection::all(),
+    );
     let checkpoint = Checkpoint::open(fixture("tiny-omni")).unwrap();
     let mut seen = BTreeSet::new();
     for (path, bytes) in files(folder.path()) {
@@ -117,8 +121,8 @@ fn every_record_is_a_safetensors_file_of_the_checkpoints_tensors() {
 fn extraction_is_cumulative_and_its_order_leaves_no_trace() {
     let [whole, pieces] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let from = fixture("tiny-omni");
-    extract(&from, whole.path(), &Selection::all());
-    let one = Selection {
+    extract(&from, whole.path(), &ExtractSelection::all());
+    let one = ExtractSelection {
         components: [Component::Talker].into(),
         rest: false,
         routers: false,
@@ -133,10 +137,10 @@ fn extraction_is_cumulative_and_its_order_leaves_no_trace() {
         .to_string();
     assert!(error.contains("talker layer 2 expert 8"), "{error}");
     assert!(!partial.manifest().is_complete(partial.config()));
-    let routers = Selection {
+    let routers = ExtractSelection {
         rest: false,
         experts: ExpertSelection::TopByRouterNorm(3),
-        ..Selection::all()
+        ..ExtractSelection::all()
     };
     extract(&from, pieces.path(), &routers);
     let experts = fs::read_dir(pieces.path().join("experts")).unwrap().count();
@@ -144,11 +148,12 @@ fn extraction_is_cumulative_and_its_order_leaves_no_trace() {
         (5 * 3 + 3 * 3..=5 * 3 + 3 * 3 + 1).contains(&experts),
         "{experts}"
     );
-    extract(&from, pieces.path(), &Selection::all());
+    extract(&from, pieces.path(), &ExtractSelection::all());
     assert!(files(pieces.path()) == files(whole.path()));
     // Once more: nothing to do, nothing changed.
     let checkpoint = Checkpoint::open(&from).unwrap();
-    let again = Extraction::prepare(&checkpoint, pieces.path(), &Selection::all(), false).unwrap();
+    let again =
+        Extraction::prepare(&checkpoint, pieces.path(), &ExtractSelection::all(), false).unwrap();
     assert_eq!(
         again.pending().unwrap(),
         Vec::<&sage::store::PlannedRecord>::new()
@@ -160,7 +165,11 @@ fn extraction_is_cumulative_and_its_order_leaves_no_trace() {
 #[test]
 fn a_deleted_record_is_extracted_again() {
     let folder = tempfile::tempdir().unwrap();
-    extract(&fixture("edge-bf16"), folder.path(), &Selection::all());
+    extract(
+        &fixture("edge-bf16"),
+        folder.path(),
+        &ExtractSelection::all(),
+    );
     let before = files(folder.path());
     fs::remove_file(
         folder
@@ -172,20 +181,28 @@ fn a_deleted_record_is_extracted_again() {
     let damaged = store.verify(&|_| ()).unwrap().damaged;
     assert_eq!(damaged.len(), 1);
     assert!(damaged[0].file.contains("expert_003_layer_01"));
-    extract(&fixture("edge-bf16"), folder.path(), &Selection::all());
+    extract(
+        &fixture("edge-bf16"),
+        folder.path(),
+        &ExtractSelection::all(),
+    );
     assert!(files(folder.path()) == before);
 }
 
 #[test]
 fn another_model_is_refused_and_so_is_the_checkpoint_itself() {
     let folder = tempfile::tempdir().unwrap();
-    extract(&fixture("edge-bf16"), folder.path(), &Selection::all());
+    extract(
+        &fixture("edge-bf16"),
+        folder.path(),
+        &ExtractSelection::all(),
+    );
     let other = Checkpoint::open(fixture("edge-top1")).unwrap();
-    let error = Extraction::prepare(&other, folder.path(), &Selection::all(), false)
+    let error = Extraction::prepare(&other, folder.path(), &ExtractSelection::all(), false)
         .unwrap()
         .run(&|_| ());
     assert!(matches!(error, Err(StoreError::OtherModel { .. })));
-    let own = Extraction::prepare(&other, other.folder(), &Selection::all(), false);
+    let own = Extraction::prepare(&other, other.folder(), &ExtractSelection::all(), false);
     assert!(
         own.err()
             .unwrap()
@@ -200,7 +217,7 @@ fn missing_tensors_are_refused_by_name_or_recorded() {
     fs::remove_file(folder.path().join("model-00002-of-00002.safetensors")).unwrap();
     let checkpoint = Checkpoint::open_incomplete(folder.path()).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let refused = Extraction::prepare(&checkpoint, out.path(), &Selection::all(), false)
+    let refused = Extraction::prepare(&checkpoint, out.path(), &ExtractSelection::all(), false)
         .err()
         .unwrap()
         .to_string();
@@ -208,7 +225,7 @@ fn missing_tensors_are_refused_by_name_or_recorded() {
         refused.contains("thinker.model.layers.0.mlp.experts.7.down_proj.weight"),
         "{refused}"
     );
-    let report = Extraction::prepare(&checkpoint, out.path(), &Selection::all(), true)
+    let report = Extraction::prepare(&checkpoint, out.path(), &ExtractSelection::all(), true)
         .unwrap()
         .run(&|_| ())
         .unwrap();
@@ -251,7 +268,7 @@ fn misshapen_tensors_are_refused_by_name() {
     .unwrap();
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let error = Extraction::prepare(&checkpoint, out.path(), &Selection::all(), true)
+    let error = Extraction::prepare(&checkpoint, out.path(), &ExtractSelection::all(), true)
         .err()
         .unwrap()
         .to_string();
@@ -286,7 +303,11 @@ fn experts_beyond_the_model_are_refused_by_name() {
 #[test]
 fn a_flipped_byte_anywhere_is_found() {
     let folder = tempfile::tempdir().unwrap();
-    extract(&fixture("edge-tied"), folder.path(), &Selection::all());
+    extract(
+        &fixture("edge-tied"),
+        folder.path(),
+        &ExtractSelection::all(),
+    );
     for (path, bytes) in files(folder.path()) {
         let last = bytes.len() - 1;
         let mut places = vec![
@@ -333,7 +354,11 @@ fn a_flipped_byte_anywhere_is_found() {
 #[test]
 fn a_damaged_tensor_is_refused_when_read() {
     let folder = tempfile::tempdir().unwrap();
-    extract(&fixture("edge-tied"), folder.path(), &Selection::all());
+    extract(
+        &fixture("edge-tied"),
+        folder.path(),
+        &ExtractSelection::all(),
+    );
     let path = folder.path().join("components/thinker.safetensors");
     let mut bytes = fs::read(&path).unwrap();
     let last = bytes.len() - 1;
@@ -373,7 +398,7 @@ proptest! {
         static STORE: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
         let (folder, text) = STORE.get_or_init(|| {
             let folder = tempfile::tempdir().unwrap();
-            extract(&fixture("edge-tied"), folder.path(), &Selection { rest: false, ..Selection::all() });
+            extract(&fixture("edge-tied"), folder.path(), &ExtractSelection { rest: false, ..ExtractSelection::all() });
             let text = fs::read_to_string(folder.path().join("extraction_manifest.json")).unwrap();
             (folder, text)
         });

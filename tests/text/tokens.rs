@@ -13,8 +13,8 @@ use std::sync::Arc;
 use crate::common::runs::{complaint, root, sage};
 use sage::checkpoint::{Component, ModelConfig};
 use sage::reads::{ReadCounter, ReadPurpose};
-use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource};
-use sage::text::{Stream, Text, TextError};
+use sage::store::{ExpertLocation, StoreError, TensorMeta, WeightSource};
+use sage::text::{Text, TextError, TextStream};
 use serde_json::{Map, Value, json};
 
 /// Tokens that the released model has room for.
@@ -89,7 +89,7 @@ impl WeightSource for Folder {
         &self.reads
     }
 
-    fn expert(&self, _: Component, _: usize, _: usize) -> Result<ExpertRecord, StoreError> {
+    fn expert(&self, _: Component, _: usize, _: usize) -> Result<ExpertLocation, StoreError> {
         none()
     }
 
@@ -218,7 +218,7 @@ fn compare(split: &Split, expected: &Value, vocabulary: usize) -> usize {
         for pair in variant["decoded"].as_array().into_iter().flatten() {
             let (ids, expected) = (ids(&pair[0]), pair[1].as_str().expect("a text"));
             assert_eq!(text.decode(&ids).unwrap(), expected, "{name}: {ids:?}");
-            let mut stream = Stream::default();
+            let mut stream = TextStream::default();
             let pieces = ids.iter().map(|id| stream.push(&text, *id).unwrap());
             let mut shown: String = pieces.collect();
             shown += &stream.finish(&text).unwrap();

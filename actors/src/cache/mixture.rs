@@ -22,7 +22,7 @@ const CHANCE: (f64, f64) = (1e-5, 0.999);
 
 /// Of one layer.
 #[derive(Clone, Debug)]
-struct Layer {
+struct LayerMixture {
     tokens: f64,
     /// Of the averages, how much is still the even share.
     unseen: [f64; HALF_LIVES.len()],
@@ -38,7 +38,7 @@ pub struct Mixture {
     /// k / E.
     even: f64,
     weights: [f64; MEMORIES],
-    layers: Vec<Layer>,
+    layers: Vec<LayerMixture>,
 }
 
 impl Mixture {
@@ -46,7 +46,7 @@ impl Mixture {
     pub fn new(layers: usize, experts: u16, k: u16) -> Self {
         let even = f64::from(k.max(1)) / f64::from(experts.max(1));
         let even = even.clamp(CHANCE.0, CHANCE.1);
-        let layer = Layer {
+        let layer = LayerMixture {
             tokens: 0.0,
             unseen: [1.0; HALF_LIVES.len()],
             averages: vec![[0.0; HALF_LIVES.len()]; usize::from(experts)],
@@ -82,7 +82,7 @@ impl Mixture {
     }
 }
 
-impl Layer {
+impl LayerMixture {
     /// `n` tokens pass in which nothing is used yet.
     fn pass(&mut self, n: f64) {
         let keep = HALF_LIVES.map(|half_life| libm::exp2(-n / half_life));
@@ -126,7 +126,7 @@ impl Layer {
 }
 
 /// Of the log loss of this turn with respect to the weights.
-fn gradient(layer: &Layer, even: f64, uses: &[(usize, u32)]) -> [f64; MEMORIES] {
+fn gradient(layer: &LayerMixture, even: f64, uses: &[(usize, u32)]) -> [f64; MEMORIES] {
     let total = PRIOR_TOKENS + layer.tokens;
     let mut sum = [0.0; MEMORIES];
     let mut add = |expert: usize, slope: f64| {

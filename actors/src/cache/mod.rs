@@ -28,7 +28,7 @@ use crate::protocol::{
 pub use cliff::{CycleCliff, StateCliff, cycle_cliff, state_cliffs};
 use habits::Habits;
 pub use mixture::Mixture;
-use pool::{Claim, Pool};
+use pool::{LeaseClaim, Pool};
 
 /// Why the cache refuses a request. Nothing has changed when it does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -376,7 +376,12 @@ impl Cache {
     }
 
     /// Checks a request without changing anything.
-    fn claim(&self, at: usize, layer: usize, request: &LeaseRequest) -> Result<Claim, CacheError> {
+    fn claim(
+        &self,
+        at: usize,
+        layer: usize,
+        request: &LeaseRequest,
+    ) -> Result<LeaseClaim, CacheError> {
         let pool = &self.pools[at];
         if request.uses.len() > pool.window() {
             return Err(CacheError::TooManyExperts {
@@ -385,7 +390,7 @@ impl Cache {
             });
         }
         let mut seen = ExpertSet::new(pool.experts());
-        let mut claim = Claim::default();
+        let mut claim = LeaseClaim::default();
         for used in &request.uses {
             let key = ExpertKey {
                 layer: request.layer,

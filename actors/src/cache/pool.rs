@@ -11,7 +11,7 @@ use crate::protocol::{
 
 /// Experts of a checked request, as indices, and how many of them are not resident.
 #[derive(Debug, Default)]
-pub(super) struct Claim {
+pub(super) struct LeaseClaim {
     pub indices: Vec<u32>,
     pub misses: usize,
     /// Bytes of those.

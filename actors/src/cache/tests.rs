@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::config::ModuleShape;
-use crate::protocol::{Energy, State, Use, Used};
+use crate::protocol::{Energy, ExpertUse, State, Use};
 
 const LAYERS: u16 = 3;
 const EXPERTS: u16 = 6;

@@ -12,7 +12,7 @@ use crate::protocol::{LayerTrust, Tick};
 
 /// What is known of one expert, resident or not.
 #[derive(Clone, Copy, Debug, Default)]
-struct Used {
+struct ExpertHistory {
     /// Share of tokens that used it: a moving average, as of `clock`.
     frequency: f64,
     /// Tokens that its layer had run when `frequency` was brought up to date.
@@ -26,7 +26,7 @@ struct Used {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Layer {
+struct LayerUsage {
     /// Tokens that the layer has run.
     clock: u64,
     last_tick: Option<Tick>,
@@ -39,10 +39,10 @@ struct Layer {
 pub(crate) struct Usage {
     policy: EvictionPolicy,
     experts: u32,
-    used: Vec<Used>,
-    layers: Vec<Layer>,
+    used: Vec<ExpertHistory>,
+    layers: Vec<LayerUsage>,
     now: usize,
-    memory: Memory,
+    memory: PolicyMemory,
     /// Share of the present domain's tokens that use each expert; none where its habits are not known.
     habits: Option<Arc<[f32]>>,
     scratch: Vec<(usize, u32)>,
@@ -57,7 +57,7 @@ pub(crate) struct Ages {
 
 /// What a policy remembers beyond counts and turns.
 #[derive(Clone, Debug)]
-enum Memory {
+enum PolicyMemory {
     None,
     /// Frequencies of use, of one half-life.
     Frequency(Decay),
@@ -71,21 +71,21 @@ impl Usage {
         let (layers, experts) = (shape.layers.len(), shape.experts);
         let memory = match policy {
             EvictionPolicy::Horizon { half_life_tokens } => {
-                Memory::Frequency(Decay::new(half_life_tokens))
+                PolicyMemory::Frequency(Decay::new(half_life_tokens))
             }
             EvictionPolicy::Learned => {
-                Memory::Chance(Mixture::new(layers, experts, shape.k_trained))
+                PolicyMemory::Chance(Mixture::new(layers, experts, shape.k_trained))
             }
-            EvictionPolicy::Lru | EvictionPolicy::Lfu | EvictionPolicy::Trust => Memory::None,
+            EvictionPolicy::Lru | EvictionPolicy::Lfu | EvictionPolicy::Trust => PolicyMemory::None,
         };
-        let layer = Layer {
+        let layer = LayerUsage {
             trust: Arc::new(LayerTrust::prior(experts)),
-            ..Layer::default()
+            ..LayerUsage::default()
         };
         let cells = (0..layers as u32).flat_map(|rank| {
-            let cell = Used {
+            let cell = ExpertHistory {
                 rank,
-                ..Used::default()
+                ..ExpertHistory::default()
             };
             std::iter::repeat_n(cell, usize::from(experts))
         });
@@ -137,14 +137,14 @@ impl Usage {
             used.last_turn = turn;
             let uses = (*uses).min(tokens);
             used.uses = used.uses.saturating_add(u64::from(uses));
-            if let Memory::Frequency(decay) = &self.memory {
+            if let PolicyMemory::Frequency(decay) = &self.memory {
                 let before = used.frequency * decay.of(clock - used.clock);
                 let fresh = 1.0 - decay.of(u64::from(tokens));
                 used.frequency = (before + fresh * f64::from(uses) / f64::from(tokens)).min(1.0);
                 used.clock = clock;
             }
         }
-        if let Memory::Chance(mixture) = &mut self.memory {
+        if let PolicyMemory::Chance(mixture) = &mut self.memory {
             let first = rank as u32 * self.experts;
             self.scratch.clear();
             let own = uses.iter().map(|(index, n)| ((index - first) as usize, *n));
@@ -183,12 +183,12 @@ impl Usage {
                 return eviction::lfu(self.to_layer(at), layers, at.uses);
             }
             (EvictionPolicy::Trust, _) => return self.distrust(index, ages),
-            (_, Memory::None) => return -(at.last_turn as f64),
-            (_, Memory::Frequency(decay)) => {
+            (_, PolicyMemory::None) => return -(at.last_turn as f64),
+            (_, PolicyMemory::Frequency(decay)) => {
                 let passed = self.layers[at.rank as usize].clock - at.clock;
                 at.frequency * decay.of(passed)
             }
-            (_, Memory::Chance(mixture)) => {
+            (_, PolicyMemory::Chance(mixture)) => {
                 mixture.chance(at.rank as usize, self.expert(index, at))
             }
         };
@@ -210,7 +210,7 @@ impl Usage {
     }
 
     #[inline]
-    fn expert(&self, index: u32, used: &Used) -> usize {
+    fn expert(&self, index: u32, used: &ExpertHistory) -> usize {
         (index - used.rank * self.experts) as usize
     }
 
@@ -227,7 +227,7 @@ impl Usage {
 
     /// Layer steps to the next turn of an expert's layer, in 1..=N.
     #[inline]
-    fn to_layer(&self, used: &Used) -> usize {
+    fn to_layer(&self, used: &ExpertHistory) -> usize {
         let rank = used.rank as usize;
         if rank > self.now {
             rank - self.now

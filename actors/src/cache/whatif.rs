@@ -111,7 +111,7 @@ pub enum Chooser {
 
 /// What a replay counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct WhatIfCounts {
     /// Routed slots: experts used, token by token (of a prompt: distinct ones of a batch).
     pub routed: u64,
     /// Those that were in memory.
@@ -127,11 +127,11 @@ pub fn replay(
     chooser: Chooser,
     capacity_bytes: u64,
     with_prompt: bool,
-) -> Vec<Counts> {
+) -> Vec<WhatIfCounts> {
     let mut run = Run::new(routes, chooser, capacity_bytes);
     let mut all = Vec::with_capacity(routes.steps.len());
     for (step, (phase, tokens)) in routes.steps.iter().enumerate() {
-        let mut counts = Counts::default();
+        let mut counts = WhatIfCounts::default();
         for layer in 0..routes.layers() {
             run.layer(step, layer, *tokens, &mut counts);
         }
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn layer(&mut self, step: usize, layer: usize, tokens: u32, counts: &mut Counts) {
+    fn layer(&mut self, step: usize, layer: usize, tokens: u32, counts: &mut WhatIfCounts) {
         self.turn += 1;
         let uses = self.routes.at(step, layer);
         if uses.is_empty() {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::{ExpertKey, Module, State};
 pub use eviction::EvictionPolicy;
 pub use named::{Named, UnknownName};
-pub use numbers::{Bound, Gap, Number};
+pub use numbers::{Bound, Number, ThresholdGap};
 pub use salience::SalienceConfig;
 pub use shapes::{ExpertRun, ModuleShape, TowerShape};
 pub(crate) use sizes::ExpertSizes;
@@ -30,7 +30,7 @@ pub use validate::ConfigError;
 /// Which towers a state lets have a share of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Towers {
+pub enum TowerPolicy {
     /// None.
     #[default]
     None,
@@ -48,7 +48,7 @@ pub enum RoutingPolicy {
     Exact,
     /// A weighted sum of logit, novelty, trust and affinity.
     Sage,
-    /// The first experts are sacred, the others are biased by residency and salience.
+    /// The first experts are protected, the others are biased by residency and salience.
     #[default]
     Salient,
 }
@@ -74,7 +74,7 @@ pub struct StateBudget {
     /// Whether the talker is awake, where the model has one. The thinker always is.
     pub talker: bool,
     /// Which towers are awake, where the model has them.
-    pub towers: Towers,
+    pub towers: TowerPolicy,
 }
 
 /// The budgets of the six states.
@@ -125,7 +125,7 @@ impl Default for Budgets {
                 towers,
             }
         };
-        use Towers::{All, InUse, None};
+        use TowerPolicy::{All, InUse, None};
         Self {
             wake: row(0.5, 0.5, 0.5, (0.10, 0.05, 0.5), false, (true, None)),
             focus: row(1.0, 0.85, 0.0, (0.03, 0.02, 1.0), true, (true, InUse)),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::named::{Named, UnknownName};
-use super::{EvictionPolicy, RoutingPolicy, Towers};
+use super::{EvictionPolicy, RoutingPolicy, TowerPolicy};
 use crate::protocol::State;
 
 impl Named for RoutingPolicy {
@@ -22,7 +22,7 @@ impl Named for RoutingPolicy {
         match self {
             Self::Exact => "The trained top-k",
             Self::Sage => "Logit, novelty, trust and affinity",
-            Self::Salient => "The best are sacred, the rest is biased by residency and salience",
+            Self::Salient => "The best are protected, the rest is biased by residency and salience",
         }
     }
 }
@@ -53,7 +53,7 @@ impl Named for State {
     }
 }
 
-impl Named for Towers {
+impl Named for TowerPolicy {
     const ALL: &'static [Self] = &[Self::None, Self::InUse, Self::All];
 
     fn name(self) -> &'static str {
@@ -85,7 +85,7 @@ macro_rules! by_name {
     )*};
 }
 
-by_name!(RoutingPolicy, EvictionPolicy, State, Towers);
+by_name!(RoutingPolicy, EvictionPolicy, State, TowerPolicy);
 
 macro_rules! shown_by_name {
     ($($named:ty),*) => {$(
@@ -97,7 +97,7 @@ macro_rules! shown_by_name {
     )*};
 }
 
-shown_by_name!(RoutingPolicy, State, Towers);
+shown_by_name!(RoutingPolicy, State, TowerPolicy);
 
 #[cfg(test)]
 mod tests {
@@ -122,7 +122,7 @@ mod tests {
         hold::<RoutingPolicy>();
         hold::<EvictionPolicy>();
         hold::<State>();
-        hold::<Towers>();
+        hold::<TowerPolicy>();
         assert_eq!(EvictionPolicy::default().to_string(), "horizon(12 tokens)");
     }
 }

@@ -83,7 +83,7 @@ pub struct Number {
 
 /// Two numbers of which one must lie above the other: a way back that is not the way there, or states would flutter.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gap {
+pub struct ThresholdGap {
     /// Key of the number that must be larger.
     pub above: &'static str,
     /// Key of the number that must be smaller.
@@ -150,9 +150,9 @@ impl MindConfig {
     }
 
     /// Every pair of thresholds between which states would flutter.
-    pub fn gaps(&self) -> [Gap; 6] {
+    pub fn gaps(&self) -> [ThresholdGap; 6] {
         let t = &self.transitions;
-        let gap = |above, below, rule, kept| Gap {
+        let gap = |above, below, rule, kept| ThresholdGap {
             above,
             below,
             rule,

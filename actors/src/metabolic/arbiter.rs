@@ -22,11 +22,11 @@ pub enum Sharer {
 }
 
 /// Who has which share of the pool.
-pub type Share = (Sharer, f64);
+pub type PoolShare = (Sharer, f64);
 
 /// What a module asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Claim {
+pub struct PoolClaim {
     /// Who.
     pub sharer: Sharer,
     /// What it takes in the state, in any unit that all share; above 0.
@@ -42,16 +42,16 @@ pub struct Claim {
 /// Shares that are in force.
 #[derive(Clone, Debug, Default)]
 pub struct Arbiter {
-    shares: Vec<Share>,
+    shares: Vec<PoolShare>,
 }
 
 impl Arbiter {
     /// Divides the pool over the claims, the one that never sleeps first. Shares sum to 1; who has none sleeps.
-    pub fn divide(&mut self, claims: &[Claim], pool_bytes: u64) -> &[Share] {
-        let mut awake: Vec<Claim> = claims.to_vec();
+    pub fn divide(&mut self, claims: &[PoolClaim], pool_bytes: u64) -> &[PoolShare] {
+        let mut awake: Vec<PoolClaim> = claims.to_vec();
         let fresh = loop {
             let fresh = shares(&awake, pool_bytes);
-            let needed = |claim: &Claim| {
+            let needed = |claim: &PoolClaim| {
                 let asleep = self.share(claim.sharer).is_none();
                 let margin = if asleep { HYSTERESIS } else { 1.0 };
                 // What it can use at most is always enough to wake for.
@@ -91,9 +91,9 @@ impl Arbiter {
 }
 
 /// In proportion to the weights, nobody above what it can use; the first takes all that nobody else can.
-fn shares(claims: &[Claim], pool_bytes: u64) -> Vec<Share> {
-    let weight = |claim: &Claim| claim.base * (REST_DRIVE + f64::from(claim.drive));
-    let most = |claim: &Claim| match claim.most_bytes {
+fn shares(claims: &[PoolClaim], pool_bytes: u64) -> Vec<PoolShare> {
+    let weight = |claim: &PoolClaim| claim.base * (REST_DRIVE + f64::from(claim.drive));
+    let most = |claim: &PoolClaim| match claim.most_bytes {
         Some(bytes) if pool_bytes > 0 => bytes as f64 / pool_bytes as f64,
         _ => f64::INFINITY,
     };
@@ -133,16 +133,16 @@ fn shares(claims: &[Claim], pool_bytes: u64) -> Vec<Share> {
 mod tests {
     use super::*;
 
-    fn claims(speech: f32) -> [Claim; 2] {
+    fn claims(speech: f32) -> [PoolClaim; 2] {
         [
-            Claim {
+            PoolClaim {
                 sharer: Sharer::Module(Module::Thinker),
                 base: 3.0,
                 drive: 0.25,
                 floor_bytes: 0,
                 most_bytes: None,
             },
-            Claim {
+            PoolClaim {
                 sharer: Sharer::Module(Module::Talker),
                 base: 1.0,
                 drive: speech,
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_more_than_it_can_use() {
-        let tower = |drive| Claim {
+        let tower = |drive| PoolClaim {
             sharer: Sharer::Tower(Modality::Audio),
             base: 1.0,
             drive,

@@ -1,8 +1,8 @@
 //! From a state's budget to what each module may use.
 
-use super::arbiter::{Arbiter, Claim, Share, Sharer};
+use super::arbiter::{Arbiter, PoolClaim, PoolShare, Sharer};
 use super::attention::Attended;
-use crate::config::{MindConfig, ModuleShape, StateBudget, TowerShape, Towers};
+use crate::config::{MindConfig, ModuleShape, StateBudget, TowerPolicy, TowerShape};
 use crate::protocol::{Module, ModuleDirective, State, TowerDirective};
 
 /// How much each that may share in the pool is driven.
@@ -27,14 +27,14 @@ pub fn k_of(shape: &ModuleShape, budget: &StateBudget) -> u16 {
 
 /// What each that may be awake asks of the arbiter. A module asks for its experts in proportion to the work that the state gives
 /// it, a tower for its weights; without a turn that is spoken the talker asks for nothing.
-pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives) -> Vec<Claim> {
+pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives) -> Vec<PoolClaim> {
     let of_module = |shape: &ModuleShape| {
         let drive = match shape.module {
             Module::Thinker => drives.thinker,
             Module::Talker => drives.spoken.filter(|_| budget.talker)?,
         };
         let work = f64::from(k_of(shape, budget)) / f64::from(shape.k_trained);
-        Some(Claim {
+        Some(PoolClaim {
             sharer: Sharer::Module(shape.module),
             base: shape.total_bytes() as f64 * work,
             drive,
@@ -46,11 +46,11 @@ pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives)
     let of_tower = |tower: &TowerShape| {
         let attended = drives.senses[tower.modality as usize];
         let awake = match budget.towers {
-            Towers::None => false,
-            Towers::InUse => attended.in_use,
-            Towers::All => true,
+            TowerPolicy::None => false,
+            TowerPolicy::InUse => attended.in_use,
+            TowerPolicy::All => true,
         };
-        awake.then_some(Claim {
+        awake.then_some(PoolClaim {
             sharer: Sharer::Tower(tower.modality),
             base: tower.bytes() as f64,
             drive: attended.drive,
@@ -85,7 +85,7 @@ pub fn undriven(
 pub(super) fn tower_directives(
     config: &MindConfig,
     pool_bytes: u64,
-    shares: &[Share],
+    shares: &[PoolShare],
     drives: &Drives,
 ) -> Vec<TowerDirective> {
     let one = |tower: &TowerShape| {
@@ -116,7 +116,7 @@ pub fn directives(
     state: State,
     budget: &StateBudget,
     pool_bytes: u64,
-    shares: &[Share],
+    shares: &[PoolShare],
     epoch: u64,
 ) -> Vec<ModuleDirective> {
     let awake = shares.iter().filter_map(|(sharer, share)| match sharer {

@@ -128,7 +128,7 @@ impl Lasted {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct TransitionRow {
     /// What it leaves.
     pub from: Leaves,
     /// All of these must hold.
@@ -141,8 +141,8 @@ pub struct Row {
     pub cause: Cause,
 }
 
-const fn row(from: State, when: &'static [Condition], to: State, cause: Cause) -> Row {
-    Row {
+const fn row(from: State, when: &'static [Condition], to: State, cause: Cause) -> TransitionRow {
+    TransitionRow {
         from: Leaves::Only(from),
         when,
         lasted: Lasted::Dwell,
@@ -152,8 +152,13 @@ const fn row(from: State, when: &'static [Condition], to: State, cause: Cause) -
 }
 
 /// A row that does not wait for the dwell.
-const fn at_once(from: Leaves, when: &'static [Condition], to: State, cause: Cause) -> Row {
-    Row {
+const fn at_once(
+    from: Leaves,
+    when: &'static [Condition],
+    to: State,
+    cause: Cause,
+) -> TransitionRow {
+    TransitionRow {
         from,
         when,
         lasted: Lasted::AtOnce,
@@ -163,7 +168,7 @@ const fn at_once(from: Leaves, when: &'static [Condition], to: State, cause: Cau
 }
 
 /// The row by which an input ends a Dream: what is read then must not be read asleep.
-const WOKEN: Row = Row {
+const WOKEN: TransitionRow = TransitionRow {
     from: Leaves::Only(Dream),
     when: &[Awakened],
     lasted: Lasted::Dreamt,
@@ -179,7 +184,7 @@ use State::{Depletion, Dream, Focus, Rest, Threat, Wake};
 
 /// The table: the first row that matches wins.
 #[rustfmt::skip] // a row a line
-pub static ROWS: [Row; 19] = [
+pub static ROWS: [TransitionRow; 19] = [
     at_once(Leaves::AllBut(Threat), &[Armed, AtpAbove(|t| t.threat_atp_min), Condition::Threat], Threat, Cause::Threat),
     at_once(Leaves::AllBut(Threat), &[Armed, AtpAbove(|t| t.threat_atp_min), Overwhelmed], Threat, Cause::Overwhelming),
     at_once(Leaves::AllBut(Depletion), &[AtpBelow(|t| t.depletion_atp)], Depletion, Cause::Exhausted),

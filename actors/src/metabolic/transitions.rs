@@ -1,6 +1,6 @@
 //! Where things stand, and what the transition table makes of it.
 
-use super::table::{Condition, ROWS, Row};
+use super::table::{Condition, ROWS, TransitionRow};
 use crate::config::Transitions;
 use crate::protocol::{Assess, State, Transition};
 
@@ -127,7 +127,7 @@ impl Situation {
         })
     }
 
-    fn matches(&self, row: &Row, now: &Now<'_>) -> bool {
+    fn matches(&self, row: &TransitionRow, now: &Now<'_>) -> bool {
         row.from.includes(self.state)
             && self.dwell_ticks >= row.lasted.ticks(now.t)
             && row.when.iter().all(|condition| self.holds(*condition, now))

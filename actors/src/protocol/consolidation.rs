@@ -7,7 +7,7 @@ use super::ids::{Module, State};
 
 /// How many tokens of a recorded segment used an expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Used {
+pub struct ExpertUse {
     /// Layer index in the checkpoint.
     pub layer: u16,
     /// Number of the expert in its layer.
@@ -22,7 +22,7 @@ pub struct Propose {
     /// Module that the experts are of.
     pub module: Module,
     /// Those that the segment used and that were not scored on it yet.
-    pub used: Vec<Used>,
+    pub used: Vec<ExpertUse>,
     /// At most so many.
     pub most: usize,
 }
@@ -52,7 +52,7 @@ pub struct Habit {
     /// Tokens of the episode.
     pub tokens: u32,
     /// Who worked on them.
-    pub uses: Vec<Used>,
+    pub uses: Vec<ExpertUse>,
 }
 
 /// What pruning did to the memory of episodes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::consolidation::Scored;
-use super::ids::{LayerKey, Module, Origin, State, Tick};
+use super::ids::{LayerKey, Module, State, Tick, TokenOrigin};
 
 /// One expert's part in one token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Worked {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenOutcome {
     /// Read, generated or perceived.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
     /// Loss of the token that followed (observed), or entropy of the prediction (generated), nats; 0 of what is perceived, which is
     /// not judged.
     pub error: f32,

@@ -63,7 +63,7 @@ pub struct Selection {
     pub denied: Vec<u16>,
     /// Router mass that each expert of `denied` was denied, summed over rows.
     pub denied_each: Vec<f32>,
-    /// Bytes of sacred experts that had to be loaded beyond the cap.
+    /// Bytes of protected experts that had to be loaded beyond the cap.
     pub overrun_bytes: u64,
     /// Sum over rows of the router's entropy, normalised by ln E.
     pub entropy_sum: f32,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Modality, Origin, Tick};
+use super::ids::{Modality, Tick, TokenOrigin};
 
 /// What the running model measured on one token, given the tokens before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct TokenMeasure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// Read or generated: each has its own baselines.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
     /// One entry a token that had a prediction before it (the first token of a context has none).
     pub tokens: Vec<TokenMeasure>,
     /// Mean of the final hidden state over the segment's tokens, `[hidden]`.

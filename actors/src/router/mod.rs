@@ -50,7 +50,7 @@ pub enum RouteError {
 }
 
 /// Fewest logit-chosen experts that no bias and no byte cap can displace: `min(2, max(1, k / 4))`, at most k.
-pub fn sacred(k: usize) -> usize {
+pub fn protected_top(k: usize) -> usize {
     (k / 4).clamp(1, 2).min(k)
 }
 
@@ -357,7 +357,7 @@ impl Router {
         top_into(&scratch.present, self.k.min(present), &mut scratch.best);
     }
 
-    /// Fills `scratch.admitted` from the scores: first the sacred, then the best that the cap lets in.
+    /// Fills `scratch.admitted` from the scores: first the protected top, then the best that the cap lets in.
     fn admit(
         &self,
         experts: usize,
@@ -367,17 +367,17 @@ impl Router {
     ) {
         let present = experts - self.absent.len();
         let k = self.k.min(present);
-        let sacred = sacred(k);
+        let protected_top = protected_top(k);
         match self.policy {
-            // The formula itself has no sacred experts: without a cap its own order decides everything.
+            // The formula itself has no protected experts: without a cap its own order decides everything.
             RoutingPolicy::Sage => {
-                top_into(&scratch.scores, sacred, &mut scratch.order);
+                top_into(&scratch.scores, protected_top, &mut scratch.order);
                 scratch.admitted.extend_from_slice(&scratch.order);
             }
             RoutingPolicy::Exact | RoutingPolicy::Salient => {
                 scratch
                     .admitted
-                    .extend_from_slice(&scratch.best[..sacred.min(scratch.best.len())]);
+                    .extend_from_slice(&scratch.best[..protected_top.min(scratch.best.len())]);
             }
         }
         for expert in &scratch.admitted {
@@ -385,8 +385,8 @@ impl Router {
                 fits(cap, *expert, resident, self.bytes_of(*expert), true);
             }
         }
-        // With the sacred among them, the first `k + sacred` decide unless the cap keeps some of them out.
-        let likely = (k + sacred).min(present);
+        // With the protected top among them, the first `k + protected_top` decide unless the cap keeps some of them out.
+        let likely = (k + protected_top).min(present);
         let mut looked_at = 0;
         for wanted in [likely, present] {
             if scratch.admitted.len() == k || looked_at == wanted {
@@ -397,7 +397,7 @@ impl Router {
                 if scratch.admitted.len() == k {
                     break;
                 }
-                if scratch.admitted[..sacred].contains(expert) {
+                if scratch.admitted[..protected_top].contains(expert) {
                     continue;
                 }
                 if cap

@@ -43,18 +43,18 @@ pub(super) fn top_into(scores: &[f32], k: usize, out: &mut Vec<u16>) {
     }
 }
 
-/// Whether the cap lets the expert in, and pays for it. A `sacred` expert always is; what it lacks is overrun.
+/// Whether the cap lets the expert in, and pays for it. A `protected_top` expert always is; what it lacks is overrun.
 pub(super) fn fits(
     cap: &mut Cap,
     expert: u16,
     resident: &ExpertSet,
     bytes: u64,
-    sacred: bool,
+    protected_top: bool,
 ) -> bool {
     if resident.contains(expert) || cap.paid.contains(expert) {
         return true;
     }
-    if cap.bytes_left < bytes && !sacred {
+    if cap.bytes_left < bytes && !protected_top {
         return false;
     }
     cap.overrun_bytes += bytes.saturating_sub(cap.bytes_left);

@@ -147,7 +147,7 @@ proptest! {
         let mut missed = std::collections::BTreeSet::new();
         for row in 0..selection.rows() {
             let row = selection.row(row);
-            prop_assert!(row.len() <= k && row.len() >= sacred(k));
+            prop_assert!(row.len() <= k && row.len() >= protected_top(k));
             prop_assert!(cap.is_some() || row.len() == k);
             prop_assert!(row.windows(2).all(|pair| pair[0].weight >= pair[1].weight));
             prop_assert!(row.iter().all(|c| (0.0..=1.0).contains(&c.weight)));
@@ -259,7 +259,7 @@ fn each_term_of_sage_changes_a_choice() {
 
 #[test]
 fn each_term_of_salient_changes_a_choice() {
-    // k = 2: expert 0 is sacred, 1 leads 2 by a tenth of the range.
+    // k = 2: expert 0 is protected, 1 leads 2 by a tenth of the range.
     let z = [1.0f32, 0.1, 0.0];
     let prior = LayerTrust::prior(3);
     let pick = |d: ModuleDirective, trust: &LayerTrust, r: &Route| {
@@ -337,7 +337,7 @@ fn a_spent_cap_takes_residents_and_books_what_it_denies() {
     );
     let mut p = Vec::new();
     softmax(&z, &mut p);
-    // Nothing may be missed, 5 and 7 are there: the sacred 0 is overrun, one slot stays empty.
+    // Nothing may be missed, 5 and 7 are there: the protected 0 is overrun, one slot stays empty.
     let spent = Route {
         bytes_left: Some(0),
         resident: set(&[5, 7]),
@@ -349,7 +349,7 @@ fn a_spent_cap_takes_residents_and_books_what_it_denies() {
     assert_eq!(selection.denied, [1, 2, 3]);
     assert_eq!(selection.denied_each, p[1..4]);
     assert!((selection.denied_mass - p[1..4].iter().sum::<f32>()).abs() < 1e-7);
-    // Room for the sacred one and one more: then residents.
+    // Room for the protected one and one more: then residents.
     let some = Route {
         bytes_left: Some(29),
         ..spent.clone()
@@ -359,7 +359,7 @@ fn a_spent_cap_takes_residents_and_books_what_it_denies() {
         (experts(&selection, 0), selection.overrun_bytes),
         (vec![0, 1, 5, 7], 0)
     );
-    // A sacred expert that is covered in part overruns by the rest.
+    // A protected expert that is covered in part overruns by the rest.
     let part = Route {
         bytes_left: Some(4),
         ..spent.clone()
@@ -471,9 +471,9 @@ fn what_is_not_finite_is_an_error_with_its_place() {
 }
 
 #[test]
-fn sacred_experts_by_k() {
+fn protected_top_by_k() {
     assert_eq!(
-        [1, 2, 3, 4, 7, 8, 16, 64].map(sacred),
+        [1, 2, 3, 4, 7, 8, 16, 64].map(protected_top),
         [1, 1, 1, 1, 1, 2, 2, 2]
     );
 }

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use crate::config::SalienceConfig;
 use crate::math::{Baseline, squash};
 use crate::protocol::{
-    Observe, Origin, Pruned, Salience, SalienceReport, Segment, SensorReading, TokenMeasure,
+    Observe, Pruned, Salience, SalienceReport, Segment, SensorReading, TokenMeasure, TokenOrigin,
 };
 use course::Course;
 use episodes::Episodes;
@@ -192,8 +192,8 @@ impl Assessor {
     /// Surprise, novelty, conflict and expected reward of a segment; then remembers it.
     fn assess(&mut self, segment: &Segment, salience: &mut Salience) {
         let baselines = match segment.origin {
-            Origin::Observed | Origin::Perceived => &mut self.observed,
-            Origin::Generated => &mut self.generated,
+            TokenOrigin::Observed | TokenOrigin::Perceived => &mut self.observed,
+            TokenOrigin::Generated => &mut self.generated,
         };
         let begins = segment.begins_context;
         let strayed = baselines.course.stray(&segment.mean_hidden, begins);

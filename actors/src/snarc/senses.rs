@@ -47,13 +47,13 @@ pub(super) struct Perception {
 
 /// What a step brought, by modality.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Felt {
+pub(super) struct ModalitySalience {
     now: BTreeMap<Modality, Salience>,
     /// Conflict between modalities.
     pub(super) apart: f32,
 }
 
-impl Felt {
+impl ModalitySalience {
     /// Raises each of the numbers to the greatest that some modality has.
     pub fn raise(&self, salience: &mut Salience) {
         for one in self.now.values() {
@@ -68,8 +68,8 @@ impl Felt {
 
 impl Perception {
     /// Takes in what was perceived and what arrived.
-    pub fn step(&mut self, stimuli: &[Stimulus], segment: Option<&Segment>) -> Felt {
-        let mut felt = Felt::default();
+    pub fn step(&mut self, stimuli: &[Stimulus], segment: Option<&Segment>) -> ModalitySalience {
+        let mut felt = ModalitySalience::default();
         if let Some(segment) = segment.filter(|segment| !segment.perceived.is_empty()) {
             felt.apart = self.apart(segment);
             for part in &segment.perceived {
@@ -115,7 +115,7 @@ impl Perception {
 
     /// The report: `words` and `token` are this step's five numbers of the words and the last token's own surprise. None while nothing but
     /// words was ever perceived.
-    pub fn report(&self, felt: &Felt, words: Salience, token: f32) -> Option<Senses> {
+    pub fn report(&self, felt: &ModalitySalience, words: Salience, token: f32) -> Option<Senses> {
         if self.senses.is_empty() {
             return None;
         }

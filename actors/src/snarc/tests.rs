@@ -17,7 +17,7 @@ fn segment(excess: f32) -> Segment {
         perceived: Vec::new(),
         experts: Vec::new(),
         begins_context: false,
-        origin: Origin::Observed,
+        origin: TokenOrigin::Observed,
         tokens: vec![token(excess)],
         mean_hidden: vec![1.0, 0.0, 0.0],
         router_entropy: 0.5,
@@ -83,7 +83,7 @@ fn surprise_by_hand() {
     assert!(close(report.salience.surprise, 0.494_038_1), "{report:?}");
     // The model's own text has baselines of its own.
     let own = Segment {
-        origin: Origin::Generated,
+        origin: TokenOrigin::Generated,
         ..segment(9.0)
     };
     assert_eq!(assessor.step(&seen(own)).salience.surprise, 0.0);
@@ -124,7 +124,7 @@ fn to_leave_the_course_of_a_text_surprises_until_the_new_course_is_the_usual() {
     // Each origin has its own course.
     let mut own = warm();
     let strange = Segment {
-        origin: Origin::Generated,
+        origin: TokenOrigin::Generated,
         mean_hidden: vec![0.0, 1.0, 0.0],
         ..segment(0.0)
     };

@@ -6,8 +6,8 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::state::LedgerState;
-use super::{ExpertRecord, Ledger, TrustError};
-use crate::protocol::{ExpertKey, Outcome, Propose, TrustSnapshot, Used};
+use super::{ExpertTrust, Ledger, TrustError};
+use crate::protocol::{ExpertKey, ExpertUse, Outcome, Propose, TrustSnapshot};
 
 /// The trust ledger as an actor. Stops at its first error.
 #[derive(Actor)]
@@ -56,7 +56,7 @@ impl Message<Resume> for TrustLedger {
 }
 
 impl Message<Propose> for TrustLedger {
-    type Reply = Result<Vec<Used>, TrustError>;
+    type Reply = Result<Vec<ExpertUse>, TrustError>;
 
     async fn handle(&mut self, msg: Propose, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
         self.0.propose(&msg).inspect_err(|_| ctx.stop())
@@ -67,7 +67,7 @@ impl Message<Propose> for TrustLedger {
 pub struct GetRecord(pub ExpertKey);
 
 impl Message<GetRecord> for TrustLedger {
-    type Reply = Result<Option<ExpertRecord>, Infallible>;
+    type Reply = Result<Option<ExpertTrust>, Infallible>;
 
     async fn handle(&mut self, msg: GetRecord, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         Ok(self.0.record(msg.0))

@@ -8,7 +8,7 @@
 use super::evidence::HALF_BELIEVED_TOKENS;
 pub use super::evidence::{DEVIATION_FLOOR_NATS, Evidence, convergences};
 use super::ledger::{Ledger, ModuleLedger, TrustError};
-use crate::protocol::{Propose, Scored, Used, Worked};
+use crate::protocol::{ExpertUse, Propose, Scored, Worked};
 
 impl Ledger {
     /// The experts of a segment that are worth scoring next, best first: those of one layer, namely of the layer whose
@@ -17,7 +17,7 @@ impl Ledger {
     ///
     /// # Errors
     /// An unknown module or expert.
-    pub fn propose(&self, propose: &Propose) -> Result<Vec<Used>, TrustError> {
+    pub fn propose(&self, propose: &Propose) -> Result<Vec<ExpertUse>, TrustError> {
         let ledger = self.module(propose.module)?;
         let mut valued = Vec::with_capacity(propose.used.len());
         for used in &propose.used {
@@ -29,7 +29,7 @@ impl Ledger {
                 .then(b.total_cmp(a))
                 .then(x.expert.cmp(&y.expert))
         });
-        let mut best: (f64, Vec<Used>) = (0.0, Vec::new());
+        let mut best: (f64, Vec<ExpertUse>) = (0.0, Vec::new());
         for layer in valued.chunk_by(|(_, a), (_, b)| a.layer == b.layer) {
             let layer = &layer[..layer.len().min(propose.most)];
             let worth: f64 = layer.iter().map(|(worth, _)| worth).sum();
@@ -215,7 +215,7 @@ mod tests {
             }];
             let outcome = Outcome {
                 tokens: vec![TokenOutcome {
-                    origin: crate::protocol::Origin::Observed,
+                    origin: crate::protocol::TokenOrigin::Observed,
                     error: 1.0,
                     entropy: 1.0,
                     worked,
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn the_next_to_score_are_used_denied_and_unknown_and_of_one_layer() {
         let mut ledger = ledger();
-        let used = |layer, expert, tokens| Used {
+        let used = |layer, expert, tokens| ExpertUse {
             layer,
             expert,
             tokens,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::deciles::Deciles;
-use super::record::Record;
+use super::record::TrustRecord;
 use crate::config::ModuleShape;
 use crate::protocol::{
-    ExpertKey, LayerKey, LayerTrust, Module, Origin, Outcome, State, Tick, TrustSnapshot,
+    ExpertKey, LayerKey, LayerTrust, Module, Outcome, State, Tick, TokenOrigin, TrustSnapshot,
     TrustView, Worked,
 };
 
@@ -26,7 +26,7 @@ pub enum TrustError {
 
 /// One record as reports show it. All but counts are in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ExpertRecord {
+pub struct ExpertTrust {
     /// Usefulness, by what its tokens lose without it and by feedback; 0.5 is the prior.
     pub convergence: f64,
     /// How steady its mixing weight is.
@@ -54,7 +54,7 @@ pub(super) struct ModuleLedger {
     pub(super) module: Module,
     pub(super) layers: Vec<u16>,
     pub(super) experts: usize,
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<TrustRecord>,
     pub(super) views: Vec<Arc<LayerTrust>>,
     /// Half-lives passed since the start.
     pub(super) clock: f64,
@@ -89,7 +89,10 @@ impl Ledger {
                 module: shape.module,
                 layers: shape.layers.clone(),
                 experts: usize::from(shape.experts),
-                records: vec![Record::default(); shape.layers.len() * usize::from(shape.experts)],
+                records: vec![
+                    TrustRecord::default();
+                    shape.layers.len() * usize::from(shape.experts)
+                ],
                 views: shape
                     .keys()
                     .map(|_| Arc::new(LayerTrust::prior(shape.experts)))
@@ -142,9 +145,9 @@ impl Ledger {
         let mut touched = Vec::new();
         for token in &outcome.tokens {
             let deciles = match token.origin {
-                Origin::Observed => Some(&mut self.observed),
-                Origin::Generated => Some(&mut self.generated),
-                Origin::Perceived => None,
+                TokenOrigin::Observed => Some(&mut self.observed),
+                TokenOrigin::Generated => Some(&mut self.generated),
+                TokenOrigin::Perceived => None,
             };
             let (error, entropy) = (f64::from(token.error), f64::from(token.entropy));
             let d = deciles.and_then(|deciles| {
@@ -183,7 +186,7 @@ impl Ledger {
     }
 
     /// The record of one expert, as of its last update.
-    pub fn record(&self, key: ExpertKey) -> Option<ExpertRecord> {
+    pub fn record(&self, key: ExpertKey) -> Option<ExpertTrust> {
         let ledger = self.module(key.layer.module).ok()?;
         let worked = Worked {
             layer: key.layer.layer,
@@ -195,10 +198,10 @@ impl Ledger {
     }
 }
 
-impl Record {
+impl TrustRecord {
     /// As reports show it.
-    pub(super) fn shown(&self) -> ExpertRecord {
-        ExpertRecord {
+    pub(super) fn shown(&self) -> ExpertTrust {
+        ExpertTrust {
             convergence: self.convergence,
             stability: self.stability,
             efficiency: self.judged.share(),
@@ -297,7 +300,7 @@ impl ModuleLedger {
 }
 
 /// Writes one expert's record into its layer's view.
-pub(super) fn show(view: &mut LayerTrust, expert: usize, record: &Record) {
+pub(super) fn show(view: &mut LayerTrust, expert: usize, record: &TrustRecord) {
     view.trust[expert] = record.trust() as f32;
     view.convergence[expert] = record.convergence as f32;
     view.stability[expert] = record.stability as f32;

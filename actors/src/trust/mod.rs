@@ -15,4 +15,4 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-pub use ledger::{ExpertRecord, Ledger, TrustError, half_life_ticks};
+pub use ledger::{ExpertTrust, Ledger, TrustError, half_life_ticks};

@@ -38,7 +38,7 @@ impl Tally {
 /// One record of the ledger. Values are in [0, 1] and decay towards their prior of 0.5; counts decay towards 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Record {
+pub(super) struct TrustRecord {
     pub convergence: f64,
     pub stability: f64,
     /// Usual mixing weight; 0 before the first use.
@@ -59,7 +59,7 @@ pub(super) struct Record {
     pub clock: f64,
 }
 
-impl Default for Record {
+impl Default for TrustRecord {
     fn default() -> Self {
         Self {
             convergence: 0.5,
@@ -77,7 +77,7 @@ impl Default for Record {
     }
 }
 
-impl Record {
+impl TrustRecord {
     /// 0.4 convergence + 0.3 stability + 0.3 efficiency.
     pub fn trust(&self) -> f64 {
         (0.4 * self.convergence + 0.3 * self.stability + 0.3 * self.judged.share()).clamp(0.0, 1.0)

@@ -1,7 +1,7 @@
 //! Everything that a ledger knows, as plain values: a ledger restored from them goes on as the one would have that they
 //! were taken from, bit for bit.
 //!
-//! Whole structs are written and read, so whatever is added to a record is kept with it; `Record` is taken apart field
+//! Whole structs are written and read, so whatever is added to a record is kept with it; `TrustRecord` is taken apart field
 //! by field where values are checked, so that nothing can be added without saying what it may be.
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::deciles::Deciles;
-use super::ledger::{ExpertRecord, Ledger, ModuleLedger, show};
+use super::ledger::{ExpertTrust, Ledger, ModuleLedger, show};
 pub use super::range::OutOfRange;
 use super::range::{at_least_0, number, share, within};
-use super::record::{Record, Tally};
+use super::record::{Tally, TrustRecord};
 use crate::protocol::{ExpertKey, LayerKey, LayerTrust, Module, State};
 
 /// Everything that a ledger knows.
@@ -68,12 +68,12 @@ pub struct ModuleState {
 
 /// One record; whole, and of no meaning to anyone but the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Record", into = "Record")]
-pub struct KeptRecord(Record);
+#[serde(try_from = "TrustRecord", into = "TrustRecord")]
+pub struct KeptRecord(TrustRecord);
 
 impl KeptRecord {
     /// As reports show it.
-    pub fn shown(&self) -> ExpertRecord {
+    pub fn shown(&self) -> ExpertTrust {
         self.0.shown()
     }
 }
@@ -189,7 +189,8 @@ impl Ledger {
             .into_iter()
             .map(|ModuleState { head, records }| {
                 let experts = usize::from(head.experts);
-                let records: Vec<Record> = records.into_iter().map(|record| record.0).collect();
+                let records: Vec<TrustRecord> =
+                    records.into_iter().map(|record| record.0).collect();
                 let views = records.chunks_exact(experts).map(|layer| {
                     let mut view = LayerTrust::prior(head.experts);
                     for (expert, record) in layer.iter().enumerate() {
@@ -216,17 +217,17 @@ impl Ledger {
     }
 }
 
-impl From<KeptRecord> for Record {
+impl From<KeptRecord> for TrustRecord {
     fn from(kept: KeptRecord) -> Self {
         kept.0
     }
 }
 
-impl TryFrom<Record> for KeptRecord {
+impl TryFrom<TrustRecord> for KeptRecord {
     type Error = OutOfRange;
 
-    fn try_from(record: Record) -> Result<Self, OutOfRange> {
-        let Record {
+    fn try_from(record: TrustRecord) -> Result<Self, OutOfRange> {
+        let TrustRecord {
             convergence,
             stability,
             gate_mean,

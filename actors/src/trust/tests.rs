@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::record::Record;
+use super::record::TrustRecord;
 use super::*;
 use crate::config::ModuleShape;
 use crate::protocol::{
-    ExpertKey, LayerKey, LayerTrust, Module, Origin, Outcome, State, TokenOutcome, Worked,
+    ExpertKey, LayerKey, LayerTrust, Module, Outcome, State, TokenOrigin, TokenOutcome, Worked,
 };
 
 const LAYERS: [u16; 3] = [2, 3, 7];
@@ -47,7 +47,7 @@ fn token(error: f32, entropy: f32, worked: &[(u16, u16, f32)]) -> TokenOutcome {
         gate: *gate,
     });
     TokenOutcome {
-        origin: Origin::Observed,
+        origin: TokenOrigin::Observed,
         error,
         entropy,
         worked: worked.collect(),
@@ -161,7 +161,7 @@ fn a_success_is_a_token_better_than_tokens_as_hard() {
     assert_eq!((record.activations, record.successes), (3.0, 1.0));
     // The other origin's baselines are cold: nothing is judged.
     let own = TokenOutcome {
-        origin: Origin::Generated,
+        origin: TokenOrigin::Generated,
         ..token(0.6, 1.0, &[(7, 3, 0.5)])
     };
     ledger.learn(&outcome(State::Focus, 0, vec![own])).unwrap();
@@ -172,7 +172,7 @@ fn a_success_is_a_token_better_than_tokens_as_hard() {
 fn work_for_a_sound_counts_and_is_not_judged() {
     let mut ledger = warm();
     let heard = TokenOutcome {
-        origin: Origin::Perceived,
+        origin: TokenOrigin::Perceived,
         ..token(0.0, 0.0, &[(2, 0, 0.5), (3, 1, 0.5)])
     };
     let before = ledger.clone();

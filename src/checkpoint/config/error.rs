@@ -2,7 +2,7 @@
 
 /// What is wrong with a `config.json`.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum ModelConfigError {
     /// The text is not JSON.
     #[error("config.json is not valid JSON: {0}")]
     Json(#[from] serde_json::Error),

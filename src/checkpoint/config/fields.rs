@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
+use super::ModelConfigError;
 
 /// No dimension of a real model comes near this; a larger one is a damaged file and would overflow size arithmetic.
 const MAX_DIMENSION: u64 = 1 << 24;
@@ -15,11 +15,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn root(value: &'a Value) -> Result<Self, ConfigError> {
+    pub(super) fn root(value: &'a Value) -> Result<Self, ModelConfigError> {
         Self::object(String::new(), value)
     }
 
-    fn object(path: String, value: &'a Value) -> Result<Self, ConfigError> {
+    fn object(path: String, value: &'a Value) -> Result<Self, ModelConfigError> {
         if value.is_object() {
             return Ok(Self { path, value });
         }
@@ -28,7 +28,7 @@ impl<'a> Fields<'a> {
         } else {
             path
         };
-        Err(ConfigError::Invalid {
+        Err(ModelConfigError::Invalid {
             key,
             value: shown(value),
             expected: "an object".into(),
@@ -49,21 +49,21 @@ impl<'a> Fields<'a> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
-    pub(super) fn section(&self, key: &str) -> Result<Option<Fields<'a>>, ConfigError> {
+    pub(super) fn section(&self, key: &str) -> Result<Option<Fields<'a>>, ModelConfigError> {
         self.get(key)
             .map(|value| Self::object(self.key(key), value))
             .transpose()
     }
 
-    pub(super) fn missing(&self, key: &str, expected: &'static str) -> ConfigError {
-        ConfigError::Missing {
+    pub(super) fn missing(&self, key: &str, expected: &'static str) -> ModelConfigError {
+        ModelConfigError::Missing {
             key: self.key(key),
             expected,
         }
     }
 
-    pub(super) fn invalid(&self, key: &str, value: &Value, expected: &str) -> ConfigError {
-        ConfigError::Invalid {
+    pub(super) fn invalid(&self, key: &str, value: &Value, expected: &str) -> ModelConfigError {
+        ModelConfigError::Invalid {
             key: self.key(key),
             value: shown(value),
             expected: expected.to_owned(),
@@ -75,8 +75,8 @@ impl<'a> Fields<'a> {
         key: &str,
         value: &Value,
         supported: &'static str,
-    ) -> ConfigError {
-        ConfigError::Unsupported {
+    ) -> ModelConfigError {
+        ModelConfigError::Unsupported {
             key: self.key(key),
             value: shown(value),
             supported,
@@ -84,12 +84,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number of at most [`MAX_DIMENSION`].
-    pub(super) fn whole_or(&self, key: &str, absent: usize) -> Result<usize, ConfigError> {
+    pub(super) fn whole_or(&self, key: &str, absent: usize) -> Result<usize, ModelConfigError> {
         self.get(key)
             .map_or(Ok(absent), |value| self.whole_value(key, value))
     }
 
-    pub(super) fn whole(&self, key: &str) -> Result<usize, ConfigError> {
+    pub(super) fn whole(&self, key: &str) -> Result<usize, ModelConfigError> {
         let value = self
             .get(key)
             .ok_or_else(|| self.missing(key, "a whole number"))?;
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A dimension: a whole number that is not zero.
-    pub(super) fn dimension(&self, key: &str) -> Result<usize, ConfigError> {
+    pub(super) fn dimension(&self, key: &str) -> Result<usize, ModelConfigError> {
         let whole = self.whole(key)?;
         if whole == 0 {
             return Err(self.invalid(key, &Value::from(0), "at least 1"));
@@ -105,14 +105,14 @@ impl<'a> Fields<'a> {
         Ok(whole)
     }
 
-    fn whole_value(&self, key: &str, value: &Value) -> Result<usize, ConfigError> {
+    fn whole_value(&self, key: &str, value: &Value) -> Result<usize, ModelConfigError> {
         match value.as_u64() {
             Some(whole) if whole <= MAX_DIMENSION => Ok(whole as usize),
             _ => Err(self.invalid(key, value, "a whole number from 0 to 16777216")),
         }
     }
 
-    pub(super) fn wholes(&self, key: &str) -> Result<Option<Vec<usize>>, ConfigError> {
+    pub(super) fn wholes(&self, key: &str) -> Result<Option<Vec<usize>>, ModelConfigError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
             .map(Some)
     }
 
-    pub(super) fn token(&self, key: &str) -> Result<Option<u32>, ConfigError> {
+    pub(super) fn token(&self, key: &str) -> Result<Option<u32>, ModelConfigError> {
         Ok(self
             .get(key)
             .map(|value| self.whole_value(key, value))
@@ -134,7 +134,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A token id or a list of them; none where the key is absent.
-    pub(super) fn tokens(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
+    pub(super) fn tokens(&self, key: &str) -> Result<Vec<u32>, ModelConfigError> {
         match self.get(key) {
             Some(Value::Array(list)) => {
                 let ids = list.iter().map(|item| self.whole_value(key, item));
@@ -144,7 +144,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ModelConfigError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -155,7 +155,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number above zero.
-    pub(super) fn positive(&self, key: &str) -> Result<Option<f32>, ConfigError> {
+    pub(super) fn positive(&self, key: &str) -> Result<Option<f32>, ModelConfigError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -166,7 +166,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses any value of `key` but `only`; absence is accepted.
-    pub(super) fn only(&self, key: &str, only: &'static str) -> Result<(), ConfigError> {
+    pub(super) fn only(&self, key: &str, only: &'static str) -> Result<(), ModelConfigError> {
         match self.get(key) {
             Some(value) if value.as_str() != Some(only) => Err(self.unsupported(key, value, only)),
             _ => Ok(()),

@@ -10,7 +10,7 @@ mod parse;
 mod sections;
 mod validate;
 
-pub use error::ConfigError;
+pub use error::ModelConfigError;
 pub use sections::{
     AudioConfig, Code2WavConfig, CodePredictorConfig, ModelConfig, TalkerConfig, TextConfig,
     ThinkerConfig, VisionConfig,
@@ -21,7 +21,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Names the key, its value and what was expected.
-    pub fn from_json(text: &[u8]) -> Result<Self, ConfigError> {
+    pub fn from_json(text: &[u8]) -> Result<Self, ModelConfigError> {
         let config = parse::model(&serde_json::from_slice(text)?)?;
         validate::model(&config)?;
         Ok(config)

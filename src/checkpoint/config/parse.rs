@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::{
-    AudioConfig, Code2WavConfig, CodePredictorConfig, ConfigError, ModelConfig, TalkerConfig,
+    AudioConfig, Code2WavConfig, CodePredictorConfig, ModelConfig, ModelConfigError, TalkerConfig,
     TextConfig, ThinkerConfig, VisionConfig,
 };
 
-type Parsed<T> = Result<T, ConfigError>;
+type Parsed<T> = Result<T, ModelConfigError>;
 
 const OMNI: &str = "qwen3_omni_moe";
 pub(super) const THINKER: &str = "qwen3_omni_moe_thinker";

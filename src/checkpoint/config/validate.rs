@@ -2,11 +2,11 @@
 
 use super::parse::{TEXT, THINKER};
 use super::{
-    AudioConfig, Code2WavConfig, CodePredictorConfig, ConfigError, ModelConfig, TalkerConfig,
+    AudioConfig, Code2WavConfig, CodePredictorConfig, ModelConfig, ModelConfigError, TalkerConfig,
     TextConfig, ThinkerConfig, VisionConfig,
 };
 
-type Checked = Result<(), ConfigError>;
+type Checked = Result<(), ModelConfigError>;
 
 /// Bounds on counts: far above any model, low enough that a table of every tensor stays small.
 const MAX_LAYERS: usize = 512;
@@ -17,7 +17,7 @@ fn check(holds: bool, key: String, value: impl ToString, expected: impl Into<Str
     if holds {
         return Ok(());
     }
-    Err(ConfigError::Invalid {
+    Err(ModelConfigError::Invalid {
         key,
         value: value.to_string(),
         expected: expected.into(),
@@ -98,7 +98,7 @@ fn thinker(prefix: &str, text_path: &str, config: &ThinkerConfig) -> Checked {
 /// A token that the thinker's keys must name.
 fn required_token(prefix: &str, key: &str, id: Option<u32>, vocab: usize) -> Checked {
     match id {
-        None => Err(ConfigError::Missing {
+        None => Err(ModelConfigError::Missing {
             key: format!("{prefix}{key}"),
             expected: "a token id",
         }),
@@ -201,7 +201,7 @@ fn vision(prefix: &str, text_path: &str, vision: &VisionConfig, config: &Thinker
     required_token(prefix, "video_token_id", config.video_token_id, vocab)?;
     if config.position_id_per_seconds.is_none() {
         let key = format!("{prefix}position_id_per_seconds");
-        return Err(ConfigError::Missing {
+        return Err(ModelConfigError::Missing {
             key,
             expected: "the positions of one second",
         });

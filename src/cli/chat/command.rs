@@ -58,7 +58,7 @@ pub const COMMANDS: [(&str, &str, &str); 14] = [
 
 /// A command.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Command {
+pub enum ChatCommand {
     /// The list of commands.
     Help,
     /// State, energy, budgets.
@@ -105,36 +105,36 @@ pub enum SpeakWish {
 
 /// What a line is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked<'a> {
+pub enum ChatLine<'a> {
     /// Nothing.
     Nothing,
     /// Something said.
     Said(&'a str),
     /// A command.
-    Command(Command),
+    Command(ChatCommand),
     /// Something that cannot be understood: why, and what to do.
     Refused(String, String),
 }
 
 /// Understands a line.
-pub fn parse(line: &str) -> Asked<'_> {
+pub fn parse(line: &str) -> ChatLine<'_> {
     if line.trim().is_empty() {
-        return Asked::Nothing;
+        return ChatLine::Nothing;
     }
     if !line.starts_with('/') {
-        return Asked::Said(line.trim());
+        return ChatLine::Said(line.trim());
     }
     let mut words = line.split_whitespace();
     let name = words.next().unwrap_or_default();
     let rest: Vec<&str> = words.collect();
     match command(name, &rest.join(" ")) {
-        Ok(command) => Asked::Command(command),
-        Err((message, hint)) => Asked::Refused(message, hint),
+        Ok(command) => ChatLine::Command(command),
+        Err((message, hint)) => ChatLine::Refused(message, hint),
     }
 }
 
-fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
-    let plain = |command: Command| match argument {
+fn command(name: &str, argument: &str) -> Result<ChatCommand, (String, String)> {
+    let plain = |command: ChatCommand| match argument {
         "" => Ok(command),
         _ => Err((
             format!("{name} takes nothing after it"),
@@ -142,26 +142,26 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
         )),
     };
     match name {
-        "/help" => plain(Command::Help),
-        "/state" => plain(Command::State),
-        "/salience" => plain(Command::Salience),
-        "/trust" => plain(Command::Trust),
-        "/why" => plain(Command::Why),
-        "/good" => plain(Command::Feedback(1.0)),
-        "/bad" => plain(Command::Feedback(-1.0)),
-        "/reset" => plain(Command::Reset),
-        "/quit" => plain(Command::Quit),
+        "/help" => plain(ChatCommand::Help),
+        "/state" => plain(ChatCommand::State),
+        "/salience" => plain(ChatCommand::Salience),
+        "/trust" => plain(ChatCommand::Trust),
+        "/why" => plain(ChatCommand::Why),
+        "/good" => plain(ChatCommand::Feedback(1.0)),
+        "/bad" => plain(ChatCommand::Feedback(-1.0)),
+        "/reset" => plain(ChatCommand::Reset),
+        "/quit" => plain(ChatCommand::Quit),
         "/hear" => perceive(name, MediumKind::Sound, argument),
         "/see" => perceive(name, MediumKind::Picture, argument),
-        "/speak" => Ok(Command::Speak(match argument {
+        "/speak" => Ok(ChatCommand::Speak(match argument {
             "" => SpeakWish::Toggle,
             "on" => SpeakWish::On,
             "off" => SpeakWish::Off,
             name => SpeakWish::As(name.to_owned()),
         })),
-        "/limit" if argument.is_empty() => Ok(Command::Limit(None)),
+        "/limit" if argument.is_empty() => Ok(ChatCommand::Limit(None)),
         "/limit" => match argument.parse::<Limit>() {
-            Ok(limit) => Ok(Command::Limit(Some(limit))),
+            Ok(limit) => Ok(ChatCommand::Limit(Some(limit))),
             Err(SizeError::NoUnit(number)) => Err((
                 SizeError::NoUnit(number.clone()).to_string(),
                 format!("/limit {number}MiB, or /limit {number}slots"),
@@ -169,7 +169,7 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
             Err(error) => Err((error.to_string(), "/limit 300MiB, or /limit none".into())),
         },
         "/feedback" => match argument.parse::<f32>() {
-            Ok(value) if (-1.0..=1.0).contains(&value) => Ok(Command::Feedback(value)),
+            Ok(value) if (-1.0..=1.0).contains(&value) => Ok(ChatCommand::Feedback(value)),
             _ => Err((
                 format!("feedback is a number from -1 to 1, not `{argument}`"),
                 "/feedback 0.5, /good or /bad".into(),
@@ -186,7 +186,7 @@ fn command(name: &str, argument: &str) -> Result<Command, (String, String)> {
 }
 
 /// The file, and the question behind it.
-fn perceive(name: &str, kind: MediumKind, argument: &str) -> Result<Command, (String, String)> {
+fn perceive(name: &str, kind: MediumKind, argument: &str) -> Result<ChatCommand, (String, String)> {
     let (file, question) = argument.split_once(' ').unwrap_or((argument, ""));
     if file.is_empty() {
         return Err((
@@ -194,7 +194,7 @@ fn perceive(name: &str, kind: MediumKind, argument: &str) -> Result<Command, (St
             format!("{name} FILE, or {name} FILE QUESTION"),
         ));
     }
-    Ok(Command::Perceive {
+    Ok(ChatCommand::Perceive {
         kind,
         file: file.into(),
         question: question.to_owned(),
@@ -208,25 +208,31 @@ mod tests {
     #[test]
     fn lines_are_said_or_commands_or_refused_with_a_hint() {
         let refused = |line: &str| match parse(line) {
-            Asked::Refused(message, hint) => format!("{message}; {hint}"),
+            ChatLine::Refused(message, hint) => format!("{message}; {hint}"),
             other => panic!("{line}: {other:?}"),
         };
-        assert_eq!(parse("  "), Asked::Nothing);
-        assert_eq!(parse(" /etc is what? "), Asked::Said("/etc is what?"));
-        assert_eq!(parse("/good"), Asked::Command(Command::Feedback(1.0)));
+        assert_eq!(parse("  "), ChatLine::Nothing);
+        assert_eq!(parse(" /etc is what? "), ChatLine::Said("/etc is what?"));
+        assert_eq!(
+            parse("/good"),
+            ChatLine::Command(ChatCommand::Feedback(1.0))
+        );
         assert_eq!(
             parse("/feedback -.5"),
-            Asked::Command(Command::Feedback(-0.5))
+            ChatLine::Command(ChatCommand::Feedback(-0.5))
         );
         assert_eq!(
             parse("/limit 64 slots"),
-            Asked::Command(Command::Limit(Some(Limit::Slots(64))))
+            ChatLine::Command(ChatCommand::Limit(Some(Limit::Slots(64))))
         );
         assert_eq!(
             parse("/limit none"),
-            Asked::Command(Command::Limit(Some(Limit::None)))
+            ChatLine::Command(ChatCommand::Limit(Some(Limit::None)))
         );
-        assert_eq!(parse("/limit "), Asked::Command(Command::Limit(None)));
+        assert_eq!(
+            parse("/limit "),
+            ChatLine::Command(ChatCommand::Limit(None))
+        );
         for number in ["40", "0", "1.5", "4096"] {
             let refused = refused(&format!("/limit {number}"));
             assert!(refused.contains("no unit"), "{refused}");
@@ -235,12 +241,12 @@ mod tests {
                 "{refused}"
             );
         }
-        let heard = Command::Perceive {
+        let heard = ChatCommand::Perceive {
             kind: MediumKind::Sound,
             file: "a.wav".into(),
             question: "What is it?".into(),
         };
-        assert_eq!(parse("/hear a.wav What is it?"), Asked::Command(heard));
+        assert_eq!(parse("/hear a.wav What is it?"), ChatLine::Command(heard));
         assert!(refused("/see").contains("needs a file"));
         assert!(refused("/stat").contains("did you mean `/state`?"));
         assert!(refused("/dance").contains("known: /help, "));
@@ -265,7 +271,7 @@ mod tests {
                 other => other,
             };
             let line = format!("{name} {argument}");
-            assert!(matches!(parse(&line), Asked::Command(_)), "{line}");
+            assert!(matches!(parse(&line), ChatLine::Command(_)), "{line}");
         }
     }
 }

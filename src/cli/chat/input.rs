@@ -53,7 +53,7 @@ impl Interrupts {
 
 /// What the input gave.
 #[derive(Debug)]
-pub enum Line {
+pub enum InputLine {
     /// A line.
     Text(String),
     /// Ctrl-C.
@@ -63,14 +63,14 @@ pub enum Line {
 }
 
 /// The input.
-pub enum Input {
+pub enum ChatInput {
     /// A person at a terminal.
     Terminal(Box<DefaultEditor>),
     /// A pipe or a file.
     Piped(mpsc::Receiver<Result<String, CliError>>),
 }
 
-impl Input {
+impl ChatInput {
     /// The input of this process.
     pub fn open(printer: &Printer) -> Result<Self, CliError> {
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -102,7 +102,7 @@ impl Input {
     }
 
     /// The next line.
-    pub async fn next(&mut self, interrupts: &Interrupts) -> Result<Line, CliError> {
+    pub async fn next(&mut self, interrupts: &Interrupts) -> Result<InputLine, CliError> {
         match self {
             // Nothing else is to be done meanwhile, so that it may block.
             Self::Terminal(editor) => match editor.readline("> ") {
@@ -112,19 +112,19 @@ impl Input {
                             .add_history_entry(&line)
                             .map_err(|error| CliError::Failed(error.into()))?;
                     }
-                    Ok(Line::Text(line))
+                    Ok(InputLine::Text(line))
                 }
-                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-                Err(ReadlineError::Eof) => Ok(Line::End),
+                Err(ReadlineError::Interrupted) => Ok(InputLine::Interrupted),
+                Err(ReadlineError::Eof) => Ok(InputLine::End),
                 Err(ReadlineError::Io(error)) => Err(error.into()),
                 Err(error) => Err(CliError::Failed(error.into())),
             },
             Self::Piped(lines) => tokio::select! {
                 biased;
-                () = interrupts.next() => Ok(Line::Interrupted),
+                () = interrupts.next() => Ok(InputLine::Interrupted),
                 line = lines.recv() => Ok(match line.transpose()? {
-                    Some(line) => Line::Text(line),
-                    None => Line::End,
+                    Some(line) => InputLine::Text(line),
+                    None => InputLine::End,
                 }),
             },
         }

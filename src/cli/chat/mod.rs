@@ -14,12 +14,12 @@ use clap::Args;
 use sage_actors::protocol::Modality;
 
 use super::home;
-use super::opening::{self, LedgerArgs, Resolved, RunningArgs};
+use super::opening::{self, LedgerArgs, RunningArgs, RunningSettings};
 use super::recording::RecordArgs;
 use super::sampling::{SamplingArgs, check_max_tokens};
 use super::speaking::{SpeakFolderArgs, check_spoken_tokens};
 use super::template::TemplateOptions;
-use super::{CliError, Outcome, Printer};
+use super::{CliError, CommandOutcome, Printer};
 use crate::core::EngineError;
 use crate::input::without_mark;
 use crate::media::medium::MOST_FILE_BYTES;
@@ -30,7 +30,7 @@ use crate::settings::keys;
 use crate::text::Message;
 use crate::text::template::Thinking;
 use crate::trace::SensorMode;
-use input::{Input, Interrupts};
+use input::{ChatInput, Interrupts};
 use session::Chat;
 
 const EXAMPLES: &str = "Examples:
@@ -103,12 +103,12 @@ impl ChatArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &ChatArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.sampling.check()?;
     check_max_tokens(args.max_tokens)?;
     args.learning.check(args.exact)?;
     args.running.set_threads()?;
-    let Resolved { settings, mind } = args.running.resolve(args.exact, |sources| {
+    let RunningSettings { settings, mind } = args.running.resolve(args.exact, |sources| {
         args.sampling.say(sources);
         sources.option(keys::ANSWER_TOKENS, "--max-tokens", args.max_tokens);
         sources.option(keys::CONTEXT_TOKENS, "--context", args.context);
@@ -160,7 +160,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<Outcome, CliError> {
         let session = opening::session(source, plan, printer).await?;
         session.check_turn("?")?;
         let mut chat = Chat::new(session, printer, interrupts, thinking, (voice, speech));
-        let ended = chat.hold(Input::open(printer)?).await;
-        chat.close(ended).await.map(|()| Outcome::Done)
+        let ended = chat.hold(ChatInput::open(printer)?).await;
+        chat.close(ended).await.map(|()| CommandOutcome::Done)
     })
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use sage_actors::protocol::{LayerTrust, Modality, Origin, Salience, State, Tick, TrustView};
+use sage_actors::protocol::{LayerTrust, Modality, Salience, State, Tick, TokenOrigin, TrustView};
 use serde::Serialize;
 
 use super::command::COMMANDS;
 use super::why::Move;
-use crate::core::core_loop::recall::{Assessed, Work};
+use crate::core::core_loop::recall::{AssessedSegment, RequestWork};
 use crate::events::SalienceEvent;
 use crate::reads::ReadBytes;
 
@@ -18,7 +18,7 @@ const SHOWN: usize = 3;
 /// An answer to a command.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Reply {
+pub enum CommandReply {
     /// To `/help`.
     Help {
         /// The commands.
@@ -118,7 +118,7 @@ pub struct TowerLine {
     pub resident_bytes: u64,
 }
 
-/// See [`Reply::StateReport`].
+/// See [`CommandReply::StateReport`].
 #[derive(Clone, Debug, Serialize)]
 pub struct StateReport {
     /// When.
@@ -180,7 +180,7 @@ pub struct SegmentLine {
     /// When.
     pub tick: Tick,
     /// Read or generated.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
     /// Measured tokens.
     pub tokens: usize,
     /// The five numbers.
@@ -190,8 +190,8 @@ pub struct SegmentLine {
     pub drive: f32,
 }
 
-impl From<&Assessed> for SegmentLine {
-    fn from(of: &Assessed) -> Self {
+impl From<&AssessedSegment> for SegmentLine {
+    fn from(of: &AssessedSegment) -> Self {
         Self {
             tick: of.tick,
             origin: of.origin,
@@ -217,7 +217,7 @@ pub struct Trusted {
     pub visits: f32,
 }
 
-/// See [`Reply::Trust`].
+/// See [`CommandReply::Trust`].
 #[derive(Clone, Debug, Serialize)]
 pub struct TrustLayer {
     /// The layer.
@@ -264,7 +264,7 @@ impl TrustLayer {
 
 /// An expert's part.
 #[derive(Clone, Debug, Serialize)]
-pub struct Part {
+pub struct ExpertShare {
     /// Which.
     pub expert: u16,
     /// Of those who worked: share of the layer's mixing weight. Of those denied: router mass.
@@ -277,16 +277,16 @@ pub struct WorkLayer {
     /// The layer.
     pub layer: u16,
     /// Experts that worked, by mixing weight.
-    pub experts: Vec<Part>,
+    pub experts: Vec<ExpertShare>,
     /// Experts that worked, in all.
     pub worked: usize,
     /// Experts that were denied, by router mass.
-    pub denied: Vec<Part>,
+    pub denied: Vec<ExpertShare>,
     /// Router mass denied, in all.
     pub denied_mass: f64,
 }
 
-/// See [`Reply::Why`].
+/// See [`CommandReply::Why`].
 #[derive(Clone, Debug, Serialize)]
 pub struct TurnWork {
     /// Tokens read and generated.
@@ -305,37 +305,38 @@ pub struct TurnWork {
 
 impl TurnWork {
     /// Of the last request, in whose time so much was read; none if nothing worked.
-    pub fn of(work: &Work, read_bytes: ReadBytes) -> Option<Self> {
-        let mut layers: BTreeMap<u16, (Vec<Part>, Vec<Part>)> = BTreeMap::new();
+    pub fn of(work: &RequestWork, read_bytes: ReadBytes) -> Option<Self> {
+        let mut layers: BTreeMap<u16, (Vec<ExpertShare>, Vec<ExpertShare>)> = BTreeMap::new();
         for ((layer, expert), gate) in &work.used {
             let (used, _) = layers.entry(*layer).or_default();
-            used.push(Part {
+            used.push(ExpertShare {
                 expert: *expert,
                 share: *gate,
             });
         }
         for ((layer, expert), mass) in &work.denied {
             let (_, denied) = layers.entry(*layer).or_default();
-            denied.push(Part {
+            denied.push(ExpertShare {
                 expert: *expert,
                 share: *mass,
             });
         }
-        let layer = |(layer, (mut experts, mut denied)): (u16, (Vec<Part>, Vec<Part>))| {
-            let sum = |parts: &[Part]| parts.iter().map(|part| part.share).sum::<f64>();
-            let (all, denied_mass) = (sum(&experts).max(f64::MIN_POSITIVE), sum(&denied));
-            let worked = experts.len();
-            experts.iter_mut().for_each(|part| part.share /= all);
-            greatest(&mut experts);
-            greatest(&mut denied);
-            WorkLayer {
-                layer,
-                experts,
-                worked,
-                denied,
-                denied_mass,
-            }
-        };
+        let layer =
+            |(layer, (mut experts, mut denied)): (u16, (Vec<ExpertShare>, Vec<ExpertShare>))| {
+                let sum = |parts: &[ExpertShare]| parts.iter().map(|part| part.share).sum::<f64>();
+                let (all, denied_mass) = (sum(&experts).max(f64::MIN_POSITIVE), sum(&denied));
+                let worked = experts.len();
+                experts.iter_mut().for_each(|part| part.share /= all);
+                greatest(&mut experts);
+                greatest(&mut denied);
+                WorkLayer {
+                    layer,
+                    experts,
+                    worked,
+                    denied,
+                    denied_mass,
+                }
+            };
         (work.tokens > 0).then(|| Self {
             tokens: work.tokens,
             hits: work.hits,
@@ -347,12 +348,12 @@ impl TurnWork {
     }
 }
 
-fn greatest(parts: &mut Vec<Part>) {
+fn greatest(parts: &mut Vec<ExpertShare>) {
     parts.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.expert.cmp(&b.expert)));
     parts.truncate(SHOWN);
 }
 
-impl Reply {
+impl CommandReply {
     /// What cannot be done, and what to do instead.
     pub fn refused(message: impl Display, hint: Option<String>) -> Self {
         Self::Refused {

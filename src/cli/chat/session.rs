@@ -7,10 +7,10 @@ use sage_actors::protocol::Tick;
 
 use super::super::speaking::{SpeechFolder, check_speaker};
 use super::super::{CliError, Printer};
-use super::command::{Asked, Command, SpeakWish, parse};
-use super::input::{Input, Interrupts, Line};
-use super::reply::{Reply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
-use super::show::{Heard, Show};
+use super::command::{ChatCommand, ChatLine, SpeakWish, parse};
+use super::input::{ChatInput, InputLine, Interrupts};
+use super::reply::{CommandReply, SegmentLine, StateReport, TowerLine, TrustLayer, TurnWork};
+use super::show::{PerceptionTally, Show};
 use super::why::Move;
 use crate::core::core_loop::Observation;
 use crate::core::memory::resident_set;
@@ -73,7 +73,7 @@ impl<'a> Chat<'a> {
     }
 
     /// Holds it until the input ends.
-    pub async fn hold(&mut self, mut input: Input) -> Result<(), CliError> {
+    pub async fn hold(&mut self, mut input: ChatInput) -> Result<(), CliError> {
         self.show.event(&self.core.mode_event());
         if input.is_terminal() {
             let printer = self.show.printer;
@@ -84,20 +84,21 @@ impl<'a> Chat<'a> {
             self.show.checked()?;
             self.interrupts.take();
             match input.next(&self.interrupts).await? {
-                Line::End => return Ok(()),
-                Line::Interrupted if again => return Ok(()),
-                Line::Interrupted => {
+                InputLine::End => return Ok(()),
+                InputLine::Interrupted if again => return Ok(()),
+                InputLine::Interrupted => {
                     again = true;
                     self.show.printer.note("once more, or Ctrl-D, to end");
                     continue;
                 }
-                Line::Text(line) => match parse(&line) {
-                    Asked::Nothing => {}
-                    Asked::Said(text) => self.say(text).await?,
-                    Asked::Command(Command::Quit) => return Ok(()),
-                    Asked::Command(command) => self.obey(command).await?,
-                    Asked::Refused(message, hint) => {
-                        self.show.reply(&Reply::refused(message, Some(hint)))?;
+                InputLine::Text(line) => match parse(&line) {
+                    ChatLine::Nothing => {}
+                    ChatLine::Said(text) => self.say(text).await?,
+                    ChatLine::Command(ChatCommand::Quit) => return Ok(()),
+                    ChatLine::Command(command) => self.obey(command).await?,
+                    ChatLine::Refused(message, hint) => {
+                        self.show
+                            .reply(&CommandReply::refused(message, Some(hint)))?;
                     }
                 },
             }
@@ -123,7 +124,7 @@ impl<'a> Chat<'a> {
     async fn say(&mut self, text: &str) -> Result<(), CliError> {
         if let Err(error) = self.core.check_turn(text) {
             let hint = "say less, or begin with a longer --context or a smaller --max-tokens";
-            let refused = Reply::refused(error, Some(hint.to_owned()));
+            let refused = CommandReply::refused(error, Some(hint.to_owned()));
             return self.show.reply(&refused);
         }
         self.attend(Observation::turn(USER, text)).await
@@ -138,7 +139,7 @@ impl<'a> Chat<'a> {
     ) -> Result<(), CliError> {
         let medium = match Medium::read(kind, file) {
             Ok(medium) => medium,
-            Err(error) => return self.show.reply(&Reply::refused(error, None)),
+            Err(error) => return self.show.reply(&CommandReply::refused(error, None)),
         };
         let observation = Observation::sensed(USER, vec![medium]).asking(question);
         // A sound without a word about it is itself what is said.
@@ -169,7 +170,7 @@ impl<'a> Chat<'a> {
         };
         let id = core.submit(observation);
         let started = Instant::now();
-        let mut heard = Heard::default();
+        let mut heard = PerceptionTally::default();
         let mut sink = |event: Event| {
             heard.add(&event.kind);
             show.event(&event);
@@ -192,28 +193,28 @@ impl<'a> Chat<'a> {
         Ok(core.settle(&mut |event| show.event(&event)).await?)
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), CliError> {
+    async fn obey(&mut self, command: ChatCommand) -> Result<(), CliError> {
         let reply = match command {
-            Command::Help => Reply::help(),
-            Command::State => self.state().await?,
-            Command::Salience => self.salience().await?,
-            Command::Trust => {
+            ChatCommand::Help => CommandReply::help(),
+            ChatCommand::State => self.state().await?,
+            ChatCommand::Salience => self.salience().await?,
+            ChatCommand::Trust => {
                 let view = self.core.engine().mind.snapshot().await.map_err(failed)?;
-                Reply::Trust {
+                CommandReply::Trust {
                     layers: TrustLayer::all(&view),
                 }
             }
-            Command::Why => self.why(),
-            Command::Perceive {
+            ChatCommand::Why => self.why(),
+            ChatCommand::Perceive {
                 kind,
                 file,
                 question,
             } => return self.perceive(kind, &file, &question).await,
-            Command::Limit(Some(limit)) => return self.limit(limit).await,
-            Command::Limit(None) => {
+            ChatCommand::Limit(Some(limit)) => return self.limit(limit).await,
+            ChatCommand::Limit(None) => {
                 let engine = self.core.engine();
                 let (plan, limit_origin) = (&engine.plan, engine.limit_origin());
-                Reply::LimitReport {
+                CommandReply::LimitReport {
                     limit_bytes: plan.limit_bytes,
                     limit_chosen: matches!(limit_origin, LimitOrigin::Chosen(_)),
                     limit_reason: limit_origin.reason(),
@@ -223,9 +224,9 @@ impl<'a> Chat<'a> {
                     rss_bytes: resident_set().0,
                 }
             }
-            Command::Speak(wish) => self.speak(wish),
-            Command::Feedback(value) => self.feedback(value).await?,
-            Command::Reset => {
+            ChatCommand::Speak(wish) => self.speak(wish),
+            ChatCommand::Feedback(value) => self.feedback(value).await?,
+            ChatCommand::Reset => {
                 let turns = self.core.turns();
                 if self.core.is_recorded() {
                     let source = USER.to_owned();
@@ -234,23 +235,23 @@ impl<'a> Chat<'a> {
                 } else {
                     self.core.forget();
                 }
-                Reply::Reset { turns }
+                CommandReply::Reset { turns }
             }
-            Command::Quit => return Ok(()),
+            ChatCommand::Quit => return Ok(()),
         };
         self.show.reply(&reply)
     }
 
     /// Whether answers are spoken from now on, and in which voice.
-    fn speak(&mut self, wish: SpeakWish) -> Reply {
+    fn speak(&mut self, wish: SpeakWish) -> CommandReply {
         let Some(voice) = &mut self.voice else {
             let hint = "begin with --speak FOLDER: memory is planned for the voice".to_owned();
-            return Reply::refused("this chat has no voice", Some(hint));
+            return CommandReply::refused("this chat has no voice", Some(hint));
         };
         if let SpeakWish::As(name) = &wish
             && let Err(unknown) = check_speaker(&*self.core.engine().source, name)
         {
-            return Reply::refused(unknown, None);
+            return CommandReply::refused(unknown, None);
         }
         match wish {
             SpeakWish::Toggle => self.silent = !self.silent,
@@ -258,7 +259,7 @@ impl<'a> Chat<'a> {
             SpeakWish::Off => self.silent = true,
             SpeakWish::As(name) => (voice.speaker, self.silent) = (Some(name), false),
         }
-        Reply::Speak {
+        CommandReply::Speak {
             spoken: !self.silent,
             speaker: voice.speaker.clone().unwrap_or_else(|| SPEAKER.to_owned()),
         }
@@ -279,12 +280,12 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    async fn state(&mut self) -> Result<Reply, CliError> {
+    async fn state(&mut self) -> Result<CommandReply, CliError> {
         let orientation = self.orientation().await?;
         let engine = self.core.engine();
         let stats = engine.mind.cache_stats().await.map_err(failed)?;
         let (directives, directive) = (&orientation.directives, orientation.directive);
-        Ok(Reply::StateReport(Box::new(StateReport {
+        Ok(CommandReply::StateReport(Box::new(StateReport {
             tick: engine.tick(),
             state: directives.state,
             dwell_ticks: engine.tick() - self.core.recall().entered_tick,
@@ -313,9 +314,9 @@ impl<'a> Chat<'a> {
         })))
     }
 
-    async fn salience(&mut self) -> Result<Reply, CliError> {
+    async fn salience(&mut self) -> Result<CommandReply, CliError> {
         let orientation = self.orientation().await?;
-        Ok(Reply::SalienceReport {
+        Ok(CommandReply::SalienceReport {
             now: SalienceEvent::from(&orientation),
             segments: self
                 .core
@@ -327,7 +328,7 @@ impl<'a> Chat<'a> {
         })
     }
 
-    fn why(&self) -> Reply {
+    fn why(&self) -> CommandReply {
         let engine = self.core.engine();
         let mind = &engine.mind_config;
         let read_bytes = engine.read_bytes();
@@ -335,7 +336,7 @@ impl<'a> Chat<'a> {
         let recall = self.core.recall();
         let moves = recall.moves.iter();
         let moves = moves.filter(|moved| moved.tick >= self.turn_tick);
-        Reply::Why {
+        CommandReply::Why {
             moves: moves
                 .map(|moved| Move::new(moved, &mind.transitions, mind.energy.capacity_units))
                 .collect(),
@@ -359,14 +360,14 @@ impl<'a> Chat<'a> {
                     Some((message, hint)) => (message, Some(hint.replace("--limit ", "/limit "))),
                     None => (text.as_str(), None),
                 };
-                self.show.reply(&Reply::refused(message, hint))
+                self.show.reply(&CommandReply::refused(message, hint))
             }
         }
     }
 
-    async fn feedback(&mut self, value: f32) -> Result<Reply, CliError> {
+    async fn feedback(&mut self, value: f32) -> Result<CommandReply, CliError> {
         if !self.answered {
-            return Ok(Reply::refused("nothing has been answered yet", None));
+            return Ok(CommandReply::refused("nothing has been answered yet", None));
         }
         let before = self.core.engine().mind.snapshot().await.map_err(failed)?;
         self.core.submit(Observation::Feedback(value));
@@ -379,7 +380,7 @@ impl<'a> Chat<'a> {
             pairs.map(|(before, after)| f64::from((after - before).abs()))
         });
         let moved: Vec<f64> = moved.filter(|moved| *moved > 0.0).collect();
-        Ok(Reply::Feedback {
+        Ok(CommandReply::Feedback {
             value,
             reward: orientation.report.salience.reward,
             experts_moved: moved.len(),

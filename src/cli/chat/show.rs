@@ -7,12 +7,12 @@ use sage_actors::protocol::State;
 use super::super::live::{forgotten, limit_line, lost, name};
 use super::super::speaking::{SpeechFolder, tell};
 use super::super::{CliError, Printer};
-use super::reply::Reply;
+use super::reply::CommandReply;
 use crate::core::core_loop::{CoreLoop, SpokenAnswer};
 use crate::events::Ended;
 use crate::events::{Event, EventKind, Observed, ObservedMedium};
 use crate::reads::ReadBytes;
-use crate::text::template::{Shown, Thinking};
+use crate::text::template::{AnswerPiece, Thinking};
 
 /// What is shown of it all.
 pub(super) struct Show<'a> {
@@ -33,13 +33,13 @@ pub(super) struct Show<'a> {
 
 /// What hearing or seeing took, words and an answer about it apart.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct PerceptionTally {
     tokens: usize,
     hits: u64,
     misses: u64,
 }
 
-impl Heard {
+impl PerceptionTally {
     pub(super) fn add(&mut self, kind: &EventKind) {
         match kind {
             EventKind::Read { tokens, .. } => self.tokens += tokens,
@@ -64,14 +64,14 @@ impl Show<'_> {
         self.trouble.take().map_or(Ok(()), Err)
     }
 
-    fn told(&mut self, shown: impl IntoIterator<Item = Shown>) -> Result<(), CliError> {
+    fn told(&mut self, shown: impl IntoIterator<Item = AnswerPiece>) -> Result<(), CliError> {
         for shown in shown {
             match shown {
-                Shown::Thought(text) => {
+                AnswerPiece::Thought(text) => {
                     self.printer.thought(&text);
                     self.thought = true;
                 }
-                Shown::Said(text) => {
+                AnswerPiece::Said(text) => {
                     if std::mem::take(&mut self.thought) {
                         self.printer.end_thought();
                     }
@@ -131,10 +131,10 @@ impl Show<'_> {
         Ok(())
     }
 
-    pub(super) fn reply(&self, reply: &Reply) -> Result<(), CliError> {
+    pub(super) fn reply(&self, reply: &CommandReply) -> Result<(), CliError> {
         match reply {
             reply if self.printer.is_json() => self.printer.json(reply),
-            Reply::Refused { .. } => {
+            CommandReply::Refused { .. } => {
                 self.printer.note(reply);
                 Ok(())
             }
@@ -154,7 +154,7 @@ impl Show<'_> {
         &self,
         core: &CoreLoop,
         asks: bool,
-        heard: &Heard,
+        heard: &PerceptionTally,
         started: Instant,
         read_before: ReadBytes,
     ) {

@@ -4,11 +4,11 @@ use std::fmt::{self, Display};
 
 use super::super::human_bytes;
 use super::super::live::name;
-use super::reply::{Reply, SegmentLine, StateReport, TrustLayer, Trusted, TurnWork};
+use super::reply::{CommandReply, SegmentLine, StateReport, TrustLayer, Trusted, TurnWork};
 use super::why::Move;
 use crate::events::SalienceEvent;
 
-impl Display for Reply {
+impl Display for CommandReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Help { commands } => {

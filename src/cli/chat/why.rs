@@ -1,7 +1,7 @@
 //! Why a state changed: the conditions of the transition table's row, with the numbers that it found.
 
 use sage_actors::config::Transitions;
-use sage_actors::metabolic::table::{Condition, ROWS, Row};
+use sage_actors::metabolic::table::{Condition, ROWS, TransitionRow};
 use sage_actors::protocol::{Cause, State, Tick};
 use serde::Serialize;
 
@@ -14,12 +14,12 @@ pub struct Crossed {
     pub condition: String,
     /// What was measured; none where that is a count which only the controller keeps.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub measured: Option<Measured>,
+    pub measured: Option<ThresholdCheck>,
 }
 
 /// A number, and what it was compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Measured {
+pub struct ThresholdCheck {
     /// `atp`, `drive`, `threat` or `requests`.
     pub what: &'static str,
     /// The number.
@@ -81,14 +81,14 @@ impl Move {
 }
 
 /// The row that a change came from: no two have its states and its cause.
-fn row(moved: &Moved) -> Option<&'static Row> {
+fn row(moved: &Moved) -> Option<&'static TransitionRow> {
     let change = moved.change;
     ROWS.iter().find(|row| {
         row.from.includes(change.from) && (row.to, row.cause) == (change.to, change.cause)
     })
 }
 
-fn measured(condition: Condition, moved: &Moved, t: &Transitions) -> Option<Measured> {
+fn measured(condition: Condition, moved: &Moved, t: &Transitions) -> Option<ThresholdCheck> {
     let (atp, drive) = (moved.energy.atp, f64::from(moved.drive));
     let (what, measured, threshold) = match condition {
         Condition::AtpAbove(bound) | Condition::AtpBelow(bound) => ("atp", atp, bound(t)),
@@ -112,7 +112,7 @@ fn measured(condition: Condition, moved: &Moved, t: &Transitions) -> Option<Meas
         | Condition::Awakened
         | Condition::Consolidated => return None,
     };
-    Some(Measured {
+    Some(ThresholdCheck {
         what,
         measured,
         threshold,
@@ -125,7 +125,7 @@ mod tests {
     use sage_actors::metabolic::table::Leaves;
     use sage_actors::protocol::{Energy, SalienceReport, Transition};
 
-    fn moved(row: &Row, atp: f64, open_requests: u32) -> Moved {
+    fn moved(row: &TransitionRow, atp: f64, open_requests: u32) -> Moved {
         let from = match row.from {
             Leaves::Only(state) => state,
             Leaves::AllBut(State::Wake) => State::Focus,

@@ -44,7 +44,7 @@ pub struct MemoryArgs {
 
 /// What is known of memory.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Memory {
+pub(super) struct MemoryReport {
     /// Tokens of context that it is planned for.
     context_tokens: usize,
     /// The least limit.
@@ -90,7 +90,10 @@ impl MemoryArgs {
     ///
     /// # Errors
     /// When the settings or the context are no request.
-    pub(super) fn of(&self, source: &dyn WeightSource) -> Result<Result<Memory, String>, CliError> {
+    pub(super) fn of(
+        &self,
+        source: &dyn WeightSource,
+    ) -> Result<Result<MemoryReport, String>, CliError> {
         let mind = self.settings.load()?.mind.clone();
         let longest = source.config().thinker.text.max_position_embeddings;
         let options = EngineOptions::default();
@@ -122,11 +125,11 @@ impl MemoryArgs {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let asked = self.limit.map(|limit| unlimited.under(Limit::from(limit)));
-        Ok(Ok(Memory::new(source, mind, unlimited, asked)))
+        Ok(Ok(MemoryReport::new(source, mind, unlimited, asked)))
     }
 }
 
-impl Memory {
+impl MemoryReport {
     fn new(
         source: &dyn WeightSource,
         mind: MindConfig,

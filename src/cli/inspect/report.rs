@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::memory::Memory;
+use super::memory::MemoryReport;
 use crate::checkpoint::Component;
 use crate::formats::WeightFormat;
 
@@ -25,14 +25,14 @@ pub(super) struct WrongType {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct InspectReport {
     pub(super) model_type: String,
     pub(super) kind: &'static str,
     pub(super) total_bytes: u64,
     pub(super) tensors: usize,
     pub(super) components: Vec<ComponentReport>,
     pub(super) memory_per_state: Vec<StateMemory>,
-    pub(super) memory: Option<Memory>,
+    pub(super) memory: Option<MemoryReport>,
     /// Why nothing is known of memory: what is missing of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) memory_unknown: Option<String>,

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sage_actors::cache::cycle_cliff;
 
 use super::report::{
-    ComponentReport, ModuleMemory, Report, StateMemory, Straddling, WrongShape, WrongType,
+    ComponentReport, InspectReport, ModuleMemory, StateMemory, Straddling, WrongShape, WrongType,
 };
 use crate::checkpoint::{Checkpoint, Component, Findings, ModelConfig, Role, expected_tensors};
 use crate::formats::WeightFormat;
 use crate::store::{Store, WeightSource};
 
-struct Found {
+struct SurveyedTensor {
     dtype: WeightFormat,
     bytes: u64,
     shard: Option<usize>,
@@ -24,7 +24,7 @@ type ShardsOfExperts = BTreeMap<(Component, usize, usize), BTreeSet<usize>>;
 pub(super) struct Survey<'a> {
     kind: &'static str,
     config: &'a ModelConfig,
-    found: BTreeMap<&'a str, Found>,
+    found: BTreeMap<&'a str, SurveyedTensor>,
     total_bytes: u64,
     shards: Vec<&'a str>,
     missing_shards: &'a [String],
@@ -41,7 +41,7 @@ impl<'a> Survey<'a> {
             let (dtype, bytes) = (tensor.dtype, tensor.bytes);
             (
                 tensor.name.as_str(),
-                Found {
+                SurveyedTensor {
                     dtype,
                     bytes,
                     shard: Some(tensor.shard),
@@ -71,7 +71,7 @@ impl<'a> Survey<'a> {
             let (dtype, bytes) = (tensor.dtype, tensor.bytes);
             (
                 tensor.name.as_str(),
-                Found {
+                SurveyedTensor {
                     dtype,
                     bytes,
                     shard: None,
@@ -97,8 +97,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    pub(super) fn report(&self) -> Report {
-        let mut report = Report {
+    pub(super) fn report(&self) -> InspectReport {
+        let mut report = InspectReport {
             model_type: self.config.model_type.clone(),
             kind: self.kind,
             total_bytes: self.total_bytes,
@@ -247,7 +247,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, found: &Found, role: Role) {
+    fn add(&mut self, found: &SurveyedTensor, role: Role) {
         self.bytes += found.bytes;
         self.tensors += 1;
         *self.formats.entry(found.dtype).or_default() += found.bytes;

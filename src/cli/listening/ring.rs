@@ -19,7 +19,7 @@ const BUFFERED: usize = 512;
 
 /// A span that ended, or an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct TimelineEntry {
     /// Number of its name.
     pub name: u16,
     /// Number of its thread.
@@ -58,7 +58,7 @@ impl Ring {
     ///
     /// # Errors
     /// The system's, when the file cannot be written.
-    pub fn push(&mut self, entry: &Entry) -> io::Result<()> {
+    pub fn push(&mut self, entry: &TimelineEntry) -> io::Result<()> {
         let mut slot = [0; SLOT_BYTES];
         let fields = entry.fields.as_bytes();
         let length = fields.len().min(FIELDS_BYTES);
@@ -102,7 +102,10 @@ impl Ring {
     ///
     /// # Errors
     /// The system's, when the file cannot be read or written, and what `take` says.
-    pub fn read(&mut self, take: &mut dyn FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
+    pub fn read(
+        &mut self,
+        take: &mut dyn FnMut(TimelineEntry) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.flush()?;
         let mut order = Vec::with_capacity(self.kept() as usize);
         for at in 0..self.kept() {
@@ -118,7 +121,7 @@ impl Ring {
             self.file.read_exact_at(&mut slot, at * SLOT_BYTES as u64)?;
             let length = usize::from(short(&slot[4..6])).min(FIELDS_BYTES);
             let fields = &slot[HEAD_BYTES..HEAD_BYTES + length];
-            take(Entry {
+            take(TimelineEntry {
                 name: short(&slot[0..2]),
                 thread: short(&slot[2..4]),
                 start_ns,
@@ -148,8 +151,8 @@ fn short(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    fn entry(start_ns: u64) -> Entry {
-        Entry {
+    fn entry(start_ns: u64) -> TimelineEntry {
+        TimelineEntry {
             name: 3,
             thread: 1,
             start_ns,
@@ -180,7 +183,7 @@ mod tests {
                 Ok(())
             })
             .expect("read");
-            let newest: Vec<Entry> = (count - kept..count).map(entry).collect();
+            let newest: Vec<TimelineEntry> = (count - kept..count).map(entry).collect();
             assert_eq!(read, newest, "{count} of {most}");
         }
     }
@@ -190,7 +193,7 @@ mod tests {
         let mut ring = Ring::new(tempfile::tempfile().expect("a file"), 8);
         for (start_ns, took) in [(5, 1), (5, 9), (2, 3), (5, 4)] {
             let took_ns = Some(took);
-            ring.push(&Entry {
+            ring.push(&TimelineEntry {
                 start_ns,
                 took_ns,
                 ..entry(1)

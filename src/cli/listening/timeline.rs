@@ -18,7 +18,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::ring::{Entry, FIELDS_BYTES, Ring};
+use super::ring::{FIELDS_BYTES, Ring, TimelineEntry};
 use crate::cli::CliError;
 use crate::input::check_replaceable;
 use crate::store::AtomicFile;
@@ -33,7 +33,7 @@ pub struct Timeline {
 }
 
 /// What was kept of a run.
-pub struct Written {
+pub struct TimelineSummary {
     /// Spans and events in the file.
     pub kept: u64,
     /// Older ones that are not.
@@ -95,7 +95,7 @@ impl Timeline {
     ///
     /// # Errors
     /// When the scratch file could not be written, or the file cannot be.
-    pub fn write(&self) -> Result<Written, CliError> {
+    pub fn write(&self) -> Result<TimelineSummary, CliError> {
         let failed = |error: io::Error| {
             let path = self.path.display();
             CliError::Failed(anyhow::anyhow!("--timeline {path}: {error}"))
@@ -153,8 +153,8 @@ impl Out {
 }
 
 impl Inner {
-    fn write(&mut self, out: &mut Out) -> io::Result<Written> {
-        let written = Written {
+    fn write(&mut self, out: &mut Out) -> io::Result<TimelineSummary> {
+        let written = TimelineSummary {
             kept: self.ring.kept(),
             dropped: self.ring.dropped(),
         };
@@ -218,14 +218,14 @@ impl Inner {
         }) as u16
     }
 
-    fn push(&mut self, entry: &Entry) {
+    fn push(&mut self, entry: &TimelineEntry) {
         if self.failed.is_none() {
             self.failed = self.ring.push(entry).err();
         }
     }
 }
 
-fn line(metadata: &Metadata<'_>, pid: u32, entry: &Entry) -> String {
+fn line(metadata: &Metadata<'_>, pid: u32, entry: &TimelineEntry) -> String {
     let (name, fields) = (metadata.name(), &entry.fields);
     let category = metadata.target().trim_end_matches(name);
     let category = category.trim_end_matches("::");
@@ -277,7 +277,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let mut inner = self.0.lock();
-        let entry = Entry {
+        let entry = TimelineEntry {
             name: inner.name(event.metadata()),
             thread: inner.thread(),
             start_ns,
@@ -295,7 +295,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
         let Some(open) = span.extensions_mut().remove::<Open>() else {
             return;
         };
-        self.0.lock().push(&Entry {
+        self.0.lock().push(&TimelineEntry {
             name: open.name,
             thread: open.thread,
             start_ns: open.start_ns,

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::cli::opening::{self, RunningArgs};
-use crate::cli::{CliError, Outcome, Printer, home};
+use crate::cli::{CliError, CommandOutcome, Printer, home};
 use crate::kernels::InstructionSet;
-use crate::replay::{self, Verdict, Way};
-use crate::trace::{Header, Reader};
+use crate::replay::{self, ReplayVerdict, Way};
+use crate::trace::{TraceHeader, TraceReader};
 
 /// Arguments of `sage replay TRACE`.
 #[derive(Args)]
@@ -49,17 +49,17 @@ enum Kernels {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ReplayReport<'a> {
     trace: String,
     how: &'static str,
     seconds: f64,
     #[serde(flatten)]
-    verdict: &'a Verdict,
+    verdict: &'a ReplayVerdict,
 }
 
 /// Runs the command.
-pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Outcome, CliError> {
-    let (_, header) = Reader::open(trace)?;
+pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
+    let (_, header) = TraceReader::open(trace)?;
     let started = Instant::now();
     let verdict = if args.verify {
         verify(trace, args, printer)?
@@ -73,7 +73,7 @@ pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Outcome,
     };
     let seconds = started.elapsed().as_secs_f64();
     if printer.is_json() {
-        printer.json(&Report {
+        printer.json(&ReplayReport {
             trace: trace.display().to_string(),
             how: if args.verify { "verify" } else { "policy-only" },
             seconds,
@@ -83,13 +83,13 @@ pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Outcome,
         show(&verdict, &header, args.verify, seconds, printer)?;
     }
     Ok(if verdict.equal {
-        Outcome::Done
+        CommandOutcome::Done
     } else {
-        Outcome::No
+        CommandOutcome::No
     })
 }
 
-fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Verdict, CliError> {
+fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<ReplayVerdict, CliError> {
     if let Some(kernels) = args.kernels {
         let set = match kernels {
             Kernels::Portable => InstructionSet::Portable,
@@ -125,8 +125,8 @@ fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<Verdict, 
 }
 
 fn show(
-    verdict: &Verdict,
-    header: &Header,
+    verdict: &ReplayVerdict,
+    header: &TraceHeader,
     with_model: bool,
     seconds: f64,
     printer: &Printer,

@@ -7,12 +7,12 @@ use std::time::Instant;
 use clap::Args;
 use rayon::prelude::*;
 use sage_actors::EvictionPolicy;
-use sage_actors::cache::whatif::{Chooser, Counts, Routes, replay};
+use sage_actors::cache::whatif::{Chooser, Routes, WhatIfCounts, replay};
 use sage_actors::config::UnknownName;
 use serde::Serialize;
 
 use crate::cli::opening::start_threads;
-use crate::cli::{CliError, Outcome, Printer, Size, Table, human_bytes};
+use crate::cli::{CliError, CommandOutcome, Printer, Size, Table, human_bytes};
 use crate::eval::bootstrap::{Interval, intervals};
 use crate::routes::{Declared, Recording, read};
 
@@ -40,7 +40,7 @@ pub struct RoutesArgs {
         default_value = "lru,lfu,horizon,learned,belady",
         requires = "routes"
     )]
-    policy: Vec<Policy>,
+    policy: Vec<NamedPolicy>,
     /// Count the prompts' batches too
     #[arg(long, requires = "routes")]
     with_prompt: bool,
@@ -54,12 +54,12 @@ pub struct RoutesArgs {
 
 /// A policy by its name.
 #[derive(Clone, Debug, PartialEq)]
-struct Policy {
+struct NamedPolicy {
     name: String,
     chooser: Chooser,
 }
 
-impl FromStr for Policy {
+impl FromStr for NamedPolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -94,12 +94,12 @@ impl FromStr for Policy {
 }
 
 #[derive(Serialize)]
-struct Report {
-    rows: Vec<Row>,
+struct RoutesReport {
+    rows: Vec<RoutesRow>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct RoutesRow {
     trace: String,
     policy: String,
     capacity_bytes: u64,
@@ -123,7 +123,7 @@ struct Against {
 }
 
 /// Runs the command.
-pub fn run(args: &RoutesArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &RoutesArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     start_threads(None)?;
     let expert_bytes = match args.expert_bytes {
         None => None,
@@ -149,11 +149,11 @@ pub fn run(args: &RoutesArgs, printer: &Printer) -> Result<Outcome, CliError> {
         }
     }
     if printer.is_json() {
-        printer.json(&Report { rows })?;
+        printer.json(&RoutesReport { rows })?;
     } else {
         printer.table(&table(&rows))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Capacities in bytes mean nothing where experts have no size.
@@ -210,7 +210,7 @@ fn compare(
     capacity_bytes: u64,
     args: &RoutesArgs,
     printer: &Printer,
-) -> Vec<Row> {
+) -> Vec<RoutesRow> {
     let belady = total(&replay(
         routes,
         Chooser::Belady,
@@ -219,7 +219,7 @@ fn compare(
     ));
     let bar = printer.steps("replaying", args.policy.len() as u64);
     let started = Instant::now();
-    let runs: Vec<(&Policy, Vec<Counts>)> = args
+    let runs: Vec<(&NamedPolicy, Vec<WhatIfCounts>)> = args
         .policy
         .par_iter()
         .map(|policy| {
@@ -241,9 +241,9 @@ fn compare(
         .iter()
         .find(|(policy, _)| policy.name == "horizon")
         .map(|(_, counts)| counts.as_slice());
-    let row = |(policy, counts): &(&Policy, Vec<Counts>)| {
+    let row = |(policy, counts): &(&NamedPolicy, Vec<WhatIfCounts>)| {
         let all = total(counts);
-        Row {
+        RoutesRow {
             trace: path.display().to_string(),
             policy: policy.name.clone(),
             capacity_bytes,
@@ -266,24 +266,27 @@ fn compare(
     runs.iter().map(row).collect()
 }
 
-fn total(counts: &[Counts]) -> Counts {
-    counts.iter().fold(Counts::default(), |sum, step| Counts {
-        routed: sum.routed + step.routed,
-        hits: sum.hits + step.hits,
-        miss_bytes: sum.miss_bytes + step.miss_bytes,
-    })
+fn total(counts: &[WhatIfCounts]) -> WhatIfCounts {
+    counts
+        .iter()
+        .fold(WhatIfCounts::default(), |sum, step| WhatIfCounts {
+            routed: sum.routed + step.routed,
+            hits: sum.hits + step.hits,
+            miss_bytes: sum.miss_bytes + step.miss_bytes,
+        })
 }
 
-fn rate(counts: &Counts) -> f64 {
+fn rate(counts: &WhatIfCounts) -> f64 {
     counts.hits as f64 / counts.routed.max(1) as f64
 }
 
 /// Of the hit rate; of the difference where there is something to compare with.
-fn interval(counts: &[Counts], other: Option<&[Counts]>) -> Option<[f64; 2]> {
-    let blocks = |counts: &[Counts]| counts.chunks(BLOCK_TOKENS).map(total).collect::<Vec<_>>();
+fn interval(counts: &[WhatIfCounts], other: Option<&[WhatIfCounts]>) -> Option<[f64; 2]> {
+    let blocks =
+        |counts: &[WhatIfCounts]| counts.chunks(BLOCK_TOKENS).map(total).collect::<Vec<_>>();
     let (mine, theirs) = (blocks(counts), other.map(blocks));
-    let weighed = |blocks: &[Counts], drawn: &[f64]| {
-        let sum = |of: fn(&Counts) -> u64| {
+    let weighed = |blocks: &[WhatIfCounts], drawn: &[f64]| {
+        let sum = |of: fn(&WhatIfCounts) -> u64| {
             let each = blocks.iter().zip(drawn);
             each.map(|(block, n)| of(block) as f64 * n).sum::<f64>()
         };
@@ -296,7 +299,7 @@ fn interval(counts: &[Counts], other: Option<&[Counts]>) -> Option<[f64; 2]> {
     Some([low, high])
 }
 
-fn against(counts: &[Counts], horizon: &[Counts]) -> Against {
+fn against(counts: &[WhatIfCounts], horizon: &[WhatIfCounts]) -> Against {
     let interval = interval(counts, Some(horizon)).map(|ends| ends.map(|end| 100.0 * end));
     Against {
         points: 100.0 * (rate(&total(counts)) - rate(&total(horizon))),
@@ -305,7 +308,7 @@ fn against(counts: &[Counts], horizon: &[Counts]) -> Against {
     }
 }
 
-fn table(rows: &[Row]) -> Table {
+fn table(rows: &[RoutesRow]) -> Table {
     let mut table = Table::new([
         "trace",
         "capacity",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::{CliError, Outcome, Printer};
+use crate::cli::{CliError, CommandOutcome, Printer};
 use crate::core::Limit;
 use crate::scenario::Scenario;
 use crate::scenario::import::{self, Options};
@@ -42,7 +42,7 @@ pub struct ImportArgs {
     name: Option<String>,
 }
 
-pub fn run(args: &ImportArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub fn run(args: &ImportArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     if let Some(out) = args.out.as_ref().filter(|out| out.exists()) {
         return Err(CliError::request(format!(
             "{}: there is a file already: give another name, or remove it",
@@ -86,7 +86,7 @@ pub fn run(args: &ImportArgs, printer: &Printer) -> Result<Outcome, CliError> {
         Some(out) => write_file(out, text.as_bytes())?,
         None => printer.line(text.trim_end())?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::case_line::show;
-use crate::cli::opening::Resolved;
+use crate::cli::opening::RunningSettings;
 use crate::cli::text::token_ids;
-use crate::cli::{CliError, Outcome, Printer, human_bytes, opening};
+use crate::cli::{CliError, CommandOutcome, Printer, human_bytes, opening};
 use crate::core::EngineError;
 use crate::core::memory::resident_set;
 use crate::goldens::{CaseReport, Status};
-use crate::reference::{Found, NAME, compare, listen, working_bytes};
+use crate::reference::{NAME, PromptRun, compare, listen, working_bytes};
 use crate::sensors::Machine;
 use crate::session::SessionPlan;
 use crate::session::opening::EngineOptions;
@@ -29,7 +29,7 @@ const IDS: u64 = 24;
 const STEPS: usize = 8;
 
 #[derive(Serialize)]
-struct Report {
+struct ReferenceReport {
     cases: [CaseReport; 1],
     passed: usize,
     failed: usize,
@@ -61,7 +61,7 @@ struct Run {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliError> {
+pub(super) fn run(args: &VerifyArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.running.set_threads()?;
     let source = opening::source(&args.model)?;
     let weights = match &args.reference_weights {
@@ -100,7 +100,7 @@ pub(super) fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliEr
     let outcome = compare(&*weights, &found, layers, &mut progress)?;
     bar.finish_and_clear();
     let failed = outcome.case.status == Status::Fail;
-    let report = Report {
+    let report = ReferenceReport {
         passed: usize::from(!failed),
         failed: usize::from(failed),
         skipped: 0,
@@ -120,7 +120,11 @@ pub(super) fn run(args: &VerifyArgs, printer: &Printer) -> Result<Outcome, CliEr
         cases: [outcome.case],
     };
     tell(&report, printer)?;
-    Ok(if failed { Outcome::No } else { Outcome::Done })
+    Ok(if failed {
+        CommandOutcome::No
+    } else {
+        CommandOutcome::Done
+    })
 }
 
 /// What the model computes; it is closed again.
@@ -130,8 +134,8 @@ fn model(
     source: Arc<dyn WeightSource>,
     prompt: &[u32],
     steps: usize,
-) -> Result<Found, CliError> {
-    let Resolved { settings, mind } = args.running.resolve(true, |_| ())?;
+) -> Result<PromptRun, CliError> {
+    let RunningSettings { settings, mind } = args.running.resolve(true, |_| ())?;
     let options = EngineOptions {
         context_tokens: prompt.len().saturating_add(steps),
         chunk_tokens: usize::from(args.chunk),
@@ -177,7 +181,7 @@ fn asked(text: &Text, prompt: &str) -> Result<Vec<u32>, CliError> {
     Ok(ids.map_err(EngineError::from)?)
 }
 
-fn tell(report: &Report, printer: &Printer) -> Result<(), CliError> {
+fn tell(report: &ReferenceReport, printer: &Printer) -> Result<(), CliError> {
     if printer.is_json() {
         return printer.json(report);
     }

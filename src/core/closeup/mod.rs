@@ -10,7 +10,7 @@ mod talker;
 use std::time::{Duration, Instant};
 
 use sage_actors::protocol::{
-    ExpertKey, LayerKey, Module, Origin, Phase, State, TokenOutcome, Worked,
+    ExpertKey, LayerKey, Module, Phase, State, TokenOrigin, TokenOutcome, Worked,
 };
 
 use crate::core::drive;
@@ -23,8 +23,8 @@ use crate::core::orient::{Arrivals, Orientation};
 use crate::core::ports::{DecoderInput, Sequence, component_of};
 use crate::core::prediction::nll_and_entropy;
 use crate::core::probe::Listener;
-use crate::core::reading::Reading;
-use crate::core::speech::Said;
+use crate::core::reading::PrefillRun;
+use crate::core::speech::CollectedTurn;
 use crate::model::Positions;
 use crate::store::{StoreError, is_direct};
 
@@ -45,11 +45,11 @@ pub struct CloseupRequest {
     /// Whose voice, for the talker.
     pub speaker: String,
     /// What the talker hears; needed for its layers alone.
-    pub said: Option<Said>,
+    pub said: Option<CollectedTurn>,
 }
 
 /// The layer's own part of a look.
-struct Seen {
+struct LayerLook {
     timed: TimedLayer,
     product_in: Duration,
     rows: usize,
@@ -102,7 +102,7 @@ impl Engine {
     fn report(
         &self,
         request: &CloseupRequest,
-        seen: &Seen,
+        seen: &LayerLook,
         experts: Vec<ChosenExpert>,
         resident_expert_bytes: u64,
     ) -> Result<Closeup, EngineError> {
@@ -173,7 +173,10 @@ impl Engine {
         Ok(beliefs)
     }
 
-    async fn look_at_thinker(&mut self, request: &CloseupRequest) -> Result<Seen, EngineError> {
+    async fn look_at_thinker(
+        &mut self,
+        request: &CloseupRequest,
+    ) -> Result<LayerLook, EngineError> {
         let mut sequence = self.new_sequence()?;
         self.check(&sequence, &request.tokens)?;
         let mut arrivals = Arrivals {
@@ -242,13 +245,13 @@ impl Engine {
         mut passage: Passage<'_>,
         rows: usize,
         k: u16,
-    ) -> Result<Seen, EngineError> {
+    ) -> Result<LayerLook, EngineError> {
         let started = Instant::now();
         let routed = passage.decoder.route(layer, &mut *passage.x)?;
         let routed = routed.ok_or_else(|| dense(passage.step.module, layer))?;
         let product_in = started.elapsed();
         let timed = self.run_apart(&passage, layer, &*routed.input, routed.logits);
-        Ok(Seen {
+        Ok(LayerLook {
             timed: timed.await?,
             product_in,
             rows,
@@ -261,7 +264,7 @@ impl Engine {
     async fn learn_last(&mut self, tokens: &[u32]) -> Result<(), EngineError> {
         let hidden = self.text_config().hidden_size;
         let mut kv = self.new_sequence()?;
-        let mut reading = Reading::new(tokens.to_vec(), hidden, false);
+        let mut reading = PrefillRun::new(tokens.to_vec(), hidden, false);
         while !reading.is_done() {
             let arrivals = Arrivals {
                 open_requests: 1,
@@ -276,7 +279,7 @@ impl Engine {
                 let (_, entropy) = nll_and_entropy(&logits, None);
                 let worked: Vec<Worked> = step.forward.work.worked.pop().unwrap_or_default();
                 let outcome = TokenOutcome {
-                    origin: Origin::Generated,
+                    origin: TokenOrigin::Generated,
                     error: entropy,
                     entropy,
                     worked,

@@ -1,7 +1,7 @@
 //! What a look at a layer reports.
 
 use sage_actors::protocol::State;
-use sage_actors::trust::ExpertRecord;
+use sage_actors::trust::ExpertTrust;
 use serde::Serialize;
 
 /// One chosen expert.
@@ -36,8 +36,8 @@ pub struct Belief {
     pub efficiency: f64,
 }
 
-impl From<ExpertRecord> for Belief {
-    fn from(record: ExpertRecord) -> Self {
+impl From<ExpertTrust> for Belief {
+    fn from(record: ExpertTrust) -> Self {
         Self {
             trust: record.trust,
             convergence: record.convergence,

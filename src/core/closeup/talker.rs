@@ -2,19 +2,19 @@
 
 use sage_actors::protocol::{Module, Phase};
 
-use super::{CloseupRequest, Seen};
+use super::{CloseupRequest, LayerLook};
 use crate::core::drive;
 use crate::core::engine::Engine;
 use crate::core::error::EngineError;
 use crate::core::orient::{Arrivals, Orientation};
 use crate::core::probe::Listener;
-use crate::core::speech::{Said, SpeechError, TalkerStep, prompt_of, talker_positions};
+use crate::core::speech::{CollectedTurn, SpeechError, TalkerStep, prompt_of, talker_positions};
 
 impl Engine {
     pub(super) async fn look_at_talker(
         &mut self,
         request: &CloseupRequest,
-    ) -> Result<Seen, EngineError> {
+    ) -> Result<LayerLook, EngineError> {
         let said = request.said.as_ref().ok_or(SpeechError::Mute)?;
         let arrivals = Arrivals {
             open_requests: 1,
@@ -30,9 +30,9 @@ impl Engine {
     async fn listen_up_to(
         &mut self,
         request: &CloseupRequest,
-        said: &Said,
+        said: &CollectedTurn,
         orientation: &Orientation,
-    ) -> Result<Seen, EngineError> {
+    ) -> Result<LayerLook, EngineError> {
         let prompt = prompt_of(self, &said.rows(), &request.speaker)?;
         let decoder = self.voice()?.decoder();
         let (positions, _) = talker_positions(&prompt.ids, self.source.config(), &said.grids)

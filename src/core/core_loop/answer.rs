@@ -1,7 +1,7 @@
 //! What the loop completed.
 
 use super::meter::RequestCost;
-use crate::core::request::Want;
+use crate::core::request::RequestKind;
 use crate::core::speech::Spoken;
 use crate::events::Ended;
 
@@ -13,7 +13,7 @@ pub struct Answer {
     /// Who asked.
     pub source: String,
     /// What it answers.
-    pub want: Want,
+    pub want: RequestKind,
     /// The question.
     pub question: String,
     /// The answer.

@@ -1,10 +1,10 @@
 //! The running loop: its parts, and who asks for them.
 
-use sage_actors::protocol::{Origin, State};
+use sage_actors::protocol::{State, TokenOrigin};
 
 use super::account::Account;
 use super::context::Context;
-use super::conversation::Conversation;
+use super::conversation::ConversationTurns;
 use super::heed::Heeding;
 use super::queue::Queue;
 use super::recall::Recall;
@@ -14,7 +14,7 @@ use crate::core::episodes::Uses;
 use crate::core::orient::{Arrivals, Orientation};
 use crate::core::sampling::Sampling;
 use crate::core::segment::SegmentBuilder;
-use crate::core::speech::{Said, TurnStyle};
+use crate::core::speech::{CollectedTurn, TurnStyle};
 use crate::core::{Engine, EngineError};
 use crate::events::{ExpertsEvent, Summary};
 use crate::text::{Text, stop_tokens};
@@ -71,7 +71,7 @@ pub struct CoreLoop {
     /// The model's own end tokens.
     pub(super) stop: Vec<u32>,
     pub(super) context: Context,
-    pub(super) conversation: Conversation,
+    pub(super) conversation: ConversationTurns,
     pub(super) queue: Queue,
     pub(super) present: Present,
     pub(super) minding: Minding,
@@ -105,7 +105,7 @@ impl CoreLoop {
         let account = Account::new(&engine.plan);
         let stop = stop_tokens(&*engine.source)?;
         let usage = Usage::new(&engine);
-        let segment = SegmentBuilder::new(Origin::Generated, engine.text_config().hidden_size);
+        let segment = SegmentBuilder::new(TokenOrigin::Generated, engine.text_config().hidden_size);
         let dreaming = Dreaming::new(&engine);
         Ok(Self {
             engine,
@@ -113,7 +113,7 @@ impl CoreLoop {
             policy,
             stop,
             context,
-            conversation: Conversation::default(),
+            conversation: ConversationTurns::default(),
             queue: Queue::default(),
             present: Present {
                 carried: Arrivals::default(),
@@ -174,12 +174,12 @@ impl CoreLoop {
 
     /// What a talker would hear of the turn that the context holds, of which so many tokens are its prompt; none where the engine
     /// does not speak.
-    pub fn last_turn(&self, prompt_tokens: usize) -> Option<Said> {
+    pub fn last_turn(&self, prompt_tokens: usize) -> Option<CollectedTurn> {
         let style = self
             .orientation()
             .map_or_else(TurnStyle::default, TurnStyle::of);
         let rows = self.context.turn_rows(prompt_tokens, style)?;
-        Some(Said::from(rows))
+        Some(CollectedTurn::from(rows))
     }
 
     /// What the run took so far; expectations are the scenario's to add.
@@ -197,8 +197,8 @@ impl CoreLoop {
     ///
     /// # Errors
     /// When it cannot be kept.
-    pub async fn keep(&mut self) -> Result<(), EngineError> {
-        self.engine.keep().await
+    pub async fn flush_ledger(&mut self) -> Result<(), EngineError> {
+        self.engine.flush_ledger().await
     }
 
     /// Which experts worked on whose tokens so far.

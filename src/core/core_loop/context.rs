@@ -6,7 +6,7 @@ use crate::core::{Engine, EngineError, Forward};
 
 /// What a talker hears of every token in the context.
 #[derive(Debug, Default)]
-struct HeardRows {
+struct TalkerContext {
     /// Input embeddings with media merged, `[tokens, thinker hidden]`.
     embeddings: Vec<f32>,
     /// Hidden states that the talker listens to, likewise.
@@ -19,7 +19,7 @@ pub(super) struct Context {
     pub(super) kv: Sequence,
     tokens: Vec<u32>,
     /// Kept where the engine speaks.
-    heard: Option<HeardRows>,
+    heard: Option<TalkerContext>,
     /// Numbers of a row.
     width: usize,
 }
@@ -31,7 +31,7 @@ impl Context {
             name: None,
             kv: engine.new_sequence()?,
             tokens: Vec::new(),
-            heard: engine.speaks().then(HeardRows::default),
+            heard: engine.speaks().then(TalkerContext::default),
             width: engine.text_config().hidden_size,
         })
     }

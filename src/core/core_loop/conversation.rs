@@ -6,7 +6,7 @@ use crate::text::Message;
 
 /// What was said so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Conversation {
+pub(super) struct ConversationTurns {
     pub(super) system: Option<String>,
     /// The host's standing instruction.
     pub(super) goal: Option<String>,
@@ -14,7 +14,7 @@ pub(super) struct Conversation {
     pub(super) turns: VecDeque<(String, String)>,
 }
 
-impl Conversation {
+impl ConversationTurns {
     pub(super) fn add(&mut self, question: &str, answer: &str) {
         self.turns
             .push_back((question.to_owned(), answer.to_owned()));

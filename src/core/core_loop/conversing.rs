@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use sage_actors::protocol::State;
 
 use super::conductor::CoreLoop;
-use super::conversation::Conversation;
+use super::conversation::ConversationTurns;
 use super::job::{Job, Stage};
 use crate::core::EngineError;
 use crate::events::{Event, EventKind};
@@ -21,7 +21,7 @@ impl CoreLoop {
     /// Begins a conversation; one before it is forgotten.
     pub fn converse(&mut self, system: Option<String>) {
         let goal = self.conversation.set_goal(None);
-        self.conversation = Conversation {
+        self.conversation = ConversationTurns {
             system,
             goal,
             turns: VecDeque::new(),

@@ -11,7 +11,7 @@ use sage_actors::protocol::{Module, Propose, State};
 
 use super::conductor::CoreLoop;
 use super::sleeping::Piece;
-use crate::core::shadow::{Segment, Shadow, Stride, VARIANTS};
+use crate::core::shadow::{AblationSegment, AblationStep, Shadow, VARIANTS};
 use crate::core::{EngineError, Orientation};
 use crate::events::{Event, EventKind};
 
@@ -72,7 +72,7 @@ impl CoreLoop {
             None => match self.minding.dreaming.episodes.next_piece() {
                 Some((episode, tokens)) => Piece {
                     episode,
-                    segment: Segment::new(&self.engine, shadow, tokens)?,
+                    segment: AblationSegment::new(&self.engine, shadow, tokens)?,
                     denied: BTreeSet::new(),
                     batches: 0,
                 },
@@ -89,8 +89,8 @@ impl CoreLoop {
         self.minding.dreaming.bucket.step(0.0, cost);
         self.minding.dreaming.since.units += cost;
         let stride = piece.segment.stride(&self.engine, shadow).await?;
-        let on = stride == Stride::On;
-        if let Stride::Scored(scored) = stride {
+        let on = stride == AblationStep::On;
+        if let AblationStep::Scored(scored) = stride {
             self.minding.dreaming.since.scored += scored.len() as u32;
             let denied = scored.iter().map(|scored| (scored.layer, scored.expert));
             piece.denied.extend(denied);

@@ -6,8 +6,8 @@
 
 use sage_actors::protocol::Tick;
 
-use crate::core::request::Want;
-use crate::trace::{Record, Tape};
+use crate::core::request::RequestKind;
+use crate::trace::{Tape, TraceRecord};
 
 /// An alarm is heard after so many tokens at the latest.
 pub const HEARD_WITHIN_TOKENS: usize = 8;
@@ -33,19 +33,19 @@ impl Heeding {
     /// What asks, before every layer of a chunk of `tokens` of a job, whether it is to be given up.
     pub(super) fn interrupt<'a>(
         &'a mut self,
-        want: Want,
+        want: RequestKind,
         tokens: usize,
         tick: Tick,
         tape: Option<&'a Tape>,
     ) -> impl FnMut(usize) -> bool + 'a {
         let before = std::mem::take(&mut self.gave_up);
-        let deaf = before || want == Want::AlarmAnswer || tokens <= HEARD_WITHIN_TOKENS;
+        let deaf = before || want == RequestKind::AlarmAnswer || tokens <= HEARD_WITHIN_TOKENS;
         move |layer| {
             if deaf || !self.to.as_ref().is_some_and(|heed| heed.waits()) {
                 return false;
             }
             if let Some(tape) = tape {
-                tape.put(&Record::GivenUp { tick, layer });
+                tape.put(&TraceRecord::GivenUp { tick, layer });
             }
             self.gave_up = true;
             true

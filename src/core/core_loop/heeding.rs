@@ -3,8 +3,8 @@
 use super::conductor::CoreLoop;
 use super::heed::{HEARD_WITHIN_TOKENS, Heed};
 use super::job::Job;
-use crate::core::request::Want;
-use crate::trace::Record;
+use crate::core::request::RequestKind;
+use crate::trace::TraceRecord;
 
 impl CoreLoop {
     /// From now on the loop interrupts what it reads for what `heed` knows of.
@@ -17,14 +17,14 @@ impl CoreLoop {
         let (Some(heed), tick) = (&self.outside.heeding.to, self.engine.tick()) else {
             return most;
         };
-        if job.request.want == Want::AlarmAnswer {
+        if job.request.want == RequestKind::AlarmAnswer {
             return most;
         }
         let until = heed.due(tick).map(|due| due.saturating_sub(tick) as usize);
         match until.filter(|until| *until > 0 && until + HEARD_WITHIN_TOKENS < most) {
             Some(tokens) => {
                 if let Some(tape) = &self.outside.tape {
-                    tape.put(&Record::Cut { tick, tokens });
+                    tape.put(&TraceRecord::Cut { tick, tokens });
                 }
                 tokens
             }

@@ -2,16 +2,16 @@
 
 use super::meter::Meter;
 use super::percept::Percept;
-use crate::core::reading::{Answering, Reading};
-use crate::core::request::{ContextKind, Request, Want};
+use crate::core::reading::{Answering, PrefillRun};
+use crate::core::request::{ContextKind, Request, RequestKind};
 use crate::core::speech::Speaking;
-use crate::text::Stream;
+use crate::text::TextStream;
 
 pub(super) enum Stage {
     /// Nothing is read yet.
     Waiting(Vec<u32>),
-    Reading(Reading),
-    Answering(Answering, Stream),
+    Reading(PrefillRun),
+    Answering(Answering, TextStream),
     /// It is answered in words, and the words are being spoken.
     Speaking(Box<Speaking>),
 }
@@ -59,7 +59,7 @@ impl Job {
         &self.request.source
     }
 
-    pub(super) fn want(&self) -> Want {
+    pub(super) fn want(&self) -> RequestKind {
         self.request.want
     }
 

@@ -3,7 +3,7 @@
 use sage_actors::protocol::SensorReading;
 
 use crate::core::Limit;
-use crate::core::request::{Content, ContextKind, Request, VoiceChoice, Want};
+use crate::core::request::{ContextKind, Request, RequestContent, RequestKind, VoiceChoice};
 use crate::media::medium::Medium;
 
 /// What the outside tells the loop.
@@ -56,7 +56,7 @@ impl Observation {
     /// A text to read; texts of one source continue one another.
     pub fn text(source: impl Into<String>, text: impl Into<String>) -> Self {
         Self::from(Request {
-            want: Want::Reading,
+            want: RequestKind::Reading,
             context: ContextKind::Source,
             ..Request::question(source, text)
         })
@@ -78,7 +78,7 @@ impl Observation {
     /// A threat that has to be answered.
     pub fn alarm(source: impl Into<String>, text: impl Into<String>) -> Self {
         Self::from(Request {
-            want: Want::AlarmAnswer,
+            want: RequestKind::AlarmAnswer,
             urgency: 1.0,
             ..Request::question(source, text)
         })
@@ -107,8 +107,8 @@ impl Observation {
     pub fn sensed(source: impl Into<String>, media: Vec<Medium>) -> Self {
         let text = String::new();
         Self::from(Request {
-            want: Want::Reading,
-            ..Request::new(source, Content::Said { media, text })
+            want: RequestKind::Reading,
+            ..Request::new(source, RequestContent::Said { media, text })
         })
     }
 
@@ -117,10 +117,10 @@ impl Observation {
     pub fn asking(mut self, question: impl Into<String>) -> Self {
         let question = question.into();
         if let Self::Request(request) = &mut self
-            && let Content::Said { text, .. } = &mut request.content
+            && let RequestContent::Said { text, .. } = &mut request.content
         {
-            if request.want == Want::Reading && !question.is_empty() {
-                request.want = Want::Answer;
+            if request.want == RequestKind::Reading && !question.is_empty() {
+                request.want = RequestKind::Answer;
             }
             *text = question;
         }
@@ -132,7 +132,7 @@ impl Observation {
     pub fn speaking(mut self) -> Self {
         if let Some(request) = self.perceived_mut() {
             request.spoken = true;
-            request.want = request.want.max(Want::Answer);
+            request.want = request.want.max(RequestKind::Answer);
         }
         self
     }
@@ -141,7 +141,7 @@ impl Observation {
     #[must_use]
     pub fn alarming(mut self) -> Self {
         if let Some(request) = self.perceived_mut() {
-            (request.want, request.urgency) = (Want::AlarmAnswer, 1.0);
+            (request.want, request.urgency) = (RequestKind::AlarmAnswer, 1.0);
         }
         self
     }
@@ -278,7 +278,7 @@ impl Observation {
     /// Whether it is a threat, which does not wait for what is being read: an alarm, or a sensor outside its range.
     pub fn is_urgent(&self) -> bool {
         match self {
-            Self::Request(request) => request.want == Want::AlarmAnswer,
+            Self::Request(request) => request.want == RequestKind::AlarmAnswer,
             Self::Sensor(reading) => reading.is_out_of_range(),
             _ => false,
         }

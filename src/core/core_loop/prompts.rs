@@ -2,9 +2,9 @@
 
 use super::conductor::CoreLoop;
 use crate::core::EngineError;
-use crate::core::perception::{Sensed, expand};
+use crate::core::perception::{DecodedMedia, expand};
 use crate::core::prompting::Prompting;
-use crate::core::request::{Content, ContextKind, Request, Want};
+use crate::core::request::{ContextKind, Request, RequestContent, RequestKind};
 use crate::text::Text;
 
 impl CoreLoop {
@@ -30,17 +30,17 @@ impl CoreLoop {
     pub(super) fn prompt_of(
         &self,
         request: &Request,
-        sensed: Option<&Sensed>,
+        sensed: Option<&DecodedMedia>,
     ) -> Result<Vec<u32>, EngineError> {
         let answer_tokens = self.answer_tokens(request);
         let tokens = match &request.content {
-            Content::Said { media, text } if request.want == Want::Reading => {
+            RequestContent::Said { media, text } if request.want == RequestKind::Reading => {
                 match media.is_empty() {
                     true => self.tokenizer()?.encode_untrusted(text)?,
                     false => self.prompting().places(media)?,
                 }
             }
-            Content::Said { media, text } if request.spoken => {
+            RequestContent::Said { media, text } if request.spoken => {
                 let places = self.prompting().places(media)?;
                 let places = self.tokenizer()?.spelled(&places)?;
                 let tokens = sensed.map_or(0, |sensed| {
@@ -49,7 +49,7 @@ impl CoreLoop {
                 });
                 self.spoken_prompt(&places, text.trim(), tokens, answer_tokens)?
             }
-            Content::Said { text, .. } if request.context == ContextKind::Conversation => {
+            RequestContent::Said { text, .. } if request.context == ContextKind::Conversation => {
                 self.turn_alone(text, answer_tokens)?
             }
             content => self.prompting().tokens(content, &request.tools)?,
@@ -69,8 +69,8 @@ impl CoreLoop {
     /// Tokens that the answer to a request may have; none where it asks for no answer.
     pub(super) fn answer_tokens(&self, request: &Request) -> usize {
         match request.want {
-            Want::Reading => 0,
-            Want::Answer | Want::AlarmAnswer => {
+            RequestKind::Reading => 0,
+            RequestKind::Answer | RequestKind::AlarmAnswer => {
                 request.max_tokens.unwrap_or(self.policy.answer_tokens)
             }
         }
@@ -79,7 +79,7 @@ impl CoreLoop {
     /// The prompt, if it has room in the context beside its answer. A text that is read in many chunks needs none: the context is
     /// begun anew when it is full.
     fn fitting(&self, tokens: Vec<u32>, request: &Request) -> Result<Vec<u32>, EngineError> {
-        if request.want != Want::Reading || !request.content.media().is_empty() {
+        if request.want != RequestKind::Reading || !request.content.media().is_empty() {
             self.fits(tokens.len() + self.answer_tokens(request))?;
         }
         Ok(tokens)

@@ -7,7 +7,7 @@ use super::job::Job;
 use super::observation::Observation;
 use crate::core::EngineError;
 use crate::core::perception::Features;
-use crate::core::request::Want;
+use crate::core::request::RequestKind;
 
 /// What was submitted and is not done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,9 +94,9 @@ impl Queue {
         for job in &self.jobs {
             waiting.bytes += job.request.content.len_bytes();
             *(match job.want() {
-                Want::Reading => &mut waiting.texts,
-                Want::Answer => &mut waiting.questions,
-                Want::AlarmAnswer => &mut waiting.alarms,
+                RequestKind::Reading => &mut waiting.texts,
+                RequestKind::Answer => &mut waiting.questions,
+                RequestKind::AlarmAnswer => &mut waiting.alarms,
             }) += 1;
         }
         waiting

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sage_actors::protocol::{Energy, Origin, SalienceReport, Tick, Transition};
+use sage_actors::protocol::{Energy, SalienceReport, Tick, TokenOrigin, Transition};
 
 use crate::core::{Arrivals, Forward, Orientation};
 
@@ -30,11 +30,11 @@ pub struct Moved {
 
 /// A segment that was assessed.
 #[derive(Clone, Debug)]
-pub struct Assessed {
+pub struct AssessedSegment {
     /// When.
     pub tick: Tick,
     /// Read or generated.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
     /// Of the observation that it was read or generated for.
     pub source: String,
     /// Tokens whose prediction was measured.
@@ -47,7 +47,7 @@ pub struct Assessed {
 
 /// Who worked on a request.
 #[derive(Clone, Debug, Default)]
-pub struct Work {
+pub struct RequestWork {
     id: Option<u64>,
     /// Tokens read and generated.
     pub tokens: usize,
@@ -65,12 +65,12 @@ pub struct Work {
 
 /// What a tick was told, as far as it is remembered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sensed {
-    segment: Option<(Origin, usize)>,
+pub(super) struct TickSummary {
+    segment: Option<(TokenOrigin, usize)>,
     open_requests: u32,
 }
 
-impl Sensed {
+impl TickSummary {
     pub(super) fn of(arrivals: &Arrivals) -> Self {
         let segment = arrivals.segment.as_ref();
         Self {
@@ -86,9 +86,9 @@ pub struct Recall {
     /// The last changes of state, newest last.
     pub moves: VecDeque<Moved>,
     /// The last segments, newest last.
-    pub segments: VecDeque<Assessed>,
+    pub segments: VecDeque<AssessedSegment>,
     /// The last request that was worked on.
-    pub work: Work,
+    pub work: RequestWork,
     /// When the state in force was entered.
     pub entered_tick: Tick,
 }
@@ -101,7 +101,12 @@ fn remember<T>(list: &mut VecDeque<T>, item: T) {
 }
 
 impl Recall {
-    pub(super) fn oriented(&mut self, orientation: &Orientation, sensed: Sensed, source: String) {
+    pub(super) fn oriented(
+        &mut self,
+        orientation: &Orientation,
+        sensed: TickSummary,
+        source: String,
+    ) {
         let (tick, directives) = (orientation.tick, &orientation.directives);
         if let Some(change) = directives.transition {
             let moved = Moved {
@@ -117,7 +122,7 @@ impl Recall {
             self.entered_tick = tick;
         }
         if let Some((origin, tokens)) = sensed.segment {
-            let assessed = Assessed {
+            let assessed = AssessedSegment {
                 tick,
                 origin,
                 source,
@@ -132,9 +137,9 @@ impl Recall {
     /// A step of request `id`.
     pub(super) fn work(&mut self, id: u64, forward: &Forward, tokens: usize) {
         if self.work.id != Some(id) {
-            self.work = Work {
+            self.work = RequestWork {
                 id: Some(id),
-                ..Work::default()
+                ..RequestWork::default()
             };
         }
         let work = &mut self.work;

@@ -6,8 +6,8 @@ use super::job::Job;
 use super::observation::Observation;
 use super::percept::Percept;
 use super::queue::{Abandoned, Refusal, Submitted, Waiting};
-use crate::core::perception::{Features, Sensed};
-use crate::core::request::{Request, Want};
+use crate::core::perception::{DecodedMedia, Features};
+use crate::core::request::{Request, RequestKind};
 use crate::core::{Arrivals, EngineError};
 use crate::events::{Ended, Event, EventKind, Observed};
 
@@ -220,7 +220,7 @@ impl CoreLoop {
         if let Some(voice) = &request.voice {
             self.check_voice(voice, &request, &tokens)?;
         }
-        if let Some(Sensed { stimuli, .. }) = &sensed {
+        if let Some(DecodedMedia { stimuli, .. }) = &sensed {
             arrivals.stimuli.extend(stimuli.iter().cloned());
         }
         if let Some(sensed) = &sensed {
@@ -253,6 +253,6 @@ impl CoreLoop {
 impl Answer {
     /// Whether it was given to a threat.
     pub fn is_of_alarm(&self) -> bool {
-        self.want == Want::AlarmAnswer
+        self.want == RequestKind::AlarmAnswer
     }
 }

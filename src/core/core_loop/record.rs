@@ -6,7 +6,7 @@ use super::conductor::CoreLoop;
 use super::observation::Observation;
 use crate::core::EngineError;
 use crate::events::Event;
-use crate::trace::{Record, Tape};
+use crate::trace::{Tape, TraceRecord};
 
 /// A record's value. What the loop says can always be written.
 fn value(of: &impl serde::Serialize) -> serde_json::Value {
@@ -27,7 +27,7 @@ fn written(tape: &Tape, event: &Event) -> serde_json::Value {
 /// Records an event, unless the mind's exchanges say it already.
 pub(super) fn event(tape: &Tape, event: &Event) {
     if event.kind.is_recorded() {
-        tape.put(&Record::Event {
+        tape.put(&TraceRecord::Event {
             event: written(tape, event),
         });
     }
@@ -48,7 +48,7 @@ impl CoreLoop {
     /// Records what a host did before anything reached the loop; a replay passes over it.
     pub fn record_host(&self, event: &Event) {
         if let Some(tape) = &self.outside.tape {
-            tape.put(&Record::Host {
+            tape.put(&TraceRecord::Host {
                 event: value(event),
             });
         }
@@ -62,7 +62,7 @@ impl CoreLoop {
         let Some(tape) = self.outside.tape.take() else {
             return Ok(());
         };
-        tape.put(&Record::End {
+        tape.put(&TraceRecord::End {
             tick: self.engine.tick(),
         });
         Ok(tape.check()?)
@@ -75,7 +75,7 @@ impl CoreLoop {
         for medium in observation.media() {
             tape.keep(medium);
         }
-        tape.put(&Record::Input {
+        tape.put(&TraceRecord::Input {
             tick: self.engine.tick(),
             id,
             observation: value(observation),

@@ -7,13 +7,13 @@ use sage_actors::metabolic::pace::CAPACITY_UNITS;
 
 use crate::core::Engine;
 use crate::core::episodes::Episodes;
-use crate::core::shadow::{self, Segment, Shadow};
+use crate::core::shadow::{self, AblationSegment, Shadow};
 use crate::events::DreamEvent;
 
 /// A piece of an episode that is being scored.
 pub(super) struct Piece {
     pub(super) episode: u64,
-    pub(super) segment: Segment,
+    pub(super) segment: AblationSegment,
     pub(super) denied: BTreeSet<(u16, u16)>,
     pub(super) batches: usize,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answer::{Completed, SpokenAnswer};
 use super::conductor::CoreLoop;
 use super::job::{Job, Stage};
-use crate::core::request::{Request, VoiceChoice, Want};
+use crate::core::request::{Request, RequestKind, VoiceChoice};
 use crate::core::speech::{
     Choosing, SPEAKER, Speaking, SpeechEnded, SpeechRequest, SpeechStep, TurnStyle,
     talker_directive,
@@ -163,7 +163,7 @@ impl CoreLoop {
         completed: &mut Completed,
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
-        let is_alarm = |job: &Job| job.want() == Want::AlarmAnswer;
+        let is_alarm = |job: &Job| job.want() == RequestKind::AlarmAnswer;
         if !self.queue.jobs.iter().any(is_alarm) {
             return Ok(());
         }

@@ -2,13 +2,13 @@
 
 use super::conductor::CoreLoop;
 use super::job::{Job, Stage};
-use crate::core::reading::{Answering, GENERATED_SEGMENT_TOKENS, Reading};
-use crate::core::request::{Stop, Want};
+use crate::core::reading::{Answering, GENERATED_SEGMENT_TOKENS, PrefillRun};
+use crate::core::request::{RequestKind, Stop};
 use crate::core::sampling::Sampling;
 use crate::core::{EngineError, Forward, Orientation};
 use crate::events::Ended;
 use crate::events::{CacheEvent, Event, EventKind};
-use crate::text::Stream;
+use crate::text::TextStream;
 
 impl CoreLoop {
     /// One step of a job; tells when it is done.
@@ -28,7 +28,7 @@ impl CoreLoop {
             let scene = self.perceive(job, &tokens, orientation, sink)?;
             let hidden = self.engine.text_config().hidden_size;
             let measure = !job.request.unmeasured;
-            job.stage = Stage::Reading(Reading::of_scene(tokens, scene, hidden, measure));
+            job.stage = Stage::Reading(PrefillRun::of_scene(tokens, scene, hidden, measure));
         }
         match &job.stage {
             Stage::Reading(_) => self.read(job, orientation, sink).await,
@@ -129,14 +129,14 @@ impl CoreLoop {
         job.meter.read(step.tokens, mean_loss);
         let books = &mut self.minding.books;
         books.account.read(&step.measures);
-        if job.request.want != Want::Reading {
+        if job.request.want != RequestKind::Reading {
             books.recall.work(job.id, &step.forward, step.tokens);
         }
         let source = &job.request.source;
         books.usage.note(kind, source, &step.forward, step.tokens);
         self.report_forward(job.id, orientation, &step.forward, step.tokens, sink)
             .await?;
-        if job.request.want == Want::Reading {
+        if job.request.want == RequestKind::Reading {
             let kind = EventKind::Read {
                 id: job.id,
                 request: job.id,
@@ -184,7 +184,7 @@ impl CoreLoop {
             self.present.carried.segment = Some(segment);
             self.present.carried_source.clone_from(&job.request.source);
         }
-        if job.request.want == Want::Reading {
+        if job.request.want == RequestKind::Reading {
             return Ok(Some(Ended::Stop));
         }
         let logits = reading.logits(&self.engine)?;
@@ -196,7 +196,7 @@ impl CoreLoop {
         );
         job.meter
             .begin_answering(&self.engine, self.minding.books.waits_avoided);
-        job.stage = Stage::Answering(answering, Stream::default());
+        job.stage = Stage::Answering(answering, TextStream::default());
         Ok(None)
     }
 

@@ -9,7 +9,7 @@ use super::{recall, record};
 use crate::core::EngineError;
 use crate::core::drive;
 use crate::core::orient::{Arrivals, Orientation};
-use crate::core::request::Want;
+use crate::core::request::RequestKind;
 use crate::events::{Ended, Event, EventKind, SalienceEvent};
 
 /// States that are too shallow to read a request in, and how long to wait for a deeper one.
@@ -39,7 +39,7 @@ impl CoreLoop {
         let source = std::mem::take(&mut self.present.carried_source);
         let arrivals = self.sense(&mut completed, sink)?;
         let feedback = arrivals.feedback;
-        let sensed = recall::Sensed::of(&arrivals);
+        let sensed = recall::TickSummary::of(&arrivals);
         let act = async |core: &mut Self, orientation: &Orientation| {
             core.feel(orientation);
             let books = &mut core.minding.books;
@@ -72,7 +72,9 @@ impl CoreLoop {
         let jobs = &self.queue.jobs;
         arrivals.open_requests = jobs.iter().filter(|job| job.is_request()).count() as u32;
         arrivals.reading = !jobs.is_empty();
-        arrivals.alarm = jobs.iter().any(|job| job.want() == Want::AlarmAnswer);
+        arrivals.alarm = jobs
+            .iter()
+            .any(|job| job.want() == RequestKind::AlarmAnswer);
         arrivals.spoken_drive = jobs
             .front()
             .and_then(Job::speaking)

@@ -80,11 +80,11 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sage_actors::protocol::Used;
+    use sage_actors::protocol::ExpertUse;
 
     fn step(expert: u16, tokens: u32) -> Forward {
         let mut step = Forward::default();
-        step.work.used = vec![Used {
+        step.work.used = vec![ExpertUse {
             layer: 7,
             expert,
             tokens,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::observation::Observation;
 use crate::core::Limit;
-use crate::core::request::{Content, ContextKind, Request, Want};
+use crate::core::request::{ContextKind, Request, RequestContent, RequestKind};
 use crate::media::medium::Medium;
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +66,7 @@ fn said(
     source: String,
     text: String,
     urgency: f32,
-    want: Want,
+    want: RequestKind,
     context: ContextKind,
 ) -> Observation {
     Observation::from(Request {
@@ -97,22 +97,22 @@ impl From<Wire> for Observation {
                 source,
                 text,
                 urgency,
-            } => said(source, text, urgency, Want::Reading, Source),
+            } => said(source, text, urgency, RequestKind::Reading, Source),
             Wire::Question {
                 source,
                 text,
                 urgency,
-            } => said(source, text, urgency, Want::Answer, Own),
+            } => said(source, text, urgency, RequestKind::Answer, Own),
             Wire::Turn {
                 source,
                 text,
                 urgency,
-            } => said(source, text, urgency, Want::Answer, Conversation),
+            } => said(source, text, urgency, RequestKind::Answer, Conversation),
             Wire::Alarm {
                 source,
                 text,
                 urgency,
-            } => said(source, text, urgency, Want::AlarmAnswer, Own),
+            } => said(source, text, urgency, RequestKind::AlarmAnswer, Own),
             Wire::Sensed {
                 source,
                 media,
@@ -124,7 +124,7 @@ impl From<Wire> for Observation {
                 want: sensed_want(alarm, spoken, &text),
                 spoken,
                 urgency,
-                ..Request::new(source, Content::Said { media, text })
+                ..Request::new(source, RequestContent::Said { media, text })
             }),
             Wire::Sensor(reading) => Self::Sensor(reading),
             Wire::Feedback(value) => Self::Feedback(value),
@@ -146,11 +146,11 @@ impl From<Wire> for Observation {
 }
 
 /// What something that is heard or seen ends with.
-fn sensed_want(alarm: bool, spoken: bool, text: &str) -> Want {
+fn sensed_want(alarm: bool, spoken: bool, text: &str) -> RequestKind {
     match (alarm, spoken || !text.trim().is_empty()) {
-        (true, _) => Want::AlarmAnswer,
-        (false, true) => Want::Answer,
-        (false, false) => Want::Reading,
+        (true, _) => RequestKind::AlarmAnswer,
+        (false, true) => RequestKind::Answer,
+        (false, false) => RequestKind::Reading,
     }
 }
 
@@ -178,7 +178,7 @@ impl From<Observation> for Wire {
 
 /// In the old words where they say all of it.
 fn of_request(request: Box<Request>) -> Wire {
-    let Content::Said { media, text } = &request.content else {
+    let RequestContent::Said { media, text } = &request.content else {
         return Wire::Request(request);
     };
     let plain = Request {
@@ -193,7 +193,7 @@ fn of_request(request: Box<Request>) -> Wire {
     }
     let (source, text, urgency) = (request.source.clone(), text.clone(), request.urgency);
     if !media.is_empty() {
-        let alarm = request.want == Want::AlarmAnswer;
+        let alarm = request.want == RequestKind::AlarmAnswer;
         let same = request.want == sensed_want(alarm, request.spoken, &text);
         if !same || request.context != ContextKind::Own {
             return Wire::Request(request);
@@ -208,22 +208,22 @@ fn of_request(request: Box<Request>) -> Wire {
         };
     }
     match (request.want, request.context, request.spoken) {
-        (Want::Reading, ContextKind::Source, false) => Wire::Text {
+        (RequestKind::Reading, ContextKind::Source, false) => Wire::Text {
             source,
             text,
             urgency,
         },
-        (Want::Answer, ContextKind::Own, false) => Wire::Question {
+        (RequestKind::Answer, ContextKind::Own, false) => Wire::Question {
             source,
             text,
             urgency,
         },
-        (Want::Answer, ContextKind::Conversation, false) => Wire::Turn {
+        (RequestKind::Answer, ContextKind::Conversation, false) => Wire::Turn {
             source,
             text,
             urgency,
         },
-        (Want::AlarmAnswer, ContextKind::Own, false) => Wire::Alarm {
+        (RequestKind::AlarmAnswer, ContextKind::Own, false) => Wire::Alarm {
             source,
             text,
             urgency,

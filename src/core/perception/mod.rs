@@ -5,7 +5,7 @@ mod perceive;
 mod sense;
 
 pub use error::PerceptionError;
-pub use sense::{Features, Sensed, sense};
+pub use sense::{DecodedMedia, Features, sense};
 pub(crate) use sense::{decoding_bytes, most_seconds};
 
 use sage_actors::protocol::Modality;
@@ -90,7 +90,7 @@ pub fn senses_of<'a>(media: impl IntoIterator<Item = &'a Medium>) -> Vec<Modalit
 
 /// Repeats every placeholder as often as its medium has tokens. Where tokens and media do not match, what is left over stays as
 /// it is, and [`super::Engine::perceive`] says what is wrong.
-pub fn expand(config: &ThinkerConfig, tokens: &[u32], sensed: &Sensed) -> Vec<u32> {
+pub fn expand(config: &ThinkerConfig, tokens: &[u32], sensed: &DecodedMedia) -> Vec<u32> {
     let mut sounds = sensed.sound_tokens.iter();
     let mut pictures = sensed.picture_tokens.iter();
     let mut out = Vec::with_capacity(tokens.len());

@@ -6,7 +6,7 @@ use sage_actors::protocol::{Modality, Senses};
 
 use super::error::PerceptionError;
 use super::modalities;
-use super::sense::{Features, Sensed, sense};
+use super::sense::{DecodedMedia, Features, sense};
 use crate::core::engine::Engine;
 use crate::core::error::EngineError;
 use crate::core::ports::{BLIND, DEAF};
@@ -20,7 +20,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`sense`], and when the model was opened without the sense.
-    pub fn sense(&self, media: &[Medium], urgency: f32) -> Result<Sensed, PerceptionError> {
+    pub fn sense(&self, media: &[Medium], urgency: f32) -> Result<DecodedMedia, PerceptionError> {
         let senses = self.towers().senses();
         for medium in media {
             match medium.kind {

@@ -9,8 +9,8 @@ use crate::core::ports::{NO_EARS, NO_EYES};
 use crate::events::ObservedMedium;
 use crate::media::medium::{Medium, MediumKind};
 use crate::media::picture::{
-    BYTES_A_PIXEL, DecodeLimits, MOST_ASPECT_RATIO, PatchOptions, Patches, Picture, PictureError,
-    brightness, image_patches, palette, smart_resize,
+    BYTES_A_PIXEL, DecodeLimits, ImagePatches, MOST_ASPECT_RATIO, PatchOptions, Picture,
+    PictureError, brightness, image_patches, palette, smart_resize,
 };
 use crate::media::sound::{
     Length, MAX_FILE_RATE_HZ, MEL_BINS, Mel, RATE_HZ, Sound, level_db, log_mel, spectrum,
@@ -34,9 +34,9 @@ pub struct Features {
     /// Sounds, in the order of their placeholders.
     pub clips: Vec<Mel>,
     /// Pictures.
-    pub images: Patches,
+    pub images: ImagePatches,
     /// Videos.
-    pub videos: Patches,
+    pub videos: ImagePatches,
     /// Of every video, the time from one temporal patch to the next, seconds.
     pub video_seconds: Vec<f32>,
     /// Whether videos carry their sounds within.
@@ -62,7 +62,7 @@ impl Features {
 
 /// An observation's sounds and pictures, decoded.
 #[derive(Clone, Debug, Default)]
-pub struct Sensed {
+pub struct DecodedMedia {
     /// For the towers.
     pub features: Features,
     /// For the mind, before anything is perceived.
@@ -77,7 +77,7 @@ pub struct Sensed {
     pub picture_pixels: Vec<[usize; 2]>,
 }
 
-impl Sensed {
+impl DecodedMedia {
     /// What is said of it as it arrives, medium by medium.
     pub fn observed(&self, media: &[Medium]) -> Vec<ObservedMedium> {
         let mut sounds = self.sound_tokens.iter();
@@ -259,9 +259,9 @@ pub fn sense(
     media: &[Medium],
     urgency: f32,
     most_tokens: usize,
-) -> Result<Sensed, PerceptionError> {
+) -> Result<DecodedMedia, PerceptionError> {
     let config = &source.config().thinker;
-    let mut sensed = Sensed::default();
+    let mut sensed = DecodedMedia::default();
     let pictures = media.iter().filter(|m| m.kind == MediumKind::Picture);
     let shares = pictures.count().max(1);
     let most_each = (most_tokens / shares).max(1);

@@ -13,7 +13,7 @@ use super::names::component_name;
 /// Why an expert is not in its slot.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{component} expert {} of layer {} cannot be read: {reason}", key.expert, key.layer.layer)]
-pub struct ReadError {
+pub struct ExpertReadError {
     /// Expert whose record could not be read.
     pub key: ExpertKey,
     /// The component's name in file names.
@@ -42,7 +42,7 @@ pub struct LostHost {
 pub enum HostError {
     /// One of them cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] ExpertReadError),
     /// The record of an expert does not have the model's shape.
     #[error(
         "the record of {} expert {} of layer {} is too short for its shape: extract it again",
@@ -87,7 +87,7 @@ pub struct ExpertOutput {
 }
 
 /// Experts at work.
-pub type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + 'a>>;
+pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + 'a>>;
 
 /// What a host holds, and what waiting for it came to. Telemetry: no decision reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub trait ExpertHost: Send + Sync {
         layer: LayerKey,
         tasks: &'a [ExpertTask<'a>],
         x: &'a dyn HiddenRows,
-    ) -> Work<'a, Vec<ExpertOutput>>;
+    ) -> HostFuture<'a, Vec<ExpertOutput>>;
 
     /// The same experts once more, beside the mind's: `slots` of them are kept, at least one, and reads of them count as
     /// those of shadow runs.
@@ -150,7 +150,7 @@ pub trait ShadowExperts: Send {
         key: ExpertKey,
         rows: &'a [usize],
         x: &'a dyn HiddenRows,
-    ) -> Work<'a, ExpertOutput>;
+    ) -> HostFuture<'a, ExpertOutput>;
 
     /// Bytes read so far.
     fn bytes_read(&self) -> u64;

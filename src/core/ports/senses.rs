@@ -4,7 +4,7 @@ use crate::input::{Attributed, Fault};
 use sage_actors::config::TowerShape;
 use sage_actors::protocol::{Modality, TowerDirective};
 
-use crate::media::picture::Patches;
+use crate::media::picture::ImagePatches;
 use crate::media::sound::Mel;
 use crate::model::pieces::PieceCounts;
 use crate::store::LoadError;
@@ -109,7 +109,7 @@ pub trait Towers: Send {
     /// When there is no such tower, patches and grids do not match, or a weight cannot be read.
     fn look(
         &mut self,
-        patches: &Patches,
+        patches: &ImagePatches,
         name: &str,
         probe: &mut dyn FnMut(&str, &[f32]),
     ) -> Result<EncodedImages, TowerError>;

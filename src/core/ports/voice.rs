@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::decoder::{Decoder, DecoderError};
-use crate::model::speech::{Chunk, CodesError, Frame, Heard, Prompt, PromptError};
+use crate::model::speech::{
+    CodesError, Frame, PromptError, TalkerPrompt, ThinkerTurn, VocoderChunk,
+};
 
 /// Memory for speech, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +36,14 @@ pub trait Voice: Send + Sync {
     /// Those.
     fn check(&self, prompt: &[u32], speaker: &str) -> Result<(), PromptError>;
 
-    /// Ids of the three tokens whose thinker embeddings [`Heard::tts`] asks for, in its order.
+    /// Ids of the three tokens whose thinker embeddings [`ThinkerTurn::tts`] asks for, in its order.
     fn tts_tokens(&self) -> [u32; 3];
 
     /// What the talker hears of a turn before it speaks.
     ///
     /// # Errors
     /// When there is nothing to say, the speaker is unknown, or rows are missing.
-    fn prompt(&self, heard: &Heard<'_>) -> Result<Prompt, PromptError>;
+    fn prompt(&self, heard: &ThinkerTurn<'_>) -> Result<TalkerPrompt, PromptError>;
 
     /// What completes the frames of one turn.
     ///
@@ -53,7 +55,12 @@ pub trait Voice: Send + Sync {
     ///
     /// # Errors
     /// When the codes are not such a table, or one is beyond the codebook.
-    fn samples(&self, codes: &[u32], frames: usize, chunk: &Chunk) -> Result<Vec<f32>, CodesError>;
+    fn samples(
+        &self,
+        codes: &[u32],
+        frames: usize,
+        chunk: &VocoderChunk,
+    ) -> Result<Vec<f32>, CodesError>;
 
     /// Samples of all of `codes` at once, with every intermediate result told to `probe`: for comparing with a reference.
     ///

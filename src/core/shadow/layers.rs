@@ -12,7 +12,7 @@ use crate::model::Positions;
 
 /// A row of a batch: where its stream begins, and which expert it is denied in this layer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(super) struct AblationRow {
     /// Number of the row in the streams.
     pub at: usize,
     /// Denied here.
@@ -53,7 +53,7 @@ impl Shadow {
         thinker: &dyn Decoder,
         layer: usize,
         streams: &mut [f32],
-        rows: &[Row],
+        rows: &[AblationRow],
     ) -> Result<Vec<Vec<Chosen>>, EngineError> {
         let hidden = thinker.config().hidden_size;
         let row = |at: usize| at * hidden..(at + 1) * hidden;
@@ -117,7 +117,7 @@ impl Shadow {
         config: &TextConfig,
         layer: usize,
         mut logits: Vec<f32>,
-        rows: &[Row],
+        rows: &[AblationRow],
     ) -> Result<Vec<Vec<Chosen>>, EngineError> {
         let experts = config.num_experts;
         let absent = self.absent.get(&(layer as u16));
@@ -145,7 +145,7 @@ impl Shadow {
                 source,
             })
         })?;
-        let choice = |(at, row): (usize, &Row)| -> Vec<Chosen> {
+        let choice = |(at, row): (usize, &AblationRow)| -> Vec<Chosen> {
             let there = |chosen: &&Chosen| {
                 row.denied != Some(chosen.expert) && !absent.contains(&chosen.expert)
             };

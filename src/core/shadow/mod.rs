@@ -17,5 +17,5 @@ mod segment;
 pub(super) mod sizes;
 
 pub use bench::Shadow;
-pub use segment::{Segment, Stride};
+pub use segment::{AblationSegment, AblationStep};
 pub use sizes::{VARIANTS, segment_tokens};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sage_actors::protocol::{Scored, Used};
+use sage_actors::protocol::{ExpertUse, Scored};
 
 use tracing::Instrument;
 
 use super::bench::Shadow;
-use super::layers::Row;
+use super::layers::AblationRow;
 use super::sizes::VARIANTS;
 use crate::core::engine::Engine;
 use crate::core::error::EngineError;
@@ -18,7 +18,7 @@ use crate::spans;
 
 /// What a stride gave.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stride {
+pub enum AblationStep {
     /// There is more to do of what was begun.
     On,
     /// The base pass is complete: experts can be denied.
@@ -44,7 +44,7 @@ struct Batch {
 
 /// Recorded tokens that are scored.
 #[derive(Debug)]
-pub struct Segment {
+pub struct AblationSegment {
     tokens: Vec<u32>,
     /// Residual stream at the entry of each layer, and behind the last: `[tokens, hidden]` each.
     streams: Vec<Vec<f32>>,
@@ -55,7 +55,7 @@ pub struct Segment {
     batch: Option<Batch>,
 }
 
-impl Segment {
+impl AblationSegment {
     /// A segment of at least two tokens (fewer give nothing to score); more than the shadow takes are cut off.
     ///
     /// # Errors
@@ -94,14 +94,14 @@ impl Segment {
     }
 
     /// Experts that were used by tokens whose successor is known, by layer and number.
-    pub fn used(&self) -> Vec<Used> {
+    pub fn used(&self) -> Vec<ExpertUse> {
         let mut used = Vec::new();
         for (layer, users) in self.users.iter().enumerate() {
             for (expert, rows) in users {
                 let known = rows.iter().filter(|row| **row < self.losses.len());
                 let (layer, tokens) = (layer as u16, known.count() as u32);
                 if tokens > 0 {
-                    used.push(Used {
+                    used.push(ExpertUse {
                         layer,
                         expert: *expert,
                         tokens,
@@ -150,7 +150,7 @@ impl Segment {
         &mut self,
         engine: &Engine,
         shadow: &mut Shadow,
-    ) -> Result<Stride, EngineError> {
+    ) -> Result<AblationStep, EngineError> {
         let span = spans::stride(self.tokens.len());
         self.run_stride(engine, shadow).instrument(span).await
     }
@@ -159,16 +159,16 @@ impl Segment {
         &mut self,
         engine: &Engine,
         shadow: &mut Shadow,
-    ) -> Result<Stride, EngineError> {
+    ) -> Result<AblationStep, EngineError> {
         let thinker = &*engine.body.thinker;
         if self.tokens.len() < 2 {
-            return Ok(Stride::Idle);
+            return Ok(AblationStep::Idle);
         }
         if !self.is_based() {
             return self.base(thinker, shadow).await;
         }
         let Some(mut batch) = self.batch.take() else {
-            return Ok(Stride::Idle);
+            return Ok(AblationStep::Idle);
         };
         let layers = thinker.config().num_hidden_layers;
         if batch.next == batch.layer {
@@ -184,9 +184,9 @@ impl Segment {
         batch.next += 1;
         if batch.next < layers {
             self.batch = Some(batch);
-            return Ok(Stride::On);
+            return Ok(AblationStep::On);
         }
-        Ok(Stride::Scored(self.scores(thinker, &batch)?))
+        Ok(AblationStep::Scored(self.scores(thinker, &batch)?))
     }
 
     /// One layer of the base pass.
@@ -194,7 +194,7 @@ impl Segment {
         &mut self,
         thinker: &dyn Decoder,
         shadow: &mut Shadow,
-    ) -> Result<Stride, EngineError> {
+    ) -> Result<AblationStep, EngineError> {
         if self.streams.is_empty() {
             let input = DecoderInput {
                 rows: InputRows::Tokens {
@@ -208,8 +208,8 @@ impl Segment {
         let layer = self.streams.len() - 1;
         let mut stream = self.streams[layer].clone();
         shadow.attend(thinker, layer, &mut stream, self.tokens.len())?;
-        let rows: Vec<Row> = (0..self.tokens.len())
-            .map(|at| Row { at, denied: None })
+        let rows: Vec<AblationRow> = (0..self.tokens.len())
+            .map(|at| AblationRow { at, denied: None })
             .collect();
         let choices = shadow.feed_forward(thinker, layer, &mut stream, &rows);
         let choices = choices.await?;
@@ -222,12 +222,12 @@ impl Segment {
         self.users.push(users);
         self.streams.push(stream);
         if layer + 1 < thinker.config().num_hidden_layers {
-            return Ok(Stride::On);
+            return Ok(AblationStep::On);
         }
         let rows: Vec<usize> = (0..self.tokens.len() - 1).collect();
         let end = &self.streams[layer + 1];
         self.losses = losses(thinker, end, &rows, &self.tokens)?;
-        Ok(Stride::Based)
+        Ok(AblationStep::Based)
     }
 
     /// The layer of the denied experts: only the tokens that had used one differ from the base pass behind it.
@@ -250,7 +250,7 @@ impl Segment {
                 batch.streams[at * hidden..(at + 1) * hidden]
                     .copy_from_slice(&attended[row * hidden..(row + 1) * hidden]);
                 let denied = Some(*expert);
-                rows.push(Row { at, denied });
+                rows.push(AblationRow { at, denied });
             }
         }
         shadow
@@ -281,8 +281,8 @@ impl Segment {
 
 impl Batch {
     /// Rows that a layer behind the denied experts must run; of the last, only those that are scored.
-    fn rows(&self, tokens: usize, last: bool) -> Vec<Row> {
-        let row = |at| Row { at, denied: None };
+    fn rows(&self, tokens: usize, last: bool) -> Vec<AblationRow> {
+        let row = |at| AblationRow { at, denied: None };
         if !last {
             return (0..self.denied.len() * tokens).map(row).collect();
         }

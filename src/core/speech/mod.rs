@@ -27,7 +27,7 @@ pub use choosing::{Choosing, SpeechRequest, Spoken};
 pub use error::SpeechError;
 pub(super) use forward::TalkerStep;
 pub use positions::talker_positions;
-pub use said::{Said, TurnRows, TurnStyle};
+pub use said::{CollectedTurn, TurnRows, TurnStyle};
 pub(super) use speaking::prompt_of;
 pub use speaking::{Speaking, SpeechStep, talker_directive};
 

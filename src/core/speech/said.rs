@@ -49,7 +49,7 @@ pub struct TurnRows<'a> {
 
 /// A turn of the thinker's that is run apart from the loop: collected step by step, from an engine that speaks.
 #[derive(Clone, Debug, Default)]
-pub struct Said {
+pub struct CollectedTurn {
     /// The prompt, placeholders repeated.
     pub ids: Vec<u32>,
     /// Its input embeddings with media merged, `[tokens, thinker hidden]`.
@@ -64,7 +64,7 @@ pub struct Said {
     pub style: TurnStyle,
 }
 
-impl From<TurnRows<'_>> for Said {
+impl From<TurnRows<'_>> for CollectedTurn {
     fn from(rows: TurnRows<'_>) -> Self {
         Self {
             ids: rows.ids.to_vec(),
@@ -77,7 +77,7 @@ impl From<TurnRows<'_>> for Said {
     }
 }
 
-impl Said {
+impl CollectedTurn {
     /// A turn that begins with this prompt; room for `answer_tokens` tokens of `hidden` numbers is taken once.
     pub fn new(
         ids: &[u32],

@@ -18,7 +18,7 @@ use crate::core::{Engine, EngineError, Forward, Probe};
 use crate::events::SpeechEnded;
 use crate::model::Positions;
 use crate::model::positions::MediaGrids;
-use crate::model::speech::{Heard, Prompt, SAMPLE_RATE_HZ, choice};
+use crate::model::speech::{SAMPLE_RATE_HZ, TalkerPrompt, ThinkerTurn, choice};
 use crate::spans;
 
 /// Ticks to wait for a state in which the talker is awake: what tired the mind refills well within them.
@@ -29,7 +29,7 @@ pub struct Speaking {
     voice: Arc<dyn Voice>,
     style: TurnStyle,
     how: SpeechRequest,
-    prompt: Prompt,
+    prompt: TalkerPrompt,
     /// Where the prompt's rows stand; none once all of it is read.
     unread: Option<Unread>,
     decoding: Decoding,
@@ -95,7 +95,7 @@ pub(crate) fn prompt_of(
     engine: &Engine,
     rows: &TurnRows<'_>,
     speaker: &str,
-) -> Result<Prompt, EngineError> {
+) -> Result<TalkerPrompt, EngineError> {
     let voice = engine.voice()?;
     let tts = DecoderInput {
         rows: InputRows::Tokens {
@@ -104,7 +104,7 @@ pub(crate) fn prompt_of(
         },
         positions: &Positions::text(0, 3),
     };
-    let heard = Heard {
+    let heard = ThinkerTurn {
         ids: rows.ids,
         embeddings: rows.embeddings,
         hidden: rows.hidden,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::SpeechError;
 use crate::core::ports::Voice;
-use crate::model::speech::{CHUNK_FRAMES, Chunk, LEFT_CONTEXT_FRAMES};
+use crate::model::speech::{CHUNK_FRAMES, LEFT_CONTEXT_FRAMES, VocoderChunk};
 use crate::spans;
 
 /// Frames so far, and how many of them are sound.
@@ -66,7 +66,7 @@ impl Vocoding {
     fn chunk(&mut self) -> Result<Option<Vec<f32>>, SpeechError> {
         let (context, end) = (LEFT_CONTEXT_FRAMES.min(self.done), self.frames());
         let first = self.done - context;
-        let chunk = Chunk {
+        let chunk = VocoderChunk {
             context,
             frames: context..end - first,
         };

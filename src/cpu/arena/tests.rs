@@ -9,9 +9,9 @@ struct Counting {
 }
 
 impl RecordReader for Counting {
-    fn find(&self, key: ExpertKey) -> Result<ExpertRecord, ReadError> {
+    fn find(&self, key: ExpertKey) -> Result<ExpertLocation, ExpertReadError> {
         if key.expert == NO_SUCH {
-            return Err(ReadError {
+            return Err(ExpertReadError {
                 key,
                 component: "thinker",
                 reason: "it is nowhere".into(),
@@ -24,12 +24,12 @@ impl RecordReader for Counting {
         &self,
         _: ReadPurpose,
         key: ExpertKey,
-        record: &ExpertRecord,
+        record: &ExpertLocation,
         memory: &mut Mapped,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), ExpertReadError> {
         assert_eq!(memory.len(), record.len_bytes);
         if self.reads.fetch_add(1, Ordering::SeqCst) < self.fail_first {
-            return Err(ReadError {
+            return Err(ExpertReadError {
                 key,
                 component: "thinker",
                 reason: "told to fail".into(),
@@ -43,8 +43,8 @@ impl RecordReader for Counting {
 /// An expert that the reader does not find.
 const NO_SUCH: u16 = 999;
 
-fn record(len_bytes: usize) -> ExpertRecord {
-    ExpertRecord {
+fn record(len_bytes: usize) -> ExpertLocation {
+    ExpertLocation {
         format: WeightFormat::F16,
         hidden: 0,
         intermediate: 0,
@@ -168,16 +168,16 @@ struct Gated {
 }
 
 impl RecordReader for Gated {
-    fn find(&self, _: ExpertKey) -> Result<ExpertRecord, ReadError> {
+    fn find(&self, _: ExpertKey) -> Result<ExpertLocation, ExpertReadError> {
         Ok(record(4_096))
     }
     fn read(
         &self,
         purpose: ReadPurpose,
         key: ExpertKey,
-        _: &ExpertRecord,
+        _: &ExpertLocation,
         _: &mut Mapped,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), ExpertReadError> {
         self.begun.send((key.expert, purpose)).expect("a listener");
         let go = self.go.lock().expect("the gate");
         go.recv().expect("a word");

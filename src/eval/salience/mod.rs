@@ -17,9 +17,9 @@ use super::EvalError;
 use crate::store::WeightSource;
 
 use pieces::Domain;
-use reader::{Assessed, Reader};
-pub use report::{Crossing, Inside, Mean, Report, SURPRISED, Share};
-pub use settings::Settings;
+use reader::{AssessedPiece, Reader};
+pub use report::{Crossing, Inside, Mean, Proportion, SURPRISED, SalienceEvalReport};
+pub use settings::SalienceEvalSettings;
 
 /// Reads everything; `progress` hears of every reading that is done, of [`readings`].
 ///
@@ -27,11 +27,11 @@ pub use settings::Settings;
 /// A file that cannot be read or is too short, and whatever stops the engine.
 pub async fn measure(
     source: &Arc<dyn WeightSource>,
-    settings: &Settings,
+    settings: &SalienceEvalSettings,
     progress: &mut dyn FnMut(usize),
-) -> Result<Report, EvalError> {
+) -> Result<SalienceEvalReport, EvalError> {
     let domains = pieces::domains(&**source, settings)?;
-    let mut report = Report::new(settings);
+    let mut report = SalienceEvalReport::new(settings);
     let mut done = 0;
     let mut tell = || {
         done += 1;
@@ -61,7 +61,7 @@ pub async fn measure(
 }
 
 /// How many readings [`measure`] makes of so many files.
-pub fn readings(settings: &Settings) -> usize {
+pub fn readings(settings: &SalienceEvalSettings) -> usize {
     let domains = settings.texts.len();
     domains + domains * domains * settings.cuts
 }
@@ -69,11 +69,11 @@ pub fn readings(settings: &Settings) -> usize {
 /// What was made of the pieces behind a cut.
 async fn cross(
     source: &Arc<dyn WeightSource>,
-    settings: &Settings,
+    settings: &SalienceEvalSettings,
     from: &Domain,
     to: &Domain,
     cut: usize,
-) -> Result<Vec<Assessed>, EvalError> {
+) -> Result<Vec<AssessedPiece>, EvalError> {
     let mut reader = Reader::open(source, settings).await?;
     let mut last = "";
     for piece in from.window(cut, settings.cuts, settings.before) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Settings;
+use super::SalienceEvalSettings;
 use crate::eval::EvalError;
 use crate::eval::material::{SEPARATOR, content, file_name};
 use crate::store::WeightSource;
@@ -45,7 +45,7 @@ impl Domain {
 /// A file that cannot be read, or is shorter than what is to be read of it at a cut.
 pub(super) fn domains(
     source: &dyn WeightSource,
-    settings: &Settings,
+    settings: &SalienceEvalSettings,
 ) -> Result<Vec<Domain>, EvalError> {
     let text = Text::load(source)?.allowing_control_tokens(settings.control_tokens);
     let mut domains = Vec::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sage_actors::protocol::{Cause, State};
 
-use super::Settings;
+use super::SalienceEvalSettings;
 use crate::core::EngineError;
 use crate::core::core_loop::Observation;
 use crate::eval::EvalError;
@@ -17,7 +17,7 @@ use crate::text::Text;
 
 /// What the mind made of a piece.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Assessed {
+pub(super) struct AssessedPiece {
     /// Of the step that brought the finished piece to the mind.
     pub salience: SalienceEvent,
     /// Whether Focus was entered by drive from this step on until the next piece was assessed.
@@ -36,7 +36,7 @@ pub(super) struct Reader {
 impl Reader {
     pub async fn open(
         source: &Arc<dyn WeightSource>,
-        settings: &Settings,
+        settings: &SalienceEvalSettings,
     ) -> Result<Self, EvalError> {
         let options = EngineOptions {
             limit: settings.limit,
@@ -86,13 +86,13 @@ impl Reader {
     }
 
     /// What was made of every piece. A piece is assessed with the first step after it was read.
-    pub async fn finish(mut self) -> Result<Vec<Assessed>, EngineError> {
+    pub async fn finish(mut self) -> Result<Vec<AssessedPiece>, EngineError> {
         self.first.push(self.ticks.len());
         self.tick().await?;
         self.session.close().await?;
         let first = &self.first[1..];
         let end = |index: usize| first.get(index + 1).copied().unwrap_or(self.ticks.len());
-        let assessed = first.iter().enumerate().map(|(index, at)| Assessed {
+        let assessed = first.iter().enumerate().map(|(index, at)| AssessedPiece {
             salience: self.ticks[*at].0,
             focus: self.ticks[*at..end(index)].iter().any(|tick| tick.1),
         });

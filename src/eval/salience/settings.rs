@@ -8,7 +8,7 @@ use crate::core::Limit;
 
 /// What is read, and how.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SalienceEvalSettings {
     /// A file a domain; documents are separated by `<|endoftext|>`.
     pub texts: Vec<PathBuf>,
     /// Whether control tokens that are spelled in the texts are such.

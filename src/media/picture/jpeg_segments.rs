@@ -44,7 +44,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<JpegSegments<'_>, PictureError> {
     let mut notes = Notes::default();
     let mut at = 2;
     loop {
-        let Segment {
+        let JpegSegment {
             marker,
             start,
             contents,
@@ -139,7 +139,7 @@ fn malformed(reason: impl Into<String>) -> PictureError {
     }
 }
 
-struct Segment<'a> {
+struct JpegSegment<'a> {
     marker: u8,
     /// Where the marker is.
     start: usize,
@@ -149,7 +149,7 @@ struct Segment<'a> {
 }
 
 /// The segment at `at`, or a few stray bytes behind it.
-fn segment(bytes: &[u8], at: usize) -> Option<Segment<'_>> {
+fn segment(bytes: &[u8], at: usize) -> Option<JpegSegment<'_>> {
     let near = &bytes[at.min(bytes.len())..bytes.len().min(at + MOST_STRAY_BYTES)];
     let start = at
         + near
@@ -166,7 +166,7 @@ fn segment(bytes: &[u8], at: usize) -> Option<Segment<'_>> {
         let end = behind + 1 + usize::from(u16::from_be_bytes(length)).max(2);
         (bytes.get(behind + 3..end)?, end)
     };
-    Some(Segment {
+    Some(JpegSegment {
         marker,
         start,
         contents,

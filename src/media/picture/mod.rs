@@ -12,7 +12,7 @@ mod spliced;
 
 pub use decode::{BYTES_A_PIXEL, DecodeLimits};
 pub use error::{MOST_ASPECT_RATIO, PictureError};
-pub use patches::{PatchOptions, Patches, image_patches, video_patches};
+pub use patches::{ImagePatches, PatchOptions, image_patches, video_patches};
 pub use resample::{resize, smart_resize};
 pub use rgb::Picture;
 

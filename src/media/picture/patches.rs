@@ -69,7 +69,7 @@ impl PatchOptions {
 
 /// Patches of pictures or videos, as the vision tower takes them in.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Patches {
+pub struct ImagePatches {
     /// `[patches, 3 * temporal_patch_size * patch_size^2]`, values by channel, frame, row, column; patches by picture,
     /// frame, block row, block column, row and column within the block.
     pub values: Vec<f32>,
@@ -77,9 +77,9 @@ pub struct Patches {
     pub grids: Vec<[usize; 3]>,
 }
 
-impl Patches {
+impl ImagePatches {
     /// Adds those of further pictures.
-    pub fn append(&mut self, other: Patches) {
+    pub fn append(&mut self, other: ImagePatches) {
         self.values.extend(other.values);
         self.grids.extend(other.grids);
     }
@@ -99,7 +99,10 @@ impl Patches {
 ///
 /// # Errors
 /// When its aspect ratio or an option is out of range.
-pub fn image_patches(picture: &Picture, options: &PatchOptions) -> Result<Patches, PictureError> {
+pub fn image_patches(
+    picture: &Picture,
+    options: &PatchOptions,
+) -> Result<ImagePatches, PictureError> {
     options.check()?;
     let resized = fitted(picture, options)?;
     let frames = vec![&resized; options.temporal_patch_size];
@@ -110,7 +113,10 @@ pub fn image_patches(picture: &Picture, options: &PatchOptions) -> Result<Patche
 ///
 /// # Errors
 /// When there is no frame, their sizes differ, or an aspect ratio or an option is out of range.
-pub fn video_patches(frames: &[Picture], options: &PatchOptions) -> Result<Patches, PictureError> {
+pub fn video_patches(
+    frames: &[Picture],
+    options: &PatchOptions,
+) -> Result<ImagePatches, PictureError> {
     options.check()?;
     let size = |frame: &Picture| [frame.width, frame.height];
     let expected = frames.first().map(size).ok_or(PictureError::NoFrames)?;
@@ -141,10 +147,10 @@ fn fitted(picture: &Picture, options: &PatchOptions) -> Result<Picture, PictureE
 }
 
 /// Frames of one size, whole blocks each way, as many as fill their patches.
-fn cut(frames: &[&Picture], options: &PatchOptions) -> Patches {
+fn cut(frames: &[&Picture], options: &PatchOptions) -> ImagePatches {
     let (patch, merge) = (options.patch_size, options.merge_size);
     let Some(first) = frames.first() else {
-        return Patches::default();
+        return ImagePatches::default();
     };
     let (rows, columns) = (first.height / patch, first.width / patch);
     let slots = frames.chunks_exact(options.temporal_patch_size);
@@ -163,7 +169,7 @@ fn cut(frames: &[&Picture], options: &PatchOptions) -> Patches {
             }
         }
     }
-    Patches {
+    ImagePatches {
         values,
         grids: vec![grid],
     }

@@ -93,7 +93,7 @@ pub fn resize(picture: &Picture, width: usize, height: usize) -> Result<Picture,
 const WEIGHTS_BELOW: f64 = 32768.0;
 
 /// The pixels that every new pixel of a line is made of.
-struct Line {
+struct ResampledLine {
     /// Weights are in units of `2^-fraction_bits`.
     fraction_bits: u32,
     taps: Vec<Taps>,
@@ -108,7 +108,7 @@ struct Taps {
 }
 
 /// A line of `to` pixels made of a line of `from`.
-fn line(from: usize, to: usize) -> Line {
+fn line(from: usize, to: usize) -> ResampledLine {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let reach = 2.0 * stretch;
@@ -135,7 +135,7 @@ fn line(from: usize, to: usize) -> Line {
         first: *first,
         weights: weights.iter().map(whole).collect(),
     });
-    Line {
+    ResampledLine {
         fraction_bits,
         taps: taps.collect(),
     }
@@ -159,7 +159,7 @@ fn to_level(sum: i32, fraction_bits: u32) -> u8 {
 }
 
 /// Every row of RGB pixels made anew.
-fn narrow(rgb: &[u8], width: usize, line: &Line) -> Vec<u8> {
+fn narrow(rgb: &[u8], width: usize, line: &ResampledLine) -> Vec<u8> {
     let height = rgb.len() / (3 * width);
     let mut out = vec![0; 3 * line.taps.len() * height];
     let rows = out.par_chunks_exact_mut(3 * line.taps.len());
@@ -182,7 +182,7 @@ fn narrow(rgb: &[u8], width: usize, line: &Line) -> Vec<u8> {
 }
 
 /// Every column made anew, a row of `row_bytes` at a time.
-fn flatten(rgb: &[u8], row_bytes: usize, line: &Line) -> Vec<u8> {
+fn flatten(rgb: &[u8], row_bytes: usize, line: &ResampledLine) -> Vec<u8> {
     let mut out = vec![0; row_bytes * line.taps.len()];
     let rows = out
         .par_chunks_exact_mut(row_bytes)

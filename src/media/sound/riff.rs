@@ -34,7 +34,7 @@ pub(super) fn is_wav(bytes: &[u8]) -> bool {
 /// # Errors
 /// What is missing, or how the samples are coded where that is not read.
 pub(super) fn parse(bytes: &[u8]) -> Result<Wav<'_>, String> {
-    let mut found = Found::default();
+    let mut found = RiffChunks::default();
     found.walk(bytes);
     let format = match found.format {
         Some(at) => at,
@@ -53,14 +53,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wav<'_>, String> {
 
 /// What a walk from chunk to chunk came upon; where the contents begin.
 #[derive(Default)]
-struct Found {
+struct RiffChunks {
     format: Option<usize>,
     data: Option<usize>,
     /// Length of the samples by `ds64`.
     long_data_bytes: Option<u64>,
 }
 
-impl Found {
+impl RiffChunks {
     /// Goes as far as the lengths lead, at most to the samples.
     fn walk(&mut self, bytes: &[u8]) {
         let mut at = FIRST_CHUNK;

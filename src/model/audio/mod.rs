@@ -9,7 +9,7 @@ mod plan;
 mod sizes;
 mod stem;
 
-use crate::checkpoint::config::{AudioConfig, ConfigError};
+use crate::checkpoint::config::{AudioConfig, ModelConfigError};
 use crate::checkpoint::{Component, expected_tensors};
 use crate::media::sound::{MEL_BINS, Mel};
 use crate::spans;
@@ -18,7 +18,7 @@ use crate::store::WeightSource;
 use super::load::{LoadError, Loader};
 use super::pieces::Pieces;
 use layer::{EncoderLayer, Head, PREFIX};
-use plan::Plan;
+use plan::AudioPlan;
 use stem::Stem;
 
 pub use memory::workspace_bytes;
@@ -60,7 +60,7 @@ impl AudioTower {
             return Ok(None);
         }
         if config.num_mel_bins != MEL_BINS {
-            return Err(LoadError::Config(ConfigError::Unsupported {
+            return Err(LoadError::Config(ModelConfigError::Unsupported {
                 key: "thinker_config.audio_config.num_mel_bins".into(),
                 value: config.num_mel_bins.to_string(),
                 supported: "128",
@@ -111,7 +111,7 @@ impl AudioTower {
                 "a clip's values"
             );
         }
-        let plan = Plan::of(&self.config, clips);
+        let plan = AudioPlan::of(&self.config, clips);
         if plan.tokens() == 0 {
             return Ok(clips.iter().map(|_| Vec::new()).collect());
         }

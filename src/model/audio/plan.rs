@@ -10,7 +10,7 @@ use super::sizes::{token_count, window_tokens};
 
 /// Part of a clip that is convolved alone.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(super) struct AudioChunk {
     pub(super) clip: usize,
     /// First mel frame.
     pub(super) start: usize,
@@ -19,9 +19,9 @@ pub(super) struct Chunk {
 
 /// One call's work.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct AudioPlan {
     /// Of all clips, in order.
-    pub(super) chunks: Vec<Chunk>,
+    pub(super) chunks: Vec<AudioChunk>,
     /// Frames that every chunk is padded to: the longest of the call, not of the configuration.
     pub(super) padded_frames: usize,
     /// Tokens that see each other; they follow one another and cover all.
@@ -30,12 +30,12 @@ pub(super) struct Plan {
     clips: Vec<usize>,
 }
 
-impl Plan {
+impl AudioPlan {
     pub(super) fn of(config: &AudioConfig, clips: &[&Mel]) -> Self {
         let chunk = 2 * config.n_window;
         let mut chunks = Vec::new();
         for (clip, mel) in clips.iter().enumerate() {
-            chunks.extend((0..mel.frames).step_by(chunk).map(|start| Chunk {
+            chunks.extend((0..mel.frames).step_by(chunk).map(|start| AudioChunk {
                 clip,
                 start,
                 frames: chunk.min(mel.frames - start),

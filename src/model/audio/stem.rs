@@ -11,7 +11,7 @@ use crate::media::sound::Mel;
 use super::super::attention::Projection;
 use super::super::load::{LoadError, Loader};
 use super::layer::{PREFIX, gelu_all};
-use super::plan::{Chunk, Plan};
+use super::plan::{AudioChunk, AudioPlan};
 use super::sizes::{KERNEL, halved_thrice, patches_at_once};
 
 /// From one patch to the next.
@@ -61,7 +61,12 @@ impl Stem {
     }
 
     /// The encoder's input, `[tokens of all clips, d_model]`.
-    pub(super) fn apply(&self, clips: &[&Mel], plan: &Plan, scratch: &mut Vec<f32>) -> Vec<f32> {
+    pub(super) fn apply(
+        &self,
+        clips: &[&Mel],
+        plan: &AudioPlan,
+        scratch: &mut Vec<f32>,
+    ) -> Vec<f32> {
         let width = self.conv_out.rows();
         let mut x = vec![0.0; plan.tokens() * width];
         let mut rest = &mut x[..];
@@ -94,7 +99,7 @@ impl Stem {
 }
 
 /// A chunk as a picture of one channel, bins by frames; zeros from its end to the call's longest.
-fn picture(mel: &Mel, chunk: &Chunk, plan: &Plan) -> Planes {
+fn picture(mel: &Mel, chunk: &AudioChunk, plan: &AudioPlan) -> Planes {
     let width = plan.padded_frames;
     let mut values = vec![0.0; mel.bins * width];
     for (row, bin) in values

@@ -16,13 +16,13 @@ use crate::kernels::pointwise::add_scaled;
 use crate::store::WeightSource;
 use conv::{Conv, Snake, tasks_bytes};
 use probe::tell;
-use stages::{Block, TAPS, Upsample};
+use stages::{TAPS, Upsample, VocoderBlock};
 use transformer::Transformer;
 
 pub use probe::Probe;
 
 pub use super::speech::{
-    CHUNK_FRAMES, Chunk, CodesError, LEFT_CONTEXT_FRAMES, SAMPLE_RATE_HZ, chunks,
+    CHUNK_FRAMES, CodesError, LEFT_CONTEXT_FRAMES, SAMPLE_RATE_HZ, VocoderChunk, chunks,
 };
 
 /// The vocoder's weights; owns nothing that grows with a clip.
@@ -36,7 +36,7 @@ pub struct Code2Wav {
     upsample: Vec<Upsample>,
     /// `decoder.0`.
     first: Conv,
-    blocks: Vec<Block>,
+    blocks: Vec<VocoderBlock>,
     /// `decoder.{rates + 1}`.
     act: Snake,
     /// `decoder.{rates + 2}`.
@@ -62,7 +62,7 @@ impl Code2Wav {
         )?;
         let mut blocks = Vec::with_capacity(config.upsample_rates.len());
         for (at, rate) in config.upsample_rates.iter().enumerate() {
-            blocks.push(Block::load(&loader, at + 1, channels, *rate)?);
+            blocks.push(VocoderBlock::load(&loader, at + 1, channels, *rate)?);
             channels /= 2;
         }
         let (act, last) = (blocks.len() + 1, blocks.len() + 2);
@@ -133,7 +133,7 @@ impl Code2Wav {
         };
         most = most.max(conv_bytes(rows, config.hidden_size, channels));
         for rate in &config.upsample_rates {
-            most = most.max(Block::workspace_bytes(rows, channels, *rate));
+            most = most.max(VocoderBlock::workspace_bytes(rows, channels, *rate));
             rows = rows.saturating_sub(1) * rate;
             channels /= 2;
         }
@@ -196,7 +196,7 @@ impl Code2Wav {
         &self,
         codes: &[u32],
         frames: usize,
-        chunk: &Chunk,
+        chunk: &VocoderChunk,
     ) -> Result<Vec<f32>, CodesError> {
         self.check(codes, frames)?;
         let span = chunk.frames.start - chunk.context..chunk.frames.end;
@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn a_clip_is_cut_as_released() {
-        let chunk = |context, frames| Chunk { context, frames };
-        let cut: Vec<Chunk> = chunks(620, 300, 25).collect();
+        let chunk = |context, frames| VocoderChunk { context, frames };
+        let cut: Vec<VocoderChunk> = chunks(620, 300, 25).collect();
         let expected = [chunk(0, 0..300), chunk(25, 300..600), chunk(25, 600..620)];
         assert_eq!(cut, expected);
         // The beginning is all context there is.
-        let cut: Vec<Chunk> = chunks(25, 10, 15).collect();
+        let cut: Vec<VocoderChunk> = chunks(25, 10, 15).collect();
         assert_eq!(cut, [chunk(0, 0..10), chunk(10, 10..20), chunk(15, 20..25)]);
         assert_eq!(chunks(0, 300, 25).count() + chunks(5, 0, 25).count(), 0);
     }

@@ -180,14 +180,14 @@ fn wave_rows(width: usize) -> usize {
 
 /// A decoder block: Snake, a transposed convolution that halves the channels, three residual units.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct VocoderBlock {
     act: Snake,
     conv: Conv,
     units: Vec<ResidualUnit>,
     width: usize,
 }
 
-impl Block {
+impl VocoderBlock {
     /// Loads `code2wav.decoder.{at}`, which takes `channels` channels.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::attention::{Heads, Projection, attend_head};
 use super::super::axes::Positions;
-use super::super::experts::{GatedBlock, Scratch};
+use super::super::experts::{ExpertScratch, GatedBlock};
 use super::super::load::{LoadError, Loader};
 use super::super::rope::{Angles, RotaryTable};
 use super::Probe;
@@ -14,7 +14,7 @@ use crate::kernels::pointwise::{rms_norm_rows, rotate_half};
 /// `pre_transformer`: pre-norm layers with a causal window and a scale a channel on what each block adds.
 #[derive(Debug)]
 pub(super) struct Transformer {
-    layers: Vec<Layer>,
+    layers: Vec<VocoderLayer>,
     norm: Vec<f32>,
     eps: f32,
     /// Keys that a query sees, itself included.
@@ -24,7 +24,7 @@ pub(super) struct Transformer {
 }
 
 #[derive(Debug)]
-struct Layer {
+struct VocoderLayer {
     input_norm: Vec<f32>,
     q_proj: Projection,
     k_proj: Projection,
@@ -36,7 +36,7 @@ struct Layer {
     mlp_scale: Vec<f32>,
 }
 
-impl Layer {
+impl VocoderLayer {
     fn load(loader: &Loader<'_>, at: usize, config: &Code2WavConfig) -> Result<Self, LoadError> {
         let prefix = format!("code2wav.pre_transformer.layers.{at}");
         let hidden = config.hidden_size;
@@ -69,7 +69,7 @@ impl Transformer {
         let dim = config.head_dim();
         Ok(Self {
             layers: (0..config.num_hidden_layers)
-                .map(|at| Layer::load(loader, at, config))
+                .map(|at| VocoderLayer::load(loader, at, config))
                 .collect::<Result<_, _>>()?,
             norm: loader.vector("code2wav.pre_transformer.norm.weight", config.hidden_size)?,
             eps: config.rms_norm_eps,
@@ -88,7 +88,7 @@ impl Transformer {
     pub(super) fn apply(&self, mut x: Vec<f32>, probe: &mut Option<Probe<'_>>) -> Vec<f32> {
         let frames = x.len() / self.norm.len();
         let angles = self.rotary.angles(&Positions::text(0, frames));
-        let mut scratch = Scratch::default();
+        let mut scratch = ExpertScratch::default();
         for (at, layer) in self.layers.iter().enumerate() {
             let normed = rms_norm_rows(&x, &layer.input_norm, self.eps);
             let added = self.attend(layer, &normed, frames, &angles, &mut scratch.transposed);
@@ -105,7 +105,7 @@ impl Transformer {
 
     fn attend(
         &self,
-        layer: &Layer,
+        layer: &VocoderLayer,
         normed: &[f32],
         frames: usize,
         angles: &Angles,

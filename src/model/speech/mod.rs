@@ -16,7 +16,7 @@ pub const LEFT_CONTEXT_FRAMES: usize = 25;
 
 /// What the thinker read and wrote.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
+pub struct ThinkerTurn<'a> {
     /// The thinker's prompt, `[tokens]`: segments that begin with `<|im_start|>` and a role. What is before the first one
     /// is not heard.
     pub ids: &'a [u32],
@@ -36,7 +36,7 @@ pub struct Heard<'a> {
 
 /// The talker's prompt, and the text that is added to it step by step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prompt {
+pub struct TalkerPrompt {
     /// Rows to feed, `[tokens, hidden]`.
     pub rows: Vec<f32>,
     /// Their ids, `[tokens]`, which count for positions only.
@@ -47,7 +47,7 @@ pub struct Prompt {
     pub tts_pad: Vec<f32>,
 }
 
-impl Prompt {
+impl TalkerPrompt {
     /// Text to be added to the frame of step `step` (from 0) before it is fed back, `[hidden]`.
     pub fn text_row(&self, step: usize) -> &[f32] {
         let hidden = self.tts_pad.len();
@@ -165,7 +165,7 @@ pub enum CodesError {
 
 /// A piece of a clip: decoded with `context` frames before it, whose samples are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub struct VocoderChunk {
     /// Frames before the piece that are decoded with it.
     pub context: usize,
     /// The piece's own frames.
@@ -174,13 +174,17 @@ pub struct Chunk {
 
 /// Cuts a clip of `frames` frames as the reference implementation does: the whole beginning is context while it is no
 /// longer than `left_context` frames. Chunks of 0 frames give none.
-pub fn chunks(frames: usize, chunk: usize, left_context: usize) -> impl Iterator<Item = Chunk> {
+pub fn chunks(
+    frames: usize,
+    chunk: usize,
+    left_context: usize,
+) -> impl Iterator<Item = VocoderChunk> {
     let count = frames
         .checked_div(chunk)
         .map_or(0, |_| frames.div_ceil(chunk));
     (0..count).map(move |at| {
         let start = at * chunk;
-        Chunk {
+        VocoderChunk {
             context: left_context.min(start),
             frames: start..frames.min(start + chunk),
         }

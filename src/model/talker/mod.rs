@@ -6,7 +6,7 @@ use sage_actors::protocol::Module;
 
 use super::attention::{Attention, Projection};
 use super::axes::Positions;
-use super::experts::{ExpertShape, GatedBlock, Scratch};
+use super::experts::{ExpertScratch, ExpertShape, GatedBlock};
 use super::kv::KvCache;
 use super::load::{LoadError, Loader, expert_shape, resident_bytes};
 use super::rope::{Angles, RotaryTable};
@@ -18,7 +18,7 @@ use crate::kernels::pointwise::{rms_norm_rows, sigmoid, silu};
 use crate::spans;
 use crate::store::WeightSource;
 
-pub use super::speech::{Heard, Prompt, PromptError, choice};
+pub use super::speech::{PromptError, TalkerPrompt, ThinkerTurn, choice};
 
 /// One decoder layer but its routed experts.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl ResizeMlp {
     }
 
     /// x `[rows, thinker hidden]`, returns `[rows, talker hidden]`.
-    pub fn apply(&self, x: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+    pub fn apply(&self, x: &[f32], scratch: &mut ExpertScratch) -> Vec<f32> {
         let rows = x.len() / self.fc1.weight.cols();
         let mut inner = self.fc1.apply(x, rows, &mut scratch.transposed);
         inner.iter_mut().for_each(|x| *x = silu(*x));
@@ -108,7 +108,7 @@ impl PromptTokens {
         }
     }
 
-    /// The three whose thinker embeddings [`Heard::tts`] asks for, in its order.
+    /// The three whose thinker embeddings [`ThinkerTurn::tts`] asks for, in its order.
     pub fn tts(&self) -> [u32; 3] {
         [self.tts_pad, self.tts_bos, self.tts_eos]
     }
@@ -212,7 +212,7 @@ impl Talker {
         x: &mut [f32],
         kv: &mut KvCache,
         angles: &Angles,
-        scratch: &mut Scratch,
+        scratch: &mut ExpertScratch,
     ) {
         let _span = spans::attention(Module::Talker, layer).entered();
         let block = &self.layers[layer];
@@ -232,7 +232,12 @@ impl Talker {
     }
 
     /// Router logits `[rows, experts]`.
-    pub fn router_logits(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+    pub fn router_logits(
+        &self,
+        layer: usize,
+        normed: &[f32],
+        scratch: &mut ExpertScratch,
+    ) -> Vec<f32> {
         self.layers[layer]
             .router
             .product(normed, &mut scratch.transposed)
@@ -240,7 +245,7 @@ impl Talker {
 
     /// `sigmoid(shared_expert_gate(x)) * shared_expert(x)` of normed rows: what every token gets beside its routed
     /// experts, `[rows, hidden]`.
-    pub fn shared(&self, layer: usize, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+    pub fn shared(&self, layer: usize, normed: &[f32], scratch: &mut ExpertScratch) -> Vec<f32> {
         let (block, hidden) = (&self.layers[layer], self.config.text.hidden_size);
         let gates = block
             .shared_expert_gate
@@ -259,7 +264,7 @@ impl Talker {
     }
 
     /// Logits `[rows, codes]` of normed rows, as they are: [`choice`] has what is done to them.
-    pub fn codec_logits(&self, normed: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+    pub fn codec_logits(&self, normed: &[f32], scratch: &mut ExpertScratch) -> Vec<f32> {
         self.codec_head.product(normed, &mut scratch.transposed)
     }
 

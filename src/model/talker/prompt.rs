@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{PromptTokens, Talker};
 use crate::kernels::pointwise::add_scaled;
-use crate::model::experts::Scratch;
-use crate::model::speech::{Heard, Prompt, PromptError};
+use crate::model::experts::ExpertScratch;
+use crate::model::speech::{PromptError, TalkerPrompt, ThinkerTurn};
 
 /// Tokens before the answer's text in the last segment: `<|im_start|>`, the assistant's role, a line break.
 const OPENING_TOKENS: usize = 3;
@@ -21,7 +21,7 @@ impl Talker {
     /// # Errors
     /// When fewer than two tokens were generated, the speaker is unknown, the prompt does not end with the three tokens
     /// that open an answer, a segment has no role, or rows are missing.
-    pub fn prompt(&self, heard: &Heard<'_>) -> Result<Prompt, PromptError> {
+    pub fn prompt(&self, heard: &ThinkerTurn<'_>) -> Result<TalkerPrompt, PromptError> {
         let speaker = self.speaker(heard.speaker)?;
         let (users, answer) = segments(&self.tokens, heard.ids)?;
         let user: Vec<usize> = users.into_iter().flatten().collect();
@@ -29,7 +29,7 @@ impl Talker {
         let is_media = |at: &usize| self.tokens.media.contains(&heard.ids[*at]);
         let (media, text): (Vec<usize>, Vec<usize>) = user.iter().copied().partition(is_media);
 
-        let mut scratch = Scratch::default();
+        let mut scratch = ExpertScratch::default();
         let width = self.config.thinker_hidden_size;
         let spoken = [
             self.rows_of(heard.embeddings, &text),
@@ -66,7 +66,7 @@ impl Talker {
     }
 
     /// The answer's part of a prompt from its projected text, `[opening + spoken + 3, hidden]`.
-    fn begin(&self, text: &[f32], speaker: u32) -> Prompt {
+    fn begin(&self, text: &[f32], speaker: u32) -> TalkerPrompt {
         let hidden = self.config.text.hidden_size;
         let (text, tts) = text.split_at(text.len() - 3 * hidden);
         let row = |rows: &[f32], at: usize| rows[at * hidden..(at + 1) * hidden].to_vec();
@@ -87,7 +87,7 @@ impl Talker {
         }
         let mut trailing = text[(OPENING_TOKENS + 1) * hidden..].to_vec();
         trailing.extend(eos);
-        Prompt {
+        TalkerPrompt {
             rows,
             ids: Vec::new(),
             trailing,
@@ -116,7 +116,7 @@ impl Talker {
         })
     }
 
-    fn check(&self, heard: &Heard<'_>, user: &[usize]) -> Result<(), PromptError> {
+    fn check(&self, heard: &ThinkerTurn<'_>, user: &[usize]) -> Result<(), PromptError> {
         let width = self.config.thinker_hidden_size;
         let rows = |what, found: usize, rows: usize| {
             let expected = rows * width;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Patches, VisionError};
+use super::{VisionError, VisionInput};
 use crate::checkpoint::config::VisionConfig;
 use crate::kernels::MatrixView;
 use crate::kernels::pointwise::add_scaled;
@@ -22,7 +22,10 @@ pub(super) struct Layout {
 impl Layout {
     /// # Errors
     /// When a grid cannot be cut into blocks, or the patches are not as many as the grids say.
-    pub(super) fn new(config: &VisionConfig, patches: &Patches<'_>) -> Result<Self, VisionError> {
+    pub(super) fn new(
+        config: &VisionConfig,
+        patches: &VisionInput<'_>,
+    ) -> Result<Self, VisionError> {
         let merge = config.spatial_merge_size;
         let mut total = 0_usize;
         for (index, grid) in patches.grids.iter().copied().enumerate() {

@@ -16,11 +16,11 @@ use crate::store::WeightSource;
 use super::load::LoadError;
 use super::pieces::Pieces;
 use grid::Layout;
-use piece::Step;
+use piece::TowerStep;
 use rows::{ROWS, rows_through};
 
 pub use error::VisionError;
-pub use patches::Patches;
+pub use patches::VisionInput;
 pub use piece::VisionPiece;
 
 /// What the tower says.
@@ -36,7 +36,7 @@ pub struct Encoded {
 #[derive(Debug)]
 pub struct VisionTower {
     config: VisionConfig,
-    steps: Vec<Step>,
+    steps: Vec<TowerStep>,
     pieces: Pieces<VisionPiece>,
 }
 
@@ -86,7 +86,7 @@ impl VisionTower {
     pub fn encode(
         &mut self,
         source: &dyn WeightSource,
-        patches: &Patches<'_>,
+        patches: &VisionInput<'_>,
         probe: &mut dyn FnMut(&str, &[f32]),
     ) -> Result<Encoded, VisionError> {
         let layout = Layout::new(&self.config, patches)?;
@@ -116,7 +116,7 @@ impl VisionTower {
                     let rows = merger.apply(&x, &mut scratch);
                     probe(&step.name(), &rows);
                     match step {
-                        Step::Deepstack { .. } => encoded.deepstack.push(rows),
+                        TowerStep::Deepstack { .. } => encoded.deepstack.push(rows),
                         _ => encoded.merged = rows,
                     }
                 }

@@ -22,7 +22,7 @@ const EPS: f32 = 1e-6;
 
 /// A piece's place in the tower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum TowerStep {
     /// Patch embedding and table of positions.
     Embed,
     /// A block.
@@ -39,46 +39,46 @@ pub(super) enum Step {
     Merge,
 }
 
-impl Step {
+impl TowerStep {
     /// What its result is called.
     pub(super) fn name(self) -> String {
         match self {
-            Step::Embed => "layer_in.0".into(),
-            Step::Block { index } => format!("layer_out.{index}"),
-            Step::Deepstack { level } => format!("deepstack.{level}"),
-            Step::Merge => "merged".into(),
+            TowerStep::Embed => "layer_in.0".into(),
+            TowerStep::Block { index } => format!("layer_out.{index}"),
+            TowerStep::Deepstack { level } => format!("deepstack.{level}"),
+            TowerStep::Merge => "merged".into(),
         }
     }
 
     /// How the names of its tensors begin, behind [`PREFIX`].
     fn prefixes(self) -> Vec<String> {
         match self {
-            Step::Embed => vec!["patch_embed.".into(), "pos_embed.".into()],
-            Step::Block { index } => vec![format!("blocks.{index}.")],
-            Step::Deepstack { level } => vec![format!("merger_list.{level}.")],
-            Step::Merge => vec!["merger.".into()],
+            TowerStep::Embed => vec!["patch_embed.".into(), "pos_embed.".into()],
+            TowerStep::Block { index } => vec![format!("blocks.{index}.")],
+            TowerStep::Deepstack { level } => vec![format!("merger_list.{level}.")],
+            TowerStep::Merge => vec!["merger.".into()],
         }
     }
 }
 
 /// All steps, in the order that they run in.
-pub(super) fn steps(config: &VisionConfig) -> Vec<Step> {
+pub(super) fn steps(config: &VisionConfig) -> Vec<TowerStep> {
     let levels = &config.deepstack_visual_indexes;
-    let mut steps = vec![Step::Embed];
+    let mut steps = vec![TowerStep::Embed];
     for index in 0..config.depth {
-        steps.push(Step::Block { index });
+        steps.push(TowerStep::Block { index });
         let level = levels.iter().position(|after| *after == index);
-        steps.extend(level.map(|level| Step::Deepstack { level }));
+        steps.extend(level.map(|level| TowerStep::Deepstack { level }));
     }
-    steps.push(Step::Merge);
+    steps.push(TowerStep::Merge);
     steps
 }
 
 /// Bytes of every piece in memory: matrices as they are stored, in whole pages; vectors widened.
-pub(super) fn sizes(source: &dyn WeightSource, steps: &[Step]) -> Result<Vec<u64>, LoadError> {
+pub(super) fn sizes(source: &dyn WeightSource, steps: &[TowerStep]) -> Result<Vec<u64>, LoadError> {
     let mut expected = expected_tensors(source.config());
     expected.retain(|tensor| tensor.component == Component::Vision);
-    let size = |step: &Step| {
+    let size = |step: &TowerStep| {
         let mut bytes = 0;
         let prefixes = step.prefixes();
         for tensor in &expected {
@@ -108,14 +108,14 @@ pub enum VisionPiece {
         pos_embed: Matrix,
     },
     /// A block.
-    Block(Box<Block>),
+    Block(Box<VisionBlock>),
     /// A merger.
     Merger(Box<Merger>),
 }
 
 /// `blocks.{n}`.
 #[derive(Debug)]
-pub struct Block {
+pub struct VisionBlock {
     norm1: LayerNorm,
     /// Queries, keys and values, one below the other.
     qkv: Projection,
@@ -138,13 +138,13 @@ pub struct Merger {
 pub(super) fn load(
     source: &dyn WeightSource,
     config: &VisionConfig,
-    step: Step,
+    step: TowerStep,
 ) -> Result<VisionPiece, LoadError> {
     let loader = Loader::of_tower(source);
     let hidden = config.hidden_size;
     let merged = hidden * config.spatial_merge_size * config.spatial_merge_size;
     Ok(match step {
-        Step::Embed => {
+        TowerStep::Embed => {
             let (patch, name) = (config.patch_size, format!("{PREFIX}patch_embed.proj"));
             let channels = config.in_channels;
             let kernel = [hidden, channels, config.temporal_patch_size, patch, patch];
@@ -156,12 +156,14 @@ pub(super) fn load(
             let pos_embed = loader.matrix(&table, config.num_position_embeddings, hidden)?;
             VisionPiece::Embed { proj, pos_embed }
         }
-        Step::Block { index } => VisionPiece::Block(Box::new(Block::load(&loader, config, index)?)),
-        Step::Deepstack { level } => {
+        TowerStep::Block { index } => {
+            VisionPiece::Block(Box::new(VisionBlock::load(&loader, config, index)?))
+        }
+        TowerStep::Deepstack { level } => {
             let name = format!("{PREFIX}merger_list.{level}");
             VisionPiece::Merger(Box::new(Merger::load(&loader, config, &name, merged)?))
         }
-        Step::Merge => {
+        TowerStep::Merge => {
             let name = format!("{PREFIX}merger");
             VisionPiece::Merger(Box::new(Merger::load(&loader, config, &name, hidden)?))
         }
@@ -185,7 +187,7 @@ impl Merger {
     }
 }
 
-impl Block {
+impl VisionBlock {
     fn load(loader: &Loader<'_>, config: &VisionConfig, index: usize) -> Result<Self, LoadError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let name = |part: &str| format!("{PREFIX}blocks.{index}.{part}");

@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use super::lanes::{below, stair};
 use super::scale::{Mark, Scale, Upright, tenth, unit};
-use crate::report::Report;
+use crate::report::RunReport;
 
 const TOP: f64 = 14.0;
 const HEIGHT: f64 = 170.0;
 
 #[derive(Serialize)]
-pub struct Memory {
+pub struct MemoryChart {
     pub height: f64,
     pub top: f64,
     pub base: f64,
@@ -35,8 +35,8 @@ pub struct Shares {
     pub limit: f64,
 }
 
-impl Memory {
-    pub fn new(report: &Report, scale: &Scale) -> Self {
+impl MemoryChart {
+    pub fn new(report: &RunReport, scale: &Scale) -> Self {
         let series = &report.series;
         let most = |values: &[u64]| values.iter().copied().max().unwrap_or(0);
         let (resident_most, capacity_most) =
@@ -76,11 +76,11 @@ impl Memory {
 }
 
 /// Then no single pool or limit holds for the whole run.
-fn limit_changed(report: &Report) -> bool {
+fn limit_changed(report: &RunReport) -> bool {
     report.measured.limits.len() > 1
 }
 
-fn shares(report: &Report) -> Option<Shares> {
+fn shares(report: &RunReport) -> Option<Shares> {
     let mode = report.mode.as_ref().filter(|_| !limit_changed(report))?;
     let limit = mode.limit_bytes?;
     let peak = report.measured.peak_rss_bytes;

@@ -9,10 +9,10 @@ mod states;
 
 use serde::Serialize;
 
-use super::Report;
+use super::RunReport;
 use bars::Bars;
 use experts::Experts;
-use memory::Memory;
+use memory::MemoryChart;
 use scale::{LEFT, Mark, RIGHT, Scale, WIDTH};
 use states::States;
 
@@ -24,7 +24,7 @@ pub struct Charts {
     pub right: f64,
     pub axis: Vec<Mark>,
     pub states: States,
-    pub memory: Memory,
+    pub memory: MemoryChart,
     /// Leased experts, hits below misses.
     pub leases: Bars,
     pub bytes: Bars,
@@ -34,7 +34,7 @@ pub struct Charts {
 }
 
 impl Charts {
-    pub fn new(report: &Report) -> Self {
+    pub fn new(report: &RunReport) -> Self {
         let scale = Scale::new(report.ticks, report.resolution.bin_ticks);
         Self {
             width: WIDTH,
@@ -42,7 +42,7 @@ impl Charts {
             right: RIGHT,
             axis: scale.axis(),
             states: States::new(report, &scale),
-            memory: Memory::new(report, &scale),
+            memory: MemoryChart::new(report, &scale),
             leases: bars::leases(&report.series, &scale),
             bytes: bars::bytes(&report.series, &scale),
             denied: bars::denied(&report.series, &scale),

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::lanes::Lane;
 use super::scale::{LEFT, RIGHT, Scale, tenth};
-use crate::report::Report;
-use crate::report::data::{Change, Entry, Series};
+use crate::report::RunReport;
+use crate::report::data::{ObservationEntry, Series, StateChange};
 use crate::report::words::{because, cause_name, state_name};
 
 /// From the most excited to the least, as a sleep chart has it.
@@ -33,8 +33,8 @@ pub struct States {
     /// Where the lines of changes begin.
     pub top: f64,
     pub heard_y: f64,
-    pub heard: Vec<Heard>,
-    pub rows: Vec<Row>,
+    pub heard: Vec<ObservationMark>,
+    pub rows: Vec<StateRow>,
     pub bands: Vec<Band>,
     pub changes: Vec<ChangeMark>,
     pub lanes: Vec<Lane>,
@@ -43,7 +43,7 @@ pub struct States {
 }
 
 #[derive(Serialize)]
-pub struct Heard {
+pub struct ObservationMark {
     pub x: f64,
     pub glyph: &'static str,
     pub kind: &'static str,
@@ -52,7 +52,7 @@ pub struct Heard {
 
 /// A state's own height.
 #[derive(Serialize)]
-pub struct Row {
+pub struct StateRow {
     pub name: &'static str,
     pub y: f64,
     pub height: f64,
@@ -105,7 +105,7 @@ pub fn glyph(kind: &str) -> &'static str {
 }
 
 impl States {
-    pub fn new(report: &Report, scale: &Scale) -> Self {
+    pub fn new(report: &RunReport, scale: &Scale) -> Self {
         let mut labels = Labels::default();
         let placed: Vec<_> = report
             .changes
@@ -132,7 +132,7 @@ impl States {
                 label,
             })
             .collect();
-        let rows = ROWS.iter().map(|state| Row {
+        let rows = ROWS.iter().map(|state| StateRow {
             name: state_name(*state),
             y: y(*state),
             height: ROW_HEIGHT,
@@ -154,7 +154,7 @@ impl States {
     }
 }
 
-fn told(change: &Change) -> String {
+fn told(change: &StateChange) -> String {
     format!(
         "tick {}: {} to {}, because {}",
         change.tick,
@@ -164,7 +164,7 @@ fn told(change: &Change) -> String {
     )
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &RunReport) -> String {
     let ticks: Vec<String> = report
         .states
         .iter()
@@ -213,8 +213,8 @@ fn bands(series: &Series, scale: &Scale, y: impl Fn(State) -> f64) -> (Vec<Band>
 }
 
 /// Observations; where they crowd, those that ask for nothing make room.
-fn heard(timeline: &[Entry], scale: &Scale) -> Vec<Heard> {
-    let mut heard: Vec<Heard> = Vec::new();
+fn heard(timeline: &[ObservationEntry], scale: &Scale) -> Vec<ObservationMark> {
+    let mut heard: Vec<ObservationMark> = Vec::new();
     for entry in timeline.iter().filter(|entry| entry.kind != "answer") {
         let x = scale.x(entry.tick as f64);
         let asks = |kind: &str| matches!(kind, "question" | "alarm");
@@ -231,7 +231,7 @@ fn heard(timeline: &[Entry], scale: &Scale) -> Vec<Heard> {
         } else {
             format!(" of {}", entry.source)
         };
-        heard.push(Heard {
+        heard.push(ObservationMark {
             x,
             glyph: glyph(entry.kind),
             kind: entry.kind,

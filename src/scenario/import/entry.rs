@@ -8,16 +8,16 @@ pub(super) const MOST_GAP_TICKS: u64 = 64;
 
 /// One thing that a log says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct LogEntry {
     /// Idle ticks since the entry before was done with.
     pub gap_ticks: u64,
     /// What.
-    pub what: What,
+    pub what: LogEntryKind,
 }
 
-/// See [`Entry`].
+/// See [`LogEntry`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum LogEntryKind {
     /// Something was said to SAGE, and it answered.
     Exchange {
         /// Who spoke.
@@ -44,7 +44,7 @@ pub struct Imported {
     /// What kind of log it is.
     pub shape: &'static str,
     /// In order of time.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LogEntry>,
     /// Entries that say nothing.
     pub left_out: usize,
 }

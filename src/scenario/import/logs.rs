@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::entry::{Entry, Imported, MOST_GAP_TICKS, What, gap};
+use super::entry::{Imported, LogEntry, LogEntryKind, MOST_GAP_TICKS, gap};
 
 /// The line, where it is known, and what is wrong.
 type Problem = (Option<usize>, String);
@@ -210,9 +210,9 @@ fn lines(text: &str) -> Result<Imported, Problem> {
             _ => gap(before.and_then(|before| before.1), now.1),
         };
         before = Some(now);
-        noted.entries.push(Entry {
+        noted.entries.push(LogEntry {
             gap_ticks,
-            what: What::Noted {
+            what: LogEntryKind::Noted {
                 plugin: dreamt
                     .plugin
                     .filter(|name| !name.is_empty())
@@ -261,9 +261,9 @@ fn exchanges(shape: &'static str, mut told: Vec<Told>) -> Imported {
         let gap_ticks = gap(before, told.at);
         before = told.at;
         let spoken = |text: &String| !text.trim().is_empty();
-        imported.entries.push(Entry {
+        imported.entries.push(LogEntry {
             gap_ticks,
-            what: What::Exchange {
+            what: LogEntryKind::Exchange {
                 source: Some(told.source)
                     .filter(spoken)
                     .unwrap_or_else(|| "user".to_owned()),

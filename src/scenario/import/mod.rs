@@ -11,14 +11,14 @@ mod write;
 use crate::input::{Attributed, Fault};
 use std::path::{Path, PathBuf};
 
-pub use entry::{Imported, What};
+pub use entry::{Imported, LogEntryKind};
 pub use write::{Options, write};
 
 /// Why a log cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error(transparent)]
-    Unreadable(#[from] crate::input::ReadError),
+    Unreadable(#[from] crate::input::TextFileError),
     /// What is in it.
     #[error("{}{}: {problem}", path.display(), line.map_or(String::new(), |line| format!(":{line}")))]
     Wrong {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Imported, What};
+use super::{Imported, LogEntryKind};
 
 /// What the scenario is to be like.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ fn told(logs: &[Imported], options: &Options) -> Told {
     for entry in logs.iter().flat_map(|log| &log.entries) {
         told.ticks += entry.gap_ticks;
         match &entry.what {
-            What::Noted { plugin, salience } => {
+            LogEntryKind::Noted { plugin, salience } => {
                 // The old loop wrote two decimals that meant something.
                 told.sensors
                     .insert(plugin.clone(), Sensor { resolution: 0.01 });
@@ -86,7 +86,7 @@ fn told(logs: &[Imported], options: &Options) -> Told {
                     ..Observe::default()
                 });
             }
-            What::Exchange {
+            LogEntryKind::Exchange {
                 source,
                 said,
                 answered,

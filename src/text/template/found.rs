@@ -32,13 +32,13 @@ pub(super) struct Named {
 }
 
 /// What was found of a model.
-pub(super) struct Found {
+pub(super) struct ModelTemplates {
     pub(super) named: BTreeMap<String, Named>,
     /// By the names that templates know.
     pub(super) special_tokens: BTreeMap<String, String>,
 }
 
-impl Default for Found {
+impl Default for ModelTemplates {
     fn default() -> Self {
         let mut found = Self::only(CHATML.to_owned());
         if let Some(named) = found.named.get_mut(DEFAULT) {
@@ -48,7 +48,7 @@ impl Default for Found {
     }
 }
 
-impl Found {
+impl ModelTemplates {
     /// One template, given as text.
     pub(super) fn only(source: String) -> Self {
         let named = Named {
@@ -72,7 +72,7 @@ impl Found {
 /// Finds the templates as transformers does. A model with a processor has them in `chat_template.json`, or else in
 /// `chat_template.jinja` and the folder beside it; any other model in the latter. Where neither is, they are in
 /// `tokenizer_config.json`; and without any it is plain ChatML.
-pub(super) fn find(source: &dyn WeightSource) -> Result<Found, TextError> {
+pub(super) fn find(source: &dyn WeightSource) -> Result<ModelTemplates, TextError> {
     let config = match source.file("tokenizer_config.json") {
         Some(path) => Some((parsed(&path)?, path)),
         None => None,
@@ -95,7 +95,7 @@ pub(super) fn find(source: &dyn WeightSource) -> Result<Found, TextError> {
     {
         named = templates_of(config, path)?;
     }
-    let mut found = Found::default();
+    let mut found = ModelTemplates::default();
     if !named.is_empty() {
         found.named = named;
     }

@@ -12,7 +12,7 @@ pub struct Message {
     pub role: Cow<'static, str>,
     /// What was said; none where an assistant only calls tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<Content>,
+    pub content: Option<MessageContent>,
     /// What an assistant thought before it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
@@ -33,17 +33,17 @@ pub struct Message {
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Content {
+pub enum MessageContent {
     /// Text alone.
     Text(String),
     /// Texts and media in their order.
-    Parts(Vec<Part>),
+    Parts(Vec<MessagePart>),
 }
 
 /// A piece of a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Part {
+pub enum MessagePart {
     /// `{"type": "text", "text": …}`.
     Text {
         /// Always `text`.
@@ -65,7 +65,7 @@ pub enum TextKind {
     Text,
 }
 
-impl Part {
+impl MessagePart {
     /// A text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text {
@@ -80,27 +80,27 @@ impl Part {
     }
 }
 
-impl From<String> for Content {
+impl From<String> for MessageContent {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<&str> for Content {
+impl From<&str> for MessageContent {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<Vec<Part>> for Content {
-    fn from(parts: Vec<Part>) -> Self {
+impl From<Vec<MessagePart>> for MessageContent {
+    fn from(parts: Vec<MessagePart>) -> Self {
         Self::Parts(parts)
     }
 }
 
 impl Message {
     /// What `role` said.
-    pub fn new(role: impl Into<Cow<'static, str>>, content: impl Into<Content>) -> Self {
+    pub fn new(role: impl Into<Cow<'static, str>>, content: impl Into<MessageContent>) -> Self {
         Self {
             role: role.into(),
             content: Some(content.into()),
@@ -112,11 +112,11 @@ impl Message {
     pub fn text(&self) -> String {
         match &self.content {
             None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => {
+            Some(MessageContent::Text(text)) => text.clone(),
+            Some(MessageContent::Parts(parts)) => {
                 let texts = parts.iter().filter_map(|part| match part {
-                    Part::Text { text, .. } => Some(text.as_str()),
-                    Part::Other(_) => None,
+                    MessagePart::Text { text, .. } => Some(text.as_str()),
+                    MessagePart::Other(_) => None,
                 });
                 texts.collect()
             }

@@ -35,9 +35,9 @@ use serde_json::{Map, Value as Json};
 use crate::store::WeightSource;
 use crate::text::TextError;
 pub use error::TemplateError;
-use found::{DEFAULT, Found, Named, TOOL_USE};
-pub use message::{Content, Message, Part};
-pub use thinking::{Shown, Thinking};
+use found::{DEFAULT, ModelTemplates, Named, TOOL_USE};
+pub use message::{Message, MessageContent, MessagePart};
+pub use thinking::{AnswerPiece, Thinking};
 
 /// Instructions, or 64 bytes each, for any rendering: some hundred times what released templates use.
 const BASE_STEPS: u64 = 250_000;
@@ -156,7 +156,7 @@ struct Template {
 
 impl Default for ChatTemplate {
     fn default() -> Self {
-        Self::of(Found::default(), TemplateArgs::default(), None)
+        Self::of(ModelTemplates::default(), TemplateArgs::default(), None)
     }
 }
 
@@ -173,10 +173,10 @@ impl ChatTemplate {
 
     /// A template by its Jinja source.
     pub fn new(source: String) -> Self {
-        Self::of(Found::only(source), TemplateArgs::default(), None)
+        Self::of(ModelTemplates::only(source), TemplateArgs::default(), None)
     }
 
-    fn of(found: Found, args: TemplateArgs, now: Option<jiff::civil::DateTime>) -> Self {
+    fn of(found: ModelTemplates, args: TemplateArgs, now: Option<jiff::civil::DateTime>) -> Self {
         let template = |(name, named)| {
             let program = OnceLock::new();
             (name, Template { named, program })

@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use super::functions::{KEEP, KEEP_INSIDE};
-use super::tokens::{Kind, Token, Tokens, tokens};
+use super::tokens::{TemplateToken, TokenKind, Tokens, tokens};
 
 /// The largest templates of released models have about 40 KiB.
 pub(super) const MAX_SOURCE_BYTES: usize = 256 * 1024;
@@ -143,7 +143,9 @@ impl<'a> Tag<'a> {
             tokens,
         };
         // The marks of whitespace are no tokens of the tag.
-        let mark = |token: &Token| token.start == start + 2 && matches!(tag.text(token), "-" | "+");
+        let mark = |token: &TemplateToken| {
+            token.start == start + 2 && matches!(tag.text(token), "-" | "+")
+        };
         if tag.tokens.list.first().is_some_and(mark) {
             tag.tokens.list.remove(0);
             if let Some(first) = tag.tokens.list.first_mut() {
@@ -153,7 +155,7 @@ impl<'a> Tag<'a> {
         tag
     }
 
-    fn text(&self, token: &Token) -> &'a str {
+    fn text(&self, token: &TemplateToken) -> &'a str {
         &self.source[token.start..token.end]
     }
 
@@ -173,11 +175,11 @@ impl<'a> Tag<'a> {
         }
         let taken = list.iter().enumerate().find(|(n, token)| {
             let next = list.get(n + 1);
-            let named = *n > 0 && matches!(list[n - 1].kind, Kind::Dot);
+            let named = *n > 0 && matches!(list[n - 1].kind, TokenKind::Dot);
             let used = next.is_some_and(|next| {
-                next.kind == Kind::Assign || matches!(self.text(next), "(" | "is" | "in")
+                next.kind == TokenKind::Assign || matches!(self.text(next), "(" | "is" | "in")
             });
-            token.kind == Kind::Name && macros.contains(self.text(token)) && !named && !used
+            token.kind == TokenKind::Name && macros.contains(self.text(token)) && !named && !used
         });
         taken.map(|(_, token)| self.text(token))
     }
@@ -219,11 +221,12 @@ impl<'a> Tag<'a> {
                 ));
             }
             "for" => {
-                let is_in = |token: &Token| token.depth == 0 && self.text(token) == "in";
+                let is_in = |token: &TemplateToken| token.depth == 0 && self.text(token) == "in";
                 from = list.iter().position(is_in).map_or(list.len(), |n| n + 1);
             }
             "set" => {
-                let assign = |token: &Token| token.depth == 0 && token.kind == Kind::Assign;
+                let assign =
+                    |token: &TemplateToken| token.depth == 0 && token.kind == TokenKind::Assign;
                 if let Some(n) = list.iter().position(assign) {
                     self.set(n, out);
                     return Ok(());
@@ -257,7 +260,7 @@ impl<'a> Tag<'a> {
     /// `{% set target = value %}` with the value behind the gate; `n` is the assignment.
     fn set(&self, n: usize, out: &mut String) {
         let list = &self.tokens.list;
-        let dotted = list[..n].iter().any(|token| token.kind == Kind::Dot);
+        let dotted = list[..n].iter().any(|token| token.kind == TokenKind::Dot);
         out.push_str(&self.source[self.start..list[n].end]);
         out.push(' ');
         out.push_str(if dotted { KEEP_INSIDE } else { KEEP });
@@ -283,8 +286,8 @@ impl<'a> Tag<'a> {
         let names = inside.filter(|(n, token)| {
             let before = list[open + n].kind;
             token.depth == 1
-                && token.kind == Kind::Name
-                && matches!(before, Kind::Open | Kind::Comma)
+                && token.kind == TokenKind::Name
+                && matches!(before, TokenKind::Open | TokenKind::Comma)
         });
         names.map(|(_, token)| self.text(token)).collect()
     }
@@ -296,7 +299,7 @@ impl<'a> Tag<'a> {
         for token in &self.tokens.list[from..] {
             let text = self.text(token);
             match token.kind {
-                Kind::Open => {
+                TokenKind::Open => {
                     let gated = token.literal && (text != "(" || token.commas);
                     if gated {
                         out.push_str(&self.source[at..token.start]);
@@ -307,7 +310,7 @@ impl<'a> Tag<'a> {
                     }
                     open.push(gated);
                 }
-                Kind::Close if open.pop() == Some(true) => {
+                TokenKind::Close if open.pop() == Some(true) => {
                     out.push_str(&self.source[at..token.end]);
                     out.push(')');
                     at = token.end;

@@ -7,7 +7,7 @@ const CLOSE: &str = "</think>";
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum AnswerPiece {
     /// Thought.
     Thought(String),
     /// Said.
@@ -54,7 +54,7 @@ impl Thinking {
     }
 
     /// Takes a piece of the answer and tells what can be told of it now.
-    pub fn push(&mut self, piece: &str) -> Vec<Shown> {
+    pub fn push(&mut self, piece: &str) -> Vec<AnswerPiece> {
         self.held.push_str(piece);
         let mut shown = Vec::new();
         while self.step(&mut shown) {}
@@ -62,19 +62,19 @@ impl Thinking {
     }
 
     /// What is still held back at the end.
-    pub fn finish(&mut self) -> Option<Shown> {
+    pub fn finish(&mut self) -> Option<AnswerPiece> {
         let rest = std::mem::take(&mut self.held);
         let shown = match self.stage {
-            Stage::Thinking => Shown::Thought(rest),
-            _ => Shown::Said(rest),
+            Stage::Thinking => AnswerPiece::Thought(rest),
+            _ => AnswerPiece::Said(rest),
         };
         Some(shown).filter(
-            |shown| !matches!(shown, Shown::Said(text) | Shown::Thought(text) if text.is_empty()),
+            |shown| !matches!(shown, AnswerPiece::Said(text) | AnswerPiece::Thought(text) if text.is_empty()),
         )
     }
 
     /// Whether there may be more to tell.
-    fn step(&mut self, shown: &mut Vec<Shown>) -> bool {
+    fn step(&mut self, shown: &mut Vec<AnswerPiece>) -> bool {
         match self.stage {
             Stage::Begin => {
                 let text = self.held.trim_start();
@@ -98,7 +98,7 @@ impl Thinking {
                     let thought = thought.trim_end_matches('\n').to_owned();
                     let rest = rest.to_owned();
                     if !thought.is_empty() {
-                        shown.push(Shown::Thought(thought));
+                        shown.push(AnswerPiece::Thought(thought));
                     }
                     self.held = rest;
                     self.stage = Stage::Behind;
@@ -113,7 +113,10 @@ impl Thinking {
                 let told = told.trim_end_matches('\n').len();
                 if told > 0 {
                     let rest = self.held.split_off(told);
-                    shown.push(Shown::Thought(std::mem::replace(&mut self.held, rest)));
+                    shown.push(AnswerPiece::Thought(std::mem::replace(
+                        &mut self.held,
+                        rest,
+                    )));
                 }
                 false
             }
@@ -128,7 +131,7 @@ impl Thinking {
             }
             Stage::Saying => {
                 if !self.held.is_empty() {
-                    shown.push(Shown::Said(std::mem::take(&mut self.held)));
+                    shown.push(AnswerPiece::Said(std::mem::take(&mut self.held)));
                 }
                 false
             }
@@ -146,9 +149,9 @@ mod tests {
         for size in 1..=answer.chars().count().max(1) {
             let mut thinking = Thinking::behind(prompt);
             let (mut thought, mut said) = (String::new(), String::new());
-            let mut add = |shown: Shown| match shown {
-                Shown::Thought(text) => thought.push_str(&text),
-                Shown::Said(text) => said.push_str(&text),
+            let mut add = |shown: AnswerPiece| match shown {
+                AnswerPiece::Thought(text) => thought.push_str(&text),
+                AnswerPiece::Said(text) => said.push_str(&text),
             };
             let chars: Vec<char> = answer.chars().collect();
             for piece in chars.chunks(size) {

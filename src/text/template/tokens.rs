@@ -4,7 +4,7 @@
 const MAX_TAG_CHARS: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// A word that names something.
     Name,
     /// A word of the language, behind which a value begins.
@@ -21,8 +21,8 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
+pub(super) struct TemplateToken {
+    pub(super) kind: TokenKind,
     pub(super) start: usize,
     pub(super) end: usize,
     /// Brackets that are open around it.
@@ -34,7 +34,7 @@ pub(super) struct Token {
 }
 
 pub(super) struct Tokens {
-    pub(super) list: Vec<Token>,
+    pub(super) list: Vec<TemplateToken>,
     /// Behind the tag.
     pub(super) end: usize,
 }
@@ -43,7 +43,7 @@ const WORDS: [&str; 8] = ["and", "else", "elif", "if", "in", "is", "not", "or"];
 
 /// Divides what stands between `from` and the tag's end.
 pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, String> {
-    let mut list: Vec<Token> = Vec::new();
+    let mut list: Vec<TemplateToken> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let (mut at, mut chars) = (from, 0);
     loop {
@@ -77,7 +77,7 @@ pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, S
                 ));
             }
         }
-        if kind == Kind::Close {
+        if kind == TokenKind::Close {
             let opened = open.pop().map(|n| source.as_bytes()[list[n].start]);
             if !matches!(
                 (opened, c),
@@ -86,16 +86,19 @@ pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, S
                 return Err(format!("`{c}` closes nothing"));
             }
         }
-        if kind == Kind::Comma
+        if kind == TokenKind::Comma
             && let Some(n) = open.last()
         {
             list[*n].commas = true;
         }
         let behind = list.last().map(|token| token.kind);
-        let value = !matches!(behind, Some(Kind::Name | Kind::Literal | Kind::Close));
+        let value = !matches!(
+            behind,
+            Some(TokenKind::Name | TokenKind::Literal | TokenKind::Close)
+        );
         // A test may be asked about a value without parentheses: `is in [1]`.
         let asked = c != '(' && is_test(&list, source);
-        list.push(Token {
+        list.push(TemplateToken {
             kind,
             start,
             end: at,
@@ -103,17 +106,25 @@ pub(super) fn tokens(source: &str, from: usize, close: &str) -> Result<Tokens, S
             literal: value || asked,
             commas: false,
         });
-        if kind == Kind::Open {
+        if kind == TokenKind::Open {
             open.push(list.len() - 1);
         }
     }
 }
 
 /// What begins with `c` at `start`, behind `list`, and how many bytes it has.
-fn kind_of(source: &str, start: usize, c: char, list: &[Token]) -> Result<(Kind, usize), String> {
+fn kind_of(
+    source: &str,
+    start: usize,
+    c: char,
+    list: &[TemplateToken],
+) -> Result<(TokenKind, usize), String> {
     let rest = &source[start..];
     if matches!(c, '\'' | '"') {
-        return Ok((Kind::Literal, quoted(rest, c).ok_or("a text does not end")?));
+        return Ok((
+            TokenKind::Literal,
+            quoted(rest, c).ok_or("a text does not end")?,
+        ));
     }
     if c.is_alphanumeric() || c == '_' {
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
@@ -123,22 +134,24 @@ fn kind_of(source: &str, start: usize, c: char, list: &[Token]) -> Result<(Kind,
     let length = c.len_utf8();
     let before_equals = rest.as_bytes().get(length) == Some(&b'=');
     Ok(match c {
-        '(' | '[' | '{' => (Kind::Open, length),
-        ')' | ']' | '}' => (Kind::Close, length),
-        ',' => (Kind::Comma, length),
-        '.' => (Kind::Dot, length),
-        '=' | '!' | '<' | '>' if before_equals => (Kind::Other, length + 1),
-        '=' => (Kind::Assign, length),
-        _ => (Kind::Other, length),
+        '(' | '[' | '{' => (TokenKind::Open, length),
+        ')' | ']' | '}' => (TokenKind::Close, length),
+        ',' => (TokenKind::Comma, length),
+        '.' => (TokenKind::Dot, length),
+        '=' | '!' | '<' | '>' if before_equals => (TokenKind::Other, length + 1),
+        '=' => (TokenKind::Assign, length),
+        _ => (TokenKind::Other, length),
     })
 }
 
 /// Whether the last token is the name of a test: `is NAME`, `is not NAME`.
-fn is_test(list: &[Token], source: &str) -> bool {
-    let text = |token: &Token| &source[token.start..token.end];
+fn is_test(list: &[TemplateToken], source: &str) -> bool {
+    let text = |token: &TemplateToken| &source[token.start..token.end];
     match list {
-        [.., is, name] if text(is) == "is" => name.kind == Kind::Name,
-        [.., is, not, name] if text(is) == "is" && text(not) == "not" => name.kind == Kind::Name,
+        [.., is, name] if text(is) == "is" => name.kind == TokenKind::Name,
+        [.., is, not, name] if text(is) == "is" && text(not) == "not" => {
+            name.kind == TokenKind::Name
+        }
         _ => false,
     }
 }
@@ -158,25 +171,25 @@ fn quoted(rest: &str, quote: char) -> Option<usize> {
 }
 
 /// What a word is behind the tokens before it.
-fn word(text: &str, before: &[Token], source: &str) -> Kind {
-    let text_of = |token: &Token| &source[token.start..token.end];
+fn word(text: &str, before: &[TemplateToken], source: &str) -> TokenKind {
+    let text_of = |token: &TemplateToken| &source[token.start..token.end];
     let last = before.last();
     // Behind a dot and behind `is` and `is not` every word is a name.
     let is_not = before.len() > 1
         && last.is_some_and(|token| text_of(token) == "not")
         && text_of(&before[before.len() - 2]) == "is";
     let named = last.is_some_and(|token| {
-        token.kind == Kind::Dot
+        token.kind == TokenKind::Dot
             || text_of(token) == "|"
             || (text_of(token) == "is" && text != "not")
     });
     if named || is_not {
-        Kind::Name
+        TokenKind::Name
     } else if text.starts_with(|c: char| c.is_ascii_digit()) {
-        Kind::Literal
+        TokenKind::Literal
     } else if WORDS.contains(&text) {
-        Kind::Word
+        TokenKind::Word
     } else {
-        Kind::Name
+        TokenKind::Name
     }
 }

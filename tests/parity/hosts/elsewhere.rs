@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sage::checkpoint::{Part, expert_tensor_name};
+use sage::checkpoint::{ExpertMatrix, expert_tensor_name};
 use sage::core::ports::{
-    ExpertHost, ExpertOutput, ExpertTask, HiddenRows, HostError, HostUsage, LostHost, PlainRows,
-    ShadowExperts, Work, component_of,
+    ExpertHost, ExpertOutput, ExpertTask, HiddenRows, HostError, HostFuture, HostUsage, LostHost,
+    PlainRows, ShadowExperts, component_of,
 };
 use sage::host_memory::Mapped;
-use sage::model::experts::{ExpertShape, Gated, Scratch};
+use sage::model::experts::{ExpertScratch, ExpertShape, Gated};
 use sage::model::{Talker, Thinker};
 use sage::store::WeightSource;
 use sage_actors::protocol::{ExpertKey, ExpertSource, LayerKey, Module, SlotId};
@@ -62,7 +62,7 @@ impl Worker {
         let bytes = shape.bytes(format).expect("whole rows");
         let mut record = Mapped::new(bytes).expect("memory");
         let part_bytes = bytes / 3;
-        for (at, part) in Part::ALL.into_iter().enumerate() {
+        for (at, part) in ExpertMatrix::ALL.into_iter().enumerate() {
             let component = component_of(key.layer.module);
             let (layer, expert) = (usize::from(key.layer.layer), usize::from(key.expert));
             let name = expert_tensor_name(component, layer, expert, part).expect("a name");
@@ -74,7 +74,7 @@ impl Worker {
         // Row by row: together they give the same.
         let out = rows.iter().map(|at| {
             let mut out = vec![0.0; shape.hidden];
-            expert.apply(&row(at), 1, &mut out, &mut Scratch::default());
+            expert.apply(&row(at), 1, &mut out, &mut ExpertScratch::default());
             out
         });
         let values = out.collect::<Vec<_>>().concat();
@@ -213,7 +213,7 @@ impl ExpertHost for Elsewhere {
         layer: LayerKey,
         tasks: &'a [ExpertTask<'a>],
         x: &'a dyn HiddenRows,
-    ) -> Work<'a, Vec<ExpertOutput>> {
+    ) -> HostFuture<'a, Vec<ExpertOutput>> {
         Box::pin(self.answers(layer, tasks, x))
     }
 
@@ -237,7 +237,7 @@ impl ShadowExperts for Again {
         key: ExpertKey,
         rows: &'a [usize],
         x: &'a dyn HiddenRows,
-    ) -> Work<'a, ExpertOutput> {
+    ) -> HostFuture<'a, ExpertOutput> {
         Box::pin(async move { Ok(self.0.run(key, rows, &x.read()?)) })
     }
 

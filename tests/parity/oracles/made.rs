@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use sage::checkpoint::{Component, ModelConfig, expected_tensors};
 use sage::formats::WeightFormat;
 use sage::reads::{ReadCounter, ReadPurpose};
-use sage::store::{ExpertRecord, StoreError, TensorMeta, WeightSource, open_model};
+use sage::store::{ExpertLocation, StoreError, TensorMeta, WeightSource, open_model};
 
 use super::{numbers, tensor};
 use crate::common::fixture;
@@ -91,7 +91,7 @@ impl WeightSource for Made {
         &self.reads
     }
 
-    fn expert(&self, _: Component, _: usize, _: usize) -> Result<ExpertRecord, StoreError> {
+    fn expert(&self, _: Component, _: usize, _: usize) -> Result<ExpertLocation, StoreError> {
         unreachable!("towers and vocoder have no experts")
     }
 

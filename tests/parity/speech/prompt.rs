@@ -1,7 +1,7 @@
 //! The talker's prompt. Text rows follow from embeddings alone; rows of media need hidden states, which the speech cases
 //! do not hold: these are held to the projection's formula, computed here in f64.
 
-use sage::model::talker::{Heard, Prompt, PromptError};
+use sage::model::talker::{PromptError, TalkerPrompt, ThinkerTurn};
 use sage::model::{Talker, Thinker};
 use sage::store::WeightSource;
 
@@ -33,8 +33,8 @@ impl Said {
         }
     }
 
-    fn heard(&self) -> Heard<'_> {
-        Heard {
+    fn heard(&self) -> ThinkerTurn<'_> {
+        ThinkerTurn {
             ids: &self.ids,
             embeddings: &self.embeddings,
             hidden: &self.hidden,
@@ -121,7 +121,7 @@ fn prompts_equal_the_reference() {
 
 #[test]
 fn text_is_added_step_by_step_and_then_padding() {
-    let prompt = Prompt {
+    let prompt = TalkerPrompt {
         rows: vec![],
         ids: vec![],
         trailing: vec![1.0, 2.0, 3.0, 4.0],
@@ -137,13 +137,13 @@ fn what_is_not_needed_is_not_asked_for() {
     let (_, thinker, talker) = models();
     let said = Said::of("speech-text", &thinker, &talker);
     let with = talker.prompt(&said.heard()).expect("a prompt");
-    let without = Heard {
+    let without = ThinkerTurn {
         hidden: &[],
         speaker: "Ethan",
         ..said.heard()
     };
     assert_eq!(talker.prompt(&without).expect("a prompt"), with);
-    let other = Heard {
+    let other = ThinkerTurn {
         speaker: "aiden",
         ..said.heard()
     };
@@ -155,9 +155,9 @@ fn what_does_not_fit_is_named() {
     let (_, thinker, talker) = models();
     let said = Said::of("speech-multimodal", &thinker, &talker);
     let heard = said.heard();
-    let refused = |heard: Heard<'_>| talker.prompt(&heard).expect_err("refused");
+    let refused = |heard: ThinkerTurn<'_>| talker.prompt(&heard).expect_err("refused");
 
-    let error = refused(Heard {
+    let error = refused(ThinkerTurn {
         speaker: "nobody",
         ..heard
     });
@@ -167,28 +167,28 @@ fn what_does_not_fit_is_named() {
         "{text}"
     );
 
-    let short = Heard {
+    let short = ThinkerTurn {
         generated: &[],
         ..heard
     };
     assert_eq!(refused(short), PromptError::TooShort);
 
-    let error = refused(Heard {
+    let error = refused(ThinkerTurn {
         hidden: &[],
         ..heard
     });
     assert!(error.to_string().contains("hidden states"), "{error}");
-    let error = refused(Heard {
+    let error = refused(ThinkerTurn {
         embeddings: &heard.embeddings[1..],
         ..heard
     });
     assert!(error.to_string().contains("input embeddings"), "{error}");
-    let error = refused(Heard {
+    let error = refused(ThinkerTurn {
         generated: &heard.generated[1..],
         ..heard
     });
     assert!(error.to_string().contains("the answer's"), "{error}");
-    let error = refused(Heard {
+    let error = refused(ThinkerTurn {
         tts: &heard.tts[1..],
         ..heard
     });
@@ -201,7 +201,7 @@ fn a_prompt_that_does_not_open_an_answer_is_refused() {
     let said = Said::of("speech-text", &thinker, &talker);
     let refused = |ids: Vec<u32>| {
         let embeddings = thinker.embed(&ids);
-        let heard = Heard {
+        let heard = ThinkerTurn {
             ids: &ids,
             embeddings: &embeddings,
             hidden: &[],

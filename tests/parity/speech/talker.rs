@@ -1,6 +1,6 @@
 //! Talker and code predictor against the speech cases: the prefill layer by layer, then the whole loop.
 
-use sage::model::talker::{Prompt, choice};
+use sage::model::talker::{TalkerPrompt, choice};
 use sage::model::{CodePredictor, Positions, RotaryTable, Talker};
 
 use super::golden::{Golden, LONG, MODULE, bits, folder, largest_error, source, with_threads};
@@ -24,8 +24,8 @@ fn positions(golden: &Golden) -> Positions {
 }
 
 /// The golden prompt.
-fn prompt(golden: &Golden) -> Prompt {
-    Prompt {
+fn prompt(golden: &Golden) -> TalkerPrompt {
+    TalkerPrompt {
         rows: golden.floats("talker.input_embeds"),
         ids: golden.ids("talker.input_ids"),
         trailing: golden.floats("talker.trailing_text_hidden"),

@@ -1,12 +1,12 @@
 //! The parts that speak, with every routed expert at hand: what the engine does, without the mind.
 
-use sage::checkpoint::{Component, Part, expert_tensor_name};
+use sage::checkpoint::{Component, ExpertMatrix, expert_tensor_name};
 use sage::core::sampling::argmax;
 use sage::formats::WeightFormat;
 use sage::host_memory::Mapped;
 use sage::kernels::pointwise::{add_scaled, softmax};
-use sage::model::experts::{Gated, Scratch};
-use sage::model::talker::{Prompt, choice};
+use sage::model::experts::{ExpertScratch, Gated};
+use sage::model::talker::{TalkerPrompt, choice};
 use sage::model::{Code2Wav, CodePredictor, KvCache, Positions, Talker};
 use sage::store::WeightSource;
 
@@ -61,12 +61,12 @@ impl Voice {
         let talker = Talker::load(source, |_, _| ()).expect("a talker");
         let (layers, shape) = (talker.layers.len(), talker.expert);
         let expert = |layer: usize, expert: usize| {
-            let gate = expert_tensor_name(Component::Talker, layer, expert, Part::Gate);
+            let gate = expert_tensor_name(Component::Talker, layer, expert, ExpertMatrix::Gate);
             let format = source.tensor(&gate.expect("a name")).expect("a gate").dtype;
             let bytes = shape.bytes(format).expect("a size");
             let mut record = Mapped::new(bytes).expect("memory");
             let part_bytes = bytes / 3;
-            for (at, part) in Part::ALL.into_iter().enumerate() {
+            for (at, part) in ExpertMatrix::ALL.into_iter().enumerate() {
                 let name = expert_tensor_name(Component::Talker, layer, expert, part);
                 let buffer = &mut record.pages_mut()[at * part_bytes..(at + 1) * part_bytes];
                 source
@@ -93,7 +93,7 @@ impl Voice {
         kv: &mut KvCache,
         probe: Probe<'_>,
     ) -> Vec<f32> {
-        let mut scratch = Scratch::default();
+        let mut scratch = ExpertScratch::default();
         let angles = self.talker.angles(positions);
         for layer in 0..self.talker.layers.len() {
             self.talker
@@ -155,7 +155,7 @@ impl Voice {
             self.talker.expert,
             self.talker.config.text.num_experts_per_tok,
         );
-        let mut scratch = Scratch::default();
+        let mut scratch = ExpertScratch::default();
         let mut out = vec![0.0; shape.hidden];
         for (row, input) in normed.chunks_exact(shape.hidden).enumerate() {
             let mut work: Vec<(u32, f32)> = (row * k..(row + 1) * k)
@@ -174,7 +174,7 @@ impl Voice {
     }
 
     /// The whole loop, greedy.
-    pub fn speak(&self, prompt: &Prompt, positions: &Positions, limits: &Limits) -> Speech {
+    pub fn speak(&self, prompt: &TalkerPrompt, positions: &Positions, limits: &Limits) -> Speech {
         let hidden = self.talker.config.text.hidden_size;
         let ordinary = |at: usize| positions.axes.iter().map(move |axis| axis[at]);
         let last = (0..positions.len()).flat_map(ordinary).fold(0.0, f32::max);
@@ -184,7 +184,7 @@ impl Voice {
             .cache(positions.len() + limits.tokens)
             .expect("memory");
         let mut cache = self.predictor.cache().expect("memory");
-        let mut scratch = Scratch::default();
+        let mut scratch = ExpertScratch::default();
         let mut speech = Speech::default();
         let normed = self.forward(prompt.rows.clone(), positions, &mut kv, &mut |_, _| ());
         let mut state = normed[normed.len() - hidden..].to_vec();

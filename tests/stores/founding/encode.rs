@@ -8,14 +8,14 @@ use std::process::Output;
 use safetensors::SafeTensors;
 use sage::checkpoint::Component;
 use sage::checkpoint::config::AudioConfig;
-use sage::core::perception::Sensed;
+use sage::core::perception::DecodedMedia;
 use sage::cpu::encode::{Embedding, Encoder};
 use sage::goldens::Golden;
-use sage::media::picture::Patches;
+use sage::media::picture::ImagePatches;
 use sage::media::sound::Mel;
 use sage::model::audio::token_count;
 use sage::session::opening::{EngineOptions, plan};
-use sage::store::{Selection, open_model};
+use sage::store::{ExtractSelection, open_model};
 use sage_actors::protocol::Modality;
 use serde_json::Value;
 
@@ -25,8 +25,8 @@ use crate::common::sounds::{hum, siren};
 use crate::common::{extract, files, fixture};
 
 /// Sounds and pictures of a golden, as they would have been decoded.
-fn sensed(golden: &Golden, audio: &AudioConfig) -> Sensed {
-    let mut sensed = Sensed::default();
+fn sensed(golden: &Golden, audio: &AudioConfig) -> DecodedMedia {
+    let mut sensed = DecodedMedia::default();
     let features = &mut sensed.features;
     if let Some((shape, values)) = golden.floats("in.input_features").unwrap() {
         let mask = golden.integers("in.feature_attention_mask");
@@ -54,7 +54,7 @@ fn sensed(golden: &Golden, audio: &AudioConfig) -> Sensed {
             .map(|grid| [grid[0] as usize, grid[1] as usize, grid[2] as usize])
             .collect();
         sensed.picture_tokens = grids.iter().map(|[t, h, w]| t * h * w / 4).collect();
-        features.images = Patches { values, grids };
+        features.images = ImagePatches { values, grids };
     }
     sensed
 }
@@ -71,9 +71,9 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 fn embeddings_are_the_references_with_no_thinker_there() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("towers");
-    let towers = Selection {
+    let towers = ExtractSelection {
         components: [Component::Vision, Component::Audio].into(),
-        ..Selection::all()
+        ..ExtractSelection::all()
     };
     extract(&fixture("tiny-omni"), &store, &towers);
     let source = open_model(&store).unwrap();

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use sage::Sage;
 use sage::events::{Event, EventKind, Observed};
 use sage::replay;
-use sage::session::{Builder, Observation, Reading, Sensor};
+use sage::session::{Builder, Observation, Sensor, SensorValue};
 use sage::text::{Message, Text};
-use sage::trace::Header;
+use sage::trace::TraceHeader;
 use serde_json::Value;
 
 use super::{Folder, generate};
@@ -252,8 +252,8 @@ async fn the_library_takes_what_is_said_as_text_and_so_does_a_replay() {
             self.0
         }
 
-        fn read(&mut self, _: u64) -> Option<Reading> {
-            Some(Reading::new(1.0))
+        fn read(&mut self, _: u64) -> Option<SensorValue> {
+            Some(SensorValue::new(1.0))
         }
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -312,6 +312,6 @@ async fn the_library_takes_what_is_said_as_text_and_so_does_a_replay() {
     let older = recorded.replacen("\"control_tokens\":true,", "", 1);
     let line = older.lines().next().expect("a header");
     let line: Value = serde_json::from_str(line).expect("JSON");
-    let header: Header = serde_json::from_value(line["event"].clone()).expect("a header");
+    let header: TraceHeader = serde_json::from_value(line["event"].clone()).expect("a header");
     assert!(header.control_tokens);
 }

@@ -250,7 +250,7 @@ fn habits_keep_what_the_domain_will_need() {
         state: State::Wake,
         domain: "book".into(),
         tokens: 100,
-        uses: vec![Used {
+        uses: vec![ExpertUse {
             layer: 1,
             expert,
             tokens: 100,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::metabolic::table::{ROWS, Row};
+use crate::metabolic::table::{ROWS, TransitionRow};
 
 prop_compose! {
     fn inputs()(
@@ -212,7 +212,7 @@ fn every_row_is_used_and_every_change_is_a_row_s() {
             changes.extend(world.run(&input, 1 + pick(80) as u32));
         }
     }
-    let of = |row: &Row, change: &Transition| {
+    let of = |row: &TransitionRow, change: &Transition| {
         row.from.includes(change.from) && (row.to, row.cause) == (change.to, change.cause)
     };
     for row in &ROWS {

@@ -82,7 +82,7 @@ fn a_state_that_no_ledger_can_have_is_refused_by_name() {
 
 #[test]
 fn a_record_that_no_expert_can_have_is_refused_by_name() {
-    let cases: [Case<'_, Record>; 6] = [
+    let cases: [Case<'_, TrustRecord>; 6] = [
         (
             &|record| record.convergence = 1.5,
             "convergence is 1.5; expected 0 to 1",
@@ -99,9 +99,9 @@ fn a_record_that_no_expert_can_have_is_refused_by_name() {
             "by_state of Depletion: trials is -0.5",
         ),
     ];
-    assert!(KeptRecord::try_from(Record::default()).is_ok());
+    assert!(KeptRecord::try_from(TrustRecord::default()).is_ok());
     for (wrong, expected) in cases {
-        let mut record = Record::default();
+        let mut record = TrustRecord::default();
         wrong(&mut record);
         let error = KeptRecord::try_from(record).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
