@@ -94,14 +94,15 @@ impl CpuDecoder {
 
     fn sequence(&self, layers: usize, capacity: usize) -> Result<Sequence, DecoderError> {
         let config = self.config();
-        let row = config.num_key_value_heads * config.head_dim;
-        let cache = KvCache::new(layers, row, capacity).map_err(|source| DecoderError::Memory {
-            what: match self.weights {
-                Weights::Thinker(_) => "no memory for the key-value cache",
-                Weights::Talker(_) => "no memory for the talker's key-value cache",
-            },
-            source,
-        })?;
+        let (heads, dim) = (config.num_key_value_heads, config.head_dim);
+        let cache =
+            KvCache::new(layers, heads, dim, capacity).map_err(|source| DecoderError::Memory {
+                what: match self.weights {
+                    Weights::Thinker(_) => "no memory for the key-value cache",
+                    Weights::Talker(_) => "no memory for the talker's key-value cache",
+                },
+                source,
+            })?;
         let one_layer = layers < config.num_hidden_layers;
         Ok(Sequence::new(
             Box::new(CpuKv { cache, one_layer }),

@@ -3,6 +3,8 @@
 //! Invariant: every output is one dot product in a fixed order, whatever the instruction set, the number of
 //! threads, or the rows computed together. Threads split rows; nothing is ever reduced across threads.
 
+mod attend;
+mod exp;
 mod fold;
 mod lanes;
 pub(crate) mod matrix;
@@ -10,6 +12,8 @@ pub mod pointwise;
 pub(crate) mod threads;
 mod tiles;
 
+pub use attend::HeadAttention;
+pub(crate) use exp::silu_times;
 pub use lanes::InstructionSet;
 pub(crate) use lanes::multiply;
 pub use matrix::{Matrix, MatrixView, matmul};

@@ -1,5 +1,7 @@
 //! Norms, activations, softmax and rotation, in a fixed order and with the same bits everywhere.
 
+use rayon::prelude::*;
+
 /// `out = x / sqrt(mean(x^2) + eps) * weight`, statistics in f32.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let scale = rms_scale(x, eps);
@@ -12,10 +14,31 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 pub fn rms_norm_rows(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
-    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        rms_norm(x, weight, eps, out);
-    }
+    for_each_row_of(x, &mut out, width, |x, out| rms_norm(x, weight, eps, out));
     out
+}
+
+/// Fewer numbers than this are not worth a second thread.
+const PARALLEL_FROM: usize = 1 << 15;
+
+/// Does something with every row of `x` `[rows, width]`, and its number; over all threads where there is enough to do.
+pub fn for_each_row(x: &mut [f32], width: usize, run: impl Fn((usize, &mut [f32])) + Send + Sync) {
+    if x.len() < PARALLEL_FROM {
+        x.chunks_exact_mut(width).enumerate().for_each(run);
+    } else {
+        x.par_chunks_exact_mut(width).enumerate().for_each(run);
+    }
+}
+
+/// As [`for_each_row`], with every row of `x` and the same one of `out`.
+pub fn for_each_row_of(
+    x: &[f32],
+    out: &mut [f32],
+    width: usize,
+    run: impl Fn(&[f32], &mut [f32]) + Send + Sync,
+) {
+    let one = |(at, out): (usize, &mut [f32])| run(&x[at * width..(at + 1) * width], out);
+    for_each_row(out, width, one);
 }
 
 /// As [`rms_norm`], in place.

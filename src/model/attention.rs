@@ -1,24 +1,12 @@
 //! Causal grouped-query attention with q/k norm and rotation.
 
-use rayon::prelude::*;
-
+use super::heads::{self, Heads};
 use super::kv::KvCache;
 use super::rope::Angles;
 use crate::kernels::pointwise::{
-    add_scaled, rms_norm_in_place, rms_norm_rows, rotate_half, softmax,
+    add_scaled, for_each_row, rms_norm_in_place, rms_norm_rows, rotate_half,
 };
-use crate::kernels::{InstructionSet, Matrix, matmul, multiply};
-
-/// Heads of an attention block.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads {
-    /// Query heads.
-    pub query: usize,
-    /// Key and value heads; each serves `query / kv` consecutive query heads.
-    pub kv: usize,
-    /// Numbers of a head.
-    pub dim: usize,
-}
+use crate::kernels::{Matrix, matmul};
 
 /// One projection with its bias, where the checkpoint has one.
 #[derive(Debug)]
@@ -81,35 +69,14 @@ impl Attention {
         self.norm_and_rotate(&mut q, self.heads.query, &self.q_norm, angles);
         self.norm_and_rotate(&mut k, self.heads.kv, &self.k_norm, angles);
         kv.write(layer, &k, &v);
-        let past = kv.len();
-        let (keys, values) = kv.layer(layer, rows);
-        let mut mixed = vec![0.0; q.len()];
-        let heads = self.heads;
-        let attend = |(at, (q, out)): (usize, (&[f32], &mut [f32]))| {
-            let (row, head) = (at / heads.query, at % heads.query);
-            attend_head(
-                q,
-                keys,
-                values,
-                past + row + 1,
-                head / (heads.query / heads.kv),
-                heads,
-                out,
-            );
-        };
-        let work = rows * heads.query * (past + rows) * heads.dim;
-        if work < 1 << 16 {
-            q.chunks_exact(heads.dim)
-                .zip(mixed.chunks_exact_mut(heads.dim))
-                .enumerate()
-                .for_each(attend);
-        } else {
-            q.par_chunks_exact(heads.dim)
-                .zip(mixed.par_chunks_exact_mut(heads.dim))
-                .enumerate()
-                .for_each(attend);
-        }
-        self.o_proj.apply(&mixed, rows, scratch)
+        let (past, kv) = (kv.len(), &*kv);
+        heads::attend(
+            &mut q,
+            self.heads,
+            |head| kv.head(layer, head, rows),
+            |row| 0..past + row + 1,
+        );
+        self.o_proj.apply(&q, rows, scratch)
     }
 
     /// Adds [`Self::apply`] of the normed `x` `[rows, norm.len()]` to it: the first half of a pre-norm layer.
@@ -128,41 +95,13 @@ impl Attention {
     }
 
     fn norm_and_rotate(&self, x: &mut [f32], heads: usize, norm: &[f32], angles: &Angles) {
-        for (at, head) in x.chunks_exact_mut(self.heads.dim).enumerate() {
-            let turn = at / heads * angles.half..(at / heads + 1) * angles.half;
-            rms_norm_in_place(head, norm, self.eps);
-            rotate_half(head, &angles.cos[turn.clone()], &angles.sin[turn]);
-        }
-    }
-}
-
-/// One query head over the first `visible` tokens of its key-value head; `out` `[dim]` starts at zero.
-pub(super) fn attend_head(
-    q: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    visible: usize,
-    kv_head: usize,
-    heads: Heads,
-    out: &mut [f32],
-) {
-    let (row, at) = (heads.kv * heads.dim, kv_head * heads.dim);
-    let scale = 1.0 / libm::sqrtf(heads.dim as f32);
-    let set = InstructionSet::best();
-    let mut scores = vec![0.0; visible];
-    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(row)) {
-        multiply(
-            set,
-            &key[at..at + heads.dim],
-            heads.dim,
-            q,
-            1,
-            std::slice::from_mut(score),
-        );
-        *score *= scale;
-    }
-    softmax(&mut scores);
-    for (probability, value) in scores.iter().zip(values.chunks_exact(row)) {
-        add_scaled(out, &value[at..at + heads.dim], *probability);
+        let turn = |(token, x): (usize, &mut [f32])| {
+            let at = token * angles.half..(token + 1) * angles.half;
+            for head in x.chunks_exact_mut(self.heads.dim) {
+                rms_norm_in_place(head, norm, self.eps);
+                rotate_half(head, &angles.cos[at.clone()], &angles.sin[at.clone()]);
+            }
+        };
+        for_each_row(x, heads * self.heads.dim, turn);
     }
 }

@@ -3,9 +3,10 @@
 //! It starts anew with every frame: what the talker heard of the frame and its first code are its first two tokens, and
 //! each code that is chosen becomes the next.
 
-use super::attention::{Attention, Heads};
+use super::attention::Attention;
 use super::axes::Positions;
 use super::experts::{ExpertScratch, GatedBlock};
+use super::heads::Heads;
 use super::kv::KvCache;
 use super::load::{LoadError, Loader, resident_bytes};
 use super::rope::RotaryTable;
@@ -89,10 +90,10 @@ impl CodePredictor {
     /// # Errors
     /// The system's, when it cannot map the memory.
     pub fn cache(&self) -> std::io::Result<FrameCache> {
-        let row = self.config.num_key_value_heads * self.config.head_dim;
+        let (heads, dim) = (self.config.num_key_value_heads, self.config.head_dim);
         let tokens = self.config.num_code_groups;
         Ok(FrameCache {
-            kv: KvCache::new(self.layers.len(), row, tokens)?,
+            kv: KvCache::new(self.layers.len(), heads, dim, tokens)?,
             scratch: ExpertScratch::default(),
         })
     }

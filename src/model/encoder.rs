@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::heads::{Heads, attend_row};
 use super::load::{LoadError, Loader};
-use crate::kernels::pointwise::{add_scaled, layer_norm, softmax};
-use crate::kernels::{InstructionSet, multiply};
+use crate::kernels::pointwise::layer_norm;
 
 /// A LayerNorm with weight and bias.
 #[derive(Debug)]
@@ -63,6 +63,11 @@ pub fn attend_within(
     dim: usize,
     ranges: &[Range<usize>],
 ) -> Vec<f32> {
+    let shape = Heads {
+        query: heads,
+        kv: heads,
+        dim,
+    };
     let width = heads * dim;
     let mut mixed = vec![0.0; q.len()];
     for range in ranges {
@@ -72,25 +77,9 @@ pub fn attend_within(
             .par_chunks_exact_mut(dim)
             .zip(q.par_chunks_exact(dim))
             .enumerate()
-            .for_each(|(at, (out, q))| attend_head(q, k, v, at % heads, width, out));
+            .for_each(|(at, (out, q))| attend_row(q, k, v, range.len(), at % shape.kv, shape, out));
     }
     mixed
-}
-
-fn attend_head(q: &[f32], k: &[f32], v: &[f32], head: usize, width: usize, out: &mut [f32]) {
-    let (dim, at) = (q.len(), head * q.len());
-    let scale = 1.0 / libm::sqrtf(dim as f32);
-    let set = InstructionSet::best();
-    let mut scores = vec![0.0; k.len() / width];
-    for (score, key) in scores.iter_mut().zip(k.chunks_exact(width)) {
-        let one = std::slice::from_mut(score);
-        multiply(set, &key[at..at + dim], dim, q, 1, one);
-        *score *= scale;
-    }
-    softmax(&mut scores);
-    for (probability, value) in scores.iter().zip(v.chunks_exact(width)) {
-        add_scaled(out, &value[at..at + dim], *probability);
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Arithmetic of gated feed-forward blocks: routed experts and dense layers.
 
 use crate::formats::WeightFormat;
-use crate::kernels::pointwise::silu;
-use crate::kernels::{Matrix, MatrixView, matmul};
+use crate::kernels::{Matrix, MatrixView, matmul, silu_times};
 
 /// Shape of one expert: gate, up and down. How they are stored is each expert's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +67,7 @@ impl<'a> Gated<'a> {
             &mut scratch.transposed,
         );
         matmul(self.up, x, rows, &mut scratch.up, &mut scratch.transposed);
-        for (gate, up) in scratch.gate.iter_mut().zip(&scratch.up) {
-            *gate = silu(*gate) * up;
-        }
+        silu_times(&mut scratch.gate, &scratch.up);
         matmul(self.down, &scratch.gate, rows, out, &mut scratch.transposed);
     }
 }

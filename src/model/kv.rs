@@ -2,40 +2,39 @@
 
 use crate::host_memory::MappedF32;
 
-/// Keys (after rotation) and values of every layer, f32, for up to `capacity` tokens.
+/// Keys (after rotation) and values of every layer, f32, for up to `capacity` tokens: those of one head lie together.
 ///
 /// Memory is mapped once for the declared context and taken from the system as tokens come.
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<(MappedF32, MappedF32)>,
-    row: usize,
+    heads: usize,
+    /// Numbers of a head.
+    dim: usize,
     capacity: usize,
     len: usize,
 }
 
 impl KvCache {
-    /// An empty cache: `row` numbers (kv heads x head_dim) a token and layer.
+    /// An empty cache of `heads` key-value heads of `dim` numbers each.
     ///
     /// # Errors
     /// The system's, when it cannot map the memory.
-    pub fn new(layers: usize, row: usize, capacity: usize) -> std::io::Result<Self> {
+    pub fn new(layers: usize, heads: usize, dim: usize, capacity: usize) -> std::io::Result<Self> {
+        let numbers = heads * dim * capacity;
         let layers = (0..layers)
-            .map(|_| {
-                Ok((
-                    MappedF32::new(row * capacity)?,
-                    MappedF32::new(row * capacity)?,
-                ))
-            })
+            .map(|_| Ok((MappedF32::new(numbers)?, MappedF32::new(numbers)?)))
             .collect::<std::io::Result<_>>()?;
         Ok(Self {
             layers,
-            row,
+            heads,
+            dim,
             capacity,
             len: 0,
         })
     }
 
-    /// Bytes of a cache of this shape when full.
+    /// Bytes of a cache of this shape when full: `row` numbers (heads x dim) a token and layer.
     pub fn bytes(layers: usize, row: usize, capacity: usize) -> u64 {
         (layers * 2 * row * capacity * size_of::<f32>()) as u64
     }
@@ -65,22 +64,33 @@ impl KvCache {
         self.len = len.min(self.capacity);
     }
 
-    /// Writes the keys and values of new tokens of one layer behind those that are there.
+    /// Writes the keys and values of new tokens, `[tokens, heads * dim]`, of one layer behind those that are there.
     ///
     /// Panics when they do not fit: the engine asks [`Self::capacity`] first.
     pub fn write(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
-        let at = self.len * self.row;
+        let (heads, dim) = (self.heads, self.dim);
+        let tokens = keys.len() / (heads * dim);
+        assert!(
+            self.len + tokens <= self.capacity,
+            "more tokens than the cache has room for"
+        );
         let (k, v) = &mut self.layers[layer];
-        k[at..at + keys.len()].copy_from_slice(keys);
-        v[at..at + values.len()].copy_from_slice(values);
+        for (stored, new) in [(k, keys), (v, values)] {
+            for (token, new) in new.chunks_exact(heads * dim).enumerate() {
+                for (head, new) in new.chunks_exact(dim).enumerate() {
+                    let at = (head * self.capacity + self.len + token) * dim;
+                    stored[at..at + dim].copy_from_slice(new);
+                }
+            }
+        }
     }
 
-    /// Keys and values of one layer, `[tokens, kv heads * head_dim]`, with `new` tokens that are written but not
-    /// yet counted.
-    pub fn layer(&self, layer: usize, new: usize) -> (&[f32], &[f32]) {
+    /// Keys and values of one head of one layer, `[tokens, dim]`, with `new` tokens that are written but not yet counted.
+    pub fn head(&self, layer: usize, head: usize, new: usize) -> (&[f32], &[f32]) {
         let (k, v) = &self.layers[layer];
-        let end = (self.len + new) * self.row;
-        (&k[..end], &v[..end])
+        let first = head * self.capacity * self.dim;
+        let span = first..first + (self.len + new) * self.dim;
+        (&k[span.clone()], &v[span])
     }
 
     /// Counts tokens that every layer has written.

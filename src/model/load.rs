@@ -2,8 +2,9 @@
 
 use sage_actors::protocol::Module;
 
-use super::attention::{Attention, Heads, Projection};
+use super::attention::{Attention, Projection};
 use super::experts::{ExpertShape, GatedBlock};
+use super::heads::Heads;
 use super::rope::RotaryTable;
 use super::thinker::{DecoderLayer, FeedForward, Thinker};
 use crate::checkpoint::config::TextConfig;

@@ -10,6 +10,7 @@ pub mod code2wav;
 pub(crate) mod code_predictor;
 pub mod encoder;
 pub mod experts;
+pub mod heads;
 pub(crate) mod kv;
 pub(crate) mod load;
 pub mod pieces;

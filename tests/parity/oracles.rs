@@ -15,9 +15,10 @@ use sage::kernels::pointwise::{
     gelu, gelu_tanh, layer_norm, rms_norm_rows, sigmoid, silu, softmax,
 };
 use sage::kernels::{Matrix, matmul};
-use sage::model::attention::{Attention, Heads, Projection};
+use sage::model::attention::{Attention, Projection};
 use sage::model::encoder::attend_within;
 use sage::model::experts::{ExpertScratch, GatedBlock};
+use sage::model::heads::Heads;
 use sage::model::{KvCache, Positions, RotaryTable};
 
 /// Numbers in (-scale, scale), the same for the same seed.
@@ -177,7 +178,15 @@ fn joined(x: &Tensor) -> candle_core::Result<Tensor> {
 #[test]
 fn grouped_attention_of_any_heads() {
     let hidden = 37;
-    for (query, kv, dim) in [(1, 1, 2), (6, 2, 10), (8, 1, 16), (9, 3, 6), (4, 4, 34)] {
+    for (query, kv, dim) in [
+        (1, 1, 2),
+        (6, 2, 10),
+        (8, 1, 16),
+        (9, 3, 6),
+        (4, 4, 34),
+        (8, 2, 64),
+        (8, 1, 128),
+    ] {
         let heads = Heads { query, kv, dim };
         let weight = |seed, rows, cols| numbers(seed, rows * cols, 0.3);
         let (wq, wk) = (weight(1, query * dim, hidden), weight(2, kv * dim, hidden));
@@ -202,7 +211,7 @@ fn grouped_attention_of_any_heads() {
         for rows in [1, 2, 13, 70] {
             let x = numbers(rows as u64, rows * hidden, 1.0);
             let angles = rotary.angles(&Positions::text(0, rows));
-            let mut cache = KvCache::new(1, kv * dim, rows).unwrap();
+            let mut cache = KvCache::new(1, kv, dim, rows).unwrap();
             let found = ours.apply(&x, rows, 0, &mut cache, &angles, &mut Vec::new());
             let expected = (|| {
                 let x = tensor(&x, &[rows, hidden]);

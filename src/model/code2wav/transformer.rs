@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::super::attention::{Heads, Projection, attend_head};
+use super::super::attention::Projection;
 use super::super::axes::Positions;
 use super::super::experts::{ExpertScratch, GatedBlock};
+use super::super::heads::{Heads, attend_row};
 use super::super::load::{LoadError, Loader};
 use super::super::rope::{Angles, RotaryTable};
 use super::Probe;
@@ -127,7 +128,7 @@ impl Transformer {
                 let (row, head) = (at / heads.query, at % heads.query);
                 let first = (row + 1).saturating_sub(self.window);
                 let seen = first * row_width..(row + 1) * row_width;
-                attend_head(
+                attend_row(
                     q,
                     &k[seen.clone()],
                     &v[seen],

@@ -191,8 +191,8 @@ impl Talker {
     /// The system's, when it cannot map the memory.
     pub fn cache(&self, capacity: usize) -> std::io::Result<KvCache> {
         let text = &self.config.text;
-        let row = text.num_key_value_heads * text.head_dim;
-        KvCache::new(self.layers.len(), row, capacity)
+        let (heads, dim) = (text.num_key_value_heads, text.head_dim);
+        KvCache::new(self.layers.len(), heads, dim, capacity)
     }
 
     /// Embedding of a codec token, `[hidden]`. Panics on an id beyond the vocabulary: callers check.

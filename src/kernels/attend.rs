@@ -1,0 +1,343 @@
+//! Attention of some query rows over the keys and values of one head, block by block, with the bits of one row alone.
+//!
+//! A score is a dot product over lanes, times the scale; the largest score is taken away, exponentials are summed in the
+//! order of the keys, and each is divided by the sum; every number of the output sums `probability * value` in the order
+//! of the keys. Rows are computed together so that a key or value that was loaded serves many of them.
+
+mod head;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+use std::ops::Range;
+
+pub use head::HeadAttention;
+use head::{GROUP, Scores, common, mix_row};
+
+use super::exp::exp_all;
+use super::lanes::{InstructionSet, multiply};
+
+/// Keys that are gone through for one group of query rows after the other: with their values they stay in the second
+/// cache.
+const BLOCK_KEYS: usize = 256;
+
+/// What a processor does of it in its own way: to the same bits.
+#[derive(Clone, Copy)]
+struct Steps {
+    /// Scores of `rows` before they are scaled, for the keys of a block.
+    score: unsafe fn(
+        &HeadAttention<'_>,
+        rows: Range<usize>,
+        block: Range<usize>,
+        scores: &mut Scores<'_>,
+    ),
+    /// Scores of one row to probabilities, all but the division.
+    exponentiate: unsafe fn(&mut [f32], scale: f32),
+    /// Divides.
+    divide: unsafe fn(&mut [f32], sum: f32),
+    /// Adds the values of a block to the outputs of `rows`.
+    mix: unsafe fn(
+        &HeadAttention<'_>,
+        rows: Range<usize>,
+        block: Range<usize>,
+        scores: &Scores<'_>,
+        out: &mut [f32],
+    ),
+}
+
+impl HeadAttention<'_> {
+    /// `out` `[rows, dim]`, which begins with zeros, gets what each row sees mixed; `scratch` is reused between calls.
+    ///
+    /// Panics when the lengths do not fit, or a row sees no key or one that is not there.
+    pub fn apply(&self, scratch: &mut Vec<f32>, out: &mut [f32]) {
+        self.apply_on(InstructionSet::best(), scratch, out);
+    }
+
+    fn apply_on(&self, set: InstructionSet, scratch: &mut Vec<f32>, out: &mut [f32]) {
+        let rows = self.seen.len();
+        assert_eq!(
+            self.queries.len(),
+            rows * self.dim,
+            "queries of the wrong length"
+        );
+        assert_eq!(out.len(), rows * self.dim, "output of the wrong length");
+        let first = self.seen.iter().map(|seen| seen.start).min().unwrap_or(0);
+        let end = self.seen.iter().map(|seen| seen.end).max().unwrap_or(0);
+        let is_seen = |seen: &Range<usize>| !seen.is_empty();
+        assert!(self.seen.iter().all(is_seen), "a row that sees no key");
+        assert!(
+            end * self.dim <= self.keys.len().min(self.values.len()),
+            "rows see {end} keys, more than there are"
+        );
+        let stride = end - first;
+        scratch.resize(rows * stride, 0.0);
+        let numbers = &mut scratch[..rows * stride];
+        let mut scores = Scores {
+            numbers,
+            stride,
+            first,
+        };
+        let steps = steps(set, self.dim);
+        let groups = || {
+            (0..rows)
+                .step_by(GROUP)
+                .map(|row| row..(row + GROUP).min(rows))
+        };
+        let blocks = || {
+            let starts = (first..end).step_by(BLOCK_KEYS);
+            starts.map(|key| key..(key + BLOCK_KEYS).min(end))
+        };
+        // SAFETY: the processor has the instructions of `set`, and the lengths were compared above.
+        unsafe {
+            for block in blocks() {
+                for rows in groups() {
+                    (steps.score)(self, rows, block.clone(), &mut scores);
+                }
+            }
+            let scale = 1.0 / libm::sqrtf(self.dim as f32);
+            for (row, seen) in self.seen.iter().enumerate() {
+                (steps.exponentiate)(scores.of_mut(row, seen), scale);
+            }
+            for rows in groups() {
+                for (row, sum) in rows.clone().zip(sums(&scores, rows, self.seen)) {
+                    (steps.divide)(scores.of_mut(row, &self.seen[row]), sum);
+                }
+            }
+            for block in blocks() {
+                for rows in groups() {
+                    (steps.mix)(self, rows, block.clone(), &scores, out);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of the scores that each of a group's rows sees, each in the order of its keys. Side by side, because each
+/// addition of a sum waits for the one before.
+fn sums(scores: &Scores<'_>, rows: Range<usize>, seen: &[Range<usize>]) -> [f32; GROUP] {
+    let mut of_rows = [&[][..]; GROUP];
+    for (of_row, row) in of_rows.iter_mut().zip(rows) {
+        *of_row = scores.of(row, &seen[row]);
+    }
+    let mut sums = [0.0; GROUP];
+    let common = of_rows.iter().map(|row| row.len()).min().unwrap_or(0);
+    let [a, b, c, d] = of_rows.map(|row| row[..common].iter());
+    for (((a, b), c), d) in a.zip(b).zip(c).zip(d) {
+        sums[0] += a;
+        sums[1] += b;
+        sums[2] += c;
+        sums[3] += d;
+    }
+    for (sum, row) in sums.iter_mut().zip(of_rows) {
+        for score in &row[common..] {
+            *sum += score;
+        }
+    }
+    sums
+}
+
+/// The rows of a group one by one.
+#[inline(always)]
+fn mix_rows(
+    head: &HeadAttention<'_>,
+    rows: Range<usize>,
+    block: Range<usize>,
+    scores: &Scores<'_>,
+    out: &mut [f32],
+) {
+    for row in rows {
+        let keys = common(std::slice::from_ref(&head.seen[row]), &block);
+        mix_row(head, row, keys, scores, out);
+    }
+}
+
+/// `e^(x * scale - max)` of each, where max is the largest `x * scale`.
+#[inline(always)]
+fn exponentiate_all(scores: &mut [f32], scale: f32) {
+    const WIDTH: usize = 16;
+    let mut largest = [f32::NEG_INFINITY; WIDTH];
+    // What is not a number is passed over, as `f32::max` does.
+    let larger = |largest: &mut f32, score: f32| {
+        *largest = if score > *largest { score } else { *largest };
+    };
+    let (blocks, rest) = scores.as_chunks_mut::<WIDTH>();
+    for block in blocks {
+        for (score, largest) in block.iter_mut().zip(&mut largest) {
+            *score *= scale;
+            larger(largest, *score);
+        }
+    }
+    for (score, largest) in rest.iter_mut().zip(&mut largest) {
+        *score *= scale;
+        larger(largest, *score);
+    }
+    let max = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    for score in scores.iter_mut() {
+        *score -= max;
+    }
+    exp_all(scores);
+}
+
+#[inline(always)]
+fn divide_all(scores: &mut [f32], sum: f32) {
+    for score in scores {
+        *score /= sum;
+    }
+}
+
+/// One row after the other, each with all keys of the block.
+fn score_rows(
+    set: InstructionSet,
+    head: &HeadAttention<'_>,
+    rows: Range<usize>,
+    block: &Range<usize>,
+    scores: &mut Scores<'_>,
+) {
+    let keys = &head.keys[block.start * head.dim..block.end * head.dim];
+    for row in rows {
+        multiply(
+            set,
+            keys,
+            head.dim,
+            head.query(row),
+            1,
+            scores.of_mut(row, block),
+        );
+    }
+}
+
+/// The steps as compiled for one instruction set.
+macro_rules! compiled {
+    ($name:ident, $set:expr $(, $features:literal)?) => {
+        mod $name {
+            use super::{HeadAttention, InstructionSet, Range, Scores, Steps};
+
+            fn score(head: &HeadAttention<'_>, rows: Range<usize>, block: Range<usize>, scores: &mut Scores<'_>) {
+                super::score_rows($set, head, rows, &block, scores);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn exponentiate(scores: &mut [f32], scale: f32) {
+                super::exponentiate_all(scores, scale);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn divide(scores: &mut [f32], sum: f32) {
+                super::divide_all(scores, sum);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn mix(
+                head: &HeadAttention<'_>,
+                rows: Range<usize>,
+                block: Range<usize>,
+                scores: &Scores<'_>,
+                out: &mut [f32],
+            ) {
+                super::mix_rows(head, rows, block, scores, out);
+            }
+
+            pub(super) const STEPS: Steps = Steps { score, exponentiate, divide, mix };
+        }
+    };
+}
+
+compiled!(portable, InstructionSet::Portable);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2, InstructionSet::Avx2, "avx2");
+#[cfg(target_arch = "x86_64")]
+compiled!(
+    avx512,
+    InstructionSet::Avx512,
+    "avx512f,avx512bw,avx512vl,avx512dq"
+);
+
+fn steps(set: InstructionSet, dim: usize) -> Steps {
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 if dim.is_multiple_of(wide::DIMS) => Steps {
+            score: wide::score,
+            mix: wide::mix,
+            ..avx512::STEPS
+        },
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => avx512::STEPS,
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => avx2::STEPS,
+        InstructionSet::Portable => portable::STEPS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(seed: u64, count: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / 4_194_304.0 - 2.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// One row in the plainest form.
+    fn by_definition(query: &[f32], keys: &[f32], values: &[f32], out: &mut [f32]) {
+        let dim = query.len();
+        let mut scores = vec![0.0; keys.len() / dim];
+        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(dim)) {
+            let one = std::slice::from_mut(score);
+            multiply(InstructionSet::Portable, key, dim, query, 1, one);
+            *score *= 1.0 / libm::sqrtf(dim as f32);
+        }
+        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = 0.0;
+        for score in &mut scores {
+            *score = libm::expf(*score - max);
+            sum += *score;
+        }
+        for (score, value) in scores.iter().zip(values.chunks_exact(dim)) {
+            let probability = score / sum;
+            for (out, value) in out.iter_mut().zip(value) {
+                *out += probability * value;
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Causal rows with several heads each, and rows that see a window: more keys than a block, and fewer.
+        #[test]
+        fn rows_together_have_the_bits_of_rows_alone(
+            dim in proptest::sample::select(vec![8usize, 20, 64, 128]),
+            past in 0usize..600,
+            tokens in 1usize..8,
+            heads in 1usize..6,
+            window in proptest::sample::select(vec![3usize, 40, 10_000]),
+            seed in 0u64..1 << 40,
+        ) {
+            let all = past + tokens;
+            let (keys, values) = (numbers(seed, all * dim), numbers(seed + 1, all * dim));
+            let queries = numbers(seed + 2, tokens * heads * dim);
+            let seen: Vec<_> = (0..tokens * heads)
+                .map(|row| past + row / heads + 1)
+                .map(|end| end.saturating_sub(window)..end)
+                .collect();
+            let head = HeadAttention { queries: &queries, seen: &seen, keys: &keys, values: &values, dim };
+            for set in InstructionSet::available() {
+                let mut out = vec![0.0; queries.len()];
+                head.apply_on(set, &mut vec![7.0; 3], &mut out);
+                for (row, seen) in seen.iter().enumerate() {
+                    let span = seen.start * dim..seen.end * dim;
+                    let mut due = vec![0.0; dim];
+                    by_definition(head.query(row), &keys[span.clone()], &values[span], &mut due);
+                    for (is, due) in out[row * dim..].iter().zip(&due) {
+                        proptest::prop_assert_eq!(is.to_bits(), due.to_bits(), "{:?}, row {}", set, row);
+                    }
+                }
+            }
+        }
+    }
+}
