@@ -269,17 +269,13 @@ fn steps(set: InstructionSet, dim: usize) -> Steps {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes;
     use super::*;
 
+    /// In [-2, 2).
     fn numbers(seed: u64, count: usize) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / 4_194_304.0 - 2.0
-        };
-        (0..count).map(|_| next()).collect()
+        let halves = lanes::tests::numbers(seed, count);
+        halves.into_iter().map(|number| 4.0 * number).collect()
     }
 
     /// One row in the plainest form.

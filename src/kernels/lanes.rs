@@ -167,11 +167,12 @@ pub(crate) fn multiply<E: Number>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use half::{bf16, f16};
 
-    fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    /// In [-0.5, 0.5), the same for the same seed.
+    pub(in super::super) fn numbers(seed: u64, count: usize) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
             state = state

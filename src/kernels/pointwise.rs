@@ -14,7 +14,9 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 pub fn rms_norm_rows(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
-    for_each_row_of(x, &mut out, width, |x, out| rms_norm(x, weight, eps, out));
+    for_each_row(&mut out, width, |(at, out)| {
+        rms_norm(&x[at * width..(at + 1) * width], weight, eps, out);
+    });
     out
 }
 
@@ -28,17 +30,6 @@ pub fn for_each_row(x: &mut [f32], width: usize, run: impl Fn((usize, &mut [f32]
     } else {
         x.par_chunks_exact_mut(width).enumerate().for_each(run);
     }
-}
-
-/// As [`for_each_row`], with every row of `x` and the same one of `out`.
-pub fn for_each_row_of(
-    x: &[f32],
-    out: &mut [f32],
-    width: usize,
-    run: impl Fn(&[f32], &mut [f32]) + Send + Sync,
-) {
-    let one = |(at, out): (usize, &mut [f32])| run(&x[at * width..(at + 1) * width], out);
-    for_each_row(out, width, one);
 }
 
 /// As [`rms_norm`], in place.

@@ -1,7 +1,8 @@
 //! Scenarios as a user runs them, with the events that come of it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -31,6 +32,20 @@ pub fn sage(arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .expect("sage runs")
+}
+
+/// Runs a command to its end, with these lines as its whole input.
+pub fn typed(command: &mut Command, lines: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sage runs");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(lines.as_bytes()).expect("written");
+    drop(stdin);
+    child.wait_with_output().expect("its end")
 }
 
 /// What it complained of.

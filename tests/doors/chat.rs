@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::common::runs::typed;
+
 const FACTS: &str = "Laura lives in London. Peter lives in Dublin. Helen lives in Milan. Tom lives in Oslo. Where does Helen live?";
 const SENSORS: &str = "motor 77 (60-80); heater 99 (30-80); battery 73 (60-80); fan 55 (50-70). Which sensor is out of range?";
 
@@ -27,17 +29,8 @@ fn text(bytes: &[u8]) -> String {
 
 /// Says `lines` to the model, and nothing more.
 fn chat(lines: &str, options: &[&str]) -> Output {
-    let mut child = sage(&["chat", model().to_str().expect("a path")])
-        .args(options)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("sage runs");
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin.write_all(lines.as_bytes()).expect("written");
-    drop(stdin);
-    let output = child.wait_with_output().expect("its end");
+    let mut chat = sage(&["chat", model().to_str().expect("a path")]);
+    let output = typed(chat.args(options), lines);
     assert_eq!(
         output.status.code(),
         Some(0),

@@ -3,15 +3,15 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::common::embedding::{HELEN, MODEL};
 use crate::common::fixture;
 use crate::common::layouts::{sage, text};
+use crate::common::runs::typed;
 use crate::common::sounds::hum;
 use crate::common::speaking::speaking_model;
 
@@ -41,19 +41,9 @@ fn answered(model: &str, messages: &Value, more: &[&str]) -> Value {
 
 /// The answers of a conversation that is held line by line.
 fn held(lines: &str, more: &[&str]) -> Vec<String> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
-        .args(["chat", MODEL, "--json"])
-        .args(SHORT)
-        .args(more)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sage runs");
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin.write_all(lines.as_bytes()).expect("written");
-    drop(stdin);
-    let output = child.wait_with_output().expect("its end");
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_sage"));
+    chat.args(["chat", MODEL, "--json"]).args(SHORT).args(more);
+    let output = typed(&mut chat, lines);
     assert!(output.status.success());
     let lines = String::from_utf8(output.stdout).expect("UTF-8");
     let events = lines

@@ -3,13 +3,13 @@
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::common::layouts::{sage, text};
+use crate::common::runs::typed;
 use crate::common::sounds::hum;
 use crate::common::speaking::speaking_model;
 
@@ -157,27 +157,17 @@ fn every_event_of_a_request_in_a_run_names_it() {
 #[test]
 fn every_event_of_a_turn_names_it() {
     let model = speaking_model();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
-        .args([
-            "chat",
-            text(model.path()),
-            "--json",
-            "--context",
-            "48",
-            "--max-tokens",
-            "6",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sage runs");
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin
-        .write_all(b"Hello\n/good\nAgain\n/bad\nAnd once more\n")
-        .expect("written");
-    drop(stdin);
-    let output = child.wait_with_output().expect("its end");
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_sage"));
+    chat.args([
+        "chat",
+        text(model.path()),
+        "--json",
+        "--context",
+        "48",
+        "--max-tokens",
+        "6",
+    ]);
+    let output = typed(&mut chat, "Hello\n/good\nAgain\n/bad\nAnd once more\n");
     assert!(output.status.success());
     let events = lines(&String::from_utf8(output.stdout).expect("UTF-8"));
     let named = named(&events);

@@ -2,14 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::layouts::{sage, text};
+use crate::common::runs::typed;
 use crate::common::speaking::{samples, speaking_model, vouched};
 
 /// Options under which every command gives the same answer in the same voice.
@@ -36,20 +36,9 @@ impl World {
 
     /// What `sage` says, which must end well; `input` are the lines of a conversation.
     fn events(&self, arguments: &[&str], input: &str) -> Vec<Value> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
-            .args(arguments)
-            .args(["--json"])
-            .args(SETTINGS)
-            .args(VOICE)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("sage runs");
-        let mut stdin = child.stdin.take().expect("its input");
-        stdin.write_all(input.as_bytes()).expect("written");
-        drop(stdin);
-        let output = child.wait_with_output().expect("its end");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sage"));
+        command.args(arguments).args(["--json"]);
+        let output = typed(command.args(SETTINGS).args(VOICE), input);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
         let lines = String::from_utf8(output.stdout).expect("UTF-8");
@@ -193,17 +182,8 @@ fn a_conversation_has_the_same_words_spoken_or_not() {
     let spoken = words(&world.chat(lines, &["--speak", text(&folder)]));
     let model = text(world.model.path());
     let silent = ["chat", model, "--exact", "--json", "--max-tokens", "12"];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
-        .args(silent)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sage runs");
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin.write_all(lines.as_bytes()).expect("written");
-    drop(stdin);
-    let output = child.wait_with_output().expect("its end");
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_sage"));
+    let output = typed(chat.args(silent), lines);
     let silent: Vec<Value> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .map(|line| serde_json::from_str(line).expect("an event a line"))

@@ -2,9 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use sage::Sage;
@@ -16,6 +15,8 @@ use sage::store::open_model;
 use sage_actors::config::MindConfig;
 use sage_actors::protocol::Phase;
 use serde_json::Value;
+
+use crate::common::runs::typed;
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
@@ -141,16 +142,8 @@ fn said(output: &Output) -> String {
 fn chat(machine: &tempfile::TempDir, line: &str, kind: &str, options: &[&str]) -> Value {
     let model = model();
     let begin = ["chat", model.to_str().expect("a path"), "--json"];
-    let mut child = command(machine.path(), &[&begin, options].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sage runs");
-    let mut input = child.stdin.take().expect("its input");
-    writeln!(input, "{line}").expect("written");
-    drop(input);
-    let output = child.wait_with_output().expect("its end");
+    let mut chat = command(machine.path(), &[&begin, options].concat());
+    let output = typed(&mut chat, &format!("{line}\n"));
     let lines = String::from_utf8(output.stdout).expect("text");
     let mut events = lines
         .lines()

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use crate::common::runs::{complaint, events, root, sage};
+use crate::common::runs::{complaint, events, root, sage, typed};
 use crate::common::{copied, fixture};
 use serde_json::Value;
 
@@ -57,22 +56,12 @@ fn one_word_by_command_and_in_conversation() {
     assert!(peak.as_u64() <= limit.as_u64(), "{peak} of {limit}");
 
     let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    let mut chat = std::process::Command::new(env!("CARGO_BIN_EXE_sage"))
-        .current_dir(root())
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_sage"));
+    chat.current_dir(root())
         .env("SAGE_CACHE", cache)
-        .args(["chat", "--hear"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+        .args(["chat", "--hear"]);
     let lines = format!("/hear {word} {question}\n/state\n/hear none.wav\n/see {word}\n");
-    chat.stdin
-        .take()
-        .unwrap()
-        .write_all(lines.as_bytes())
-        .unwrap();
-    let output = chat.wait_with_output().unwrap();
+    let output = typed(&mut chat, &lines);
     let said = String::from_utf8(output.stdout.clone()).unwrap();
     let refused = complaint(&output);
     assert!(said.starts_with("pump\n"), "{said}");
@@ -139,19 +128,9 @@ const FACTS: &str = "Laura lives in London. Peter lives in Dublin. Helen lives i
 
 /// Lines said to a model; it must end well.
 fn chat(model: &str, lines: &str, options: &[&str]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
-        .current_dir(root())
-        .args(["chat", model])
-        .args(options)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(lines.as_bytes()).unwrap();
-    drop(input);
-    let output = child.wait_with_output().unwrap();
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_sage"));
+    chat.current_dir(root()).args(["chat", model]).args(options);
+    let output = typed(&mut chat, lines);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     output
 }

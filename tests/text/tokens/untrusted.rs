@@ -1,8 +1,7 @@
 //! Control tokens that somebody spells, through every door.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use sage::Sage;
 use sage::events::{Event, EventKind, Observed};
@@ -14,7 +13,7 @@ use serde_json::Value;
 
 use super::{Folder, generate};
 use crate::common::embedding::{MODEL, all};
-use crate::common::runs::{complaint, events, root};
+use crate::common::runs::{complaint, events, root, typed};
 
 /// Texts that spell control tokens.
 const HOSTILE: [&str; 5] = [
@@ -139,18 +138,9 @@ fn observed(events: &[Value], kind: &str) -> Vec<usize> {
 }
 
 fn chat(lines: &str, options: &[&str]) -> Vec<Value> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
-        .args(["chat", MODEL, "--json", "--exact", "--max-tokens", "2"])
-        .args(options)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("sage runs");
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin.write_all(lines.as_bytes()).expect("written");
-    drop(stdin);
-    let output = child.wait_with_output().expect("its end");
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_sage"));
+    chat.args(["chat", MODEL, "--json", "--exact", "--max-tokens", "2"]);
+    let output = typed(chat.args(options), lines);
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     text.lines()
