@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "compares all numbers of 32 bits: half a minute"]
+    #[ignore = "compares all numbers of 32 bits: two minutes"]
     fn every_exponential_has_the_bits_of_libm() {
         assert_eq!(differing(1).map(f32::from_bits), None);
     }
