@@ -12,7 +12,7 @@ use std::fmt;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use sage::formats::{WeightFormat, convert};
+use sage::formats::{GatedFormats, WeightFormat, convert};
 use sage::host_memory::Mapped;
 use sage::kernels::{InstructionSet, MatrixView, matmul};
 use sage::model::experts::{ExpertScratch, ExpertShape, Gated};
@@ -39,12 +39,11 @@ fn main() {
     let asked = std::env::var("SAGE_INSTRUCTIONS");
     let set = match asked.as_deref() {
         Err(_) => InstructionSet::best(),
-        Ok("portable") => InstructionSet::Portable,
-        Ok("avx2") => InstructionSet::Avx2,
-        Ok("avx512") => InstructionSet::Avx512,
-        Ok(other) => stop(&format!(
-            "SAGE_INSTRUCTIONS is {other:?}, expected portable, avx2 or avx512"
-        )),
+        Ok(name) => InstructionSet::from_name(name).unwrap_or_else(|| {
+            stop(&format!(
+                "SAGE_INSTRUCTIONS is {name:?}, no instruction set"
+            ))
+        }),
     };
     if !set.prefer() {
         stop(&format!("this processor has no {set:?}"));
@@ -75,7 +74,10 @@ impl fmt::Display for Product {
 
 fn products() -> impl Iterator<Item = Product> {
     SHAPES.into_iter().flat_map(|[rows, cols]| {
-        WeightFormat::ALL.into_iter().flat_map(move |format| {
+        // Rows that are not whole blocks of a format are not stored in it.
+        let fits = move |format: &WeightFormat| format.row_bytes(cols).is_some();
+        let formats = WeightFormat::ALL.into_iter().filter(fits);
+        formats.flat_map(move |format| {
             X_ROWS.into_iter().map(move |x_rows| Product {
                 format,
                 rows,
@@ -126,7 +128,7 @@ fn expert(bencher: Bencher<'_, '_>, case: &Run) {
     let &Run { format, rows } = case;
     let numbers_of_one = 3 * EXPERT.hidden * EXPERT.intermediate;
     let memory = stored(format, numbers_of_one);
-    let gated = Gated::of_record(memory.bytes(), EXPERT, format).unwrap();
+    let gated = Gated::of_record(memory.bytes(), EXPERT, GatedFormats::all(format)).unwrap();
     let x = numbers(rows * EXPERT.hidden);
     let (mut out, mut scratch) = (vec![0.0; x.len()], ExpertScratch::default());
     bencher
@@ -137,7 +139,7 @@ fn expert(bencher: Bencher<'_, '_>, case: &Run) {
 /// Every expert's record is checked when it is read: 9 MiB in bf16.
 #[divan::bench(args = WeightFormat::ALL)]
 fn checksum(bencher: Bencher<'_, '_>, format: WeightFormat) {
-    let bytes = EXPERT.bytes(format).unwrap();
+    let bytes = EXPERT.bytes(GatedFormats::all(format)).unwrap();
     let memory = stored(format, 3 * EXPERT.hidden * EXPERT.intermediate);
     bencher
         .counter(BytesCount::new(bytes))

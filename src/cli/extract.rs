@@ -28,7 +28,8 @@ const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE --extract-expert 5 --layer 0            the first prototype's spellings
   sage extract CHECKPOINT --out STORE --extract-routers --component thinker
   sage extract CHECKPOINT --out STORE --extract-all
-  sage extract CHECKPOINT --out STORE --quant f16                  experts in another format: another model
+  sage extract CHECKPOINT --out STORE --quant q4                   experts of 4 bits, trunk and head of 8: another model
+  sage extract CHECKPOINT --out STORE --quant q4 --quant q6_k:head      a head of 6 bits
   sage extract CHECKPOINT --out STORE --quant f16:0-11 --quant f32:talker      a mixed store
   sage extract --verify STORE                                      re-hash every file
 
@@ -72,9 +73,12 @@ pub struct ExtractArgs {
     /// What `sage price --json` wrote of this model, for --experts price:N or usage:N
     #[arg(long, value_name = "FILE", requires = "experts")]
     prices: Option<PathBuf>,
-    /// Store routed experts as f32, bf16 or f16 [default: as in the checkpoint]: all of them, or those of a component and of
-    /// some layers, as in f16:0-11 or f16:thinker:0,3,8-11; may be given again, and the last that covers an expert counts
-    #[arg(long, value_name = "FORMAT[:COMPONENT][:LAYERS]")]
+    /// Store tensors in another format [default: as in the checkpoint]: q8, q4 or q2 for experts of 8, 4 or 2 bits and a trunk
+    /// and head of 8; or one of f32, bf16, f16, q8_0, q4_0, q4_k, q6_k, q2_k for the experts, or the group named (experts,
+    /// trunk, head, embedding), of a component and of some layers, as in q4_k:0-11 or q6_k:trunk:thinker:0,3,8-11; may be
+    /// given again, and the last that covers a tensor counts. Rows that are not whole blocks of 256 numbers get q4_0 or q8_0,
+    /// of 32 stay bf16
+    #[arg(long, value_name = "FORMAT[:GROUP][:COMPONENT][:LAYERS]")]
     quant: Vec<String>,
     /// Show what would be written, and write nothing
     #[arg(long)]
@@ -199,22 +203,25 @@ fn selection(
 
 /// What --quant asks for.
 fn rules(asked: &[String]) -> Result<Vec<FormatRule>, CliError> {
-    let rule = |text: &String| {
-        text.parse()
-            .map_err(|problem| CliError::request(format!("--quant {text}: {problem}")))
-    };
-    asked.iter().map(rule).collect()
+    let mut all = Vec::new();
+    for text in asked {
+        let rules = FormatRule::all_of(text);
+        all.extend(
+            rules.map_err(|problem| CliError::request(format!("--quant {text}: {problem}")))?,
+        );
+    }
+    Ok(all)
 }
 
 /// What a conversion does, in a sentence.
 fn in_words(conversion: &Conversion) -> String {
     let mut totals = BTreeMap::new();
-    for layer in &conversion.layers {
-        *totals.entry((layer.from, layer.to)).or_insert(0) += layer.experts;
+    for alike in &conversion.tensors {
+        *totals.entry((alike.from, alike.to)).or_insert(0) += alike.tensors;
     }
-    let totals = totals.iter().map(|((from, to), experts)| {
+    let totals = totals.iter().map(|((from, to), tensors)| {
         format!(
-            "{experts} experts from {} to {}",
+            "{tensors} tensors from {} to {}",
             from.option(),
             to.option()
         )

@@ -13,7 +13,7 @@ mod report;
 mod survey;
 
 use memory::{MemoryArgs, MemoryReport};
-use report::{InspectReport, ModuleMemory};
+use report::{ComponentReport, InspectReport, ModuleMemory};
 use survey::Survey;
 
 const EXAMPLES: &str = "Examples:
@@ -113,9 +113,24 @@ fn show_components(report: &InspectReport, printer: &Printer) -> Result<(), CliE
         let each: Vec<String> = by_format
             .map(|(format, bytes)| format!("{format} {}", human_bytes(*bytes)))
             .collect();
-        printer.line(format_args!("{} mixes {}", part.name, each.join(", ")))?;
+        printer.line(format_args!("\n{} mixes {}", part.name, each.join(", ")))?;
+        show_kinds(part, printer)?;
     }
     Ok(())
+}
+
+/// How each kind of matrix of a component is stored.
+fn show_kinds(part: &ComponentReport, printer: &Printer) -> Result<(), CliError> {
+    let mut table = Table::new(["tensors", "stored as", "count", "size"]);
+    for kind in part.kinds.iter().filter(|kind| kind.is_matrix) {
+        table.row([
+            kind.name.clone(),
+            kind.format.option().to_owned(),
+            kind.tensors.to_string(),
+            human_bytes(kind.bytes),
+        ]);
+    }
+    printer.table(&table)
 }
 
 fn show(report: &InspectReport, printer: &Printer) -> Result<(), CliError> {

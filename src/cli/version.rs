@@ -10,13 +10,16 @@ const COMMIT: &str = env!("SAGE_COMMIT");
 const TARGET: &str = env!("SAGE_TARGET");
 
 static SHORT: LazyLock<String> =
-    LazyLock::new(|| format!("{VERSION} ({COMMIT}, {TARGET}, {})", name(widest())));
+    LazyLock::new(|| format!("{VERSION} ({COMMIT}, {TARGET}, {})", widest().name()));
 
 static LONG: LazyLock<String> = LazyLock::new(|| {
-    let sets: Vec<&str> = InstructionSet::available().into_iter().map(name).collect();
+    let sets: Vec<&str> = InstructionSet::available()
+        .into_iter()
+        .map(InstructionSet::name)
+        .collect();
     format!(
         "{VERSION}\ncommit: {COMMIT}\ntarget: {TARGET}\ninstruction set: {} (of {}; all give the same bits)\narithmetic: {SPEC}",
-        name(widest()),
+        widest().name(),
         sets.join(", "),
     )
 });
@@ -36,12 +39,4 @@ pub(super) fn long() -> &'static str {
 fn widest() -> InstructionSet {
     let mut available = InstructionSet::available().into_iter();
     available.next_back().unwrap_or(InstructionSet::Portable)
-}
-
-fn name(set: InstructionSet) -> &'static str {
-    match set {
-        InstructionSet::Portable => "portable",
-        InstructionSet::Avx2 => "avx2",
-        InstructionSet::Avx512 => "avx512",
-    }
 }

@@ -16,7 +16,7 @@ use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
 use tracing::span::EnteredSpan;
 
 use crate::core::ports::{ExpertReadError, component_name};
-use crate::formats::WeightFormat;
+use crate::formats::GatedFormats;
 use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;
 use crate::spans;
@@ -44,11 +44,11 @@ pub trait RecordReader: Send + Sync + 'static {
     ) -> Result<(), ExpertReadError>;
 }
 
-/// An expert in memory: its record, and the format that its record is in.
+/// An expert in memory: its record, and the formats that its matrices are in.
 #[derive(Debug)]
 pub struct LoadedExpert {
     memory: Mapped,
-    format: WeightFormat,
+    formats: GatedFormats,
 }
 
 impl LoadedExpert {
@@ -56,7 +56,7 @@ impl LoadedExpert {
     pub(crate) fn new(memory: Mapped, record: &ExpertLocation) -> Self {
         Self {
             memory,
-            format: record.format,
+            formats: record.formats,
         }
     }
 
@@ -66,8 +66,8 @@ impl LoadedExpert {
     }
 
     /// How all three are stored.
-    pub fn format(&self) -> WeightFormat {
-        self.format
+    pub fn formats(&self) -> GatedFormats {
+        self.formats
     }
 
     /// The memory, to be read into again.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::scratch::ScratchPool;
@@ -14,6 +15,7 @@ use crate::kernels::SPEC;
 use crate::kernels::pointwise::add_scaled;
 use crate::model::rope::Angles;
 use crate::model::{KvCache, Talker, Thinker};
+use crate::store::WeightSource;
 
 /// Weights of the module that decodes.
 enum Weights {
@@ -24,6 +26,7 @@ enum Weights {
 /// A decoder whose weights, keys and values are in this process's memory.
 pub struct CpuDecoder {
     weights: Weights,
+    spec: String,
     scratch: ScratchPool,
 }
 
@@ -76,18 +79,32 @@ fn own(x: &mut dyn HiddenRows) -> Result<&mut CpuRows, DecoderError> {
     })
 }
 
+/// Names the arithmetic of a model: that of numbers which stand for themselves, and of the blocks that its tensors are
+/// stored in.
+pub fn spec_of(source: &dyn WeightSource) -> String {
+    let formats = source.tensor_names().into_iter().filter_map(|name| {
+        let tensor = source.tensor(name).ok()?;
+        Some(tensor.dtype.arithmetic())
+    });
+    let blocks: BTreeSet<&str> = formats.filter(|name| *name != SPEC).collect();
+    let names: Vec<&str> = std::iter::once(SPEC).chain(blocks).collect();
+    names.join(", ")
+}
+
 impl CpuDecoder {
-    pub fn thinker(thinker: Thinker) -> Self {
-        Self::new(Weights::Thinker(Box::new(thinker)))
+    /// `spec` names the arithmetic of the whole model's formats: [`spec_of`].
+    pub fn thinker(thinker: Thinker, spec: String) -> Self {
+        Self::new(Weights::Thinker(Box::new(thinker)), spec)
     }
 
-    pub(super) fn talker(talker: Arc<Talker>) -> Self {
-        Self::new(Weights::Talker(talker))
+    pub(super) fn talker(talker: Arc<Talker>, spec: String) -> Self {
+        Self::new(Weights::Talker(talker), spec)
     }
 
-    fn new(weights: Weights) -> Self {
+    fn new(weights: Weights, spec: String) -> Self {
         Self {
             weights,
+            spec,
             scratch: ScratchPool::default(),
         }
     }
@@ -120,7 +137,7 @@ impl Decoder for CpuDecoder {
     }
 
     fn spec(&self) -> &str {
-        SPEC
+        &self.spec
     }
 
     fn new_sequence(&self, capacity: usize) -> Result<Sequence, DecoderError> {

@@ -33,7 +33,7 @@ pub(super) fn run_expert(
     scratch: &mut ExpertScratch,
 ) -> Result<ExpertOutput, HostError> {
     let started = Instant::now();
-    let expert = Gated::of_record(loaded.bytes(), shape, loaded.format());
+    let expert = Gated::of_record(loaded.bytes(), shape, loaded.formats());
     let expert = expert.ok_or(HostError::ShortRecord(key))?;
     let hidden = shape.hidden;
     let row = |token: usize| &x[token * hidden..(token + 1) * hidden];

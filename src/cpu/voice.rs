@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::decoder::CpuDecoder;
+use super::decoder::{CpuDecoder, spec_of};
 use super::sizes::{kv_bytes, workspace_bytes};
 use super::slots::ExpertSlots;
 use crate::checkpoint::Component;
@@ -36,7 +36,7 @@ impl CpuVoice {
     pub fn load(source: &dyn WeightSource, codes: usize) -> Result<Self, LoadError> {
         let talker = Arc::new(Talker::load(source, |_, _| ())?);
         Ok(Self {
-            decoder: Arc::new(CpuDecoder::talker(Arc::clone(&talker))),
+            decoder: Arc::new(CpuDecoder::talker(Arc::clone(&talker), spec_of(source))),
             predictor: Arc::new(CodePredictor::load(source)?),
             vocoder: Code2Wav::load(source)?,
             codes,

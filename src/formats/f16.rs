@@ -2,10 +2,12 @@
 
 use half::f16;
 
-use super::Number;
+use super::{Number, WeightFormat};
 
 // SAFETY: every 16 bits are a half.
 unsafe impl Number for f16 {
+    const FORMAT: WeightFormat = WeightFormat::F16;
+
     /// Without a branch and without an instruction that not every processor has, so that the loops around it become
     /// vector code.
     #[inline(always)]

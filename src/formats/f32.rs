@@ -1,9 +1,11 @@
 //! 32-bit floats.
 
-use super::Number;
+use super::{Number, WeightFormat};
 
 // SAFETY: every 32 bits are a float.
 unsafe impl Number for f32 {
+    const FORMAT: WeightFormat = WeightFormat::F32;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         self

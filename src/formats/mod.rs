@@ -6,17 +6,22 @@
 //! table, and an arm in the kernels.
 
 mod bf16;
+mod blocks;
+mod error;
 mod f16;
 mod f32;
 mod number;
+mod quantise;
 mod rounding;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use blocks::{Blocks, MOST_NUMBERS, Q2K, Q4_0, Q4K, Q6K, Q8_0, widen_blocks};
+pub use error::ConvertError;
 pub(crate) use number::{Number, numbers_of, widen};
-pub use rounding::{Overflow, convert};
+pub use rounding::convert;
 
 /// How a tensor's numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,16 +32,31 @@ pub enum WeightFormat {
     BF16,
     /// 16-bit IEEE float.
     F16,
+    /// Blocks of 32 numbers of eight bits.
+    #[allow(non_camel_case_types)] // GGML's name
+    Q8_0,
+    /// Blocks of 32 numbers of four bits.
+    #[allow(non_camel_case_types)] // GGML's name
+    Q4_0,
+    /// Blocks of 256 numbers of four bits.
+    #[allow(non_camel_case_types)] // GGML's name
+    Q4_K,
+    /// Blocks of 256 numbers of six bits.
+    #[allow(non_camel_case_types)] // GGML's name
+    Q6_K,
+    /// Blocks of 256 numbers of two bits.
+    #[allow(non_camel_case_types)] // GGML's name
+    Q2_K,
 }
 
 /// A row of the table of formats.
 struct Layout {
-    /// In a safetensors header.
+    /// In a manifest, and in a safetensors header where that has a word for it.
     name: &'static str,
     /// On the command line.
     option: &'static str,
-    /// In config.json, as `torch_dtype` has it.
-    config_name: &'static str,
+    /// In config.json, as `torch_dtype` has it; none for what is no number of its own.
+    config_name: Option<&'static str>,
     /// Numbers of a row that share a block; rows are whole blocks.
     block_numbers: usize,
     /// Bytes of a block.
@@ -46,13 +66,17 @@ struct Layout {
 }
 
 /// The order of sums over numbers that widen to f32 one by one.
-const BY_LANES: &str = "dot-lanes-32/1";
+const BY_LANES: &str = "dot-lanes-32/2";
 
-const TABLE: [Layout; 3] = [
+/// Rows of blocks times rows that are rounded to bytes, 32 or 256 numbers at a time.
+const BY_BLOCKS_32: &str = "int8-blocks-32/1";
+const BY_BLOCKS_256: &str = "int8-blocks-256/1";
+
+const TABLE: [Layout; 8] = [
     Layout {
         name: "F32",
         option: "f32",
-        config_name: "float32",
+        config_name: Some("float32"),
         block_numbers: 1,
         block_bytes: 4,
         arithmetic: BY_LANES,
@@ -60,7 +84,7 @@ const TABLE: [Layout; 3] = [
     Layout {
         name: "BF16",
         option: "bf16",
-        config_name: "bfloat16",
+        config_name: Some("bfloat16"),
         block_numbers: 1,
         block_bytes: 2,
         arithmetic: BY_LANES,
@@ -68,16 +92,65 @@ const TABLE: [Layout; 3] = [
     Layout {
         name: "F16",
         option: "f16",
-        config_name: "float16",
+        config_name: Some("float16"),
         block_numbers: 1,
         block_bytes: 2,
         arithmetic: BY_LANES,
+    },
+    Layout {
+        name: "Q8_0",
+        option: "q8_0",
+        config_name: None,
+        block_numbers: 32,
+        block_bytes: 34,
+        arithmetic: BY_BLOCKS_32,
+    },
+    Layout {
+        name: "Q4_0",
+        option: "q4_0",
+        config_name: None,
+        block_numbers: 32,
+        block_bytes: 18,
+        arithmetic: BY_BLOCKS_32,
+    },
+    Layout {
+        name: "Q4_K",
+        option: "q4_k",
+        config_name: None,
+        block_numbers: 256,
+        block_bytes: 144,
+        arithmetic: BY_BLOCKS_256,
+    },
+    Layout {
+        name: "Q6_K",
+        option: "q6_k",
+        config_name: None,
+        block_numbers: 256,
+        block_bytes: 210,
+        arithmetic: BY_BLOCKS_256,
+    },
+    Layout {
+        name: "Q2_K",
+        option: "q2_k",
+        config_name: None,
+        block_numbers: 256,
+        block_bytes: 84,
+        arithmetic: BY_BLOCKS_256,
     },
 ];
 
 impl WeightFormat {
     /// Every format, in the order of the table.
-    pub const ALL: [Self; 3] = [Self::F32, Self::BF16, Self::F16];
+    pub const ALL: [Self; 8] = [
+        Self::F32,
+        Self::BF16,
+        Self::F16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_K,
+        Self::Q6_K,
+        Self::Q2_K,
+    ];
 
     fn layout(self) -> &'static Layout {
         // The table is in the order of the variants: a test holds it to that.
@@ -94,8 +167,8 @@ impl WeightFormat {
         self.layout().option
     }
 
-    /// The name in config.json, as its `torch_dtype` and `dtype` have it.
-    pub fn config_name(self) -> &'static str {
+    /// The name in config.json, as its `torch_dtype` and `dtype` have it; none for blocks.
+    pub fn config_name(self) -> Option<&'static str> {
         self.layout().config_name
     }
 
@@ -125,6 +198,26 @@ impl WeightFormat {
     /// Bytes of one block.
     pub fn block_bytes(self) -> usize {
         self.layout().block_bytes
+    }
+
+    /// Whether every number stands for itself.
+    pub fn is_plain(self) -> bool {
+        self.block_numbers() == 1
+    }
+
+    /// What of this format's family fits rows of `cols` numbers: itself, or where they are not whole blocks of 256 the
+    /// blocks of 32 with as many bits or more, or where they are not whole blocks at all brain floats.
+    pub fn fitting(self, cols: usize) -> Self {
+        let fits = |format: Self| cols > 0 && cols.is_multiple_of(format.block_numbers());
+        let smaller = match self {
+            Self::Q4_K | Self::Q2_K => Self::Q4_0,
+            Self::Q6_K => Self::Q8_0,
+            other => other,
+        };
+        let mut candidates = [self, smaller].into_iter();
+        candidates
+            .find(|format| fits(*format))
+            .unwrap_or(Self::BF16)
     }
 
     /// Bytes of a row of `cols` numbers; none where that is not a whole number of blocks, or overflows.
@@ -158,6 +251,38 @@ impl WeightFormat {
     }
 }
 
+/// How the matrices of a gated block are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GatedFormats {
+    /// `[intermediate, hidden]`.
+    pub gate: WeightFormat,
+    /// `[intermediate, hidden]`.
+    pub up: WeightFormat,
+    /// `[hidden, intermediate]`.
+    pub down: WeightFormat,
+}
+
+impl GatedFormats {
+    /// All three alike.
+    pub fn all(format: WeightFormat) -> Self {
+        Self {
+            gate: format,
+            up: format,
+            down: format,
+        }
+    }
+}
+
+impl fmt::Display for GatedFormats {
+    /// One name where they are alike.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.gate == self.up && self.gate == self.down {
+            return write!(f, "{}", self.gate);
+        }
+        write!(f, "{}, {} and {}", self.gate, self.up, self.down)
+    }
+}
+
 impl fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -173,10 +298,22 @@ mod tests {
         for (format, layout) in WeightFormat::ALL.into_iter().zip(&TABLE) {
             assert_eq!(WeightFormat::from_name(layout.name), Some(format));
             assert_eq!(WeightFormat::from_option(layout.option), Some(format));
+            assert_eq!(format.arithmetic() == BY_LANES, format.is_plain());
             // What serde writes into a manifest is what stands in a header.
             let written = serde_json::to_string(&format).unwrap();
             assert_eq!(written, format!("{:?}", layout.name));
         }
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_fall_back() {
+        let fitting = |format: WeightFormat| [768, 96, 40].map(|cols| format.fitting(cols));
+        use WeightFormat::{BF16, F16, Q2_K, Q4_0, Q4_K, Q6_K, Q8_0};
+        assert_eq!(fitting(Q4_K), [Q4_K, Q4_0, BF16]);
+        assert_eq!(fitting(Q2_K), [Q2_K, Q4_0, BF16]);
+        assert_eq!(fitting(Q6_K), [Q6_K, Q8_0, BF16]);
+        assert_eq!(fitting(Q8_0), [Q8_0, Q8_0, BF16]);
+        assert_eq!(fitting(F16), [F16; 3]);
     }
 
     #[test]

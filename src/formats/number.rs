@@ -1,10 +1,16 @@
 //! Stored numbers, and the f32 of the same value.
 
+use super::WeightFormat;
+
 /// A stored number that widens to f32 without rounding.
 ///
 /// # Safety
-/// Every bit pattern of `size_of::<Self>()` bytes is a value of the type, in the byte order of a file: little-endian.
+/// Every bit pattern of `size_of::<Self>()` bytes is a value of the type, in the byte order of a file: little-endian; and
+/// they are numbers of [`Self::FORMAT`].
 pub(crate) unsafe trait Number: Copy + Send + Sync + 'static {
+    /// The format whose numbers these are.
+    const FORMAT: WeightFormat;
+
     /// The f32 of the same value.
     fn widen(self) -> f32;
 

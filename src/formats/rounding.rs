@@ -1,35 +1,30 @@
-//! From one format to another, number by number.
+//! From one format to another.
 
 use half::{bf16, f16};
 
-use super::WeightFormat;
-
-/// A number that the format it was to be stored in has no room for.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("{value} is beyond {format}, whose largest number is {largest}")]
-pub struct Overflow {
-    /// The number.
-    pub value: f32,
-    /// The format asked for.
-    pub format: WeightFormat,
-    /// Its largest number.
-    pub largest: f32,
-}
+use super::error::ConvertError;
+use super::{Q2K, Q4_0, Q4K, Q6K, Q8_0, WeightFormat, widen_blocks};
 
 /// Stores the numbers of `from` in another format: `stored` and `out` hold equally many, little-endian. What the format
-/// has no number for goes to the nearest, of two equally near to the even one; what is not finite stays what it is.
+/// has no number for goes to the nearest, of two equally near to the even one; what is not finite stays what it is, but
+/// for blocks, which cannot hold it.
 ///
 /// # Errors
-/// [`Overflow`] with the first finite number that would become infinite.
+/// [`ConvertError`] with the first number that does not fit.
 pub fn convert(
     from: WeightFormat,
     stored: &[u8],
     to: WeightFormat,
     out: &mut [u8],
-) -> Result<(), Overflow> {
+) -> Result<(), ConvertError> {
     if from == to {
         out.copy_from_slice(stored);
         return Ok(());
+    }
+    if !to.is_plain() {
+        let mut wide = vec![0.0; stored.len() / from.block_bytes() * from.block_numbers()];
+        widen_all(from, stored, &mut wide);
+        return super::quantise::quantise(&wide, to, out);
     }
     match from {
         WeightFormat::F32 => store(
@@ -45,30 +40,51 @@ pub fn convert(
             let numbers = stored.as_chunks().0.iter();
             store(numbers.map(|b| f16::from_le_bytes(*b).to_f32()), to, out)
         }
+        blocks => {
+            let mut wide = vec![0.0; stored.len() / blocks.block_bytes() * blocks.block_numbers()];
+            widen_all(blocks, stored, &mut wide);
+            store(wide.into_iter(), to, out)
+        }
     }
 }
 
+/// The f32 of every number, little-endian and wherever it lies.
+pub(crate) fn widen_all(format: WeightFormat, stored: &[u8], out: &mut [f32]) {
+    let plain = |out: &mut [f32], number: &dyn Fn(&[u8]) -> f32| {
+        let numbers = stored.chunks_exact(format.block_bytes());
+        for (out, stored) in out.iter_mut().zip(numbers) {
+            *out = number(stored);
+        }
+    };
+    match format {
+        WeightFormat::F32 => plain(out, &|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        WeightFormat::BF16 => plain(out, &|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+        WeightFormat::F16 => plain(out, &|b| f16::from_le_bytes([b[0], b[1]]).to_f32()),
+        WeightFormat::Q8_0 => widen_blocks::<Q8_0>(stored, out),
+        WeightFormat::Q4_0 => widen_blocks::<Q4_0>(stored, out),
+        WeightFormat::Q4_K => widen_blocks::<Q4K>(stored, out),
+        WeightFormat::Q6_K => widen_blocks::<Q6K>(stored, out),
+        WeightFormat::Q2_K => widen_blocks::<Q2K>(stored, out),
+    }
+}
+
+/// Stores numbers in a plain format.
 fn store(
     numbers: impl Iterator<Item = f32>,
     format: WeightFormat,
     out: &mut [u8],
-) -> Result<(), Overflow> {
+) -> Result<(), ConvertError> {
     let kept = |value: f32, is_finite: bool, largest: f32| {
         if is_finite || !value.is_finite() {
             return Ok(());
         }
-        Err(Overflow {
+        Err(ConvertError::Overflow {
             value,
             format,
             largest,
         })
     };
     match format {
-        WeightFormat::F32 => {
-            for (out, number) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
-                *out = number.to_le_bytes();
-            }
-        }
         WeightFormat::BF16 => {
             for (out, number) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
                 let rounded = bf16::from_f32(number);
@@ -83,6 +99,12 @@ fn store(
                 *out = rounded.to_le_bytes();
             }
         }
+        // Blocks do not come here.
+        _ => {
+            for (out, number) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+                *out = number.to_le_bytes();
+            }
+        }
     }
     Ok(())
 }
@@ -91,7 +113,7 @@ fn store(
 mod tests {
     use super::*;
 
-    fn f16_of(number: f32) -> Result<f32, Overflow> {
+    fn f16_of(number: f32) -> Result<f32, ConvertError> {
         let mut out = [0; 2];
         convert(
             WeightFormat::F32,
@@ -116,8 +138,12 @@ mod tests {
         assert_eq!(f16_of(65519.0), Ok(65504.0));
         assert_eq!(f16_of(f32::INFINITY), Ok(f32::INFINITY));
         assert!(f16_of(f32::NAN).unwrap().is_nan());
-        let beyond = f16_of(-65520.0).unwrap_err();
-        assert_eq!((beyond.value, beyond.largest), (-65520.0, 65504.0));
+        let beyond = ConvertError::Overflow {
+            value: -65520.0,
+            format: WeightFormat::F16,
+            largest: 65504.0,
+        };
+        assert_eq!(f16_of(-65520.0), Err(beyond));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A score is a dot product over lanes, times the scale; the largest score is taken away, exponentials are summed in the
 //! order of the keys, and each is divided by the sum; every number of the output sums `probability * value` in the order
-//! of the keys. Rows are computed together so that a key or value that was loaded serves many of them.
+//! of the keys, each with one fused multiply-add. Rows are computed together so that a key or value that was loaded serves many of them.
 
 mod head;
 #[cfg(target_arch = "x86_64")]
@@ -13,8 +13,9 @@ use std::ops::Range;
 pub use head::HeadAttention;
 use head::{GROUP, Scores, common, mix_row};
 
+use super::dense::multiply_row;
 use super::exp::exp_all;
-use super::lanes::{InstructionSet, multiply};
+use super::instructions::InstructionSet;
 
 /// Keys that are gone through for one group of query rows after the other: with their values they stay in the second
 /// cache.
@@ -194,14 +195,7 @@ fn score_rows(
 ) {
     let keys = &head.keys[block.start * head.dim..block.end * head.dim];
     for row in rows {
-        multiply(
-            set,
-            keys,
-            head.dim,
-            head.query(row),
-            1,
-            scores.of_mut(row, block),
-        );
+        multiply_row(set, keys, head.query(row), scores.of_mut(row, block));
     }
 }
 
@@ -242,8 +236,10 @@ macro_rules! compiled {
 }
 
 compiled!(portable, InstructionSet::Portable);
+#[cfg(target_arch = "aarch64")]
+compiled!(neon, InstructionSet::Neon, "neon");
 #[cfg(target_arch = "x86_64")]
-compiled!(avx2, InstructionSet::Avx2, "avx2");
+compiled!(avx2, InstructionSet::Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 compiled!(
     avx512,
@@ -263,18 +259,20 @@ fn steps(set: InstructionSet, dim: usize) -> Steps {
         InstructionSet::Avx512 => avx512::STEPS,
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => avx2::STEPS,
+        #[cfg(target_arch = "aarch64")]
+        InstructionSet::Neon => neon::STEPS,
         InstructionSet::Portable => portable::STEPS,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes;
+    use super::super::dense;
     use super::*;
 
     /// In [-2, 2).
     fn numbers(seed: u64, count: usize) -> Vec<f32> {
-        let halves = lanes::tests::numbers(seed, count);
+        let halves = dense::tests::numbers(seed, count);
         halves.into_iter().map(|number| 4.0 * number).collect()
     }
 
@@ -284,7 +282,7 @@ mod tests {
         let mut scores = vec![0.0; keys.len() / dim];
         for (score, key) in scores.iter_mut().zip(keys.chunks_exact(dim)) {
             let one = std::slice::from_mut(score);
-            multiply(InstructionSet::Portable, key, dim, query, 1, one);
+            multiply_row(InstructionSet::Portable, key, query, one);
             *score *= 1.0 / libm::sqrtf(dim as f32);
         }
         let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -296,7 +294,7 @@ mod tests {
         for (score, value) in scores.iter().zip(values.chunks_exact(dim)) {
             let probability = score / sum;
             for (out, value) in out.iter_mut().zip(value) {
-                *out += probability * value;
+                *out = probability.mul_add(*value, *out);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! `2^k`. Every operation is the same and in the same order; only the branches are choices between two values that are
 //! both computed, so that the loop becomes vector code.
 
-use super::lanes::InstructionSet;
+use super::instructions::InstructionSet;
 
 /// `k` is counted for arguments beyond this magnitude, which is 1.5 ln 2; below it, it is -1, 0 or 1.
 const BIG: u32 = 0x3f85_1592;

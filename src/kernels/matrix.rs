@@ -1,10 +1,16 @@
 //! Weight matrices as stored, and their products with f32 rows.
 
+use std::cell::RefCell;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::lanes::{InstructionSet, multiply};
-use crate::formats::{Number, WeightFormat, numbers_of, widen};
+use super::blocks::{self, RoundedRows};
+use super::dense::{self, Outputs, X_ROWS, XPanel};
+use super::instructions::InstructionSet;
+use crate::formats::{
+    Number, Q2K, Q4_0, Q4K, Q6K, Q8_0, WeightFormat, numbers_of, widen, widen_blocks,
+};
 use crate::host_memory::Mapped;
 
 /// A borrowed matrix `[rows, cols]`, row-major, in the format that it is stored in.
@@ -18,9 +24,10 @@ pub struct MatrixView<'a> {
     row_bytes: usize,
 }
 
-/// The same for a view's numbers, however they are stored. A view is made only of bytes that hold whole numbers.
+/// The same for a view's numbers where each stands for itself, and for its blocks where they do not. A view is made only
+/// of bytes that hold whole numbers.
 macro_rules! whatever_stored {
-    ($view:expr, $data:ident => $do:expr) => {
+    ($view:expr, $data:ident => $do:expr, $blocks:ident => $do_blocks:expr) => {
         match $view.format {
             WeightFormat::F32 => {
                 let $data: &[f32] = $view.numbers();
@@ -33,6 +40,26 @@ macro_rules! whatever_stored {
             WeightFormat::F16 => {
                 let $data: &[f16] = $view.numbers();
                 $do
+            }
+            WeightFormat::Q8_0 => {
+                type $blocks = Q8_0;
+                $do_blocks
+            }
+            WeightFormat::Q4_0 => {
+                type $blocks = Q4_0;
+                $do_blocks
+            }
+            WeightFormat::Q4_K => {
+                type $blocks = Q4K;
+                $do_blocks
+            }
+            WeightFormat::Q6_K => {
+                type $blocks = Q6K;
+                $do_blocks
+            }
+            WeightFormat::Q2_K => {
+                type $blocks = Q2K;
+                $do_blocks
             }
         }
     };
@@ -55,6 +82,7 @@ impl<'a> MatrixView<'a> {
             WeightFormat::F32 => numbers_of::<f32>(bytes).is_some(),
             WeightFormat::BF16 => numbers_of::<bf16>(bytes).is_some(),
             WeightFormat::F16 => numbers_of::<f16>(bytes).is_some(),
+            _ => true,
         };
         is_aligned.then_some(view)
     }
@@ -92,15 +120,66 @@ impl<'a> MatrixView<'a> {
     /// Widens row `row` into `out` `[cols]`; panics when there is no such row.
     pub fn widen_row(&self, row: usize, out: &mut [f32]) {
         let row = self.rows_from(row, 1);
-        whatever_stored!(row, numbers => widen(numbers, out));
+        whatever_stored!(row, numbers => widen(numbers, out), B => widen_blocks::<B>(row.bytes, out));
     }
 
-    /// `out[o * x_rows + r] = self[first + o] · x[r]` for as many rows as `out` has room for.
-    pub fn multiply_rows(&self, first: usize, x: &[f32], x_rows: usize, out: &mut [f32]) {
-        let rows = self.rows_from(first, out.len() / x_rows);
+    /// Rows of x `[x_rows, cols]` as products with this matrix read them; `scratch` is reused between calls.
+    fn operand<'x>(&self, x: &'x [f32], x_rows: usize, scratch: &'x mut Vec<f32>) -> Operand<'x> {
         let set = InstructionSet::best();
-        whatever_stored!(rows, numbers => multiply(set, numbers, self.cols, x, x_rows, out));
+        match self.format.is_plain() {
+            true if x_rows == 1 => Operand::Row(x),
+            true => Operand::Panel(dense::lay_out(set, x, x_rows, self.cols, scratch)),
+            false => whatever_stored!(
+                self, _numbers => Operand::Row(x),
+                B => Operand::Rounded(blocks::round::<B>(set, x, x_rows, scratch))
+            ),
+        }
     }
+
+    /// `count` rows from `first` on times every row of x, which is what [`Self::operand`] made of it.
+    ///
+    /// # Safety
+    /// `out` leads to places for `count` outputs of every row of x, of which nobody else knows meanwhile.
+    unsafe fn multiply(&self, first: usize, count: usize, x: Operand<'_>, out: Outputs) {
+        let rows = self.rows_from(first, count);
+        let set = InstructionSet::best();
+        // SAFETY: as the caller promises.
+        unsafe {
+            match x {
+                Operand::Row(x) => {
+                    let out = std::slice::from_raw_parts_mut(out.at(0, 0), count);
+                    whatever_stored!(rows, numbers => dense::multiply_row(set, numbers, x, out), _B => ());
+                }
+                Operand::Panel(x) => BUFFER.with_borrow_mut(|buffer| {
+                    whatever_stored!(rows, numbers => dense::multiply_panel(set, numbers, x, out, buffer), _B => ());
+                }),
+                Operand::Rounded(x) => {
+                    whatever_stored!(rows, _numbers => (), B => blocks::multiply::<B>(set, rows.bytes, x, out));
+                }
+            }
+        }
+    }
+
+    /// As [`matmul`], on this thread alone.
+    pub fn matmul_here(&self, x: &[f32], x_rows: usize, y: &mut [f32], scratch: &mut Vec<f32>) {
+        matmul_with(*self, x, x_rows, y, scratch, usize::MAX);
+    }
+}
+
+/// Rows of x as a product reads them.
+#[derive(Clone, Copy)]
+enum Operand<'x> {
+    /// One, as it is.
+    Row(&'x [f32]),
+    /// Several, laid out.
+    Panel(XPanel<'x>),
+    /// Rounded to bytes.
+    Rounded(RoundedRows<'x>),
+}
+
+thread_local! {
+    /// Weights and sums of a task that multiplies several rows.
+    static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An always-resident matrix in memory of its own.
@@ -158,70 +237,52 @@ impl Matrix {
     }
 }
 
-/// Rows of weights that one task of a parallel section multiplies: whole tiles of [`multiply`].
+/// Rows of weights that one task of a parallel section multiplies: whole tiles on every instruction set.
 const BLOCK_ROWS: usize = 48;
 
 /// Work below this many multiplications is not worth a second thread.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// Rows of a result that are gathered from its transpose together: half a cache line of each row of that.
-const GATHERED_ROWS: usize = 8;
-
-/// Results of fewer numbers are not worth a second thread to gather them.
-const PARALLEL_GATHER_FROM: usize = 1 << 15;
-
-/// `y[r] = w x[r]` for every row: x `[x_rows, cols]`, y `[x_rows, w.rows()]`; `scratch` is reused between calls.
+/// `y[r] = w x[r]` for every row: x `[x_rows, cols]`, y `[x_rows, w.rows()]`; `scratch` is reused between calls, and takes
+/// what [`panel_bytes`](super::panel_bytes) says.
 pub fn matmul(w: MatrixView<'_>, x: &[f32], x_rows: usize, y: &mut [f32], scratch: &mut Vec<f32>) {
-    let rows = w.rows();
+    matmul_with(w, x, x_rows, y, scratch, PARALLEL_FROM);
+}
+
+/// [`matmul`] whose work is split over threads from so many multiplications on.
+fn matmul_with(
+    w: MatrixView<'_>,
+    x: &[f32],
+    x_rows: usize,
+    y: &mut [f32],
+    scratch: &mut Vec<f32>,
+    parallel_from: usize,
+) {
+    let (rows, cols) = (w.rows(), w.cols());
     assert_eq!(y.len(), rows * x_rows, "output of the wrong length");
-    if x_rows == 0 {
-        return;
-    }
-    if x_rows == 1 {
-        columns(w, x, 1, y);
-        return;
-    }
-    scratch.resize(rows * x_rows, 0.0);
-    columns(w, x, x_rows, scratch);
-    gather(scratch, x_rows, y, rows);
-}
-
-/// `y[r, o] = transposed[o, r]`.
-// Pairs of iterators are calls here that the compiler does not inline.
-#[allow(clippy::needless_range_loop)]
-fn gather(transposed: &[f32], x_rows: usize, y: &mut [f32], rows: usize) {
-    let some = |(block, y): (usize, &mut [f32])| {
-        let (first, count) = (block * GATHERED_ROWS, y.len() / rows);
-        for o in 0..rows {
-            let from = o * x_rows + first;
-            let sums = &transposed[from..from + count];
-            for r in 0..count {
-                y[r * rows + o] = sums[r];
-            }
-        }
+    assert_eq!(x.len(), cols * x_rows, "input of the wrong length");
+    let most_rows = match w.format.is_plain() {
+        true => X_ROWS,
+        false => blocks::X_ROWS,
     };
-    if y.len() < PARALLEL_GATHER_FROM {
-        y.chunks_mut(rows * GATHERED_ROWS)
-            .enumerate()
-            .for_each(some);
-    } else {
-        y.par_chunks_mut(rows * GATHERED_ROWS)
-            .enumerate()
-            .for_each(some);
+    for (x, y) in x
+        .chunks(most_rows * cols)
+        .zip(y.chunks_mut(most_rows * rows))
+    {
+        let x = w.operand(x, x.len() / cols, scratch);
+        let out = Outputs::of_rows(y, rows);
+        let block = |first: usize| {
+            let count = BLOCK_ROWS.min(rows - first);
+            // SAFETY: columns of y that no other block has.
+            unsafe { w.multiply(first, count, x, out.from(first)) };
+        };
+        if rows * cols * x_rows < parallel_from {
+            (0..rows).step_by(BLOCK_ROWS).for_each(block);
+        } else {
+            let blocks = (0..rows.div_ceil(BLOCK_ROWS)).into_par_iter();
+            blocks.for_each(|at| block(at * BLOCK_ROWS));
+        }
     }
-}
-
-/// The transposed product `[w.rows(), x_rows]`, its rows split over threads.
-fn columns(w: MatrixView<'_>, x: &[f32], x_rows: usize, out: &mut [f32]) {
-    if w.rows() * w.cols() * x_rows < PARALLEL_FROM {
-        w.multiply_rows(0, x, x_rows, out);
-        return;
-    }
-    out.par_chunks_mut(BLOCK_ROWS * x_rows)
-        .enumerate()
-        .for_each(|(block, out)| {
-            w.multiply_rows(block * BLOCK_ROWS, x, x_rows, out);
-        });
 }
 
 #[cfg(test)]
@@ -230,12 +291,12 @@ mod tests {
 
     #[test]
     fn rows_together_are_rows_alone_whatever_the_threads() {
-        // Weight rows in several tasks, the last one short; rows of x gathered in several parts.
-        let (rows, cols, x_rows) = (2 * BLOCK_ROWS + 5, 70, 3 * GATHERED_ROWS + 3);
+        // Weight rows in several tasks, the last one short; rows of x laid out in one panel, and in several.
+        let (rows, cols, x_rows) = (2 * BLOCK_ROWS + 5, 70, 27);
         let number = |i: usize| (i * 7919 % 1009) as f32 / 1009.0 - 0.5;
         let w: Vec<f32> = (0..rows * cols).map(number).collect();
         let x: Vec<f32> = (0..x_rows * cols).map(|i| number(i + 5)).collect();
-        for times in [1, PARALLEL_GATHER_FROM.div_ceil(rows * x_rows)] {
+        for times in [1, 2 * X_ROWS / x_rows] {
             let (x, x_rows) = (x.repeat(times), x_rows * times);
             let stored: Vec<u8> = w.iter().flat_map(|w| w.to_le_bytes()).collect();
             let mut memory = Mapped::new(stored.len()).unwrap();

@@ -43,7 +43,7 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
 /// `1 / sqrt(mean(x^2) + eps)`, summed over the same fixed lanes as a dot product.
 fn rms_scale(x: &[f32], eps: f32) -> f32 {
     let mut sum = [0.0];
-    super::multiply(super::InstructionSet::best(), x, x.len(), x, 1, &mut sum);
+    super::multiply_row(super::InstructionSet::best(), x, x, &mut sum);
     1.0 / libm::sqrtf(sum[0] / x.len() as f32 + eps)
 }
 

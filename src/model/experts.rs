@@ -1,6 +1,6 @@
 //! Arithmetic of gated feed-forward blocks: routed experts and dense layers.
 
-use crate::formats::WeightFormat;
+use crate::formats::GatedFormats;
 use crate::kernels::{Matrix, MatrixView, matmul, silu_times};
 
 /// Shape of one expert: gate, up and down. How they are stored is each expert's own.
@@ -13,18 +13,19 @@ pub struct ExpertShape {
 }
 
 impl ExpertShape {
-    /// Bytes of a record in `format`: gate, up and down, one after the other. None where the rows are not whole blocks
-    /// of the format.
-    pub fn bytes(&self, format: WeightFormat) -> Option<usize> {
-        let [gate, down] = self.matrix_bytes(format)?;
-        gate.checked_mul(2)?.checked_add(down)
+    /// Bytes of a record in these formats: gate, up and down, one after the other. None where the rows are not whole
+    /// blocks of their format.
+    pub fn bytes(&self, formats: GatedFormats) -> Option<usize> {
+        let [gate, up, down] = self.matrix_bytes(formats)?;
+        gate.checked_add(up)?.checked_add(down)
     }
 
-    /// Bytes of gate (and of up), and of down.
-    fn matrix_bytes(&self, format: WeightFormat) -> Option<[usize; 2]> {
+    /// Bytes of gate, up and down.
+    fn matrix_bytes(&self, formats: GatedFormats) -> Option<[usize; 3]> {
         Some([
-            format.matrix_bytes(self.intermediate, self.hidden)?,
-            format.matrix_bytes(self.hidden, self.intermediate)?,
+            formats.gate.matrix_bytes(self.intermediate, self.hidden)?,
+            formats.up.matrix_bytes(self.intermediate, self.hidden)?,
+            formats.down.matrix_bytes(self.hidden, self.intermediate)?,
         ])
     }
 }
@@ -41,14 +42,14 @@ pub struct Gated<'a> {
 }
 
 impl<'a> Gated<'a> {
-    /// The matrices of an expert's record in `format`, page-aligned; none when it is too short for the shape.
-    pub fn of_record(record: &'a [u8], shape: ExpertShape, format: WeightFormat) -> Option<Self> {
-        let [gate, _] = shape.matrix_bytes(format)?;
-        let view = |at, rows, cols| MatrixView::new(format, record.get(at..)?, rows, cols);
+    /// The matrices of an expert's record, page-aligned; none when it is too short for the shape.
+    pub fn of_record(record: &'a [u8], shape: ExpertShape, formats: GatedFormats) -> Option<Self> {
+        let [gate, up, _] = shape.matrix_bytes(formats)?;
+        let view = |at, format, rows, cols| MatrixView::new(format, record.get(at..)?, rows, cols);
         Some(Self {
-            gate: view(0, shape.intermediate, shape.hidden)?,
-            up: view(gate, shape.intermediate, shape.hidden)?,
-            down: view(2 * gate, shape.hidden, shape.intermediate)?,
+            gate: view(0, formats.gate, shape.intermediate, shape.hidden)?,
+            up: view(gate, formats.up, shape.intermediate, shape.hidden)?,
+            down: view(gate + up, formats.down, shape.hidden, shape.intermediate)?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::kernels::pointwise::{add_scaled, softmax};
-use crate::kernels::{HeadAttention, InstructionSet, multiply};
+use crate::kernels::{HeadAttention, InstructionSet, multiply_row};
 
 /// Heads of an attention block.
 #[derive(Clone, Copy, Debug)]
@@ -124,12 +124,10 @@ pub(super) fn attend_row(
     let set = InstructionSet::best();
     let mut scores = vec![0.0; visible];
     for (score, key) in scores.iter_mut().zip(keys.chunks_exact(row)) {
-        multiply(
+        multiply_row(
             set,
             &key[at..at + heads.dim],
-            heads.dim,
             q,
-            1,
             std::slice::from_mut(score),
         );
         *score *= scale;

@@ -16,7 +16,7 @@ use crate::core::perception::PerceptionError;
 use crate::core::ports::{ExpertHost, Towers, Voice, component_of, module_name};
 use crate::core::speech::{MOST_CODES, talker_layers, talker_shape};
 use crate::core::{Body, Engine, EngineError, EngineParts, ExpertMap, LimitInForce, WorkSizes};
-use crate::cpu::decoder::CpuDecoder;
+use crate::cpu::decoder::{CpuDecoder, spec_of};
 use crate::cpu::host::LocalHost;
 use crate::cpu::sizes::{kv_bytes, workspace_bytes};
 use crate::cpu::slots::ExpertSlots;
@@ -226,7 +226,7 @@ pub async fn open_with(
         source,
     })?;
     let experts = host(&source)?;
-    let thinker = CpuDecoder::thinker(Thinker::load(&*source, progress)?);
+    let thinker = CpuDecoder::thinker(Thinker::load(&*source, progress)?, spec_of(&*source));
     let voice = match sizes.talker_slots {
         Some(_) => Some(CpuVoice::load(&*source, codes_of(&options))?),
         None => None,

@@ -18,6 +18,7 @@ use super::plan::PlannedRecord;
 use super::record::{FOLDERS, RecordWriter, StoreRecord, TensorSpec};
 use super::{StoreError, atomic};
 use crate::checkpoint::ModelConfig;
+use crate::formats::WeightFormat;
 
 /// Read and written at a time: large enough for the disk, small enough for the caches. A multiple of any element.
 const PIECE_BYTES: usize = 4 << 20;
@@ -206,6 +207,17 @@ impl Assembly<'_> {
     }
 }
 
+/// Bytes of a tensor that are written at a time: whole blocks of any format, and of blocks only so many that their
+/// numbers, widened, take no more memory than a piece of plain ones.
+fn piece_bytes(format: WeightFormat) -> u64 {
+    const NUMBERS: usize = PIECE_BYTES / size_of::<f32>();
+    let bytes = match format.is_plain() {
+        true => PIECE_BYTES,
+        false => NUMBERS / format.block_numbers() * format.block_bytes(),
+    };
+    bytes as u64
+}
+
 /// The memory of one worker.
 struct Buffers {
     piece: Vec<u8>,
@@ -237,9 +249,9 @@ fn write_record(
         &mut buffers.blocks,
     )?;
     for tensor in &planned.tensors {
-        let mut at = 0;
+        let (mut at, most_bytes) = (0, piece_bytes(tensor.dtype));
         while at < tensor.bytes {
-            let bytes = (tensor.bytes - at).min(PIECE_BYTES as u64);
+            let bytes = (tensor.bytes - at).min(most_bytes);
             let piece = &mut buffers.piece[..bytes as usize];
             fill(tensor, at, piece)?;
             writer.write(piece)?;

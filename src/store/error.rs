@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{CheckpointError, Component, Misshapen, OtherFormat};
-use crate::formats::{Overflow, WeightFormat};
+use crate::formats::{ConvertError, WeightFormat};
 use crate::input::{Attributed, Fault, MOST_MODEL_FILE_BYTES, open_file, read_file};
 
 /// Why a store cannot be written, opened or read.
@@ -112,11 +112,11 @@ pub enum StoreError {
         "tensor `{tensor}` cannot be stored so: {source}; leave its layer as it is (--quant FORMAT:LAYERS names the others) or \
          ask for a format that has room, and extract into another folder"
     )]
-    Overflow {
+    Convert {
         /// Full name of the tensor.
         tensor: String,
         /// The number, and the format.
-        source: Overflow,
+        source: ConvertError,
     },
     /// There is no tensor of that name.
     #[error("{}: no tensor `{tensor}`{hint}", path.display())]
@@ -279,7 +279,7 @@ impl Attributed for StoreError {
             | Self::TensorsMissing { .. }
             | Self::Misshapen { .. }
             | Self::UnlikeGate { .. }
-            | Self::Overflow { .. }
+            | Self::Convert { .. }
             | Self::NoTensor { .. }
             | Self::NoSuchExpert { .. }
             | Self::ExpertMissing { .. }

@@ -90,17 +90,18 @@ impl<'a> Extraction<'a> {
         })
     }
 
-    /// The same, with routed experts stored in other formats: of several rules that cover an expert the last one counts. The
-    /// store is another model then, with a fingerprint of its own, unless every expert is in the format asked for already.
+    /// The same, with tensors stored in other formats: of several rules that cover a tensor the last one counts, and rows
+    /// that are not whole blocks get what [`WeightFormat::fitting`](crate::formats::WeightFormat::fitting) says. The store is
+    /// another model then, with a fingerprint of its own, unless every tensor is in the format asked for already.
     ///
     /// # Errors
-    /// If a rule covers no expert of the model, or its format does not fit the shape of one.
+    /// If a rule covers no tensor of the model.
     pub fn in_formats(mut self, rules: &[FormatRule]) -> Result<Self, StoreError> {
         let config = self.checkpoint.config();
-        let layers = conversion::apply(rules, config, &mut self.plan.records)?;
+        let tensors = conversion::apply(rules, config, &mut self.plan.records)?;
         let of = std::mem::take(&mut self.fingerprint);
-        self.fingerprint = fingerprint::of_converted(&of, &layers);
-        self.converted = (!layers.is_empty()).then_some(Conversion { of, layers });
+        self.fingerprint = fingerprint::of_converted(&of, &tensors);
+        self.converted = (!tensors.is_empty()).then_some(Conversion { of, tensors });
         Ok(self)
     }
 
@@ -175,12 +176,16 @@ impl<'a> Extraction<'a> {
         if info.dtype == tensor.dtype {
             return reader.read(info.shard, info.offset + at, piece);
         }
-        // As many numbers, from as many numbers on: pieces are whole numbers of any format.
-        let (from, to) = (info.dtype.block_bytes(), tensor.dtype.block_bytes());
-        let mut stored = vec![0; piece.len() / to * from];
-        let offset = info.offset + at / to as u64 * from as u64;
+        // As many numbers, from as many numbers on: pieces are whole blocks of any format.
+        let (from, to) = (info.dtype, tensor.dtype);
+        let source_bytes = |bytes: u64| {
+            let numbers = bytes / to.block_bytes() as u64 * to.block_numbers() as u64;
+            numbers / from.block_numbers() as u64 * from.block_bytes() as u64
+        };
+        let mut stored = vec![0; source_bytes(piece.len() as u64) as usize];
+        let offset = info.offset + source_bytes(at);
         reader.read(info.shard, offset, &mut stored)?;
-        convert(info.dtype, &stored, tensor.dtype, piece).map_err(|source| StoreError::Overflow {
+        convert(info.dtype, &stored, tensor.dtype, piece).map_err(|source| StoreError::Convert {
             tensor: tensor.name.clone(),
             source,
         })

@@ -7,11 +7,11 @@
 //! attention or embeddings throughout changes it. Edits confined to unsampled bytes do not: the hashes in the manifest
 //! of a store cover every byte, the fingerprint says which model a store or a record of trust belongs to.
 //!
-//! A store whose experts were converted to another format gives other answers and reads other bytes, so it is another
+//! A store whose tensors were converted to another format gives other answers and reads other bytes, so it is another
 //! model: its fingerprint is the BLAKE3 of another domain string, the checkpoint's fingerprint, and what was converted.
 
 use super::StoreError;
-use super::conversion::ConvertedLayer;
+use super::conversion::ConvertedTensors;
 use crate::checkpoint::{
     Checkpoint, Component, ExpertMatrix, Role, expected_tensors, expert_tensor_name,
 };
@@ -69,23 +69,23 @@ fn sampled_names(checkpoint: &Checkpoint) -> Vec<String> {
     names
 }
 
-/// The fingerprint of a model of which experts were converted: whatever part of it a store holds. Without any, its own.
-pub(super) fn of_converted(checkpoint: &str, layers: &[ConvertedLayer]) -> String {
-    if layers.is_empty() {
+/// The fingerprint of a model of which tensors were converted: whatever part of it a store holds. Without any, its own.
+pub(super) fn of_converted(checkpoint: &str, tensors: &[ConvertedTensors]) -> String {
+    if tensors.is_empty() {
         return checkpoint.to_owned();
     }
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"sage converted model fingerprint 1\0");
+    hasher.update(b"sage converted model fingerprint 2\0");
     hasher.update(checkpoint.as_bytes());
-    for layer in layers {
-        let ConvertedLayer {
-            component,
-            layer,
+    for alike in tensors {
+        let ConvertedTensors {
+            name,
             from,
             to,
-            experts,
-        } = layer;
-        hasher.update(format!("\0{component} {layer} {from} {to} {experts}").as_bytes());
+            layers,
+            tensors,
+        } = alike;
+        hasher.update(format!("\0{name} {from} {to} {layers:?} {tensors}").as_bytes());
     }
     hasher.finalize().to_hex().to_string()
 }

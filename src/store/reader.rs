@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checks::check_bounds;
 use super::manifest::{MANIFEST, Manifest};
-use super::record::{RecordKind, RecordTensor, StoreRecord};
+use super::record::{BLOCKS_DTYPE, RecordKind, RecordTensor, StoreRecord};
 use super::{ExpertLocation, FileSegment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
     CheckpointError, Component, ExpertMatrix, HEAD, ModelConfig, expected_tensors,
     expert_tensor_name, read_no_further,
 };
+use crate::formats::{GatedFormats, WeightFormat};
 use crate::reads::{ReadCounter, ReadPurpose};
 
 const CONFIG: &str = "config.json";
@@ -158,7 +159,13 @@ impl Store {
             serde_json::from_slice(header.get(8..).unwrap_or_default())
                 .map_err(|error| damaged(format!("its header is not JSON: {error}")))?;
         for tensor in &record.tensors {
-            let found = json[&tensor.name]["dtype"].as_str().unwrap_or("nothing");
+            let header = json[&tensor.name]["dtype"].as_str().unwrap_or("nothing");
+            // Blocks are bytes to other readers; what they are stands in the notes.
+            let note = json["__metadata__"][&tensor.name].as_str();
+            let found = match note.and_then(|note| note.split(' ').next()) {
+                Some(noted) if header == BLOCKS_DTYPE => noted,
+                _ => header,
+            };
             if found != tensor.dtype.name() {
                 return Err(damaged(format!(
                     "its header calls `{}` {found}, the manifest {}: delete the store and extract again",
@@ -241,18 +248,23 @@ fn check_tensors(manifest: &Manifest, config: &ModelConfig) -> Result<(), String
                 record.file
             ));
         }
-        let Some(gate) = record.tensors.first().map(|tensor| tensor.dtype) else {
-            continue;
-        };
-        if let Some(other) = record.tensors.iter().find(|tensor| tensor.dtype != gate) {
-            return Err(format!(
-                "record {:?} has `{}` as {} and its gate as {gate}; gate, up and down of one expert have one format: delete the \
-                 store and extract again",
-                record.file, other.name, other.dtype
-            ));
-        }
     }
     Ok(())
+}
+
+/// How the matrices of an expert's record are stored: it was seen that it has all three.
+fn formats_of(record: &StoreRecord) -> GatedFormats {
+    let format = |at: usize| {
+        record
+            .tensors
+            .get(at)
+            .map_or(WeightFormat::F32, |tensor| tensor.dtype)
+    };
+    GatedFormats {
+        gate: format(0),
+        up: format(1),
+        down: format(2),
+    }
 }
 
 impl WeightSource for Store {
@@ -350,7 +362,7 @@ impl WeightSource for Store {
         };
         let len_bytes = record.bytes as usize;
         Ok(ExpertLocation {
-            format: record.tensors[0].dtype,
+            formats: formats_of(record),
             hidden: text.hidden_size,
             intermediate: text.moe_intermediate_size,
             len_bytes,

@@ -109,16 +109,37 @@ pub struct TensorSpec {
     pub bytes: u64,
 }
 
+/// What a header calls a tensor of blocks, for which safetensors has no word: rows of bytes.
+pub(super) const BLOCKS_DTYPE: &str = "U8";
+
+/// Type and shape of a tensor as its header has them.
+fn in_header(tensor: &TensorSpec) -> (&'static str, Vec<usize>) {
+    let mut shape = tensor.shape.clone();
+    if tensor.dtype.is_plain() {
+        return (tensor.dtype.name(), shape);
+    }
+    if let Some(cols) = shape.last_mut() {
+        *cols = tensor.dtype.row_bytes(*cols).unwrap_or(0);
+    }
+    (BLOCKS_DTYPE, shape)
+}
+
 /// Bytes of length prefix, JSON and padding, and the offset of each tensor behind them.
 fn layout(tensors: &[TensorSpec]) -> (Vec<u8>, Vec<u64>) {
-    let mut json = String::from(r#"{"__metadata__":{"format":"pt"}"#);
+    let mut json = String::from(r#"{"__metadata__":{"format":"pt""#);
+    for tensor in tensors.iter().filter(|tensor| !tensor.dtype.is_plain()) {
+        let name = serde_json::Value::from(tensor.name.as_str());
+        let (dtype, shape) = (tensor.dtype, &tensor.shape);
+        json.push_str(&format!(r#",{name}:"{dtype} {shape:?}""#));
+    }
+    json.push('}');
     let (mut end, mut begins) = (0, Vec::with_capacity(tensors.len()));
     for tensor in tensors {
         let begin = end;
         end += tensor.bytes;
         begins.push(begin);
         let name = serde_json::Value::from(tensor.name.as_str());
-        let (dtype, shape) = (tensor.dtype, &tensor.shape);
+        let (dtype, shape) = in_header(tensor);
         let shape = shape
             .iter()
             .map(usize::to_string)

@@ -8,7 +8,7 @@ use super::{StoreError, fingerprint};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Component, ExpertMatrix, ModelConfig, expert_tensor_name,
 };
-use crate::formats::WeightFormat;
+use crate::formats::{GatedFormats, WeightFormat};
 use crate::reads::{ReadCounter, ReadPurpose};
 
 /// What a stored tensor is.
@@ -39,8 +39,8 @@ pub struct FileSegment {
 /// `[intermediate, hidden]`, down is `[hidden, intermediate]`, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpertLocation {
-    /// How all three matrices are stored.
-    pub format: WeightFormat,
+    /// How its matrices are stored.
+    pub formats: GatedFormats,
     /// Width of the residual stream.
     pub hidden: usize,
     /// Inner width of the expert.
@@ -222,7 +222,7 @@ impl WeightSource for Checkpoint {
         }
         let format = format.ok_or_else(no_experts)?;
         Ok(ExpertLocation {
-            format,
+            formats: GatedFormats::all(format),
             hidden,
             intermediate,
             len_bytes: at,

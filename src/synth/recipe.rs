@@ -90,7 +90,7 @@ impl Recipe {
     // Long: one line for each key of the file.
     pub(super) fn config_json(&self) -> String {
         let id = |token: &str| self.special_id(token);
-        let dtype = self.format.config_name();
+        let dtype = self.format.config_name().unwrap_or("bfloat16");
         // The real model's split of 64 frequencies, 24 + 20 + 20, in proportion.
         let half = self.head_dim / 2;
         let space = half * 5 / 16;

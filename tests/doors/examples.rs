@@ -18,11 +18,15 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 9] = [
+const INSTEAD: [(&str, &str); 10] = [
     // A store that converts is another model than the one that lies there already.
     (
-        "sage extract CHECKPOINT --out STORE --quant f16",
-        "sage extract CHECKPOINT --out HALF --quant f16",
+        "sage extract CHECKPOINT --out STORE --quant q4",
+        "sage extract CHECKPOINT --out FOUR --quant q4",
+    ),
+    (
+        "sage extract CHECKPOINT --out STORE --quant q4 --quant q6_k:head",
+        "sage extract CHECKPOINT --out SIX --quant q4 --quant q6_k:head",
     ),
     (
         "sage extract CHECKPOINT --out STORE --quant f16:0-11 --quant f32:talker",

@@ -176,8 +176,8 @@ fn wrong_requests_exit_with_2_and_say_why() {
         (&["extract", model], "--out"),
         (&["extract", model, "--out", model], "the checkpoint itself"),
         (
-            &["extract", model, "--out", out, "--quant", "q4"],
-            "q4 is not available yet; available: f32, bf16, f16",
+            &["extract", model, "--out", out, "--quant", "q5"],
+            "q5 is no format; there are q8, q4, q2, f32, bf16, f16",
         ),
         (
             &[

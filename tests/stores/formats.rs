@@ -52,7 +52,7 @@ fn record(store: &Store, layer: usize, expert: usize) -> (WeightFormat, Vec<u8>)
     let file = fs::File::open(&found.segments[0].path).unwrap();
     file.read_exact_at(&mut bytes, found.segments[0].offset)
         .unwrap();
-    (found.format, bytes)
+    (found.formats.gate, bytes)
 }
 
 /// Runs a few tokens exactly under a limit: bits of the outputs, and what the mind knows of the experts.
@@ -105,22 +105,28 @@ fn a_mixed_store_says_what_it_holds_and_is_not_the_model_it_was_made_from() {
     let conversion = store.manifest().converted.clone().unwrap();
     assert_eq!(conversion.of, fingerprint(&tiny));
     let said: Vec<_> = conversion
-        .layers
+        .tensors
         .iter()
-        .map(|layer| {
+        .map(|alike| {
+            let part = alike.name.split('.').rev().nth(1).unwrap();
+            let layers: Vec<usize> = alike.layers.iter().copied().collect();
             (
-                layer.layer,
-                layer.from.name(),
-                layer.to.name(),
-                layer.experts,
+                part,
+                layers,
+                alike.from.name(),
+                alike.to.name(),
+                alike.tensors,
             )
         })
         .collect();
-    let due = [
-        (0, "BF16", "F32", 64),
-        (1, "BF16", "F32", 64),
-        (2, "BF16", "F16", 64),
-    ];
+    let parts = ["down_proj", "gate_proj", "up_proj"];
+    let of_part = |part| {
+        [
+            (part, vec![0, 1], "BF16", "F32", 128),
+            (part, vec![2], "BF16", "F16", 64),
+        ]
+    };
+    let due: Vec<_> = parts.into_iter().flat_map(of_part).collect();
     assert_eq!(said, due);
     // Another model, the same from the same rules, another from others; and none where nothing changes.
     let own = fingerprint(folder.path());
@@ -261,8 +267,8 @@ fn what_cannot_be_stored_is_named() {
     let (out, tiny) = (tempfile::tempdir().unwrap(), model());
     for (rule, due) in [
         (
-            "q8",
-            "--quant q8: q8 is not available yet; available: f32, bf16, f16",
+            "q5",
+            "--quant q5: q5 is no format; there are q8, q4, q2, f32, bf16, f16, q8_0, q4_0",
         ),
         (
             "f16:5",
@@ -348,7 +354,7 @@ fn a_record_that_is_cut_off_or_mislabelled_is_refused_by_name() {
     let error = refusal(&|line| line.replacen("F16", "F32", 1));
     assert!(error.contains("impossible place or size"), "{error}");
     let error = refusal(&|line| line.replacen("F16", "BF16", 1));
-    assert!(error.contains("its gate as BF16"), "{error}");
+    assert!(error.contains("F16, the manifest BF16"), "{error}");
     // All three alike and of the right size: the record itself says otherwise.
     let error = refusal(&|line| line.replace("F16", "BF16"));
     assert!(error.contains("F16, the manifest BF16"), "{error}");

@@ -10,5 +10,6 @@ mod formats;
 mod founding;
 mod hostile;
 mod layouts;
+mod quantised;
 mod reads;
 mod store;

@@ -69,8 +69,22 @@ pub(super) struct ComponentReport {
     pub(super) dtype: String,
     /// Bytes in each format.
     pub(super) bytes_by_format: BTreeMap<WeightFormat, u64>,
+    /// How each kind of tensor is stored: names with `*` for the numbers of layers and experts.
+    pub(super) kinds: Vec<TensorKind>,
     /// The format of its routed experts, or `mixed`; none where it has none.
     pub(super) expert_format: Option<String>,
+}
+
+/// Tensors that differ in numbers of layers and experts alone, and are stored alike.
+#[derive(Debug, Serialize)]
+pub(super) struct TensorKind {
+    pub(super) name: String,
+    pub(super) format: WeightFormat,
+    /// Whether they have rows, and not one number for each feature.
+    #[serde(skip)]
+    pub(super) is_matrix: bool,
+    pub(super) tensors: usize,
+    pub(super) bytes: u64,
 }
 
 impl ComponentReport {

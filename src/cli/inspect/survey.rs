@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use sage_actors::cache::cycle_cliff;
 
 use super::report::{
-    ComponentReport, InspectReport, ModuleMemory, StateMemory, Straddling, WrongShape, WrongType,
+    ComponentReport, InspectReport, ModuleMemory, StateMemory, Straddling, TensorKind, WrongShape,
+    WrongType,
 };
-use crate::checkpoint::{Checkpoint, Component, Findings, ModelConfig, Role, expected_tensors};
+use crate::checkpoint::{
+    Checkpoint, Component, ExpectedTensor, Findings, ModelConfig, Role, expected_tensors,
+};
 use crate::formats::WeightFormat;
-use crate::store::{Store, WeightSource};
+use crate::store::{Store, WeightSource, name_pattern};
 
 struct SurveyedTensor {
     dtype: WeightFormat,
@@ -137,7 +140,7 @@ impl<'a> Survey<'a> {
             tallies
                 .entry(tensor.component)
                 .or_default()
-                .add(found, tensor.role);
+                .add(tensor, found);
             if let (Role::Expert { layer, expert, .. }, Some(shard)) = (tensor.role, found.shard) {
                 experts
                     .entry((tensor.component, layer, expert))
@@ -147,7 +150,7 @@ impl<'a> Survey<'a> {
         }
         report.straddling_experts = self.straddling(experts);
         for (component, tally) in tallies {
-            report.components.push(self.component(component, &tally));
+            report.components.push(self.component(component, tally));
         }
         report.memory_per_state = states(&report.components);
         let sound = report.misshapen.is_empty() && report.other_types.is_empty();
@@ -194,19 +197,14 @@ impl<'a> Survey<'a> {
             .collect()
     }
 
-    fn component(&self, component: Component, tally: &Tally) -> ComponentReport {
+    fn component(&self, component: Component, tally: Tally) -> ComponentReport {
         let layers = layers_of(component, self.config);
         let text = component.text_config(self.config);
         let sparse_layers = (0..layers)
             .filter(|&layer| component.is_sparse(self.config, layer))
             .count();
         let text = text.filter(|_| sparse_layers > 0);
-        let bytes_in = |format: &WeightFormat| {
-            let (hidden, inner) = text.map(|t| (t.hidden_size, t.moe_intermediate_size))?;
-            let gate = format.tensor_bytes(&[inner, hidden])?;
-            Some(2 * gate + format.tensor_bytes(&[hidden, inner])?)
-        };
-        let bytes_per_expert = tally.expert_formats.iter().filter_map(bytes_in).max();
+        let bytes_per_expert = tally.experts.values().max().copied();
         ComponentReport {
             name: component,
             bytes: tally.bytes,
@@ -215,10 +213,11 @@ impl<'a> Survey<'a> {
             sparse_layers,
             experts_per_layer: text.map_or(0, |text| text.num_experts),
             experts_per_token: text.map_or(0, |text| text.num_experts_per_tok),
-            bytes_per_expert: bytes_per_expert.unwrap_or(0),
+            bytes_per_expert: bytes_per_expert.filter(|_| text.is_some()).unwrap_or(0),
             always_resident_bytes: tally.bytes - tally.expert_bytes,
             dtype: one_or_mixed(tally.formats.keys()).unwrap_or_else(|| MIXED.to_owned()),
-            bytes_by_format: tally.formats.clone(),
+            bytes_by_format: tally.formats,
+            kinds: tally.kinds.into_values().collect(),
             expert_format: one_or_mixed(tally.expert_formats.iter()),
         }
     }
@@ -244,14 +243,31 @@ struct Tally {
     /// Bytes in each.
     formats: BTreeMap<WeightFormat, u64>,
     expert_formats: BTreeSet<WeightFormat>,
+    /// Bytes of each expert, by layer and number.
+    experts: BTreeMap<(usize, usize), u64>,
+    /// Tensors and bytes by name, numbers apart, and format.
+    kinds: BTreeMap<(String, WeightFormat), TensorKind>,
 }
 
 impl Tally {
-    fn add(&mut self, found: &SurveyedTensor, role: Role) {
+    fn add(&mut self, tensor: &ExpectedTensor, found: &SurveyedTensor) {
+        let (role, name) = (tensor.role, name_pattern(&tensor.name));
+        let new = |name| TensorKind {
+            name,
+            format: found.dtype,
+            is_matrix: tensor.shape.len() > 1,
+            tensors: 0,
+            bytes: 0,
+        };
+        let key = (name.clone(), found.dtype);
+        let kind = self.kinds.entry(key).or_insert_with(|| new(name));
+        kind.tensors += 1;
+        kind.bytes += found.bytes;
         self.bytes += found.bytes;
         self.tensors += 1;
         *self.formats.entry(found.dtype).or_default() += found.bytes;
-        if let Role::Expert { .. } = role {
+        if let Role::Expert { layer, expert, .. } = role {
+            *self.experts.entry((layer, expert)).or_default() += found.bytes;
             self.expert_bytes += found.bytes;
             self.expert_formats.insert(found.dtype);
         }

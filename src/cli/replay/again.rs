@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use crate::cli::opening::{self, RunningArgs};
@@ -31,8 +31,8 @@ pub struct AgainArgs {
     #[arg(long, requires = "verify")]
     threads: Option<usize>,
     /// Instruction set of the arithmetic [default: the widest]
-    #[arg(long, value_enum, requires = "verify")]
-    kernels: Option<Kernels>,
+    #[arg(long, value_name = "SET", value_parser = instructions, requires = "verify")]
+    kernels: Option<InstructionSet>,
     /// Threads that the actors have for themselves; with 0 they share the loop's
     #[arg(long, value_name = "N", default_value_t = 0, requires = "trace")]
     actor_threads: usize,
@@ -41,11 +41,15 @@ pub struct AgainArgs {
     no_read_ahead: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kernels {
-    Portable,
-    Avx2,
-    Avx512,
+/// The instruction set of a name.
+fn instructions(name: &str) -> Result<InstructionSet, String> {
+    InstructionSet::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = InstructionSet::ALL.iter().map(|set| set.name()).collect();
+        format!(
+            "{name} is no instruction set of this program, expected one of {}",
+            known.join(", ")
+        )
+    })
 }
 
 #[derive(Serialize)]
@@ -90,17 +94,13 @@ pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<CommandO
 }
 
 fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<ReplayVerdict, CliError> {
-    if let Some(kernels) = args.kernels {
-        let set = match kernels {
-            Kernels::Portable => InstructionSet::Portable,
-            Kernels::Avx2 => InstructionSet::Avx2,
-            Kernels::Avx512 => InstructionSet::Avx512,
-        };
-        if !set.prefer() {
-            return Err(CliError::request(format!(
-                "this processor has no {kernels:?}: leave --kernels out, or take portable"
-            )));
-        }
+    if let Some(set) = args.kernels
+        && !set.prefer()
+    {
+        let set = set.name();
+        return Err(CliError::request(format!(
+            "this processor has no {set}: leave --kernels out, or take portable"
+        )));
     }
     let running = RunningArgs {
         threads: args.threads,

@@ -148,7 +148,7 @@ impl Engine {
                 total_ms: product + choice,
             },
             output: LayerOutput::of(&seen.timed.output),
-            format: record.format.name(),
+            format: record.formats.to_string(),
             expert_bytes,
             memory: Selective::new(1, experts.len(), num_experts, expert_bytes),
             module_memory: Selective::new(layers, k, num_experts, expert_bytes),

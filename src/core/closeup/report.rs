@@ -130,7 +130,7 @@ pub struct Closeup {
     /// What the experts gave.
     pub output: LayerOutput,
     /// Format of the experts' numbers.
-    pub format: &'static str,
+    pub format: String,
     /// Bytes of one expert.
     pub expert_bytes: u64,
     /// Of the layer.

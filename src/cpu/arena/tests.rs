@@ -1,4 +1,5 @@
 use super::*;
+use crate::formats::WeightFormat;
 use sage_actors::protocol::{LayerKey, Module};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -45,7 +46,7 @@ const NO_SUCH: u16 = 999;
 
 fn record(len_bytes: usize) -> ExpertLocation {
     ExpertLocation {
-        format: WeightFormat::F16,
+        formats: GatedFormats::all(WeightFormat::F16),
         hidden: 0,
         intermediate: 0,
         len_bytes,
@@ -139,8 +140,8 @@ fn memory_is_kept_only_for_reads_of_its_own_length() {
     arena.admit(key(1), small, false);
     arena.settle();
     assert_eq!(
-        arena.wait(key(1), small).expect("read").format(),
-        WeightFormat::F16
+        arena.wait(key(1), small).expect("read").formats(),
+        GatedFormats::all(WeightFormat::F16)
     );
     arena.evict(small);
     arena.admit(key(1_000), large, false);

@@ -73,7 +73,7 @@ pub(super) fn mix_row(
     let out = &mut out[row * dim..(row + 1) * dim];
     for (probability, value) in scores.of(row, &keys).iter().zip(values) {
         for (out, value) in out.iter_mut().zip(value) {
-            *out += probability * value;
+            *out = probability.mul_add(*value, *out);
         }
     }
 }

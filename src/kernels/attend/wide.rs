@@ -4,12 +4,12 @@
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_shuffle_ps, _mm512_storeu_ps,
-    _mm512_unpackhi_pd, _mm512_unpacklo_pd,
+    __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
 };
 use std::ops::Range;
 
+use super::super::wide_fold::fold_16_sums;
 use super::head::{GROUP, HeadAttention, Scores, common, mix_row};
 
 /// Numbers of a head come in multiples of so many.
@@ -23,58 +23,6 @@ const PARTS: usize = DIMS / WIDTH;
 
 /// Keys whose scores are summed together with those of a group of rows.
 const KEYS: usize = 4;
-
-/// Two lots of eight neighbouring sums that were sixteen: of `a` in the lower half, of `b` in the upper.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fold_16(a: __m512, b: __m512) -> __m512 {
-    let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
-    let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
-    _mm512_add_ps(low, high)
-}
-
-/// Four lots of four that were eight: of the two of `a`, then of the two of `b`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fold_8(a: __m512, b: __m512) -> __m512 {
-    let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
-    let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
-    _mm512_add_ps(low, high)
-}
-
-/// Eight lots of two that were four: in each quarter one of `a`, then one of `b`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fold_4(a: __m512, b: __m512) -> __m512 {
-    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
-    let low = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-    let high = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-    _mm512_add_ps(low, high)
-}
-
-/// Sixteen sums that were pairs: in each quarter two of `a`, then two of `b`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fold_2(a: __m512, b: __m512) -> __m512 {
-    let even = _mm512_shuffle_ps::<0b10_00_10_00>(a, b);
-    let odd = _mm512_shuffle_ps::<0b11_01_11_01>(a, b);
-    _mm512_add_ps(even, odd)
-}
-
-/// The sum of each of sixteen registers, folded in the order 8, 4, 2, 1: that of `lanes[key][row]` is number
-/// `KEYS * row + key`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn fold_all(lanes: &[[__m512; GROUP]; KEYS]) -> __m512 {
-    let mut of_key = [_mm512_setzero_ps(); KEYS];
-    for key in 0..KEYS {
-        let low = fold_16(lanes[key][0], lanes[key][1]);
-        let high = fold_16(lanes[key][2], lanes[key][3]);
-        of_key[key] = fold_8(low, high);
-    }
-    let [a, b, c, d] = of_key;
-    fold_2(fold_4(a, b), fold_4(c, d))
-}
 
 /// Sums over one half of the lanes of every block, that which begins at number `at`.
 #[inline]
@@ -96,8 +44,7 @@ unsafe fn half_products(
             // SAFETY: as above.
             let numbers = unsafe { _mm512_loadu_ps(keys[key].add(at)) };
             for row in 0..GROUP {
-                lanes[key][row] =
-                    _mm512_add_ps(lanes[key][row], _mm512_mul_ps(numbers, query[row]));
+                lanes[key][row] = _mm512_fmadd_ps(numbers, query[row], lanes[key][row]);
             }
         }
         at += 2 * WIDTH;
@@ -118,7 +65,8 @@ unsafe fn products(rows: [*const f32; GROUP], keys: [*const f32; KEYS], dim: usi
             lanes[key][row] = _mm512_add_ps(lanes[key][row], high[key][row]);
         }
     }
-    fold_all(&lanes)
+    // SAFETY: this function enables the instructions.
+    unsafe { fold_16_sums(|at| lanes[at % KEYS][at / KEYS]) }
 }
 
 /// The scores of a group's rows for the keys of a block.
@@ -227,8 +175,7 @@ unsafe fn mix_part(
             // SAFETY: as above.
             let probability = _mm512_set1_ps(unsafe { *probabilities[row].add(key) });
             for part in 0..PARTS {
-                let product = _mm512_mul_ps(probability, value[part]);
-                sums[row][part] = _mm512_add_ps(sums[row][part], product);
+                sums[row][part] = _mm512_fmadd_ps(probability, value[part], sums[row][part]);
             }
         }
     }

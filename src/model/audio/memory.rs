@@ -1,6 +1,7 @@
 //! What encoding takes beside the weights.
 
 use crate::checkpoint::config::AudioConfig;
+use crate::kernels::panel_bytes;
 
 use super::sizes::{halved_thrice, patches_at_once, token_count, window_tokens};
 
@@ -30,19 +31,16 @@ pub fn workspace_bytes(config: &AudioConfig, longest_frames: usize) -> u64 {
     (numbers * size_of::<f32>()) as u64
 }
 
-/// Numbers of the largest product that is in the making at any time, chunks having `chunk` frames and windows `window`
-/// tokens.
+/// Numbers that the rows of any product are laid out in, chunks having `chunk` frames and windows `window` tokens.
 pub(super) fn scratch_numbers(config: &AudioConfig, chunk: usize, window: usize) -> usize {
     let channels = config.downsample_hidden_size;
     let positions = config.num_mel_bins.div_ceil(2) * chunk.div_ceil(2);
-    let convolutions = patches_at_once(1, channels).min(positions) * channels;
-    let widest = config
-        .d_model
-        .max(config.encoder_ffn_dim)
-        .max(config.output_dim);
-    convolutions
-        .max(halved_thrice(chunk) * config.d_model)
-        .max(window * widest)
+    // The last convolution's columns go through a projection.
+    let bins = config.num_mel_bins.div_ceil(2).div_ceil(2).div_ceil(2);
+    let patches = panel_bytes(positions, 9 * channels);
+    let columns = panel_bytes(halved_thrice(chunk), channels * bins);
+    let encoder = panel_bytes(window, config.d_model.max(config.encoder_ffn_dim));
+    patches.max(columns).max(encoder) / size_of::<f32>()
 }
 
 /// Numbers that a chunk takes on its way through the convolutions.

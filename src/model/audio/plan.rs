@@ -69,7 +69,7 @@ impl AudioPlan {
         self.clips.iter().sum()
     }
 
-    /// Numbers of the largest product that is in the making at any time.
+    /// Numbers that the rows of any product are laid out in.
     pub(super) fn scratch(&self, config: &AudioConfig) -> usize {
         let window = self.windows.iter().map(Range::len).max().unwrap_or(0);
         scratch_numbers(config, self.padded_frames, window)

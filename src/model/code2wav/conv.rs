@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::load::{LoadError, Loader};
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, panel_bytes};
 
 /// Windows of one tile stay in a core's cache while all weights pass by. From 4 rows on, more make nothing faster.
 const TILE_BYTES: usize = 128 << 10;
@@ -23,18 +23,19 @@ pub(super) fn tile_rows(cols: usize) -> usize {
     (TILE_BYTES / (cols * size_of::<f32>()) / 4 * 4).clamp(4, 1024)
 }
 
-/// Bytes at most of all tasks' buffers over `rows` windows of `cols` numbers, `out` results each.
-pub(super) fn tasks_bytes(rows: usize, cols: usize, out: usize) -> usize {
+/// Bytes at most of all tasks' buffers over `rows` windows of `cols` numbers, with `beside` further numbers a row.
+pub(super) fn tasks_bytes(rows: usize, cols: usize, beside: usize) -> usize {
     let tile_rows = tile_rows(cols);
     let tasks = rows.div_ceil(tile_rows).min(TASKS);
-    tasks * tile_rows.min(rows) * (cols + out) * size_of::<f32>()
+    let rows = tile_rows.min(rows);
+    tasks * (rows * (cols + beside) * size_of::<f32>() + panel_bytes(rows, cols))
 }
 
 /// Buffers of one task.
 #[derive(Debug, Default)]
 pub(super) struct Tile {
     windows: Vec<f32>,
-    products: Vec<f32>,
+    panel: Vec<f32>,
 }
 
 /// A causal or transposed convolution.
@@ -151,14 +152,11 @@ impl Conv {
             self.gather(x, ends, &mut tile.windows);
             tile.windows.as_slice()
         };
-        tile.products.clear();
-        tile.products.resize(rows * self.weight.rows(), 0.0);
-        self.weight
-            .view()
-            .multiply_rows(0, windows, rows, &mut tile.products);
-        for (row, out) in out.chunks_exact_mut(self.weight.rows()).enumerate() {
-            for ((at, out), bias) in out.iter_mut().enumerate().zip(&self.bias) {
-                *out = tile.products[at * rows + row] + bias;
+        let weight = self.weight.view();
+        weight.matmul_here(windows, rows, out, &mut tile.panel);
+        for out in out.chunks_exact_mut(self.weight.rows()) {
+            for (out, bias) in out.iter_mut().zip(&self.bias) {
+                *out += bias;
             }
         }
     }

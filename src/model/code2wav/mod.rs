@@ -129,7 +129,7 @@ impl Code2Wav {
         }
         let mut channels = config.decoder_dim;
         let conv_bytes = |rows: usize, channels: usize, out: usize| {
-            rows * (channels + out) * number + tasks_bytes(rows, TAPS * channels, out)
+            rows * (channels + out) * number + tasks_bytes(rows, TAPS * channels, 0)
         };
         most = most.max(conv_bytes(rows, config.hidden_size, channels));
         for rate in &config.upsample_rates {

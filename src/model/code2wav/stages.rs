@@ -6,6 +6,7 @@ use super::super::attention::Projection;
 use super::super::encoder::LayerNorm;
 use super::super::load::{LoadError, Loader};
 use super::conv::{Conv, Snake, in_tasks, tasks_bytes, tile_rows};
+use crate::kernels::panel_bytes;
 use crate::kernels::pointwise::{add_scaled, gelu};
 
 /// Taps of every convolution that is not transposed or pointwise.
@@ -112,10 +113,10 @@ impl Upsample {
     /// Bytes at most that [`Self::apply`] takes for `rows` rows, its input included.
     pub(super) fn workspace_bytes(rows: usize, hidden: usize, ratio: usize) -> usize {
         let out_rows = rows * ratio;
-        let stretched = (rows + out_rows) * hidden * size_of::<f32>()
-            + tasks_bytes(rows, hidden, ratio * hidden);
-        // x, its depthwise form, normed, what is added; the wide rows and their transposed product.
-        let block = out_rows * 12 * hidden * size_of::<f32>();
+        let stretched =
+            (rows + out_rows) * hidden * size_of::<f32>() + tasks_bytes(rows, hidden, 0);
+        // x, its depthwise form, normed, what is added; the wide rows, which are laid out for a product.
+        let block = out_rows * 8 * hidden * size_of::<f32>() + panel_bytes(out_rows, 4 * hidden);
         stretched.max(block)
     }
 }
@@ -232,14 +233,13 @@ impl VocoderBlock {
     pub(super) fn workspace_bytes(rows: usize, channels: usize, rate: usize) -> usize {
         let (width, out_rows) = (channels / 2, rows.saturating_sub(1) * rate);
         let out = out_rows * width * size_of::<f32>();
-        let stretched = rows * channels * size_of::<f32>()
-            + out
-            + tasks_bytes(rows, OVERLAP * channels, rate * width);
+        let stretched =
+            rows * channels * size_of::<f32>() + out + tasks_bytes(rows, OVERLAP * channels, 0);
         let wave = wave_rows(width).min(out_rows);
         let reach = DILATIONS.iter().max().map_or(0, |most| most * (TAPS - 1));
         // The activated piece with what it looks back at, and what is added; in each task also the rows between.
         let piece = (2 * wave + reach.min(out_rows)) * width * size_of::<f32>()
-            + tasks_bytes(wave, TAPS * width, 2 * width);
+            + tasks_bytes(wave, TAPS * width, width);
         stretched.max(out + piece)
     }
 }

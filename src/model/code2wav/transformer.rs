@@ -10,6 +10,7 @@ use super::super::load::{LoadError, Loader};
 use super::super::rope::{Angles, RotaryTable};
 use super::Probe;
 use crate::checkpoint::config::Code2WavConfig;
+use crate::kernels::panel_bytes;
 use crate::kernels::pointwise::{rms_norm_rows, rotate_half};
 
 /// `pre_transformer`: pre-norm layers with a causal window and a scale a channel on what each block adds.
@@ -145,13 +146,14 @@ impl Transformer {
     pub(super) fn workspace_bytes(config: &Code2WavConfig, frames: usize) -> usize {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let kv = config.num_key_value_heads * config.head_dim();
-        // x, normed, q, mixed, the projection's output; keys and values; the transposed product.
-        let attention = 5 * hidden + 2 * kv + hidden.max(inner);
-        // x, normed, the block's output; gate, up and the transposed product.
-        let mlp = 3 * hidden + 2 * inner + hidden.max(inner);
+        // x, normed, q, mixed, the projection's output; keys and values.
+        let attention = 5 * hidden + 2 * kv;
+        // x, normed, the block's output; gate, up.
+        let mlp = 3 * hidden + 2 * inner;
         let angles = config.head_dim();
         // What the buffers of a gated block keep from layer to layer.
-        (attention.max(mlp) + 2 * inner + angles) * frames * size_of::<f32>()
+        let rows = (attention.max(mlp) + 2 * inner + angles) * frames * size_of::<f32>();
+        rows + panel_bytes(frames, hidden.max(inner))
     }
 }
 

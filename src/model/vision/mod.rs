@@ -10,6 +10,7 @@ mod piece;
 mod rows;
 
 use crate::checkpoint::config::VisionConfig;
+use crate::kernels::panel_bytes;
 use crate::spans;
 use crate::store::WeightSource;
 
@@ -141,11 +142,16 @@ pub fn workspace_bytes(config: &VisionConfig, most_patches: usize) -> u64 {
     // Queries, keys, values and their mixture, and a row of scores for every thread.
     let threads = rayon::current_num_threads() as u64;
     let attention = n * (4 * hidden + threads);
-    // Some rows on their way through a layer: normed, its product, and the product's scratch, which may have grown twofold.
-    let through = |from: u64, to: u64| rows * (from + 3 * to);
+    // Some rows on their way through a layer: normed, and their product.
+    let through = |from: u64, to: u64| rows * (from + to);
     let projection = through(hidden, 3 * hidden);
     let feed_forward = through(hidden, inner) + through(0, hidden);
     let merger = through(merged, merged) + through(0, out);
     let widest = projection.max(feed_forward).max(merger);
-    (standing + attention + widest) * size_of::<f32>() as u64
+    // What any of them is laid out in for its product.
+    let most_cols = merged.max(inner).max(hidden) as usize;
+    let patch = config.in_channels * config.temporal_patch_size * config.patch_size.pow(2);
+    let layers = panel_bytes(ROWS, most_cols);
+    let panel = layers.max(panel_bytes(most_patches, patch)) as u64;
+    (standing + attention + widest) * size_of::<f32>() as u64 + panel
 }

@@ -58,7 +58,7 @@ impl Worker {
         let stored = self
             .source
             .expert(component, layer, usize::from(key.expert));
-        let format = stored.expect("an expert").format;
+        let format = stored.expect("an expert").formats;
         let bytes = shape.bytes(format).expect("whole rows");
         let mut record = Mapped::new(bytes).expect("memory");
         let part_bytes = bytes / 3;

@@ -213,7 +213,7 @@ fn sizes_are_those_of_the_files() {
     let expert = source
         .expert(sage::checkpoint::Component::Talker, 0, 0)
         .expect("an expert");
-    assert_eq!(shape.bytes(expert.format), Some(expert.len_bytes));
+    assert_eq!(shape.bytes(expert.formats), Some(expert.len_bytes));
     assert_eq!(experts, (3 * 12 * expert.len_bytes) as u64);
     assert_eq!(
         predictor,

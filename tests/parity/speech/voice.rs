@@ -2,7 +2,7 @@
 
 use sage::checkpoint::{Component, ExpertMatrix, expert_tensor_name};
 use sage::core::sampling::argmax;
-use sage::formats::WeightFormat;
+use sage::formats::GatedFormats;
 use sage::host_memory::Mapped;
 use sage::kernels::pointwise::{add_scaled, softmax};
 use sage::model::experts::{ExpertScratch, Gated};
@@ -23,7 +23,7 @@ pub struct Voice {
     pub predictor: CodePredictor,
     pub vocoder: Code2Wav,
     /// By layer and expert: gate, up, down.
-    experts: Vec<Vec<(Mapped, WeightFormat)>>,
+    experts: Vec<Vec<(Mapped, GatedFormats)>>,
 }
 
 /// What a run of the whole loop gave, step by step.
@@ -62,7 +62,8 @@ impl Voice {
         let (layers, shape) = (talker.layers.len(), talker.expert);
         let expert = |layer: usize, expert: usize| {
             let gate = expert_tensor_name(Component::Talker, layer, expert, ExpertMatrix::Gate);
-            let format = source.tensor(&gate.expect("a name")).expect("a gate").dtype;
+            let gate = source.tensor(&gate.expect("a name")).expect("a gate");
+            let format = GatedFormats::all(gate.dtype);
             let bytes = shape.bytes(format).expect("a size");
             let mut record = Mapped::new(bytes).expect("memory");
             let part_bytes = bytes / 3;

@@ -1,178 +1,172 @@
-//! Dot products over fixed lanes: the same bits on every instruction set.
+//! Dot products of numbers that each widen to an f32, over fixed lanes: the same bits on every instruction set.
 //!
-//! Number i of a row always goes to lane `i % LANES`; a lane sums its products in order of i with separate
-//! multiply and add (never fused); the lanes are folded by a fixed tree. So the result does not depend on the
-//! instruction set, on how many rows are computed together, or on how rows are split over threads.
+//! Number i of a row always goes to lane `i % LANES`; a lane sums its products in order of i, each with one fused
+//! multiply-add, and begins at zero; what is left of a row after its whole blocks is filled up with zeros; the lanes are
+//! folded by a fixed tree. So the result does not depend on the instruction set, on how many rows are computed together,
+//! or on how rows are split over threads.
 
-use super::fold::{LANES, fold};
-use super::tiles;
+#[cfg(target_arch = "aarch64")]
+mod arm;
+mod fold;
+mod panel;
+mod register;
+mod row;
+mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(super) use tiles::{Outputs, X_ROWS, XPanel};
+
+use super::instructions::InstructionSet;
 use crate::formats::Number;
 
-/// `w · x`.
-#[inline(always)]
-fn dot<E: Number>(w: &[E], x: &[f32]) -> f32 {
-    let (w_blocks, w_rest) = w.as_chunks::<LANES>();
-    let (x_blocks, x_rest) = x[..w.len()].as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
-    for (w, x) in w_blocks.iter().zip(x_blocks) {
-        let w = E::widen_all(w);
-        let mut products = *x;
-        for lane in 0..LANES {
-            products[lane] *= w[lane];
-        }
-        for lane in 0..LANES {
-            lanes[lane] += products[lane];
-        }
-    }
-    for (lane, (weight, x)) in w_rest.iter().zip(x_rest).enumerate() {
-        lanes[lane] += weight.widen() * x;
-    }
-    fold(&lanes)
-}
-
-/// Weight rows `w` `[out.len(), cols]` times one row of x: bound by the memory that weights come from, so one by one.
-#[inline(always)]
-fn rows_by_row<E: Number>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
-    for (w, out) in w.chunks_exact(cols).zip(out) {
-        *out = dot(w, x);
-    }
-}
-
-static BEST: std::sync::OnceLock<InstructionSet> = std::sync::OnceLock::new();
-
-/// An instruction set for which the kernels are compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InstructionSet {
-    /// Whatever the compiler's baseline is.
-    Portable,
-    /// 256-bit registers.
-    Avx2,
-    /// 512-bit registers.
-    Avx512,
-}
-
-impl InstructionSet {
-    /// The instruction sets of this processor, narrowest first.
-    pub fn available() -> Vec<InstructionSet> {
-        let mut sets = vec![InstructionSet::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx2") {
-                sets.push(InstructionSet::Avx2);
-            }
-            if std::arch::is_x86_feature_detected!("avx512f")
-                && std::arch::is_x86_feature_detected!("avx512bw")
-            {
-                sets.push(InstructionSet::Avx512);
-            }
-        }
-        sets
-    }
-
-    /// Uses this one from now on, where nothing was computed yet; answers whether it will be used.
-    pub fn prefer(self) -> bool {
-        Self::available().contains(&self) && *BEST.get_or_init(|| self) == self
-    }
-
-    /// The widest one, found once, unless another was preferred.
-    pub fn best() -> InstructionSet {
-        *BEST.get_or_init(|| {
-            Self::available()
-                .last()
-                .copied()
-                .unwrap_or(InstructionSet::Portable)
-        })
-    }
-}
-
-/// Both products as compiled for one instruction set: registers of `$width` lanes, `$count` of them for each output of a
-/// tile at a time, chosen so that all sums of a tile stay in registers.
+/// The products as compiled for one instruction set: `$one` rows of weights at a time with one row of x, `$many` with
+/// several, chosen so that all sums stay in registers.
 macro_rules! compiled {
-    ($name:ident, $width:literal, $count:literal $(, $features:literal)?) => {
+    ($name:ident, $register:ty, $one:literal, $many:literal $(, $features:literal)?) => {
         mod $name {
-            use super::{Number, rows_by_row, tiles};
+            use crate::formats::Number;
+            use crate::kernels::dense::{Outputs, XPanel, row, tiles};
 
             $(#[target_feature(enable = $features)])?
-            pub fn one<E: Number>(w: &[E], cols: usize, x: &[f32], out: &mut [f32]) {
-                rows_by_row(w, cols, x, out);
+            pub unsafe fn one<E: Number>(w: &[E], x: &[f32], out: &mut [f32]) {
+                // SAFETY: the caller has this instruction set.
+                unsafe { row::rows_by_row::<$register, E, $one>(w, x, out) };
             }
 
             $(#[target_feature(enable = $features)])?
-            fn strip<E: Number, const M: usize>(
-                w: &[E],
-                cols: usize,
-                x: &[f32],
-                x_rows: usize,
-                first: usize,
-                out: &mut [f32],
-            ) {
-                tiles::strip::<E, $width, $count, M>(w, cols, x, x_rows, first, out);
+            pub unsafe fn lay_out(x: &[f32], rows: usize, cols: usize, numbers: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { tiles::lay_out::<$register>(x, rows, cols, numbers) };
             }
 
-            pub fn strips<E: Number>() -> [tiles::Strip<E>; tiles::TILE_X] {
-                [strip::<E, 1>, strip::<E, 2>, strip::<E, 3>, strip::<E, 4>]
+            $(#[target_feature(enable = $features)])?
+            pub unsafe fn many<E: Number>(w: &[E], x: XPanel<'_>, out: Outputs, buffer: &mut [f32]) {
+                // SAFETY: as above, and what the caller promises of `out`.
+                unsafe { tiles::rows_by_rows::<$register, E, $many>(w, x, out, buffer) };
             }
         }
     };
 }
 
-compiled!(portable, 4, 1);
+compiled!(portable, crate::kernels::dense::register::Plain, 1, 3);
+#[cfg(target_arch = "aarch64")]
+compiled!(neon, crate::kernels::dense::arm::Neon, 2, 6, "neon");
 #[cfg(target_arch = "x86_64")]
-compiled!(avx2, 8, 1, "avx2");
+compiled!(
+    avx2,
+    crate::kernels::dense::x86::Avx2,
+    2,
+    3,
+    "avx2,fma,f16c"
+);
 #[cfg(target_arch = "x86_64")]
-compiled!(avx512, 16, 2, "avx512f,avx512bw,avx512vl,avx512dq");
+compiled!(
+    avx512,
+    crate::kernels::dense::x86::Avx512,
+    4,
+    6,
+    "avx512f,avx512bw,avx512vl,avx512dq"
+);
 
-/// `out[o * x_rows + r] = w[o] · x[r]` on the given instruction set; all give the same bits.
+/// Calls a function of the module that is compiled for an instruction set.
+macro_rules! on {
+    ($set:expr, $call:ident $(::<$e:ty>)? ($($argument:expr),*)) => {
+        match $set {
+            InstructionSet::Portable => portable::$call$(::<$e>)?($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => neon::$call$(::<$e>)?($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::$call$(::<$e>)?($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512::$call$(::<$e>)?($($argument),*),
+        }
+    };
+}
+
+/// `out[o] = w[o] · x` on the given instruction set; all give the same bits.
 ///
-/// `w` is `[out.len() / x_rows, cols]`, `x` is `[x_rows, cols]`. Panics if the lengths do not fit: shapes are
-/// checked when weights are loaded.
-pub(crate) fn multiply<E: Number>(
+/// `w` is `[out.len(), x.len()]`. Panics if the lengths do not fit: shapes are checked when weights are loaded.
+pub(crate) fn multiply_row<E: Number>(set: InstructionSet, w: &[E], x: &[f32], out: &mut [f32]) {
+    assert!(!x.is_empty(), "an empty product");
+    // SAFETY: `available` and `best` only hand out sets that the processor has.
+    unsafe { on!(set, one::<E>(w, x, out)) };
+}
+
+/// Lays out rows of x `[rows, cols]` for [`multiply_panel`]; `buffer` is reused between calls.
+pub(super) fn lay_out<'a>(
+    set: InstructionSet,
+    x: &[f32],
+    rows: usize,
+    cols: usize,
+    buffer: &'a mut Vec<f32>,
+) -> XPanel<'a> {
+    let numbers = panel::aligned(buffer, XPanel::numbers(rows, cols));
+    // SAFETY: as for `multiply_row`.
+    unsafe { on!(set, lay_out(x, rows, cols, numbers)) };
+    XPanel {
+        numbers,
+        rows,
+        cols,
+    }
+}
+
+/// Every row of `w` `[w_rows, cols]` times every row of x; `buffer` is reused between calls.
+///
+/// # Safety
+/// `out` leads to places for `w_rows` outputs of every row of x, of which nobody else knows meanwhile.
+pub(super) unsafe fn multiply_panel<E: Number>(
     set: InstructionSet,
     w: &[E],
-    cols: usize,
-    x: &[f32],
-    x_rows: usize,
-    out: &mut [f32],
+    x: XPanel<'_>,
+    out: Outputs,
+    buffer: &mut Vec<f32>,
 ) {
-    assert!(
-        cols > 0 && x_rows > 0,
-        "an empty product: {cols} columns, {x_rows} rows"
-    );
-    assert_eq!(
-        w.len() / cols * x_rows,
-        out.len(),
-        "output of the wrong length"
-    );
-    assert_eq!(x.len(), x_rows * cols, "input of the wrong length");
-    if x_rows == 1 {
-        return match set {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `available` and `best` only hand out sets that the processor has.
-            InstructionSet::Avx2 => unsafe { avx2::one(w, cols, x, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            InstructionSet::Avx512 => unsafe { avx512::one(w, cols, x, out) },
-            _ => portable::one(w, cols, x, out),
-        };
-    }
-    let strips = match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => avx2::strips(),
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => avx512::strips(),
-        _ => portable::strips(),
-    };
-    // SAFETY: as above.
-    unsafe { tiles::rows_by_rows(strips, w, cols, x, x_rows, out) }
+    let buffer = panel::aligned(buffer, tiles::buffer_numbers(x.rows));
+    // SAFETY: as for `multiply_row`, and what the caller promises.
+    unsafe { on!(set, many::<E>(w, x, out, buffer)) };
+}
+
+/// Numbers of a buffer that [`lay_out`] lays rows out in.
+pub(super) fn panel_numbers(rows: usize, cols: usize) -> usize {
+    XPanel::numbers(rows, cols) + panel::ALIGNMENT
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::fold::LANES;
     use super::*;
     use half::{bf16, f16};
 
+    /// `out[o * x_rows + r] = w[o] · x[r]`.
+    fn multiply<E: Number>(
+        set: InstructionSet,
+        w: &[E],
+        cols: usize,
+        x: &[f32],
+        x_rows: usize,
+        out: &mut [f32],
+    ) {
+        if x_rows == 1 {
+            return multiply_row(set, w, x, out);
+        }
+        let (mut panel, mut buffer) = (vec![7.0; 3], Vec::new());
+        let x = lay_out(set, x, x_rows, cols, &mut panel);
+        let w_rows = w.len() / cols;
+        let mut by_row = vec![f32::NAN; w_rows * x_rows];
+        let places = Outputs {
+            first: by_row.as_mut_ptr(),
+            stride: w_rows,
+        };
+        // SAFETY: `by_row` has as many numbers, and is used here alone.
+        unsafe { multiply_panel(set, w, x, places, &mut buffer) };
+        for (at, out) in out.iter_mut().enumerate() {
+            *out = by_row[at % x_rows * w_rows + at / x_rows];
+        }
+    }
+
     /// In [-0.5, 0.5), the same for the same seed.
-    pub(in super::super) fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    pub(in crate::kernels) fn numbers(seed: u64, count: usize) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
             state = state
@@ -181,6 +175,11 @@ pub(super) mod tests {
             (state >> 40) as f32 / 16_777_216.0 - 0.5
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn the_name_of_the_order_is_the_orders() {
+        assert!(crate::kernels::SPEC.starts_with(&format!("dot-lanes-{LANES}/")));
     }
 
     /// Halves give the bits of the same numbers in f32, in every product.
@@ -264,8 +263,15 @@ pub(super) mod tests {
     fn by_definition(w: &[f32], x: &[f32]) -> f32 {
         let mut lanes = [0.0f32; LANES];
         for (i, (w, x)) in w.iter().zip(x).enumerate() {
-            let product = w * x;
-            lanes[i % LANES] += product;
+            lanes[i % LANES] = w.mul_add(*x, lanes[i % LANES]);
+        }
+        // The zeros that fill up the last block: they make 0 of -0.
+        for lane in &mut lanes[w.len() % LANES..] {
+            *lane += if w.len().is_multiple_of(LANES) {
+                -0.0
+            } else {
+                0.0
+            };
         }
         for width in [16, 8, 4, 2, 1] {
             for lane in 0..width {
@@ -308,7 +314,7 @@ pub(super) mod tests {
         fn every_output_is_the_dot_product_of_the_definition(
             cols in 1usize..300,
             w_rows in 1usize..12,
-            x_rows in 1usize..14,
+            x_rows in 1usize..24,
             seed in 0u64..1 << 40,
         ) {
             let w = rounded_to_bf16(numbers(seed, w_rows * cols));

@@ -1,0 +1,259 @@
+//! Blocks of quantised numbers, byte for byte as GGML documents them.
+//!
+//! A row of weights is a sequence of blocks. Number i of a block is `d * scale[i / GROUP] * (stored[i] - BIAS) -
+//! d_min * min[i / GROUP]`: stored numbers are unsigned after [`Blocks::unpack`], scales and mins are small integers, and
+//! d and d_min are halves. Blocks of 32 have one group, whose scale is 1.
+
+use half::f16;
+
+use super::{Number, WeightFormat};
+
+/// Groups of a block, at most.
+pub(crate) const MOST_GROUPS: usize = 16;
+
+/// Numbers of a block, at most.
+pub(crate) const MOST_NUMBERS: usize = 256;
+
+/// A block format.
+pub(crate) trait Blocks: Copy + Send + Sync + 'static {
+    /// The format whose blocks these are.
+    #[allow(dead_code)] // named in tests
+    const FORMAT: WeightFormat;
+    /// Numbers of a block.
+    const NUMBERS: usize;
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Numbers of a block that share an integer scale.
+    const GROUP: usize;
+    /// What is taken from every unsigned number.
+    const BIAS: i32;
+    /// Whether groups have mins.
+    const HAS_MINS: bool = false;
+    /// Where d stands in a block, in bytes.
+    const D_AT: usize = 0;
+    /// Where d_min stands.
+    const D_MIN_AT: usize = 0;
+
+    /// The unsigned numbers of a block of `BYTES` bytes, to the first `NUMBERS` of `out`.
+    fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]);
+
+    /// Scales and mins of the groups of a block.
+    fn scales(_block: &[u8]) -> ([i16; MOST_GROUPS], [i16; MOST_GROUPS]) {
+        ([1; MOST_GROUPS], [0; MOST_GROUPS])
+    }
+
+    /// d of a block.
+    #[inline(always)]
+    fn d(block: &[u8]) -> f32 {
+        half_at(block, Self::D_AT)
+    }
+
+    /// d_min of a block; 0 without mins.
+    #[inline(always)]
+    fn d_min(block: &[u8]) -> f32 {
+        if Self::HAS_MINS {
+            half_at(block, Self::D_MIN_AT)
+        } else {
+            0.0
+        }
+    }
+}
+
+#[inline(always)]
+fn half_at(block: &[u8], at: usize) -> f32 {
+    // Without asking what the processor can.
+    f16::from_le_bytes([block[at], block[at + 1]]).widen()
+}
+
+/// 32 signed bytes behind a half.
+#[derive(Clone, Copy)]
+pub(crate) struct Q8_0;
+
+impl Blocks for Q8_0 {
+    const FORMAT: WeightFormat = WeightFormat::Q8_0;
+    const NUMBERS: usize = 32;
+    const BYTES: usize = 34;
+    const GROUP: usize = 32;
+    const BIAS: i32 = 128;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
+        for (out, stored) in out.iter_mut().zip(&block[2..34]) {
+            *out = stored ^ 0x80;
+        }
+    }
+}
+
+/// 32 numbers of four bits behind a half: the first 16 in the lower halves of the bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Q4_0;
+
+impl Blocks for Q4_0 {
+    const FORMAT: WeightFormat = WeightFormat::Q4_0;
+    const NUMBERS: usize = 32;
+    const BYTES: usize = 18;
+    const GROUP: usize = 32;
+    const BIAS: i32 = 8;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
+        for (at, stored) in block[2..18].iter().enumerate() {
+            out[at] = stored & 15;
+            out[at + 16] = stored >> 4;
+        }
+    }
+}
+
+/// 256 numbers of four bits in groups of 32, with scales and mins of six bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Q4K;
+
+impl Blocks for Q4K {
+    const FORMAT: WeightFormat = WeightFormat::Q4_K;
+    const NUMBERS: usize = 256;
+    const BYTES: usize = 144;
+    const GROUP: usize = 32;
+    const BIAS: i32 = 0;
+    const HAS_MINS: bool = true;
+    const D_MIN_AT: usize = 2;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
+        for (stored, out) in block[16..144]
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip(out.as_chunks_mut::<64>().0)
+        {
+            for (at, stored) in stored.iter().enumerate() {
+                out[at] = stored & 15;
+                out[at + 32] = stored >> 4;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8]) -> ([i16; MOST_GROUPS], [i16; MOST_GROUPS]) {
+        let (mut scales, mut mins) = ([0; MOST_GROUPS], [0; MOST_GROUPS]);
+        let packed = &block[4..16];
+        for group in 0..4 {
+            scales[group] = i16::from(packed[group] & 63);
+            mins[group] = i16::from(packed[group + 4] & 63);
+            // The upper two bits of the last four stand above those of the first.
+            let upper = |byte: u8| (byte >> 6) << 4;
+            scales[group + 4] = i16::from((packed[group + 8] & 15) | upper(packed[group]));
+            mins[group + 4] = i16::from((packed[group + 8] >> 4) | upper(packed[group + 4]));
+        }
+        (scales, mins)
+    }
+}
+
+/// 256 numbers of six bits in groups of 16, with signed scales of eight bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Q6K;
+
+impl Blocks for Q6K {
+    const FORMAT: WeightFormat = WeightFormat::Q6_K;
+    const NUMBERS: usize = 256;
+    const BYTES: usize = 210;
+    const GROUP: usize = 16;
+    const BIAS: i32 = 32;
+    const D_AT: usize = 208;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
+        let halves = block[..128]
+            .as_chunks::<64>()
+            .0
+            .iter()
+            .zip(block[128..192].as_chunks::<32>().0);
+        for ((lower, upper), out) in halves.zip(out.as_chunks_mut::<128>().0) {
+            for at in 0..32 {
+                let upper = upper[at];
+                out[at] = (lower[at] & 15) | (upper & 3) << 4;
+                out[at + 32] = (lower[at + 32] & 15) | (upper >> 2 & 3) << 4;
+                out[at + 64] = (lower[at] >> 4) | (upper >> 4 & 3) << 4;
+                out[at + 96] = (lower[at + 32] >> 4) | (upper >> 6) << 4;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8]) -> ([i16; MOST_GROUPS], [i16; MOST_GROUPS]) {
+        let mut scales = [0; MOST_GROUPS];
+        for (scale, stored) in scales.iter_mut().zip(&block[192..208]) {
+            *scale = i16::from(*stored as i8);
+        }
+        (scales, [0; MOST_GROUPS])
+    }
+}
+
+/// 256 numbers of two bits in groups of 16, with scales and mins of four bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Q2K;
+
+impl Blocks for Q2K {
+    const FORMAT: WeightFormat = WeightFormat::Q2_K;
+    const NUMBERS: usize = 256;
+    const BYTES: usize = 84;
+    const GROUP: usize = 16;
+    const BIAS: i32 = 0;
+    const HAS_MINS: bool = true;
+    const D_AT: usize = 80;
+    const D_MIN_AT: usize = 82;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
+        for (stored, out) in block[16..80]
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip(out.as_chunks_mut::<128>().0)
+        {
+            for (at, stored) in stored.iter().enumerate() {
+                out[at] = stored & 3;
+                out[at + 32] = stored >> 2 & 3;
+                out[at + 64] = stored >> 4 & 3;
+                out[at + 96] = stored >> 6;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8]) -> ([i16; MOST_GROUPS], [i16; MOST_GROUPS]) {
+        let (mut scales, mut mins) = ([0; MOST_GROUPS], [0; MOST_GROUPS]);
+        for (group, stored) in block[..16].iter().enumerate() {
+            scales[group] = i16::from(stored & 15);
+            mins[group] = i16::from(stored >> 4);
+        }
+        (scales, mins)
+    }
+}
+
+/// The f32 of every number of some blocks: `d * scale * (stored - BIAS) - d_min * min`, each product rounded.
+pub(crate) fn widen_blocks<B: Blocks>(blocks: &[u8], out: &mut [f32]) {
+    let mut numbers = [0; MOST_NUMBERS];
+    for (block, out) in blocks
+        .chunks_exact(B::BYTES)
+        .zip(out.chunks_exact_mut(B::NUMBERS))
+    {
+        B::unpack(block, &mut numbers);
+        let (d, d_min) = (B::d(block), B::d_min(block));
+        let (scales, mins) = B::scales(block);
+        let groups = out
+            .chunks_exact_mut(B::GROUP)
+            .zip(numbers.chunks_exact(B::GROUP));
+        for (group, (out, numbers)) in groups.enumerate() {
+            let scale = d * f32::from(scales[group]);
+            let min = d_min * f32::from(mins[group]);
+            for (out, number) in out.iter_mut().zip(numbers) {
+                let number = (i32::from(*number) - B::BIAS) as f32;
+                *out = if B::HAS_MINS {
+                    scale * number - min
+                } else {
+                    scale * number
+                };
+            }
+        }
+    }
+}
