@@ -12,6 +12,9 @@ use crate::formats::{Blocks, Q2K, Q4_0, Q4K, Q6K, Q8_0};
 /// Rows of weights together.
 const ROWS: usize = 8;
 
+/// Bytes that come from memory together.
+const CACHE_LINE: usize = 64;
+
 /// What a block format does in registers.
 ///
 /// # Safety
@@ -304,6 +307,12 @@ pub(super) unsafe fn rows_by_row<B: RowBlocks>(w: &[u8], x: RoundedRow<'_>, out:
                     sums = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(totals(mins)), scale, sums);
                 }
                 for at in &mut at {
+                    // The rows of the next round stand right behind these: each begins too soon for the processor to see
+                    // by itself what comes. Nothing is read there, so it need not be there.
+                    let ahead = at.wrapping_add(ROWS * row_bytes);
+                    for line in 0..B::BYTES.div_ceil(CACHE_LINE) {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * CACHE_LINE).cast());
+                    }
                     *at = at.add(B::BYTES);
                 }
             }

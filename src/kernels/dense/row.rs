@@ -45,6 +45,9 @@ unsafe fn rows_together<R: Register, E: Number, const N: usize>(
                     sums[n][part] = w.times_plus(x, sums[n][part]);
                 }
             }
+            for n in 0..N {
+                R::prefetch(w.wrapping_add((n + N) * cols + at));
+            }
             at += LANES;
         }
         for n in 0..N {
