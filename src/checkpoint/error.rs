@@ -36,6 +36,14 @@ pub enum CheckpointError {
         /// What was found and expected.
         problem: String,
     },
+    /// A GGUF file is wrong, or of another kind of model.
+    #[error("{}, a GGUF file, {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        problem: String,
+    },
     /// The folder has no weights.
     #[error("{} holds neither {INDEX} nor {SINGLE}; expected a checkpoint folder", folder.display())]
     NoWeights {
@@ -81,6 +89,7 @@ impl Attributed for CheckpointError {
             Self::Header(error) => error.fault(),
             Self::Config { .. }
             | Self::Index { .. }
+            | Self::Gguf { .. }
             | Self::NoWeights { .. }
             | Self::ShardMissing { .. }
             | Self::NoTensor { .. }

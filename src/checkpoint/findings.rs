@@ -80,7 +80,8 @@ impl Checkpoint {
                     expected: tensor.shape.clone(),
                 });
             }
-            if let Role::Expert { .. } = tensor.role {
+            // Writers of GGUF files give down projections more bits on purpose.
+            if let (Role::Expert { .. }, false) = (tensor.role, self.is_gguf()) {
                 note_format(&mut gate, tensor, info, &mut found.other_formats);
             }
         }

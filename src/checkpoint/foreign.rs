@@ -116,7 +116,8 @@ fn adapter(folder: &Path) -> String {
 
 fn gguf(what: &str, model_type: &str) -> String {
     format!(
-        "{what}, whose weights are packed for that program; {OURS} from safetensors: {}",
+        "{what}: `sage extract FILE.gguf --out STORE` makes a store of a Qwen3-MoE model or of the thinker of Qwen3-Omni; of \
+         anything else {}",
         original(model_type)
     )
 }
@@ -244,7 +245,7 @@ fn quoted(text: &str) -> String {
     format!("{short:?}")
 }
 
-fn begins_with(path: &Path, magic: &[u8]) -> bool {
+pub(super) fn begins_with(path: &Path, magic: &[u8]) -> bool {
     // Devices and pipes are not read: they may have no end, or no beginning.
     if !path.is_file() {
         return false;

@@ -7,6 +7,7 @@ pub(crate) mod expected;
 mod findings;
 pub(crate) mod foreign;
 mod fused;
+mod gguf;
 mod header;
 mod index;
 mod names;
@@ -23,3 +24,8 @@ pub use header::{HeaderError, HeaderTensor, SafetensorsHeader};
 pub(crate) use names::HEAD;
 pub use shards::Checkpoint;
 pub use tensor::TensorInfo;
+
+/// Whether a file begins as those of llama.cpp do.
+pub(crate) fn is_gguf(path: &std::path::Path) -> bool {
+    path.is_file() && foreign::begins_with(path, gguf::MAGIC)
+}

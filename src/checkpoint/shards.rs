@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use memmap2::Mmap;
 
 use super::fused::{self, Fused, Uncut};
+use super::gguf::{Gguf, GgufShard};
 use super::header::read_no_further;
 use super::index::{INDEX, Index, SINGLE};
 use super::names::{HEAD, Spellings};
@@ -41,10 +42,13 @@ pub struct Checkpoint {
     reads: Arc<ReadCounter>,
     /// Files beside the weights that were asked for, and so read.
     files: Mutex<BTreeSet<String>>,
+    /// Files that are not there because one GGUF file says what they would.
+    made_files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint in `folder`, reading configuration, index and headers, no weights.
+    /// Opens the checkpoint in `folder`, or a text decoder in a GGUF file, reading configuration, index and headers, no
+    /// weights.
     ///
     /// # Errors
     /// Names the file, key, shard or tensor that is wrong; a shard of the index that is not there is an error.
@@ -62,6 +66,9 @@ impl Checkpoint {
     }
 
     fn open_with(folder: &Path, tolerate_missing: bool) -> Result<Self, CheckpointError> {
+        if folder.is_file() {
+            return Self::open_gguf(folder);
+        }
         let reads = Arc::new(ReadCounter::default());
         let read_file = |path: &Path| {
             let bytes = read_file(path)?;
@@ -108,6 +115,7 @@ impl Checkpoint {
             notes,
             reads: Arc::clone(&reads),
             files: Mutex::default(),
+            made_files: BTreeMap::new(),
         };
         for name in names {
             checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing)?;
@@ -117,6 +125,41 @@ impl Checkpoint {
         }
         checkpoint.settle_layout()?;
         Ok(checkpoint)
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self, CheckpointError> {
+        let gguf = Gguf::read(path)?;
+        let config = ModelConfig::from_json(&gguf.config_json);
+        let config = config.map_err(|source| CheckpointError::Config {
+            folder: path.to_owned(),
+            source,
+        })?;
+        let reads = Arc::new(ReadCounter::default());
+        let shard = |shard: GgufShard| {
+            reads.add(ReadPurpose::Other, shard.header_bytes);
+            let name = shard.path.file_name().unwrap_or_default();
+            Shard {
+                name: name.to_string_lossy().into_owned(),
+                path: shard.path.into(),
+                file_bytes: shard.file_bytes,
+                file: OnceLock::new(),
+                map: OnceLock::new(),
+            }
+        };
+        Ok(Self {
+            folder: path.to_owned(),
+            config,
+            config_json: gguf.config_json,
+            shards: gguf.shards.into_iter().map(shard).collect(),
+            tensors: gguf.tensors,
+            missing_shards: Vec::new(),
+            spellings: Spellings::default(),
+            fused: Fused::default(),
+            notes: gguf.notes,
+            reads: Arc::clone(&reads),
+            files: Mutex::default(),
+            made_files: gguf.files,
+        })
     }
 
     /// From what the files hold to what the model is made of: one spelling of every name, experts cut out of fused tensors,
@@ -239,7 +282,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Folder that it was opened from.
+    /// Whether it is a GGUF file.
+    pub fn is_gguf(&self) -> bool {
+        self.folder.is_file()
+    }
+
+    /// Folder, or GGUF file, that it was opened from.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -322,6 +370,18 @@ impl Checkpoint {
             self.reads.add(ReadPurpose::Other, bytes);
         }
         Some(path)
+    }
+
+    /// The bytes of a file beside the weights, or of one that a GGUF file stands for; none where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn file_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        if self.is_gguf() {
+            let made = self.made_files.get(name).cloned();
+            return Ok(made.or_else(|| (name == CONFIG).then(|| self.config_json.clone())));
+        }
+        self.file(name).map(|path| read_file(&path)).transpose()
     }
 
     /// What was read of it.

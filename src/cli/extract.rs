@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
-use crate::checkpoint::{Checkpoint, Component};
+use crate::checkpoint::{Checkpoint, Component, is_gguf};
 use crate::store::{
     Conversion, ExpertSelection, ExtractReport, ExtractSelection, Extraction, FormatRule,
     ModelKind, RecordKind, Store, StoreError, recognise,
@@ -31,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE --quant q4                   experts of 4 bits, trunk and head of 8: another model
   sage extract CHECKPOINT --out STORE --quant q4 --quant q6_k:head      a head of 6 bits
   sage extract CHECKPOINT --out STORE --quant f16:0-11 --quant f32:talker      a mixed store
+  sage extract MODEL.gguf --out STORE                              from a file of llama.cpp, blocks as they are
   sage extract --verify STORE                                      re-hash every file
 
 An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it. A store
@@ -41,7 +42,7 @@ holds `extraction_manifest.json`, `routers/`, `components/`, and `experts/` with
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExtractArgs {
-    /// Checkpoint folder
+    /// Checkpoint folder, or a GGUF file of Qwen3-MoE or of the thinker of Qwen3-Omni
     #[arg(required_unless_present = "verify")]
     checkpoint: Option<PathBuf>,
     /// Store folder to write or add to
@@ -112,7 +113,7 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<CommandOutcome, CliE
     let (Some(path), Some(out)) = (&args.checkpoint, &args.out) else {
         return Err(CliError::request("expected a checkpoint and --out STORE"));
     };
-    if recognise(path)? == ModelKind::Store {
+    if !is_gguf(path) && recognise(path)? == ModelKind::Store {
         let path = path.display();
         return Err(CliError::request(format!(
             "{path} is a store already; expected a checkpoint"
@@ -202,7 +203,7 @@ fn selection(
 }
 
 /// What --quant asks for.
-fn rules(asked: &[String]) -> Result<Vec<FormatRule>, CliError> {
+pub(super) fn rules(asked: &[String]) -> Result<Vec<FormatRule>, CliError> {
     let mut all = Vec::new();
     for text in asked {
         let rules = FormatRule::all_of(text);

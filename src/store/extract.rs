@@ -147,8 +147,8 @@ impl<'a> Extraction<'a> {
     pub fn run(&self, progress: Progress) -> Result<ExtractReport, StoreError> {
         let mut files = Vec::new();
         for name in COPIED_FILES {
-            if let Some(path) = self.checkpoint.file(name) {
-                files.push((name, StoreError::read(&path)?));
+            if let Some(bytes) = self.checkpoint.file_bytes(name)? {
+                files.push((name, bytes));
             }
         }
         let reader = UncachedReader::new(self.checkpoint);

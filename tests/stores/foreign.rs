@@ -150,7 +150,7 @@ fn what_is_no_checkpoint_at_all_is_named() {
         path
     };
     let gguf = file("gguf/model-Q4_K_M.gguf", b"GGUF\x03\0\0\0");
-    named(&gguf, &["GGUF", "download the original"]);
+    named(&gguf, &["GGUF"]);
     named(gguf.parent().unwrap(), &["GGUF", "download the original"]);
     named(&file("named-otherwise", b"GGUF\x03\0\0\0"), &["GGUF"]);
     named(&file("x.safetensors", b"12345678"), &["give the folder"]);

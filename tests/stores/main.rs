@@ -8,6 +8,7 @@ mod common;
 mod foreign;
 mod formats;
 mod founding;
+mod gguf;
 mod hostile;
 mod layouts;
 mod quantised;
