@@ -13,6 +13,8 @@ const EXAMPLES: &str = "Examples:
   sage synth --out /tmp/two-layers --layers 2
   sage synth --out /tmp/small --layers 3 --vocab 512 --hidden 64 --heads 4 --kv-heads 2 --head-dim 16 \\
       --experts 8 --experts-per-token 2 --moe-intermediate 32
+  sage synth --out /tmp/four-bits --layers 2 --vocab 8192 --quant q4
+  sage synth --out /tmp/speaking --layers 2 --vocab 8192 --talker 2
   sage synth --out /tmp/headers --headers-only";
 
 /// Arguments of `sage synth`.
@@ -43,9 +45,12 @@ pub struct SynthArgs {
     /// With the released model's vision tower
     #[arg(long, conflicts_with = "headers_only")]
     vision: bool,
-    /// Format of the weights: bf16 or f16
-    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
-    quant: String,
+    /// With the released model's talker, code predictor and vocoder; with so many layers of the talker if a number is given
+    #[arg(long, value_name = "LAYERS", num_args = 0..=1, default_missing_value = "20", conflicts_with = "headers_only")]
+    talker: Option<usize>,
+    /// Format of the weights [default: bf16]: bf16 or f16 for all, or as sage extract --quant has it, the rest in bf16
+    #[arg(long, value_name = "FORMAT[:GROUP][:COMPONENT][:LAYERS]")]
+    quant: Vec<String>,
     /// Width of the residual stream [default: the shape's]
     #[arg(long, conflicts_with = "headers_only")]
     hidden: Option<usize>,
@@ -95,7 +100,19 @@ impl SynthArgs {
             experts_per_token: self.experts_per_token.unwrap_or(shape.experts_per_token),
             moe_intermediate_size: self.moe_intermediate.unwrap_or(shape.moe_intermediate_size),
             seed: self.seed,
+            talker_layers: self.talker,
             format: shape.format,
+            rules: Vec::new(),
+        };
+        let recipe = match &self.quant[..] {
+            [only] if ["bf16", "f16"].contains(&only.as_str()) => Recipe {
+                format: WeightFormat::from_option(only).unwrap_or(recipe.format),
+                ..recipe
+            },
+            asked => Recipe {
+                rules: super::extract::rules(asked)?,
+                ..recipe
+            },
         };
         if recipe.vocab_size < MIN_VOCAB_SIZE {
             let size = recipe.vocab_size;
@@ -112,24 +129,15 @@ impl SynthArgs {
 /// # Errors
 /// If the dimensions make no model or writing fails.
 pub fn run(args: &SynthArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
-    let format = WeightFormat::from_option(&args.quant);
-    let unavailable = |available: &str| {
-        CliError::request(format!(
-            "--quant {} is not available yet; available: {available}",
-            args.quant
-        ))
-    };
-    let format = format.ok_or_else(|| unavailable("bf16, f16"))?;
     if args.headers_only {
-        if format != WeightFormat::BF16 {
-            return Err(unavailable("bf16, as released, with --headers-only"));
+        if args.quant.iter().any(|format| format != "bf16") {
+            return Err(CliError::request(
+                "--headers-only writes the headers of the released model, which is bf16: leave --quant out",
+            ));
         }
         return headers(args, printer);
     }
-    let recipe = Recipe {
-        format,
-        ..args.recipe()?
-    };
+    let recipe = args.recipe()?;
     let progress = printer.progress("writing", synth::planned_bytes(&recipe)?);
     let report = synth::write_store(&recipe, &args.out, &|bytes| progress.inc(bytes))?;
     progress.finish_and_clear();

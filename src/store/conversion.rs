@@ -242,7 +242,7 @@ pub fn name_pattern(name: &str) -> String {
 
 /// Changes planned records to the formats that the rules ask for; of several that cover a tensor the last one counts.
 /// Answers what changes.
-pub(super) fn apply(
+pub(crate) fn apply(
     rules: &[FormatRule],
     config: &ModelConfig,
     records: &mut BTreeMap<String, PlannedRecord>,

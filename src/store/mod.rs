@@ -4,7 +4,7 @@
 pub(crate) mod assemble;
 pub(crate) mod atomic;
 mod checks;
-mod conversion;
+pub(crate) mod conversion;
 mod error;
 mod extract;
 pub mod fingerprint;

@@ -23,7 +23,7 @@ use crate::formats::WeightFormat;
 use crate::store::assemble::{Assembly, Progress};
 use crate::store::plan::PlannedRecord;
 use crate::store::record::{RecordKind, TensorSpec, file_bytes};
-use crate::store::{StoreError, fingerprint, journal, manifest};
+use crate::store::{StoreError, conversion, fingerprint, journal, manifest};
 
 /// What [`write_store`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct SynthReport {
 /// If the recipe makes no valid configuration.
 pub fn planned_bytes(recipe: &Recipe) -> Result<u64, StoreError> {
     let config = parse(&recipe.config_json())?;
-    Ok(plan(&config, recipe.format)?
+    Ok(plan(&config, recipe)?
         .values()
         .map(|record| record.file_bytes)
         .sum())
@@ -61,17 +61,19 @@ pub fn write_store(
     let config = parse(&config_json)?;
     if !values::FORMATS.contains(&recipe.format) {
         return Err(StoreError::Selection(format!(
-            "--quant {} is not available yet for made-up weights; available: {}",
+            "weights that no rule covers are made up as {}, not as {}",
+            values::FORMATS.map(WeightFormat::option).join(" or "),
             recipe.format.option(),
-            values::FORMATS.map(WeightFormat::option).join(", ")
         )));
     }
     refuse_foreign(store)?;
-    let records = plan(&config, recipe.format)?;
+    let records = plan(&config, recipe)?;
     let selected: Vec<String> = records.keys().cloned().collect();
+    let rules = recipe.rules.iter().map(|rule| format!(" {rule}"));
+    let rules: String = rules.collect();
     let fingerprint = fingerprint::of_recipe(
         config_json.as_bytes(),
-        &format!("{} seed {}", recipe.format.option(), recipe.seed),
+        &format!("{} seed {}{rules}", recipe.format.option(), recipe.seed),
     );
     let assembly = Assembly {
         store,
@@ -104,6 +106,10 @@ pub fn write_store(
     ];
     let fill = |tensor: &TensorSpec, at: u64, piece: &mut [u8]| {
         let values = values::Values::new(recipe.seed, &tensor.name, &tensor.shape, tensor.dtype);
+        let values = values.map_err(|source| StoreError::Convert {
+            tensor: tensor.name.clone(),
+            source,
+        })?;
         values.fill(at, piece);
         Ok(())
     };
@@ -137,13 +143,13 @@ fn refuse_foreign(store: &Path) -> Result<(), StoreError> {
 
 fn plan(
     config: &ModelConfig,
-    format: WeightFormat,
+    recipe: &Recipe,
 ) -> Result<BTreeMap<String, PlannedRecord>, StoreError> {
     let mut records: BTreeMap<String, PlannedRecord> = BTreeMap::new();
     for tensor in expected_tensors(config) {
         let kind = RecordKind::of(tensor.role);
         let component = tensor.component;
-        let spec = spec(tensor, format)?;
+        let spec = spec(tensor, recipe.format)?;
         let record = records
             .entry(kind.file(component))
             .or_insert_with(|| PlannedRecord {
@@ -157,6 +163,7 @@ fn plan(
     for record in records.values_mut() {
         record.file_bytes = file_bytes(&record.tensors);
     }
+    conversion::apply(&recipe.rules, config, &mut records)?;
     Ok(records)
 }
 

@@ -1,9 +1,10 @@
 //! The dimensions of a synthetic model and its configuration files.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::RELEASED_CONFIG;
 use crate::formats::WeightFormat;
+use crate::store::FormatRule;
 
 /// Special tokens in the order of their ids, which are the last of the vocabulary.
 pub(super) const SPECIAL_TOKENS: [&str; 13] = [
@@ -52,8 +53,12 @@ pub struct Recipe {
     pub vision: bool,
     /// Seed of the weights.
     pub seed: u64,
-    /// How all weights are stored.
+    /// Layers of the released model's talker, code predictor and vocoder beside the thinker; none without them.
+    pub talker_layers: Option<usize>,
+    /// How weights are stored that no rule covers.
     pub format: WeightFormat,
+    /// How others are.
+    pub rules: Vec<FormatRule>,
 }
 
 impl Recipe {
@@ -72,7 +77,9 @@ impl Recipe {
             audio: false,
             vision: false,
             seed: 0,
+            talker_layers: None,
             format: WeightFormat::BF16,
+            rules: Vec::new(),
         }
     }
 
@@ -150,7 +157,7 @@ impl Recipe {
                 "text_config": text,
             },
         });
-        let released: serde_json::Value = serde_json::from_str(RELEASED_CONFIG).unwrap_or_default();
+        let released: Value = serde_json::from_str(RELEASED_CONFIG).unwrap_or_default();
         for (there, tower, width) in [
             (self.audio, "audio_config", "output_dim"),
             (self.vision, "vision_config", "out_hidden_size"),
@@ -161,7 +168,31 @@ impl Recipe {
                 config["thinker_config"][tower] = of_tower;
             }
         }
+        if let Some(layers) = self.talker_layers {
+            self.add_talker(&mut config, &released, layers);
+        }
         format!("{config:#}\n")
+    }
+
+    /// The released talker, code predictor and vocoder, fitted to this thinker.
+    fn add_talker(&self, config: &mut Value, released: &Value, layers: usize) {
+        let mut talker = released["talker_config"].clone();
+        talker["thinker_hidden_size"] = self.hidden_size.into();
+        // Half way through the thinker, as in the released model.
+        talker["accept_hidden_layer"] = (self.layers / 2).into();
+        talker["text_config"]["num_hidden_layers"] = layers.into();
+        for (key, token) in [
+            ("audio_token_id", "<|audio_pad|>"),
+            ("image_token_id", "<|image_pad|>"),
+            ("video_token_id", "<|video_pad|>"),
+            ("audio_start_token_id", "<|audio_start|>"),
+            ("vision_start_token_id", "<|vision_start|>"),
+        ] {
+            talker[key] = self.special_id(token).into();
+        }
+        config["enable_audio_output"] = true.into();
+        config["talker_config"] = talker;
+        config["code2wav_config"] = released["code2wav_config"].clone();
     }
 
     /// The text of `generation_config.json`.

@@ -1,63 +1,139 @@
 //! Random weights, computed for any place of a tensor without the places before it.
 
-use crate::formats::{WeightFormat, convert};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// Formats that weights are made up in: two bytes a number.
+use crate::formats::{ConvertError, WeightFormat, convert};
+
+/// Plain formats that weights are made up in: two bytes a number.
 pub(super) const FORMATS: [WeightFormat; 2] = [WeightFormat::BF16, WeightFormat::F16];
 
 /// What one tensor's elements are drawn from.
 pub(super) struct Values {
     key: u64,
+    drawn: Drawn,
+}
+
+enum Drawn {
     /// A stored number for each of the 1,021 sums of four random bytes.
-    table: Vec<[u8; 2]>,
+    Numbers(Vec<[u8; 2]>),
+    /// Some blocks of near-normal numbers.
+    Blocks {
+        format: WeightFormat,
+        bytes: Arc<Vec<u8>>,
+    },
 }
 
 /// Sums of four bytes: 0 to 1020, mean 510; their spread is that of four uniform numbers.
 const SUMS: usize = 4 * 255 + 1;
 const MEAN: f32 = 510.0;
 
+/// Blocks that those of a tensor are drawn from.
+const BLOCKS: usize = 1024;
+
 impl Values {
     /// The distribution of the tensor `name`: norms are one; matrices are near-normal with a deviation that keeps what
     /// goes through them at size one.
-    pub(super) fn new(seed: u64, name: &str, shape: &[usize], format: WeightFormat) -> Self {
+    ///
+    /// # Errors
+    /// When the program cannot write blocks of the format.
+    pub(super) fn new(
+        seed: u64,
+        name: &str,
+        shape: &[usize],
+        format: WeightFormat,
+    ) -> Result<Self, ConvertError> {
         let key = blake3::hash(name.as_bytes());
         let key = key
             .as_bytes()
             .first_chunk()
             .map_or(0, |bytes| u64::from_le_bytes(*bytes))
             ^ mix(seed);
-        let deviation = (4.0 * (256.0 * 256.0 - 1.0) / 12.0_f32).sqrt();
-        let table = match scale(name, shape) {
-            None => vec![stored(1.0, format); SUMS],
-            Some(scale) => (0..SUMS)
-                .map(|sum| stored((sum as f32 - MEAN) * (scale / deviation), format))
-                .collect(),
+        let scale = scale(name, shape);
+        let drawn = match scale {
+            Some(scale) if !format.is_plain() => Drawn::Blocks {
+                format,
+                bytes: blocks(scale, format)?,
+            },
+            None => Drawn::Numbers(vec![stored(1.0, format); SUMS]),
+            Some(scale) => {
+                let number = |sum| stored(number_of(sum, scale), format);
+                Drawn::Numbers((0..SUMS).map(number).collect())
+            }
         };
-        Self { key, table }
+        Ok(Self { key, drawn })
     }
 
-    /// Fills `piece` with the little-endian elements that begin at byte `at` (a multiple of 4) of the tensor.
+    /// Fills `piece` with the little-endian elements that begin at byte `at` of the tensor: a multiple of 4, and of a
+    /// block's bytes.
     pub(super) fn fill(&self, at: u64, piece: &mut [u8]) {
-        let (pairs, rest) = piece.as_chunks_mut::<4>();
-        let mut index = at / 4;
-        for pair in pairs {
-            *pair = self.pair(index);
-            index += 1;
+        match &self.drawn {
+            Drawn::Numbers(table) => {
+                let (pairs, rest) = piece.as_chunks_mut::<4>();
+                let mut index = at / 4;
+                for pair in pairs {
+                    *pair = self.pair(table, index);
+                    index += 1;
+                }
+                let last = self.pair(table, index);
+                rest.copy_from_slice(&last[..rest.len()]);
+            }
+            Drawn::Blocks { format, bytes } => {
+                let block_bytes = format.block_bytes();
+                let first = at / block_bytes as u64;
+                for (index, block) in piece.chunks_exact_mut(block_bytes).enumerate() {
+                    let drawn = self.random(first + index as u64) as usize % BLOCKS;
+                    block.copy_from_slice(&bytes[drawn * block_bytes..(drawn + 1) * block_bytes]);
+                }
+            }
         }
-        let last = self.pair(index);
-        rest.copy_from_slice(&last[..rest.len()]);
     }
 
-    fn pair(&self, index: u64) -> [u8; 4] {
-        let bytes = mix(self
+    fn random(&self, index: u64) -> u64 {
+        mix(self
             .key
             .wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        .to_le_bytes();
-        let sum = |four: &[u8]| four.iter().map(|&byte| usize::from(byte)).sum::<usize>();
-        let [a, b] = self.table[sum(&bytes[..4])];
-        let [c, d] = self.table[sum(&bytes[4..])];
+    }
+
+    fn pair(&self, table: &[[u8; 2]], index: u64) -> [u8; 4] {
+        let bytes = self.random(index).to_le_bytes();
+        let [a, b] = table[sum_of(&bytes[..4])];
+        let [c, d] = table[sum_of(&bytes[4..])];
         [a, b, c, d]
     }
+}
+
+/// The sum of random bytes.
+fn sum_of(bytes: &[u8]) -> usize {
+    bytes.iter().map(|&byte| usize::from(byte)).sum()
+}
+
+/// The number that the sum of four random bytes stands for, where they are to deviate by `scale`.
+fn number_of(sum: usize, scale: f32) -> f32 {
+    let deviation = (4.0 * (256.0 * 256.0 - 1.0) / 12.0_f32).sqrt();
+    (sum as f32 - MEAN) * (scale / deviation)
+}
+
+/// [`BLOCKS`] blocks of near-normal numbers; the same for all tensors of this deviation.
+fn blocks(scale: f32, format: WeightFormat) -> Result<Arc<Vec<u8>>, ConvertError> {
+    type ByScale = HashMap<(u32, WeightFormat), Arc<Vec<u8>>>;
+    static MADE: LazyLock<Mutex<ByScale>> = LazyLock::new(Mutex::default);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (scale.to_bits(), format);
+    if let Some(blocks) = made.get(&key) {
+        return Ok(Arc::clone(blocks));
+    }
+    let count = BLOCKS * format.block_numbers();
+    let number = |index: usize| {
+        let random = mix(index as u64).to_le_bytes();
+        number_of(sum_of(&random[..4]), scale).to_le_bytes()
+    };
+    let numbers: Vec<u8> = (0..count).flat_map(number).collect();
+    let mut bytes = vec![0; BLOCKS * format.block_bytes()];
+    convert(WeightFormat::F32, &numbers, format, &mut bytes)?;
+    let bytes = Arc::new(bytes);
+    made.insert(key, Arc::clone(&bytes));
+    Ok(bytes)
 }
 
 /// The standard deviation of a tensor's elements; `None` for norms, which are one.
@@ -89,7 +165,6 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A finite number in BF16, rounded to nearest, ties to even.
 /// The number as one of [`FORMATS`] stores it.
 fn stored(value: f32, format: WeightFormat) -> [u8; 2] {
     let mut bytes = [0; 2];
@@ -104,7 +179,7 @@ mod tests {
 
     #[test]
     fn pieces_join_and_scales_hold() {
-        let values = Values::new(7, "x.q_proj.weight", &[64, 256], WeightFormat::BF16);
+        let values = Values::new(7, "x.q_proj.weight", &[64, 256], WeightFormat::BF16).unwrap();
         let mut whole = vec![0; 64 * 256 * 2];
         values.fill(0, &mut whole);
         let mut pieces = vec![0; whole.len()];
@@ -123,7 +198,29 @@ mod tests {
         let deviation = (squares / (64.0 * 256.0)).sqrt();
         assert!((deviation - 1.0 / 16.0).abs() < 0.002, "{deviation}");
         let mut norm = [0; 6];
-        Values::new(7, "x.norm.weight", &[3], WeightFormat::BF16).fill(0, &mut norm);
+        let ones = Values::new(7, "x.norm.weight", &[3], WeightFormat::BF16).unwrap();
+        ones.fill(0, &mut norm);
         assert_eq!(norm, [0x80, 0x3f, 0x80, 0x3f, 0x80, 0x3f]);
+    }
+
+    /// Blocks deviate as numbers do, and a piece does not depend on the pieces before it.
+    #[cfg(feature = "quantise")]
+    #[test]
+    fn blocks_join_and_scales_hold() {
+        let format = WeightFormat::Q4_K;
+        let values = Values::new(7, "x.q_proj.weight", &[64, 256], format).unwrap();
+        let mut whole = vec![0; format.matrix_bytes(64, 256).unwrap()];
+        values.fill(0, &mut whole);
+        let mut pieces = vec![0; whole.len()];
+        for (index, piece) in pieces.chunks_mut(5 * 144).enumerate() {
+            values.fill(index as u64 * 5 * 144, piece);
+        }
+        assert_eq!(whole, pieces);
+        let mut wide = vec![0; 64 * 256 * 4];
+        convert(format, &whole, WeightFormat::F32, &mut wide).unwrap();
+        let number = |b: &[u8; 4]| f64::from(f32::from_le_bytes(*b)).powi(2);
+        let squares: f64 = wide.as_chunks::<4>().0.iter().map(number).sum();
+        let deviation = (squares / (64.0 * 256.0)).sqrt();
+        assert!((deviation - 1.0 / 16.0).abs() < 0.003, "{deviation}");
     }
 }

@@ -125,6 +125,62 @@ fn a_quantised_store_runs_alike_whatever_is_in_memory_and_is_near_the_model() {
     }
 }
 
+/// Made-up weights whose rows are whole blocks of 256 numbers.
+fn made_up(folder: &Path, rules: &[&str]) {
+    let sizes = "--layers 2 --vocab 512 --hidden 256 --heads 4 --kv-heads 2 --head-dim 64 --experts 8 \
+                 --experts-per-token 2 --moe-intermediate 256";
+    let mut args = vec!["synth", "--out", text(folder)];
+    args.extend(sizes.split_whitespace());
+    for rule in rules {
+        args.extend(["--quant", *rule]);
+    }
+    let (code, _, stderr) = sage(&args);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn blocks_of_256_run_alike_whatever_is_in_memory() {
+    for (rules, due) in [
+        (&["q4"][..], "Q4_K"),
+        (&["q2", "q6_k:trunk", "q4_k:embedding"], "Q2_K"),
+        (&["q6_k"], "Q6_K"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        made_up(folder.path(), rules);
+        let (code, report) = inspect(folder.path());
+        assert_eq!(
+            (code, &report["components"][0]["expert_format"]),
+            (0, &json!(due))
+        );
+        let generated = |limit: &str, threads: &str, chunk: &str| {
+            let prompt = "5 9 3 200 17 40 41 42 43 7 88 21 450 3 3 19 77";
+            let (code, stdout, stderr) = sage(&[
+                "generate",
+                text(folder.path()),
+                "--prompt-tokens",
+                prompt,
+                "--max-tokens",
+                "8",
+                "--ignore-stop",
+                "--exact",
+                "--limit",
+                limit,
+                "--threads",
+                threads,
+                "--set",
+                chunk,
+            ]);
+            assert_eq!(code, 0, "{stderr}");
+            stdout
+        };
+        let all = generated("none", "1", "session.chunk_tokens=128");
+        assert_eq!(all.split_whitespace().count(), 8, "{all}");
+        assert_eq!(generated("3slots", "2", "session.chunk_tokens=128"), all);
+        // Rows together are rows alone.
+        assert_eq!(generated("none", "2", "session.chunk_tokens=1"), all);
+    }
+}
+
 #[test]
 fn a_speaking_model_is_quantised_and_judged_by_the_goldens() {
     let folder = quantised(&fixture("tiny-omni"), &["q8"]);
