@@ -1,5 +1,6 @@
 //! The command line: arguments, one file a command, and the [`Printer`] that decides what goes where.
 
+mod bench;
 mod chat;
 mod config;
 mod encode;
@@ -100,6 +101,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Measure whether salience tells a change of domain from the run of a text
     Salience(salience::SalienceArgs),
+    /// Measure how fast prompts are read and answered
+    Bench(bench::BenchArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
     Synth(synth::SynthArgs),
 }
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Replay(args) => with(args.json, |printer| replay::run(&args, printer)),
         Command::Salience(args) => with(args.json, |printer| salience::run(&args, printer)),
+        Command::Bench(args) => with(args.json, |printer| bench::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };
     match (result, listening.finish(&printer)) {

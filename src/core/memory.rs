@@ -336,6 +336,21 @@ pub fn resident_set() -> (u64, u64) {
     (field("VmRSS:").unwrap_or(0), field("VmHWM:").unwrap_or(0))
 }
 
+/// Page faults of this process so far: those that needed no read, and those that did; 0 where the system does not say.
+pub fn page_faults() -> (u64, u64) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the program's name, which may hold anything: state, then numbers of which the 7th and the 9th are these.
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let field = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|field| field.parse().ok())
+            .unwrap_or(0)
+    };
+    (field(7), field(9))
+}
+
 /// What this process has in memory beside the pages of its own program, bytes; 0 where the system does not say.
 pub fn own_memory_bytes() -> u64 {
     let field = status();

@@ -18,11 +18,16 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 10] = [
+const INSTEAD: [(&str, &str); 16] = [
     // A store that converts is another model than the one that lies there already.
     (
         "sage extract CHECKPOINT --out STORE --quant q4",
         "sage extract CHECKPOINT --out FOUR --quant q4",
+    ),
+    // tests/stores/gguf.rs makes such files.
+    (
+        "sage extract MODEL.gguf --out STORE",
+        "sage extract CHECKPOINT --out STORE",
     ),
     (
         "sage extract CHECKPOINT --out STORE --quant q4 --quant q6_k:head",
@@ -53,8 +58,28 @@ const INSTEAD: [(&str, &str); 10] = [
         "sage salience MODEL --text NOVEL.txt CODE.txt LAW.txt --cuts 1 --before 2 --after 1 --json",
     ),
     (
+        "sage bench MODEL",
+        "sage bench MODEL --prompt-tokens 16 --answer-tokens 4 --rounds 1",
+    ),
+    (
+        "sage bench MODEL --prompt-tokens 128,2048 --answer-tokens 64 --rounds 5",
+        "sage bench MODEL --prompt-tokens 8,32 --answer-tokens 4 --rounds 2",
+    ),
+    (
+        "sage bench MODEL --limit 6GiB --mind off --json",
+        "sage bench MODEL --limit 6GiB --mind off --json --prompt-tokens 16 --answer-tokens 4 --rounds 1",
+    ),
+    (
         "sage synth --out /tmp/two-layers --layers 2",
         "sage synth --out two-layers --layers 2 --vocab 512 --experts 2 --experts-per-token 1",
+    ),
+    (
+        "sage synth --out /tmp/four-bits --layers 2 --vocab 8192 --quant q4",
+        "sage synth --out four-bits --layers 1 --vocab 512 --experts 2 --experts-per-token 1 --quant q4",
+    ),
+    (
+        "sage synth --out /tmp/speaking --layers 2 --vocab 8192 --talker 2",
+        "sage synth --out speaking --layers 1 --vocab 512 --experts 2 --experts-per-token 1",
     ),
     (
         "sage synth --out /tmp/headers --headers-only",
