@@ -26,6 +26,6 @@ pub use shards::Checkpoint;
 pub use tensor::TensorInfo;
 
 /// Whether a file begins as those of llama.cpp do.
-pub(crate) fn is_gguf(path: &std::path::Path) -> bool {
+pub fn is_gguf(path: &std::path::Path) -> bool {
     path.is_file() && foreign::begins_with(path, gguf::MAGIC)
 }

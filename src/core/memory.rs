@@ -337,6 +337,7 @@ pub fn resident_set() -> (u64, u64) {
 }
 
 /// Page faults of this process so far: those that needed no read, and those that did; 0 where the system does not say.
+#[cfg(feature = "cli")]
 pub fn page_faults() -> (u64, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Behind the program's name, which may hold anything: state, then numbers of which the 7th and the 9th are these.

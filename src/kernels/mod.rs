@@ -10,6 +10,7 @@ mod exp;
 mod instructions;
 pub(crate) mod matrix;
 pub mod pointwise;
+mod prefetch;
 pub(crate) mod threads;
 #[cfg(target_arch = "x86_64")]
 mod wide_fold;

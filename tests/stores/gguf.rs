@@ -133,7 +133,7 @@ fn thinker(source: &dyn WeightSource) -> Gguf {
         "qwen3moe.attention.layer_norm_rms_epsilon",
         config.rms_norm_eps,
     );
-    gguf.float("qwen3moe.rope.freq_base", config.rope_theta as f32);
+    gguf.float("qwen3moe.rope.freq_base", config.rope_theta);
     tokenizer(&mut gguf, config.vocab_size);
     let one = |gguf: &mut Gguf, there: &str, here: &str| {
         let info = source.tensor(here).unwrap();

@@ -8,12 +8,10 @@ use std::arch::x86_64::*;
 
 use super::rounded::RoundedRow;
 use crate::formats::{Blocks, Q2K, Q4_0, Q4K, Q6K, Q8_0};
+use crate::kernels::prefetch::prefetch_bytes;
 
 /// Rows of weights together.
 const ROWS: usize = 8;
-
-/// Bytes that come from memory together.
-const CACHE_LINE: usize = 64;
 
 /// What a block format does in registers.
 ///
@@ -310,9 +308,7 @@ pub(super) unsafe fn rows_by_row<B: RowBlocks>(w: &[u8], x: RoundedRow<'_>, out:
                     // The rows of the next round stand right behind these: each begins too soon for the processor to see
                     // by itself what comes. Nothing is read there, so it need not be there.
                     let ahead = at.wrapping_add(ROWS * row_bytes);
-                    for line in 0..B::BYTES.div_ceil(CACHE_LINE) {
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * CACHE_LINE).cast());
-                    }
+                    prefetch_bytes(ahead, B::BYTES);
                     *at = at.add(B::BYTES);
                 }
             }

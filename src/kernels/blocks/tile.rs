@@ -10,6 +10,7 @@ use super::ints::Sums;
 use super::rounded::RoundedRows;
 use crate::formats::{Blocks, MOST_NUMBERS};
 use crate::kernels::dense::Outputs;
+use crate::kernels::prefetch::prefetch_bytes;
 
 /// Rows of x of a tile, at most.
 const TILE_X: usize = 8;
@@ -55,6 +56,8 @@ impl Laid {
                     // SAFETY: the row has so many blocks, and the buffer room behind its last number.
                     unsafe {
                         let from = row(at).add(block * B::BYTES);
+                        // Those of the next round stand right behind them.
+                        prefetch_bytes(from.wrapping_add(S::ROWS * blocks * B::BYTES), B::BYTES);
                         let bytes = std::slice::from_raw_parts(from, B::BYTES);
                         let to = self
                             .unpacked

@@ -8,6 +8,7 @@ use super::fold::LANES;
 use super::register::Register;
 use super::row::rest;
 use crate::formats::Number;
+use crate::kernels::prefetch::prefetch;
 
 /// Columns that are gone through at a time: the panels of a tile stay in the first cache.
 pub(super) const COLUMNS: usize = 1024;
@@ -57,6 +58,8 @@ pub(super) unsafe fn fill<R: Register, E: Number>(
             let from = row(at).add(first);
             let to = panel.add(at * R::WIDTH);
             for block in 0..whole {
+                // What stands in this place of the rows of the next round.
+                prefetch(from.wrapping_add(rows * cols + block * LANES));
                 for part in 0..R::PARTS {
                     let numbers = R::widen(from.add(block * LANES + part * R::WIDTH));
                     numbers.store(to.add(part * of_part + block * rows * R::WIDTH));

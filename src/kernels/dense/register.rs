@@ -30,10 +30,6 @@ pub(super) unsafe trait Register: Copy {
     /// `self * factor + sum`, rounded once.
     unsafe fn times_plus(self, factor: Self, sum: Self) -> Self;
 
-    /// Has memory bring what is read soon; it need not be there.
-    #[inline(always)]
-    fn prefetch<E>(_from: *const E) {}
-
     /// Sums of `count` outputs, folded: `sums` holds for each part of the lanes a register of every output. `out` has room
     /// for 16 numbers more than `count`.
     #[inline(always)]

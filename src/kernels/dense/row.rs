@@ -6,6 +6,7 @@
 use super::fold::{LANES, fold};
 use super::register::Register;
 use crate::formats::Number;
+use crate::kernels::prefetch::prefetch;
 
 /// Registers that hold the lanes of a sum, at most.
 const MOST_PARTS: usize = 8;
@@ -46,7 +47,7 @@ unsafe fn rows_together<R: Register, E: Number, const N: usize>(
                 }
             }
             for n in 0..N {
-                R::prefetch(w.wrapping_add((n + N) * cols + at));
+                prefetch(w.wrapping_add((n + N) * cols + at));
             }
             at += LANES;
         }

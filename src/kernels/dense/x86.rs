@@ -44,11 +44,6 @@ unsafe impl Register for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<E>(from: *const E) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
-    }
-
-    #[inline(always)]
     unsafe fn times_plus(self, factor: Self, sum: Self) -> Self {
         Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, sum.0) })
     }
@@ -89,11 +84,6 @@ unsafe impl Register for Avx512 {
                 _ => _mm512_loadu_ps(from.cast()),
             })
         }
-    }
-
-    #[inline(always)]
-    fn prefetch<E>(from: *const E) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
 
     #[inline(always)]
