@@ -247,6 +247,8 @@ compiled!(
     "avx512f,avx512bw,avx512vl,avx512dq"
 );
 
+// Only some processors have a way of their own for some dimensions.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn steps(set: InstructionSet, dim: usize) -> Steps {
     match set {
         #[cfg(target_arch = "x86_64")]

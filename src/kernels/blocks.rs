@@ -18,6 +18,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
 use std::cell::RefCell;
 
 use rounded::Cut;

@@ -1,7 +1,8 @@
 //! Asking memory for what is read soon.
 
 /// Bytes that come from memory together.
-pub(super) const CACHE_LINE: usize = 64;
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
 
 /// Has memory bring the cache line at `from`, which need not be there. Nothing where the processor is not asked like this.
 #[inline(always)]
@@ -17,6 +18,7 @@ pub(super) fn prefetch<T>(from: *const T) {
 }
 
 /// [`prefetch`] of every line of some bytes.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn prefetch_bytes(from: *const u8, bytes: usize) {
     for line in 0..bytes.div_ceil(CACHE_LINE) {
