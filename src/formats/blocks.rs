@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::{Number, WeightFormat};
+use super::Number;
 
 /// Groups of a block, at most.
 pub(crate) const MOST_GROUPS: usize = 16;
@@ -16,9 +16,6 @@ pub(crate) const MOST_NUMBERS: usize = 256;
 
 /// A block format.
 pub(crate) trait Blocks: Copy + Send + Sync + 'static {
-    /// The format whose blocks these are.
-    #[allow(dead_code)] // named in tests
-    const FORMAT: WeightFormat;
     /// Numbers of a block.
     const NUMBERS: usize;
     /// Bytes of a block.
@@ -70,7 +67,6 @@ fn half_at(block: &[u8], at: usize) -> f32 {
 pub(crate) struct Q8_0;
 
 impl Blocks for Q8_0 {
-    const FORMAT: WeightFormat = WeightFormat::Q8_0;
     const NUMBERS: usize = 32;
     const BYTES: usize = 34;
     const GROUP: usize = 32;
@@ -89,7 +85,6 @@ impl Blocks for Q8_0 {
 pub(crate) struct Q4_0;
 
 impl Blocks for Q4_0 {
-    const FORMAT: WeightFormat = WeightFormat::Q4_0;
     const NUMBERS: usize = 32;
     const BYTES: usize = 18;
     const GROUP: usize = 32;
@@ -109,7 +104,6 @@ impl Blocks for Q4_0 {
 pub(crate) struct Q4K;
 
 impl Blocks for Q4K {
-    const FORMAT: WeightFormat = WeightFormat::Q4_K;
     const NUMBERS: usize = 256;
     const BYTES: usize = 144;
     const GROUP: usize = 32;
@@ -153,7 +147,6 @@ impl Blocks for Q4K {
 pub(crate) struct Q6K;
 
 impl Blocks for Q6K {
-    const FORMAT: WeightFormat = WeightFormat::Q6_K;
     const NUMBERS: usize = 256;
     const BYTES: usize = 210;
     const GROUP: usize = 16;
@@ -193,7 +186,6 @@ impl Blocks for Q6K {
 pub(crate) struct Q2K;
 
 impl Blocks for Q2K {
-    const FORMAT: WeightFormat = WeightFormat::Q2_K;
     const NUMBERS: usize = 256;
     const BYTES: usize = 84;
     const GROUP: usize = 16;

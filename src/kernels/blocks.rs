@@ -29,21 +29,12 @@ use row_avx2::RowBlocks;
 use super::dense::Outputs;
 use super::instructions::InstructionSet;
 use crate::formats::Blocks;
+// There all of it is computed in the plain form.
+#[cfg(not(target_arch = "x86_64"))]
+use crate::formats::Blocks as RowBlocks;
 
 /// Rows of x that are rounded at a time: weights are unpacked once for all of them.
 pub(super) const X_ROWS: usize = 512;
-
-/// What a block format needs of the instruction sets.
-#[cfg(target_arch = "x86_64")]
-pub(super) trait Multiplied: RowBlocks {}
-#[cfg(target_arch = "x86_64")]
-impl<B: RowBlocks> Multiplied for B {}
-
-/// What a block format needs of the instruction sets.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) trait Multiplied: Blocks {}
-#[cfg(not(target_arch = "x86_64"))]
-impl<B: Blocks> Multiplied for B {}
 
 #[cfg(target_arch = "x86_64")]
 thread_local! {
@@ -83,7 +74,7 @@ pub(super) fn round<'a, B: Blocks>(
 ///
 /// # Safety
 /// `out` leads to places for as many outputs of every row of x, of which nobody else knows meanwhile.
-pub(super) unsafe fn multiply<B: Multiplied>(
+pub(super) unsafe fn multiply<B: RowBlocks>(
     set: InstructionSet,
     w: &[u8],
     x: RoundedRows<'_>,

@@ -14,7 +14,7 @@ use crate::formats::WeightFormat;
 
 /// Which tensors of a decoder a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TensorGroup {
+enum TensorGroup {
     /// Matrices of routed experts.
     Experts,
     /// The other matrices of its layers, but not the routers: attention, dense and shared blocks.

@@ -24,7 +24,7 @@ pub use assemble::Progress;
 #[cfg(feature = "cli")]
 pub(crate) use atomic::AtomicFile;
 pub(crate) use atomic::write_file;
-pub use conversion::{Conversion, ConvertedTensors, FormatRule, TensorGroup, name_pattern};
+pub use conversion::{Conversion, ConvertedTensors, FormatRule, name_pattern};
 pub use error::StoreError;
 pub use extract::{COPIED_FILES, ExtractReport, Extraction};
 pub use floats::{FloatTensor, write_floats};

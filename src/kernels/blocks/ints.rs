@@ -1,5 +1,7 @@
 //! Registers of 32-bit sums, one for each row of weights that is multiplied together.
 
+use std::ops::Range;
+
 /// Sums of as many rows of weights as the register has.
 ///
 /// # Safety
@@ -47,18 +49,30 @@ pub(super) unsafe trait Sums: Copy {
     /// `[numbers / 4, ROWS, 4]`; `numbers` is a multiple of 32.
     #[inline(always)]
     unsafe fn interleave(from: *const u8, stride: usize, numbers: usize, to: *mut u8) {
-        for row in 0..Self::ROWS {
-            for at in 0..numbers / 4 {
-                // SAFETY: four numbers of a row, and their place.
-                unsafe {
-                    let four = from
-                        .add(row * stride + at * 4)
-                        .cast::<u32>()
-                        .read_unaligned();
-                    to.add((at * Self::ROWS + row) * 4)
-                        .cast::<u32>()
-                        .write_unaligned(four);
-                }
+        // SAFETY: as the caller promises.
+        unsafe { interleave_fours(Self::ROWS, 0..numbers / 4, from, stride, to) };
+    }
+}
+
+/// Lays out the fours `fours` of every row, one by one.
+///
+/// # Safety
+/// As for [`Sums::interleave`].
+#[inline(always)]
+pub(super) unsafe fn interleave_fours(
+    rows: usize,
+    fours: Range<usize>,
+    from: *const u8,
+    stride: usize,
+    to: *mut u8,
+) {
+    for at in fours {
+        for row in 0..rows {
+            // SAFETY: four numbers of a row, and their place.
+            unsafe {
+                let four = from.add(row * stride + at * 4).cast::<u32>();
+                let place = to.add((at * rows + row) * 4).cast::<u32>();
+                place.write_unaligned(four.read_unaligned());
             }
         }
     }

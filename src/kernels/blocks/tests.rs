@@ -16,7 +16,7 @@ fn blocks<B: Blocks>(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-fn products<B: Multiplied>(set: InstructionSet, w: &[u8], x: &[f32], x_rows: usize) -> Vec<f32> {
+fn products<B: RowBlocks>(set: InstructionSet, w: &[u8], x: &[f32], x_rows: usize) -> Vec<f32> {
     let row_bytes = x.len() / x_rows / B::NUMBERS * B::BYTES;
     let w_rows = w.len() / row_bytes;
     let mut y = vec![f32::NAN; w_rows * x_rows];
@@ -32,7 +32,7 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 }
 
 /// Every set gives the bits of the plain form, rows together those of rows alone.
-fn agrees<B: Multiplied>(w: &[u8], x: &[f32], x_rows: usize) {
+fn agrees<B: RowBlocks>(w: &[u8], x: &[f32], x_rows: usize) {
     let due = products::<B>(InstructionSet::Portable, w, x, x_rows);
     let w_rows = due.len() / x_rows;
     for set in InstructionSet::available() {
@@ -41,7 +41,7 @@ fn agrees<B: Multiplied>(w: &[u8], x: &[f32], x_rows: usize) {
             bits(&found),
             bits(&due),
             "{} on {set:?}, {x_rows} rows",
-            B::FORMAT
+            std::any::type_name::<B>()
         );
         for (x, together) in x
             .chunks_exact(x.len() / x_rows)
@@ -56,7 +56,7 @@ fn agrees<B: Multiplied>(w: &[u8], x: &[f32], x_rows: usize) {
     }
 }
 
-fn agrees_at_random<B: Multiplied>(seed: u64) {
+fn agrees_at_random<B: RowBlocks>(seed: u64) {
     for (count, w_rows, x_rows) in [(1, 1, 1), (2, 7, 2), (3, 17, 5), (2, 40, 9)] {
         let w = blocks::<B>(seed + count as u64, w_rows * count);
         agrees::<B>(&w, &numbers(seed + 9, x_rows * count * B::NUMBERS), x_rows);
@@ -75,7 +75,7 @@ fn every_instruction_set_gives_the_same_bits() {
 }
 
 /// Every byte of the weights the same, x at its largest and smallest: sums of 16 bits would be beyond their room.
-fn holds_extremes<B: Multiplied>() {
+fn holds_extremes<B: RowBlocks>() {
     for byte in [0x00, 0x7f, 0x80, 0x81, 0xff] {
         let mut w = vec![byte; B::BYTES * 20];
         for block in w.chunks_exact_mut(B::BYTES) {
@@ -111,7 +111,7 @@ fn the_largest_numbers_saturate_nothing() {
 }
 
 /// The product of widened weights with x as it is, within what rounding x to bytes costs.
-fn is_near<B: Multiplied>() {
+fn is_near<B: RowBlocks>() {
     let (count, w_rows) = (4, 9);
     let w = blocks::<B>(3, w_rows * count);
     let cols = count * B::NUMBERS;
@@ -131,7 +131,7 @@ fn is_near<B: Multiplied>() {
         assert!(
             (f64::from(found) - exact).abs() <= bound,
             "{}: {found}, {exact}",
-            B::FORMAT
+            std::any::type_name::<B>()
         );
     }
 }

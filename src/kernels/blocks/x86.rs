@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::ints::Sums;
+use super::ints::{Sums, interleave_fours};
 
 /// Eight rows.
 #[derive(Clone, Copy)]
@@ -181,19 +181,8 @@ unsafe impl Sums for Vnni {
             }
             first += 64;
         }
-        for at in first / 4..numbers / 4 {
-            for row in 0..Self::ROWS {
-                unsafe {
-                    let four = from
-                        .add(row * stride + at * 4)
-                        .cast::<u32>()
-                        .read_unaligned();
-                    to.add((at * Self::ROWS + row) * 4)
-                        .cast::<u32>()
-                        .write_unaligned(four);
-                }
-            }
-        }
+        // SAFETY: as the caller promises.
+        unsafe { interleave_fours(Self::ROWS, first / 4..numbers / 4, from, stride, to) };
     }
 }
 
