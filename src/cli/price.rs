@@ -93,7 +93,7 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     apply_exact_mode(&mut mind);
     let options = EngineOptions {
         context_tokens: tokens,
-        chunk_tokens: tokens,
+        chunk_tokens: Some(tokens),
         mind,
         ..EngineOptions::default()
     }

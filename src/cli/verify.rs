@@ -49,7 +49,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
             .max()
             .unwrap_or(1)
             .max(1),
-        chunk_tokens: usize::from(args.chunk),
+        chunk_tokens: Some(usize::from(args.chunk)),
         mind,
         degrade: args.running.degrade,
         senses: perceivable(&*source, &cases),

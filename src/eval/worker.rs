@@ -68,7 +68,7 @@ pub async fn serve(
     let options = EngineOptions {
         limit: job.limit,
         context_tokens: job.context_tokens,
-        chunk_tokens: CHUNK_TOKENS,
+        chunk_tokens: Some(CHUNK_TOKENS),
         // What a store lacks, the oracle could not do without.
         degrade: false,
         mind: job.mind.clone(),

@@ -65,7 +65,7 @@ pub async fn verify_with(
     let engine = EngineOptions {
         limit,
         context_tokens: header.context_tokens,
-        chunk_tokens: header.chunk_tokens,
+        chunk_tokens: Some(header.chunk_tokens),
         mind: header.mind.clone(),
         degrade: header.degrade,
         base_bytes: Some(header.base_bytes),

@@ -20,6 +20,7 @@
 
 mod asks;
 mod builder;
+mod chunks;
 mod counts;
 mod driver;
 mod error;

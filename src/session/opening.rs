@@ -8,6 +8,8 @@ use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
 use sage_actors::protocol::{ExpertKey, Modality, Module, State};
 
+pub use super::chunks::SHORTEST_CHUNK_TOKENS;
+use super::chunks::{self, ChunkPlan};
 use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
 use crate::core::limit::{LimitOrigin, LimitPolicy};
@@ -39,8 +41,8 @@ pub struct EngineOptions {
     pub limit_policy: LimitPolicy,
     /// Tokens of context to plan memory for.
     pub context_tokens: usize,
-    /// Tokens of a prefill chunk.
-    pub chunk_tokens: usize,
+    /// Tokens of a prefill chunk; none: as many as memory allows, 128 to 512.
+    pub chunk_tokens: Option<usize>,
     /// Policies and budgets; its modules, pool, window and absent experts are filled in here.
     pub mind: MindConfig,
     /// Run a partial store: experts that it lacks are denied instead of being an error.
@@ -72,7 +74,7 @@ impl Default for EngineOptions {
             limit: Limit::None,
             limit_policy: LimitPolicy::AsGiven,
             context_tokens: 2048,
-            chunk_tokens: 128,
+            chunk_tokens: None,
             mind: MindConfig::default(),
             degrade: false,
             base_bytes: None,
@@ -134,29 +136,29 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     let (_, resident_weights_bytes) = Thinker::sizes(source)?;
     let slots = ExpertSlots::of(source, Component::Thinker);
     let slot_bytes = slots.largest_bytes;
-    let speech = if options.speaks {
-        let (context, chunk) = (options.context_tokens, options.chunk_tokens);
-        Some(voice::demand(source, context, chunk, codes_of(options))?)
-    } else {
-        None
-    };
     // One window for both modules: every one of a token's experts has room in it.
-    let window_experts = window_experts(config, &options.mind);
-    let window_experts = speech.map_or(window_experts, |speech| {
-        window_experts.max(speech.k_trained)
-    });
+    let mut window_experts = window_experts(config, &options.mind);
+    if options.speaks
+        && let Some(talker) = &source.config().talker
+    {
+        window_experts = window_experts.max(talker.text.num_experts_per_tok);
+    }
     let towers = TowerSet::new(source, &options.senses);
     let towers = towers.map_err(PerceptionError::from)?;
     let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
-    let whole = MemoryPlan::new(
-        Limit::None,
-        &Demand {
+    let whole = |chunk_tokens: usize| -> Result<MemoryPlan, EngineError> {
+        let (context, codes) = (options.context_tokens, codes_of(options));
+        let speech = match options.speaks {
+            true => Some(voice::demand(source, context, chunk_tokens, codes)?),
+            false => None,
+        };
+        let demand = Demand {
             config,
             experts_bytes: slots.total_bytes,
             slot_bytes,
-            context_tokens: options.context_tokens,
-            kv_bytes: kv_bytes(config, options.context_tokens),
-            workspace_bytes: workspace_bytes(config, options.chunk_tokens, options.context_tokens),
+            context_tokens: context,
+            kv_bytes: kv_bytes(config, context),
+            workspace_bytes: workspace_bytes(config, chunk_tokens, context),
             window_experts,
             resident_weights_bytes,
             base_bytes,
@@ -169,24 +171,39 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             senses: towers.shapes().len(),
             towers_bytes: towers.total_bytes(),
             speech,
+        };
+        Ok(MemoryPlan::new(Limit::None, &demand, options.base_bytes)?)
+    };
+    let chosen = chunks::choose(
+        options.chunk_tokens,
+        options.context_tokens,
+        |chunk_tokens| {
+            let whole = whole(chunk_tokens)?;
+            let (limit, origin) = options.limit_policy.resolve(options.limit, &whole)?;
+            Ok(ChunkPlan {
+                chunk_tokens,
+                plan: whole.with_limit(limit)?,
+                limit,
+                origin,
+            })
         },
-        options.base_bytes,
     )?;
-    let (limit, limit_origin) = options.limit_policy.resolve(options.limit, &whole)?;
     Ok(Sizes {
-        plan: whole.with_limit(limit)?,
-        limit,
-        limit_origin,
+        plan: chosen.plan,
+        limit: chosen.limit,
+        limit_origin: chosen.origin,
         towers,
         work: WorkSizes {
-            chunk_tokens: options.chunk_tokens.max(1),
+            chunk_tokens: chosen.chunk_tokens,
             window_experts,
             context_tokens: options.context_tokens,
             media_tokens,
             read_ahead: options.read_ahead,
         },
         slots,
-        talker_slots: speech.map(|_| ExpertSlots::of(source, Component::Talker)),
+        talker_slots: options
+            .speaks
+            .then(|| ExpertSlots::of(source, Component::Talker)),
     })
 }
 

@@ -21,9 +21,9 @@ pub struct SessionSettings {
     /// model goes.
     #[serde(deserialize_with = "maybe_whole")]
     pub context_tokens: Option<usize>,
-    /// Tokens that are read at once.
-    #[serde(deserialize_with = "whole")]
-    pub chunk_tokens: usize,
+    /// Tokens that are read at once; none (`auto`): 128 to 512, as memory allows.
+    #[serde(deserialize_with = "maybe_whole")]
+    pub chunk_tokens: Option<usize>,
     /// Tokens that the sounds and pictures of one observation may take.
     #[serde(deserialize_with = "whole")]
     pub media_tokens: usize,
@@ -58,7 +58,7 @@ pub(super) const SESSION: [(&str, SettingKind, Rule); 9] = [
     ),
     (
         keys::CHUNK_TOKENS.name,
-        SettingKind::Whole,
+        SettingKind::WholeOrAuto,
         Rule::AtLeastOne,
     ),
     (

@@ -25,7 +25,7 @@ fn saying_nothing_leaves_what_the_machine_and_the_request_decide() {
         SessionSettings {
             limit: None,
             context_tokens: None,
-            chunk_tokens: 128,
+            chunk_tokens: None,
             media_tokens: 512,
             answer_tokens: 256,
         }
@@ -72,7 +72,7 @@ fn bounds_are_said_as_the_options_say_them() {
         ("session.limit=6", "`6` has no unit: is it 6MiB, 6GiB,"),
         (
             "session.chunk_tokens=0",
-            "`session.chunk_tokens` is 0; expected a whole number, at least 1",
+            "`session.chunk_tokens` is 0; expected auto, or a whole number, at least 1",
         ),
         (
             "session.context_tokens=0",
@@ -138,7 +138,7 @@ fn a_scenario_stands_above_files_and_below_who_runs_it() {
         SessionSettings {
             limit: Some(Limit::Slots(6)),
             context_tokens: Some(1),
-            chunk_tokens: 3,
+            chunk_tokens: Some(3),
             media_tokens: 2,
             answer_tokens: 4,
         }

@@ -34,7 +34,7 @@ async fn hearing(limit: Limit, mind: MindConfig) -> Engine {
     let options = EngineOptions {
         limit,
         context_tokens: 64,
-        chunk_tokens: 16,
+        chunk_tokens: Some(16),
         mind,
         senses: vec![Modality::Audio],
         media_tokens: 32,

@@ -1,5 +1,6 @@
 //! Memory limits hold.
 
+mod chunks;
 #[path = "../common/mod.rs"]
 mod common;
 mod limit;

@@ -55,7 +55,7 @@ async fn core(slots: u64) -> CoreLoop {
     let options = EngineOptions {
         limit: Limit::Slots(slots),
         context_tokens: 512,
-        chunk_tokens: 32,
+        chunk_tokens: Some(32),
         mind: MindConfig::default(),
         ..EngineOptions::default()
     };

@@ -23,7 +23,7 @@ async fn engine(folder: &Path, slots: u64, routing: RoutingPolicy) -> Engine {
     let options = EngineOptions {
         limit: Limit::Slots(slots),
         context_tokens: 64,
-        chunk_tokens: 64,
+        chunk_tokens: Some(64),
         mind: MindConfig {
             hold: Some(EXACT),
             routing,

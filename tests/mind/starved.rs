@@ -47,7 +47,7 @@ fn options(routing: RoutingPolicy, degrade: bool) -> EngineOptions {
     EngineOptions {
         limit: Limit::None,
         context_tokens: 512,
-        chunk_tokens: 128,
+        chunk_tokens: Some(128),
         mind: MindConfig {
             hold: Some(EXACT),
             routing,

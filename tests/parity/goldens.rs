@@ -63,7 +63,7 @@ fn verify_routed(
         let options = EngineOptions {
             limit,
             context_tokens,
-            chunk_tokens,
+            chunk_tokens: Some(chunk_tokens),
             mind,
             senses: goldens::senses(&cases),
             media_tokens: usize::MAX,

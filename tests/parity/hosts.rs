@@ -31,7 +31,7 @@ fn options(speaks: bool, slots: u64) -> EngineOptions {
     EngineOptions {
         limit: Limit::Slots(slots),
         context_tokens: 64,
-        chunk_tokens: 16,
+        chunk_tokens: Some(16),
         mind: MindConfig {
             hold: Some(EXACT),
             routing: RoutingPolicy::Exact,

@@ -102,7 +102,7 @@ async fn session(mind: MindConfig, limit: Limit, chunk_tokens: usize) -> Session
     let options = EngineOptions {
         limit,
         context_tokens: 64,
-        chunk_tokens,
+        chunk_tokens: Some(chunk_tokens),
         mind,
         speaks: true,
         codes: CODES,

@@ -65,7 +65,7 @@ fn run(model: &Path, limit: Limit, hold: bool) -> (Vec<u32>, ModuleShape) {
         let options = EngineOptions {
             limit,
             context_tokens: 64,
-            chunk_tokens: 8,
+            chunk_tokens: Some(8),
             mind: MindConfig {
                 hold: hold.then_some(EXACT),
                 ..MindConfig::default()

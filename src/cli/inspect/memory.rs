@@ -16,7 +16,7 @@ use crate::core::memory::Floor;
 use crate::core::{Limit, MemoryPlan};
 use crate::cpu::slots::ExpertSlots;
 use crate::session::opening::thinker_shape;
-use crate::session::opening::{EngineOptions, plan};
+use crate::session::opening::{EngineOptions, SHORTEST_CHUNK_TOKENS, plan};
 use crate::store::WeightSource;
 use crate::text::Text;
 
@@ -114,6 +114,8 @@ impl MemoryArgs {
                 .filter_map(|(asked, sense)| asked.then_some(sense))
                 .collect(),
             speaks: self.speak,
+            // With these a limit is least. A run with memory to spare takes longer ones.
+            chunk_tokens: Some(SHORTEST_CHUNK_TOKENS),
             ..options
         };
         // A run has its tokenizer in memory when it plans. A model without one runs too, on token ids.

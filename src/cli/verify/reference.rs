@@ -138,7 +138,7 @@ fn model(
     let RunningSettings { settings, mind } = args.running.resolve(true, |_| ())?;
     let options = EngineOptions {
         context_tokens: prompt.len().saturating_add(steps),
-        chunk_tokens: usize::from(args.chunk),
+        chunk_tokens: Some(usize::from(args.chunk)),
         mind,
         degrade: args.running.degrade,
         ..EngineOptions::default()

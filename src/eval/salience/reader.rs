@@ -41,7 +41,7 @@ impl Reader {
         let options = EngineOptions {
             limit: settings.limit,
             context_tokens: settings.context_tokens,
-            chunk_tokens: CHUNK_TOKENS,
+            chunk_tokens: Some(CHUNK_TOKENS),
             mind: settings.mind.clone(),
             ..EngineOptions::default()
         };
