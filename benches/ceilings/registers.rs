@@ -3,6 +3,9 @@
 //! A turn of a loop is one block of the format for several rows of x and a register's worth of rows of weights: the integer
 //! products of every group, their scales and mins, and the one multiplication and addition of floats that ends a block.
 
+// Iterators over arrays are calls that the compiler does not always inline.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -53,12 +56,12 @@ struct Loops {
 /// Makes each register one whose value the compiler does not know, without an instruction: it would compute equal ones once.
 macro_rules! unknown {
     ($register:ident, $registers:ident) => {
-        for register in &mut $registers {
+        for at in 0..$registers.len() {
             // SAFETY: nothing is done.
             unsafe {
                 asm!(
                     "/* {0} */",
-                    inout($register) * register,
+                    inout($register) $registers[at],
                     options(nomem, nostack, preserves_flags)
                 );
             }
@@ -78,8 +81,8 @@ macro_rules! loops {
                 let (a, b) = (black_box($set_ps(0.5)), black_box($set_ps(0.25)));
                 let mut sums = black_box([$set_ps(0.0); 12]);
                 for _ in 0..turns * 8 {
-                    for sum in &mut sums {
-                        *sum = $fma(a, b, *sum);
+                    for at in 0..sums.len() {
+                        sums[at] = $fma(a, b, sums[at]);
                     }
                 }
                 black_box(sums);
@@ -104,12 +107,12 @@ macro_rules! loops {
                     let mut totals = [start; $small_x];
                     unknown!($register, totals);
                     for _ in 0..8 {
-                        for total in &mut totals {
-                            *total = $dot(*total, w, x);
+                        for m in 0..$small_x {
+                            totals[m] = $dot(totals[m], w, x);
                         }
                     }
-                    for (sum, total) in sums.iter_mut().zip(totals) {
-                        *sum = $fma($convert(total), $mul_ps(d, x_scale), *sum);
+                    for m in 0..$small_x {
+                        sums[m] = $fma($convert(totals[m]), $mul_ps(d, x_scale), sums[m]);
                     }
                 }
                 black_box(sums);
@@ -143,26 +146,25 @@ macro_rules! loops {
                         let mut of_group = [start; $grouped_x];
                         unknown!($register, of_group);
                         for _ in 0..FOURS {
-                            for sum in &mut of_group {
-                                *sum = $dot(*sum, w, x);
+                            for m in 0..$grouped_x {
+                                of_group[m] = $dot(of_group[m], w, x);
                             }
                         }
-                        for (total, sum) in totals.iter_mut().zip(of_group) {
-                            *total = $add($mullo(sum, scale), *total);
+                        for m in 0..$grouped_x {
+                            totals[m] = $add($mullo(of_group[m], scale), totals[m]);
                         }
                         if MINS {
                             let mut x_sums = [x_sum; $grouped_x];
                             unknown!($register, x_sums);
-                            for (taken, x_sum) in taken.iter_mut().zip(x_sums) {
-                                *taken = $add($mullo(min, x_sum), *taken);
+                            for m in 0..$grouped_x {
+                                taken[m] = $add($mullo(min, x_sums[m]), taken[m]);
                             }
                         }
                     }
-                    for (sum, (total, taken)) in sums.iter_mut().zip(totals.into_iter().zip(taken))
-                    {
-                        *sum = $fma($convert(total), $mul_ps(d, x_scale), *sum);
+                    for m in 0..$grouped_x {
+                        sums[m] = $fma($convert(totals[m]), $mul_ps(d, x_scale), sums[m]);
                         if MINS {
-                            *sum = $fma($convert(taken), $mul_ps(d, x_scale), *sum);
+                            sums[m] = $fma($convert(taken[m]), $mul_ps(d, x_scale), sums[m]);
                         }
                     }
                 }

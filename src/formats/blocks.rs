@@ -4,6 +4,9 @@
 //! d_min * min[i / GROUP]`: stored numbers are unsigned after [`Blocks::unpack`], scales and mins are small integers, and
 //! d and d_min are halves. Blocks of 32 have one group, whose scale is 1.
 
+// Iterators over arrays are calls that the compiler does not always inline.
+#![allow(clippy::needless_range_loop)]
+
 use half::f16;
 
 use super::Number;
@@ -56,10 +59,38 @@ pub(crate) trait Blocks: Copy + Send + Sync + 'static {
     }
 }
 
+/// The bits of the half at byte `at` of a block.
+#[inline(always)]
+pub(crate) fn half_bits(block: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([block[at], block[at + 1]])
+}
+
 #[inline(always)]
 fn half_at(block: &[u8], at: usize) -> f32 {
     // Without asking what the processor can.
-    f16::from_le_bytes([block[at], block[at + 1]]).widen()
+    f16::from_bits(half_bits(block, at)).widen()
+}
+
+/// N bytes of a block from the byte `at` on, as a copy: the compiler knows that nothing else writes to it, and works on
+/// whole registers.
+#[inline(always)]
+fn taken<const N: usize>(block: &[u8], at: usize) -> [u8; N] {
+    assert!(at + N <= block.len(), "a block that is cut off");
+    // SAFETY: the block has so many bytes there. A copy of slices would be a call in functions as large as the kernels'.
+    unsafe { block.as_ptr().add(at).cast::<[u8; N]>().read_unaligned() }
+}
+
+/// Writes N unpacked numbers from the number `at` on.
+#[inline(always)]
+fn put<const N: usize>(numbers: [u8; N], at: usize, out: &mut [u8; MOST_NUMBERS]) {
+    assert!(at + N <= MOST_NUMBERS, "more numbers than a block has");
+    // SAFETY: there is room for so many.
+    unsafe {
+        out.as_mut_ptr()
+            .add(at)
+            .cast::<[u8; N]>()
+            .write_unaligned(numbers)
+    };
 }
 
 /// 32 signed bytes behind a half.
@@ -74,9 +105,11 @@ impl Blocks for Q8_0 {
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
-        for (out, stored) in out.iter_mut().zip(&block[2..34]) {
-            *out = stored ^ 0x80;
+        let mut numbers = taken::<32>(block, 2);
+        for at in 0..32 {
+            numbers[at] ^= 0x80;
         }
+        put(numbers, 0, out);
     }
 }
 
@@ -92,10 +125,13 @@ impl Blocks for Q4_0 {
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
-        for (at, stored) in block[2..18].iter().enumerate() {
-            out[at] = stored & 15;
-            out[at + 16] = stored >> 4;
+        let stored = taken::<16>(block, 2);
+        let mut numbers = [0; 32];
+        for at in 0..16 {
+            numbers[at] = stored[at] & 15;
+            numbers[at + 16] = stored[at] >> 4;
         }
+        put(numbers, 0, out);
     }
 }
 
@@ -113,16 +149,14 @@ impl Blocks for Q4K {
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
-        for (stored, out) in block[16..144]
-            .as_chunks::<32>()
-            .0
-            .iter()
-            .zip(out.as_chunks_mut::<64>().0)
-        {
-            for (at, stored) in stored.iter().enumerate() {
-                out[at] = stored & 15;
-                out[at + 32] = stored >> 4;
+        for part in 0..4 {
+            let stored = taken::<32>(block, 16 + part * 32);
+            let mut numbers = [0; 64];
+            for at in 0..32 {
+                numbers[at] = stored[at] & 15;
+                numbers[at + 32] = stored[at] >> 4;
             }
+            put(numbers, part * 64, out);
         }
     }
 
@@ -155,27 +189,27 @@ impl Blocks for Q6K {
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
-        let halves = block[..128]
-            .as_chunks::<64>()
-            .0
-            .iter()
-            .zip(block[128..192].as_chunks::<32>().0);
-        for ((lower, upper), out) in halves.zip(out.as_chunks_mut::<128>().0) {
+        for part in 0..2 {
+            let lower = taken::<64>(block, part * 64);
+            let upper = taken::<32>(block, 128 + part * 32);
+            let mut numbers = [0; 128];
             for at in 0..32 {
                 let upper = upper[at];
-                out[at] = (lower[at] & 15) | (upper & 3) << 4;
-                out[at + 32] = (lower[at + 32] & 15) | (upper >> 2 & 3) << 4;
-                out[at + 64] = (lower[at] >> 4) | (upper >> 4 & 3) << 4;
-                out[at + 96] = (lower[at + 32] >> 4) | (upper >> 6) << 4;
+                numbers[at] = (lower[at] & 15) | (upper & 3) << 4;
+                numbers[at + 32] = (lower[at + 32] & 15) | (upper >> 2 & 3) << 4;
+                numbers[at + 64] = (lower[at] >> 4) | (upper >> 4 & 3) << 4;
+                numbers[at + 96] = (lower[at + 32] >> 4) | (upper >> 6) << 4;
             }
+            put(numbers, part * 128, out);
         }
     }
 
     #[inline(always)]
     fn scales(block: &[u8]) -> ([i16; MOST_GROUPS], [i16; MOST_GROUPS]) {
         let mut scales = [0; MOST_GROUPS];
-        for (scale, stored) in scales.iter_mut().zip(&block[192..208]) {
-            *scale = i16::from(*stored as i8);
+        let stored = taken::<16>(block, 192);
+        for group in 0..16 {
+            scales[group] = i16::from(stored[group] as i8);
         }
         (scales, [0; MOST_GROUPS])
     }
@@ -196,27 +230,26 @@ impl Blocks for Q2K {
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [u8; MOST_NUMBERS]) {
-        for (stored, out) in block[16..80]
-            .as_chunks::<32>()
-            .0
-            .iter()
-            .zip(out.as_chunks_mut::<128>().0)
-        {
-            for (at, stored) in stored.iter().enumerate() {
-                out[at] = stored & 3;
-                out[at + 32] = stored >> 2 & 3;
-                out[at + 64] = stored >> 4 & 3;
-                out[at + 96] = stored >> 6;
+        for part in 0..2 {
+            let stored = taken::<32>(block, 16 + part * 32);
+            let mut numbers = [0; 128];
+            for at in 0..32 {
+                numbers[at] = stored[at] & 3;
+                numbers[at + 32] = stored[at] >> 2 & 3;
+                numbers[at + 64] = stored[at] >> 4 & 3;
+                numbers[at + 96] = stored[at] >> 6;
             }
+            put(numbers, part * 128, out);
         }
     }
 
     #[inline(always)]
     fn scales(block: &[u8]) -> ([i16; MOST_GROUPS], [i16; MOST_GROUPS]) {
         let (mut scales, mut mins) = ([0; MOST_GROUPS], [0; MOST_GROUPS]);
-        for (group, stored) in block[..16].iter().enumerate() {
-            scales[group] = i16::from(stored & 15);
-            mins[group] = i16::from(stored >> 4);
+        let stored = taken::<16>(block, 0);
+        for group in 0..16 {
+            scales[group] = i16::from(stored[group] & 15);
+            mins[group] = i16::from(stored[group] >> 4);
         }
         (scales, mins)
     }

@@ -64,9 +64,9 @@ pub(super) fn round<'a, B: Blocks>(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the set is this processor's.
         InstructionSet::Avx2 | InstructionSet::Avx512 => unsafe {
-            compiled::round(x, rows, cut, buffer)
+            compiled::round(x, rows, cut, tile::TILE_X, buffer)
         },
-        _ => rounded::round_rows(x, rows, cut, buffer),
+        _ => rounded::round_rows(x, rows, cut, 1, buffer),
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) unsafe fn multiply<B: RowBlocks>(
             unsafe {
                 if x.rows == 1 {
                     let out = std::slice::from_raw_parts_mut(out.at(0, 0), w.len() / row_bytes);
-                    return row_avx2::rows_by_row::<B>(w, x.row(0), out);
+                    return row_avx2::rows_by_row::<B>(w, x.strip(0, 1), out);
                 }
                 LAID.with_borrow_mut(|laid| {
                     if has_vnni(set) {
@@ -103,7 +103,7 @@ pub(super) unsafe fn multiply<B: RowBlocks>(
             for (o, w) in w.chunks_exact(row_bytes).enumerate() {
                 for row in 0..x.rows {
                     // SAFETY: as the caller promises.
-                    unsafe { *out.at(row, o) = plain::dot::<B>(w, x.row(row)) };
+                    unsafe { *out.at(row, o) = plain::dot::<B>(w, x.strip(row, 1)) };
                 }
             }
         }

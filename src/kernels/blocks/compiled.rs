@@ -11,9 +11,10 @@ pub(super) fn round<'a>(
     x: &[f32],
     rows: usize,
     cut: Cut,
+    most_rows: usize,
     buffer: &'a mut Vec<f32>,
 ) -> RoundedRows<'a> {
-    round_rows(x, rows, cut, buffer)
+    round_rows(x, rows, cut, most_rows, buffer)
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

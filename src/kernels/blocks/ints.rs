@@ -34,6 +34,9 @@ pub(super) unsafe trait Sums: Copy {
 
     unsafe fn load_floats(from: *const f32) -> Self::Floats;
 
+    /// Halves, widened.
+    unsafe fn load_halves(from: *const u16) -> Self::Floats;
+
     unsafe fn store_floats(floats: Self::Floats, to: *mut f32);
 
     /// `floats * number`.

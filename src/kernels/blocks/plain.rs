@@ -1,11 +1,11 @@
 //! Integer products in their plainest form: what every other form of them has the bits of.
 
-use super::rounded::RoundedRow;
+use super::rounded::RoundedStrip;
 use crate::formats::{Blocks, MOST_NUMBERS};
 
-/// `w · x` for one row of blocks.
+/// `w · x` for one row of blocks and a strip of one row.
 #[inline(always)]
-pub(super) fn dot<B: Blocks>(w: &[u8], x: RoundedRow<'_>) -> f32 {
+pub(super) fn dot<B: Blocks>(w: &[u8], x: RoundedStrip<'_>) -> f32 {
     let mut numbers = [0; MOST_NUMBERS];
     let mut sum = 0.0f32;
     let groups_of_block = B::NUMBERS / B::GROUP;

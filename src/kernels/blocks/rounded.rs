@@ -1,5 +1,7 @@
 //! Rows of x rounded to bytes, block by block: what integer products read.
 
+use crate::formats::MOST_NUMBERS;
+
 /// Numbers of x in a buffer of words.
 const BYTES_OF_WORD: usize = size_of::<f32>();
 
@@ -34,36 +36,53 @@ impl Cut {
 }
 
 /// Rows of x, each number `scale * byte` with bytes from -127 to 127: the nearest, of two equally near the even one.
+///
+/// They lie in strips of M rows ([`strip_rows`]): what belongs to the same place of the M rows of a strip stands side by
+/// side. A strip of one row is that row.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct RoundedRows<'a> {
     pub cut: Cut,
     pub rows: usize,
-    /// `[rows, cols]`.
+    /// Rows of a strip, at most.
+    pub most_rows: usize,
+    /// `[strips, cols / 4, M, 4]`.
     pub bytes: &'a [i8],
-    /// `[rows, cols / group]`.
+    /// `[strips, cols / group, M]`.
     pub sums: &'a [i16],
-    /// `[rows, cols / block]`.
+    /// `[strips, cols / block, M]`.
     pub scales: &'a [f32],
 }
 
-/// One row of [`RoundedRows`].
+/// One strip of [`RoundedRows`].
 #[derive(Clone, Copy)]
-pub(super) struct RoundedRow<'a> {
+pub(super) struct RoundedStrip<'a> {
     pub bytes: &'a [i8],
     pub sums: &'a [i16],
     pub scales: &'a [f32],
+}
+
+/// Rows of the next strip where `left` rows are left: a power of two, so that few kinds of tiles are compiled.
+#[inline(always)]
+pub(super) fn strip_rows(left: usize, most_rows: usize) -> usize {
+    match left.min(most_rows) {
+        8.. => 8,
+        4.. => 4,
+        2.. => 2,
+        left => left,
+    }
 }
 
 impl<'a> RoundedRows<'a> {
-    /// Row `row`; panics when there is none.
+    /// The strip of `rows` rows that begins with row `first`; panics when there is none.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> RoundedRow<'a> {
+    pub(super) fn strip(&self, first: usize, rows: usize) -> RoundedStrip<'a> {
         let Cut { cols, .. } = self.cut;
         let (groups, blocks) = (self.cut.groups(), self.cut.blocks());
-        RoundedRow {
-            bytes: &self.bytes[row * cols..(row + 1) * cols],
-            sums: &self.sums[row * groups..(row + 1) * groups],
-            scales: &self.scales[row * blocks..(row + 1) * blocks],
+        let end = first + rows;
+        RoundedStrip {
+            bytes: &self.bytes[first * cols..end * cols],
+            sums: &self.sums[first * groups..end * groups],
+            scales: &self.scales[first * blocks..end * blocks],
         }
     }
 }
@@ -88,12 +107,14 @@ fn parts(buffer: &mut [f32], cut: Cut, rows: usize) -> (&mut [f32], &mut [i16], 
     )
 }
 
-/// Rounds the rows of x `[rows, cols]` into a buffer that is reused. To be compiled for an instruction set.
+/// Rounds the rows of x `[rows, cols]` into a buffer that is reused, in strips of `most_rows` rows. To be compiled for an
+/// instruction set.
 #[inline(always)]
 pub(super) fn round_rows<'a>(
     x: &[f32],
     rows: usize,
     cut: Cut,
+    most_rows: usize,
     buffer: &'a mut Vec<f32>,
 ) -> RoundedRows<'a> {
     assert_eq!(x.len(), rows * cut.cols, "input of the wrong length");
@@ -104,21 +125,62 @@ pub(super) fn round_rows<'a>(
         buffer.resize(words, 0.0);
     }
     let (scales, sums, bytes) = parts(&mut buffer[..words], cut, rows);
-    let blocks = x
-        .chunks_exact(cut.block)
-        .zip(bytes.chunks_exact_mut(cut.block));
-    for ((x, bytes), scale) in blocks.zip(scales.iter_mut()) {
-        *scale = round_block(x, bytes);
-    }
-    for (sum, bytes) in sums.iter_mut().zip(bytes.chunks_exact(cut.group)) {
-        *sum = bytes.iter().map(|byte| i16::from(*byte)).sum();
+    let (blocks, groups) = (cut.blocks(), cut.groups());
+    let mut first = 0;
+    while first < rows {
+        let count = strip_rows(rows - first, most_rows);
+        let end = first + count;
+        round_strip(
+            &x[first * cut.cols..end * cut.cols],
+            cut,
+            count,
+            &mut scales[first * blocks..end * blocks],
+            &mut sums[first * groups..end * groups],
+            &mut bytes[first * cut.cols..end * cut.cols],
+        );
+        first = end;
     }
     RoundedRows {
         cut,
         rows,
+        most_rows,
         bytes,
         sums,
         scales,
+    }
+}
+
+/// Rounds `count` rows into a strip.
+#[inline(always)]
+fn round_strip(
+    x: &[f32],
+    cut: Cut,
+    count: usize,
+    scales: &mut [f32],
+    sums: &mut [i16],
+    bytes: &mut [i8],
+) {
+    let mut rounded = [0; MOST_NUMBERS];
+    let rounded = &mut rounded[..cut.block];
+    let groups_of_block = cut.block / cut.group;
+    for (row, x) in x.chunks_exact(cut.cols).enumerate() {
+        for (block, x) in x.chunks_exact(cut.block).enumerate() {
+            scales[block * count + row] = round_block(x, rounded);
+            for (group, bytes) in rounded.chunks_exact(cut.group).enumerate() {
+                let place = (block * groups_of_block + group) * count + row;
+                sums[place] = bytes.iter().map(|byte| i16::from(*byte)).sum();
+            }
+            let strip = &mut bytes[block * cut.block * count..][..cut.block * count];
+            if count == 1 {
+                strip.copy_from_slice(rounded);
+            } else {
+                let fours = rounded.as_chunks::<4>().0.iter();
+                let places = strip.as_chunks_mut::<4>().0[row..].iter_mut();
+                for (place, four) in places.step_by(count).zip(fours) {
+                    *place = *four;
+                }
+            }
+        }
     }
 }
 
@@ -158,9 +220,38 @@ mod tests {
             group: 32,
         };
         let mut buffer = Vec::new();
-        let rows = round_rows(&x, 1, cut, &mut buffer);
+        let rows = round_rows(&x, 1, cut, 1, &mut buffer);
         assert_eq!(rows.bytes[..8], [127, -127, 0, 2, 2, 0, -2, 3]);
         assert_eq!((rows.scales, rows.sums), (&[1.0][..], &[5][..]));
+    }
+
+    /// A strip has what its rows have alone, side by side.
+    #[test]
+    fn rows_of_a_strip_stand_side_by_side() {
+        let cut = Cut {
+            cols: 64,
+            block: 32,
+            group: 16,
+        };
+        let x: Vec<f32> = (0..7 * 64)
+            .map(|at| (at * 37 % 101) as f32 - 50.0)
+            .collect();
+        let (mut strips, mut row) = (Vec::new(), Vec::new());
+        let strips = round_rows(&x, 7, cut, 8, &mut strips);
+        for (first, count) in [(0, 4), (4, 2), (6, 1)] {
+            assert_eq!(strip_rows(7 - first, 8), count);
+            let strip = strips.strip(first, count);
+            for at in 0..count {
+                let x = &x[(first + at) * 64..][..64];
+                let alone = round_rows(x, 1, cut, 8, &mut row);
+                let bytes = strip.bytes.chunks_exact(4).skip(at).step_by(count);
+                assert_eq!(bytes.flatten().copied().collect::<Vec<_>>(), alone.bytes);
+                let sums = strip.sums.iter().skip(at).step_by(count);
+                assert_eq!(sums.copied().collect::<Vec<_>>(), alone.sums);
+                let scales = strip.scales.iter().skip(at).step_by(count);
+                assert_eq!(scales.copied().collect::<Vec<_>>(), alone.scales);
+            }
+        }
     }
 
     #[test]
@@ -178,7 +269,7 @@ mod tests {
                 group: 16,
             };
             let mut buffer = Vec::new();
-            let rows = round_rows(&x, 1, cut, &mut buffer);
+            let rows = round_rows(&x, 1, cut, 1, &mut buffer);
             assert!(rows.bytes.iter().all(|byte| *byte == 0));
             assert_eq!(rows.scales[0] == 0.0, is_zero, "{number}");
             assert_eq!(rows.scales[0].is_nan(), !is_zero, "{number}");

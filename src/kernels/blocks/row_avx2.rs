@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::rounded::RoundedRow;
+use super::rounded::RoundedStrip;
 use crate::formats::{Blocks, Q2K, Q4_0, Q4K, Q6K, Q8_0};
 use crate::kernels::prefetch::prefetch_bytes;
 
@@ -257,12 +257,12 @@ unsafe fn halves(blocks: [*const u8; ROWS], at: usize) -> __m256 {
     }
 }
 
-/// `out[o] = w[o] · x` for every row of `w` `[out.len(), blocks]`.
+/// `out[o] = w[o] · x` for every row of `w` `[out.len(), blocks]`, and a strip of one row.
 ///
 /// # Safety
 /// The processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn rows_by_row<B: RowBlocks>(w: &[u8], x: RoundedRow<'_>, out: &mut [f32]) {
+pub(super) unsafe fn rows_by_row<B: RowBlocks>(w: &[u8], x: RoundedStrip<'_>, out: &mut [f32]) {
     let blocks = x.scales.len();
     let row_bytes = blocks * B::BYTES;
     assert_eq!(

@@ -7,13 +7,13 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::ints::Sums;
-use super::rounded::RoundedRows;
-use crate::formats::{Blocks, MOST_NUMBERS};
+use super::rounded::{RoundedRows, RoundedStrip, strip_rows};
+use crate::formats::{Blocks, MOST_NUMBERS, half_bits};
 use crate::kernels::dense::Outputs;
 use crate::kernels::prefetch::prefetch_bytes;
 
 /// Rows of x of a tile, at most.
-const TILE_X: usize = 8;
+pub(super) const TILE_X: usize = 8;
 
 /// Bytes from one unpacked row to the next.
 const STRIDE: usize = MOST_NUMBERS;
@@ -26,9 +26,9 @@ pub(in crate::kernels) struct Laid {
     /// `[blocks, groups, rows]`, and mins likewise.
     scales: Vec<i32>,
     mins: Vec<i32>,
-    /// `[blocks, rows]`.
-    d: Vec<f32>,
-    d_min: Vec<f32>,
+    /// `[blocks, rows]`, the bits of halves.
+    d: Vec<u16>,
+    d_min: Vec<u16>,
     /// Numbers of one block of every row.
     unpacked: Vec<u8>,
     /// `[rows of x, rows]`.
@@ -44,8 +44,8 @@ impl Laid {
         self.unpacked.resize(S::ROWS * STRIDE + MOST_NUMBERS, 0);
         self.scales.resize(blocks * groups * S::ROWS, 0);
         self.mins.resize(blocks * groups * S::ROWS, 0);
-        self.d.resize(blocks * S::ROWS, 0.0);
-        self.d_min.resize(blocks * S::ROWS, 0.0);
+        self.d.resize(blocks * S::ROWS, 0);
+        self.d_min.resize(blocks * S::ROWS, 0);
         // Small blocks go two by two, so that registers are full.
         let most_together = (64 / B::NUMBERS).max(1);
         let mut first = 0;
@@ -82,7 +82,7 @@ impl Laid {
         let groups = B::NUMBERS / B::GROUP;
         // SAFETY: places of row `at` in a block that there is room for.
         unsafe {
-            *self.d.as_mut_ptr().add(block * S::ROWS + at) = B::d(bytes);
+            *self.d.as_mut_ptr().add(block * S::ROWS + at) = half_bits(bytes, B::D_AT);
             if groups == 1 {
                 return;
             }
@@ -95,19 +95,20 @@ impl Laid {
                 }
             }
             if B::HAS_MINS {
-                *self.d_min.as_mut_ptr().add(block * S::ROWS + at) = B::d_min(bytes);
+                *self.d_min.as_mut_ptr().add(block * S::ROWS + at) = half_bits(bytes, B::D_MIN_AT);
             }
         }
     }
 }
 
-/// Sums of a block's products with M rows of x, times the scales of its groups; and those of mins.
+/// Sums of a block's products with the M rows of a strip, times the scales of its groups; and those of mins. `bytes` and
+/// `x_sums` lead to what the strip has for the block.
 #[inline(always)]
 unsafe fn totals<B: Blocks, S: Sums, const M: usize>(
     laid: &Laid,
     block: usize,
-    bytes: [*const i8; M],
-    x_sums: [*const i16; M],
+    bytes: *const i8,
+    x_sums: *const i16,
 ) -> ([S; M], [S; M]) {
     let groups = B::NUMBERS / B::GROUP;
     let is_signed = B::BIAS == 128;
@@ -119,7 +120,7 @@ unsafe fn totals<B: Blocks, S: Sums, const M: usize>(
             let mut of_group = [S::splat(0); M];
             if B::BIAS != 0 {
                 for m in 0..M {
-                    let x_sum = i32::from(*x_sums[m].add(group));
+                    let x_sum = i32::from(*x_sums.add(group * M + m));
                     of_group[m] = if is_signed {
                         S::signed_start(x_sum)
                     } else {
@@ -129,8 +130,9 @@ unsafe fn totals<B: Blocks, S: Sums, const M: usize>(
             }
             for at in group * B::GROUP / 4..(group + 1) * B::GROUP / 4 {
                 let w = numbers.add(at * 4 * S::ROWS);
+                let x = bytes.add(at * 4 * M).cast::<i32>();
                 for m in 0..M {
-                    let x = bytes[m].add(at * 4).cast::<i32>().read_unaligned();
+                    let x = x.add(m).read_unaligned();
                     of_group[m] = if is_signed {
                         of_group[m].signed_dot(w, x)
                     } else {
@@ -149,7 +151,7 @@ unsafe fn totals<B: Blocks, S: Sums, const M: usize>(
             if B::HAS_MINS {
                 let mins = S::load(laid.mins.as_ptr().add(place));
                 for m in 0..M {
-                    let x_sum = S::splat(i32::from(*x_sums[m].add(group)));
+                    let x_sum = S::splat(i32::from(*x_sums.add(group * M + m)));
                     taken[m] = mins.times_plus(x_sum, taken[m]);
                 }
             }
@@ -158,37 +160,35 @@ unsafe fn totals<B: Blocks, S: Sums, const M: usize>(
     }
 }
 
-/// Adds one block of all rows of weights to the sums of M rows of x from `first` on.
+/// The products of all rows of weights with the M rows of a strip, to `sums` `[M, rows]`.
 #[inline(always)]
-unsafe fn add_block<B: Blocks, S: Sums, const M: usize>(
+unsafe fn strip<B: Blocks, S: Sums, const M: usize>(
     laid: &Laid,
-    block: usize,
-    x: &RoundedRows<'_>,
-    first: usize,
+    blocks: usize,
+    x: RoundedStrip<'_>,
     sums: *mut f32,
 ) {
-    let (mut bytes, mut x_sums) = ([x.bytes.as_ptr(); M], [x.sums.as_ptr(); M]);
-    let mut x_scales = [0.0; M];
-    // SAFETY: what x has for this block, and a register of sums for each row of x.
+    let groups = B::NUMBERS / B::GROUP;
+    // SAFETY: what is laid out, what the strip has for it, and a register of sums for each of its rows.
     unsafe {
-        for m in 0..M {
-            let at = (first + m) * x.cut.cols + block * B::NUMBERS;
-            bytes[m] = x.bytes.as_ptr().add(at);
-            x_sums[m] = x.sums.as_ptr().add(at / B::GROUP);
-            x_scales[m] = *x.scales.as_ptr().add(at / B::NUMBERS);
-        }
-        let (totals, taken) = totals::<B, S, M>(laid, block, bytes, x_sums);
-        let d = S::load_floats(laid.d.as_ptr().add(block * S::ROWS));
-        for m in 0..M {
-            let to = sums.add(m * S::ROWS);
-            let mut sum = S::load_floats(to);
-            sum = S::fused(totals[m].to_floats(), S::scaled(d, x_scales[m]), sum);
-            if B::HAS_MINS {
-                let d_min = S::load_floats(laid.d_min.as_ptr().add(block * S::ROWS));
-                let scale = S::scaled(d_min, x_scales[m]);
-                sum = S::fused_minus(taken[m].to_floats(), scale, sum);
+        for block in 0..blocks {
+            let bytes = x.bytes.as_ptr().add(block * B::NUMBERS * M);
+            let x_sums = x.sums.as_ptr().add(block * groups * M);
+            let x_scales = x.scales.as_ptr().add(block * M);
+            let (totals, taken) = totals::<B, S, M>(laid, block, bytes, x_sums);
+            let d = S::load_halves(laid.d.as_ptr().add(block * S::ROWS));
+            for m in 0..M {
+                let to = sums.add(m * S::ROWS);
+                let x_scale = *x_scales.add(m);
+                let mut sum = S::load_floats(to);
+                sum = S::fused(totals[m].to_floats(), S::scaled(d, x_scale), sum);
+                if B::HAS_MINS {
+                    let d_min = S::load_halves(laid.d_min.as_ptr().add(block * S::ROWS));
+                    let scale = S::scaled(d_min, x_scale);
+                    sum = S::fused_minus(taken[m].to_floats(), scale, sum);
+                }
+                S::store_floats(sum, to);
             }
-            S::store_floats(sum, to);
         }
     }
 }
@@ -218,22 +218,16 @@ pub(super) unsafe fn rows_by_rows<B: Blocks, S: Sums>(
         sums.resize(x.rows * S::ROWS, 0.0);
         let mut first = 0;
         while first < x.rows {
-            let together = match x.rows - first {
-                1 => 1,
-                2 | 3 => 2,
-                4..TILE_X => 4,
-                _ => TILE_X,
-            };
+            let together = strip_rows(x.rows - first, x.most_rows);
+            let rows = x.strip(first, together);
             let of_first = sums[first * S::ROWS..].as_mut_ptr();
-            for block in 0..blocks {
-                // SAFETY: rows of x from `first` on, their sums, and a block that is laid out.
-                unsafe {
-                    match together {
-                        1 => add_block::<B, S, 1>(laid, block, &x, first, of_first),
-                        2 => add_block::<B, S, 2>(laid, block, &x, first, of_first),
-                        4 => add_block::<B, S, 4>(laid, block, &x, first, of_first),
-                        _ => add_block::<B, S, TILE_X>(laid, block, &x, first, of_first),
-                    }
+            // SAFETY: a strip of so many rows, their sums, and blocks that are laid out.
+            unsafe {
+                match together {
+                    1 => strip::<B, S, 1>(laid, blocks, rows, of_first),
+                    2 => strip::<B, S, 2>(laid, blocks, rows, of_first),
+                    4 => strip::<B, S, 4>(laid, blocks, rows, of_first),
+                    _ => strip::<B, S, TILE_X>(laid, blocks, rows, of_first),
                 }
             }
             first += together;

@@ -72,6 +72,11 @@ unsafe impl Sums for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_halves(from: *const u16) -> __m256 {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
     unsafe fn store_floats(floats: __m256, to: *mut f32) {
         unsafe { _mm256_storeu_ps(to, floats) };
     }
@@ -142,6 +147,11 @@ unsafe impl Sums for Vnni {
     #[inline(always)]
     unsafe fn load_floats(from: *const f32) -> __m512 {
         unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(from: *const u16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 
     #[inline(always)]
