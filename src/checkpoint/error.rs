@@ -44,6 +44,16 @@ pub enum CheckpointError {
         /// What was found and expected.
         problem: String,
     },
+    /// A packed matrix holds what it may not.
+    #[error("{}: tensor `{tensor}` {problem}", folder.display())]
+    Packed {
+        /// Folder of the checkpoint.
+        folder: PathBuf,
+        /// Name of the part, in the files.
+        tensor: String,
+        /// What was found and expected.
+        problem: String,
+    },
     /// The folder has no weights.
     #[error("{} holds neither {INDEX} nor {SINGLE}; expected a checkpoint folder", folder.display())]
     NoWeights {
@@ -90,6 +100,7 @@ impl Attributed for CheckpointError {
             Self::Config { .. }
             | Self::Index { .. }
             | Self::Gguf { .. }
+            | Self::Packed { .. }
             | Self::NoWeights { .. }
             | Self::ShardMissing { .. }
             | Self::NoTensor { .. }

@@ -64,6 +64,8 @@ impl Checkpoint {
                 expected: uncut.expected.clone(),
             });
         }
+        // Writers of GGUF files give down projections more bits on purpose, and those who pack matrices leave some as they are.
+        let may_differ = self.is_gguf() || self.packing().is_some();
         let mut gate = None;
         let mut missing = Vec::new();
         for tensor in &expected {
@@ -74,14 +76,17 @@ impl Checkpoint {
                 continue;
             };
             if info.shape != tensor.shape {
+                let stored = info.stored_name();
                 found.misshapen.push(Misshapen {
-                    name: info.stored_name().to_owned(),
+                    name: match info.packed {
+                        Some(_) => format!("{stored} (unpacked)"),
+                        None => stored.to_owned(),
+                    },
                     shape: info.shape.clone(),
                     expected: tensor.shape.clone(),
                 });
             }
-            // Writers of GGUF files give down projections more bits on purpose.
-            if let (Role::Expert { .. }, false) = (tensor.role, self.is_gguf()) {
+            if let (Role::Expert { .. }, false) = (tensor.role, may_differ) {
                 note_format(&mut gate, tensor, info, &mut found.other_formats);
             }
         }

@@ -8,9 +8,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::index::{INDEX, SINGLE};
+use super::packed;
 
 /// Element types that weights may have, in words.
-const OURS: &str = "weights are read in BF16, F16 or F32";
+const OURS: &str = "weights are read in BF16, F16 or F32, or as AWQ and GPTQ pack them";
 
 /// No configuration comes near this; a longer file is no configuration.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -42,8 +43,15 @@ pub fn of_folder(folder: &Path) -> Option<String> {
     }
     let config = json(&config)?;
     let model_type = config["model_type"].as_str().unwrap_or("");
-    if let Some(method) = quantised_by_config(&config).or_else(|| quantised_beside(folder)) {
-        return Some(quantised(&method, model_type));
+    match packed::of_config(&config) {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let found = quantised_by_config(&config).or_else(|| quantised_beside(folder));
+            if let Some(method) = found {
+                return Some(quantised(&method, model_type));
+            }
+        }
+        Err(error) => return Some(error.to_string()),
     }
     if model_type.is_empty()
         && let Some(class) = config["_class_name"].as_str()
@@ -145,24 +153,10 @@ fn original(model_type: &str) -> &'static str {
     }
 }
 
-/// The method that config.json names, wherever writers put it.
+/// The method that config.json names.
 fn quantised_by_config(config: &Value) -> Option<String> {
-    let sections = ["thinker_config", "text_config", "language_config"];
-    let nested = sections.iter().filter_map(|key| config.get(key));
-    let deeper = config.pointer("/thinker_config/text_config");
-    let levels: Vec<&Value> = std::iter::once(config)
-        .chain(nested)
-        .chain(deeper)
-        .collect();
-    for level in levels {
-        for key in ["quantization_config", "compression_config", "quantization"] {
-            let found = level.get(key).filter(|value| value.is_object());
-            if let Some(found) = found {
-                return Some(format!("{} (`{key}` in config.json)", method(found)));
-            }
-        }
-    }
-    None
+    let (key, found) = packed::quantisation(config)?;
+    Some(format!("{} (`{key}` in config.json)", method(found)))
 }
 
 /// A quantisation's own words for itself.
@@ -202,7 +196,9 @@ fn quantised_beside(folder: &Path) -> Option<String> {
         ("hf_quant_config.json", "ModelOpt"),
     ];
     let (file, method) = files.iter().find(|(file, _)| folder.join(file).exists())?;
-    Some(format!("{method} ({file})"))
+    Some(format!(
+        "{method} ({file}; what is read of it stands under `quantization_config` in config.json)"
+    ))
 }
 
 /// The sentence about a file of weights whose tensors, each by name and type, are those of a quantised model; none where

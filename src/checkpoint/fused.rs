@@ -97,6 +97,7 @@ fn cut_one(
                 shard: info.shard,
                 offset,
                 bytes,
+                packed: None,
             };
             offset += bytes;
             if let Some(other) = tensors.insert(name, slice) {

@@ -73,6 +73,19 @@ pub struct HeaderTensor {
     pub bytes: u64,
 }
 
+/// A tensor of 32-bit integers, which stands for weights only together with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderIntegers {
+    /// Name in the file.
+    pub name: String,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// First byte, counted from the start of the file.
+    pub offset: u64,
+    /// Length in the file.
+    pub bytes: u64,
+}
+
 /// A checked header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafetensorsHeader {
@@ -82,6 +95,8 @@ pub struct SafetensorsHeader {
     pub file_bytes: u64,
     /// The tensors by ascending offset.
     pub tensors: Vec<HeaderTensor>,
+    /// Tensors of integers, in the order of the file; always empty where they were not asked for.
+    pub integers: Vec<HeaderIntegers>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +142,18 @@ impl SafetensorsHeader {
     /// # Errors
     /// Names the file, and the tensor if one entry is wrong.
     pub fn read(path: &Path) -> Result<Self, HeaderError> {
+        Self::read_with(path, false)
+    }
+
+    /// As [`SafetensorsHeader::read`], where a file may hold packed integers.
+    ///
+    /// # Errors
+    /// As [`SafetensorsHeader::read`].
+    pub fn read_packed(path: &Path) -> Result<Self, HeaderError> {
+        Self::read_with(path, true)
+    }
+
+    fn read_with(path: &Path, is_packed: bool) -> Result<Self, HeaderError> {
         let io = |source| HeaderError::Io {
             path: path.to_owned(),
             source,
@@ -157,7 +184,7 @@ impl SafetensorsHeader {
         }
         let mut text = vec![0_u8; header_bytes as usize];
         file.read_exact_at(&mut text, 8).map_err(io)?;
-        Self::parse(path, &text, file_bytes)
+        Self::parse_with(path, &text, file_bytes, is_packed)
     }
 
     /// Checks the JSON `text` of a header of a file of `file_bytes` bytes; `path` is for messages.
@@ -165,6 +192,15 @@ impl SafetensorsHeader {
     /// # Errors
     /// As [`SafetensorsHeader::read`].
     pub fn parse(path: &Path, text: &[u8], file_bytes: u64) -> Result<Self, HeaderError> {
+        Self::parse_with(path, text, file_bytes, false)
+    }
+
+    fn parse_with(
+        path: &Path,
+        text: &[u8],
+        file_bytes: u64,
+        is_packed: bool,
+    ) -> Result<Self, HeaderError> {
         let damaged = |problem| HeaderError::File {
             path: path.to_owned(),
             problem,
@@ -183,27 +219,37 @@ impl SafetensorsHeader {
             .0
             .iter()
             .map(|(name, entry)| (name.as_str(), entry.dtype.as_str()));
-        if let Some(problem) = foreign::of_tensors(named) {
+        if let Some(problem) = foreign::of_tensors(named).filter(|_| !is_packed) {
             let path = path.to_owned();
             return Err(HeaderError::Foreign { path, problem });
         }
-        let mut tensors = Vec::with_capacity(raw.0.len());
+        let (mut tensors, mut integers) = (Vec::with_capacity(raw.0.len()), Vec::new());
         for (name, entry) in raw.0 {
-            tensors.push(check_entry(name, &entry, data_offset, file_bytes).map_err(
-                |(tensor, problem)| HeaderError::Tensor {
-                    path: path.to_owned(),
-                    tensor,
-                    problem,
-                },
-            )?);
+            let checked = match is_packed && entry.dtype == INTEGERS {
+                true => check_integers(name, &entry, data_offset, file_bytes)
+                    .map(|checked| integers.push(checked)),
+                false => check_entry(name, &entry, data_offset, file_bytes)
+                    .map(|checked| tensors.push(checked)),
+            };
+            checked.map_err(|(tensor, problem)| HeaderError::Tensor {
+                path: path.to_owned(),
+                tensor,
+                problem,
+            })?;
         }
-        check_names(&tensors)
-            .and_then(|()| check_coverage(&mut tensors, data_offset, file_bytes))
+        let floats = tensors.iter().map(HeaderTensor::span);
+        let mut spans: Vec<Span<'_>> = floats
+            .chain(integers.iter().map(HeaderIntegers::span))
+            .collect();
+        check_names(&spans)
+            .and_then(|()| check_coverage(&mut spans, data_offset, file_bytes))
             .map_err(damaged)?;
+        tensors.sort_by(|a, b| (a.offset, a.bytes, &a.name).cmp(&(b.offset, b.bytes, &b.name)));
         Ok(Self {
             data_offset,
             file_bytes,
             tensors,
+            integers,
         })
     }
 }
@@ -217,6 +263,40 @@ pub(crate) fn read_no_further(file: &File) {
 
 type Named = (String, String);
 
+/// The type of packed integers.
+const INTEGERS: &str = "I32";
+
+/// Where a tensor lies: first byte, bytes, name.
+type Span<'a> = (u64, u64, &'a str);
+
+impl HeaderTensor {
+    fn span(&self) -> Span<'_> {
+        (self.offset, self.bytes, &self.name)
+    }
+}
+
+impl HeaderIntegers {
+    fn span(&self) -> Span<'_> {
+        (self.offset, self.bytes, &self.name)
+    }
+}
+
+/// Integers take as many bytes as 32-bit floats.
+fn check_integers(
+    name: String,
+    entry: &RawEntry,
+    data_offset: u64,
+    file_bytes: u64,
+) -> Result<HeaderIntegers, Named> {
+    let checked = check_as(WeightFormat::F32, name, entry, data_offset, file_bytes)?;
+    Ok(HeaderIntegers {
+        name: checked.name,
+        shape: checked.shape,
+        offset: checked.offset,
+        bytes: checked.bytes,
+    })
+}
+
 fn check_entry(
     name: String,
     entry: &RawEntry,
@@ -227,6 +307,16 @@ fn check_entry(
         let problem = format!("has type {:?}; supported: F32, BF16, F16", entry.dtype);
         return Err((name, problem));
     };
+    check_as(dtype, name, entry, data_offset, file_bytes)
+}
+
+fn check_as(
+    dtype: WeightFormat,
+    name: String,
+    entry: &RawEntry,
+    data_offset: u64,
+    file_bytes: u64,
+) -> Result<HeaderTensor, Named> {
     let shape: Option<Vec<usize>> = entry
         .shape
         .iter()
@@ -250,8 +340,9 @@ fn check_entry(
     }
     if end - begin != bytes {
         let problem = format!(
-            "has {} bytes where shape {shape:?} of {dtype} takes {bytes}",
-            end - begin
+            "has {} bytes where shape {shape:?} of {} takes {bytes}",
+            end - begin,
+            entry.dtype
         );
         return Err((name, problem));
     }
@@ -264,8 +355,8 @@ fn check_entry(
     })
 }
 
-fn check_names(tensors: &[HeaderTensor]) -> Result<(), String> {
-    let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+fn check_names(spans: &[Span<'_>]) -> Result<(), String> {
+    let mut names: Vec<&str> = spans.iter().map(|span| span.2).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("tensor `{}` occurs twice", pair[0])),
@@ -273,27 +364,23 @@ fn check_names(tensors: &[HeaderTensor]) -> Result<(), String> {
     }
 }
 
-fn check_coverage(
-    tensors: &mut [HeaderTensor],
-    data_offset: u64,
-    file_bytes: u64,
-) -> Result<(), String> {
-    tensors.sort_by(|a, b| (a.offset, a.bytes, &a.name).cmp(&(b.offset, b.bytes, &b.name)));
+fn check_coverage(spans: &mut [Span<'_>], data_offset: u64, file_bytes: u64) -> Result<(), String> {
+    spans.sort_unstable();
     let mut covered = data_offset;
-    for tensor in tensors.iter() {
-        let (name, begin) = (&tensor.name, tensor.offset - data_offset);
-        if tensor.offset < covered {
+    for &mut (offset, bytes, name) in spans {
+        let begin = offset - data_offset;
+        if offset < covered {
             return Err(format!(
                 "tensor `{name}` at byte {begin} of the data overlaps the one before it"
             ));
         }
-        if tensor.offset > covered {
+        if offset > covered {
             return Err(format!(
                 "{} unused bytes precede tensor `{name}`",
-                tensor.offset - covered
+                offset - covered
             ));
         }
-        covered += tensor.bytes;
+        covered += bytes;
     }
     if covered != file_bytes {
         return Err(format!(

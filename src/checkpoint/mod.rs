@@ -11,6 +11,7 @@ mod gguf;
 mod header;
 mod index;
 mod names;
+mod packed;
 mod shards;
 mod tensor;
 
@@ -20,8 +21,10 @@ pub use error::CheckpointError;
 pub use expected::{ExpectedTensor, expected_tensors};
 pub use findings::{Findings, Misshapen, OtherFormat};
 pub(crate) use header::read_no_further;
-pub use header::{HeaderError, HeaderTensor, SafetensorsHeader};
+pub use header::{HeaderError, HeaderIntegers, HeaderTensor, SafetensorsHeader};
 pub(crate) use names::HEAD;
+pub(crate) use packed::{PackedMatrix, UnpackError};
+pub use packed::{PackedTensor, Packing};
 pub use shards::Checkpoint;
 pub use tensor::TensorInfo;
 

@@ -11,7 +11,9 @@ use memmap2::Mmap;
 use super::fused::{Fused, Uncut};
 use super::header::read_no_further;
 use super::names::Spellings;
-use super::{CheckpointError, HeaderError, ModelConfig, TensorInfo};
+use super::{
+    CheckpointError, HeaderError, ModelConfig, PackedMatrix, PackedTensor, Packing, TensorInfo,
+};
 use crate::input::{MOST_MODEL_FILE_BYTES, open_file};
 use crate::reads::{ReadCounter, ReadPurpose};
 
@@ -43,6 +45,8 @@ pub struct Checkpoint {
     files: Mutex<BTreeSet<String>>,
     /// Files that are not there because one GGUF file says what they would.
     made_files: BTreeMap<String, Vec<u8>>,
+    /// How matrices are packed, where config.json says so.
+    packing: Option<Packing>,
 }
 
 impl Checkpoint {
@@ -101,7 +105,7 @@ impl Checkpoint {
     /// Bytes of everything that the shards hold.
     pub fn total_bytes(&self) -> u64 {
         let uncut = self.fused.uncut.values().map(|uncut| uncut.info.bytes);
-        let tensors = self.tensors.values().map(|tensor| tensor.bytes);
+        let tensors = self.tensors.values().map(TensorInfo::stored_bytes);
         tensors.chain(uncut).sum()
     }
 
@@ -118,6 +122,13 @@ impl Checkpoint {
     /// Fused tensors of the wrong shape, by name.
     pub(super) fn uncut(&self) -> &BTreeMap<String, Uncut> {
         &self.fused.uncut
+    }
+
+    /// How matrices are packed; none where all of them lie there as they are.
+    pub fn packing(&self) -> Option<Packing> {
+        let mut tensors = self.tensors.values();
+        self.packing
+            .filter(|_| tensors.any(|tensor| tensor.packed.is_some()))
     }
 
     /// How the files spell names.
@@ -160,13 +171,38 @@ impl Checkpoint {
         })
     }
 
+    /// A packed matrix, its parts read by `read` from a byte of a shard on.
+    ///
+    /// # Errors
+    /// As `read`; or names the part that holds what it may not.
+    pub(crate) fn packed_matrix<E: From<CheckpointError>>(
+        &self,
+        tensor: &PackedTensor,
+        read: impl Fn(usize, u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<PackedMatrix, E> {
+        PackedMatrix::read(tensor, read, |part, problem| {
+            E::from(CheckpointError::Packed {
+                folder: self.folder.clone(),
+                tensor: part.to_owned(),
+                problem,
+            })
+        })
+    }
+
     /// The bytes of a tensor, mapped from its shard. Every byte touched becomes resident memory of the process:
     /// use [`Checkpoint::read_into`] where that counts.
     ///
     /// # Errors
-    /// If there is no such tensor or the shard cannot be mapped.
+    /// If there is no such tensor, it is packed, or the shard cannot be mapped.
     pub fn bytes(&self, name: &str) -> Result<&[u8], CheckpointError> {
         let info = self.info(name)?;
+        if info.packed.is_some() {
+            return Err(CheckpointError::Packed {
+                folder: self.folder.clone(),
+                tensor: info.stored_name().to_owned(),
+                problem: "is packed and has no bytes of its own; read_into unpacks it".to_owned(),
+            });
+        }
         let shard = &self.shards[info.shard];
         let map = match shard.map.get() {
             Some(map) => map,
@@ -189,7 +225,7 @@ impl Checkpoint {
         })
     }
 
-    /// Reads a tensor into `buffer`, whose length must be the tensor's. Does not map the file.
+    /// Reads a tensor into `buffer`, whose length must be the tensor's; unpacks a packed one. Does not map the file.
     ///
     /// # Errors
     /// If there is no such tensor, the buffer has another size, or reading fails.
@@ -216,7 +252,17 @@ impl Checkpoint {
                 buffer,
             });
         }
-        self.read_at_for(purpose, info.shard, info.offset, buffer)
+        let Some(packed) = &info.packed else {
+            return self.read_at_for(purpose, info.shard, info.offset, buffer);
+        };
+        let read = |shard, offset, part: &mut [u8]| self.read_at_for(purpose, shard, offset, part);
+        let matrix = self.packed_matrix(packed, read)?;
+        let stored = matrix.store(0, info.dtype, buffer);
+        stored.map_err(|error| CheckpointError::Packed {
+            folder: self.folder.clone(),
+            tensor: info.stored_name().to_owned(),
+            problem: error.to_string(),
+        })
     }
 
     /// Reads `buffer.len()` bytes at `offset` of shard `shard`. Panics if there is no such shard.

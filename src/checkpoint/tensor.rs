@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::packed::PackedTensor;
 use crate::formats::WeightFormat;
 
 /// Where a tensor lies and what it is.
@@ -11,21 +12,35 @@ pub struct TensorInfo {
     pub name: String,
     /// What the files call it, or the fused tensor that it is a part of; none where that is the name.
     pub stored_as: Option<Arc<str>>,
-    /// Element type.
+    /// Element type; of a packed matrix F32, to which it is unpacked.
     pub dtype: WeightFormat,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// Index of the shard; see [`super::Checkpoint::shard_path`].
+    /// Index of the shard, that of its integers where it is packed; see [`super::Checkpoint::shard_path`].
     pub shard: usize,
     /// First byte, counted from the start of the shard file.
     pub offset: u64,
-    /// Bytes.
+    /// Bytes of its numbers in their element type.
     pub bytes: u64,
+    /// How it is packed, and where its parts lie; none of a tensor that lies there as it is.
+    pub packed: Option<Arc<PackedTensor>>,
 }
 
 impl TensorInfo {
     /// The name in the files.
     pub fn stored_name(&self) -> &str {
         self.stored_as.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Bytes in the files.
+    pub fn stored_bytes(&self) -> u64 {
+        let packed = self.packed.as_ref();
+        packed.map_or(self.bytes, |packed| packed.stored_bytes())
+    }
+
+    /// The name of what it is in the files: a format, or how it is packed.
+    pub fn stored_format(&self) -> &'static str {
+        let packed = self.packed.as_ref();
+        packed.map_or(self.dtype.name(), |packed| packed.packing.name())
     }
 }

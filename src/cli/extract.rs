@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::checkpoint::{Checkpoint, Component, is_gguf};
+use crate::formats::WeightFormat;
 use crate::store::{
     Conversion, ExpertSelection, ExtractReport, ExtractSelection, Extraction, FormatRule,
     ModelKind, RecordKind, Store, StoreError, recognise,
@@ -32,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   sage extract CHECKPOINT --out STORE --quant q4 --quant q6_k:head      a head of 6 bits
   sage extract CHECKPOINT --out STORE --quant f16:0-11 --quant f32:talker      a mixed store
   sage extract MODEL.gguf --out STORE                              from a file of llama.cpp, blocks as they are
+  sage extract PACKED --out STORE                                  from a folder of AWQ or GPTQ, its numbers kept
   sage extract --verify STORE                                      re-hash every file
 
 An extraction that was interrupted continues when it is run again, and one into a store that is there adds to it. A store
@@ -42,7 +44,7 @@ holds `extraction_manifest.json`, `routers/`, `components/`, and `experts/` with
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExtractArgs {
-    /// Checkpoint folder, or a GGUF file of Qwen3-MoE or of the thinker of Qwen3-Omni
+    /// Checkpoint folder, also one that AWQ or GPTQ packed, or a GGUF file of Qwen3-MoE or of the thinker of Qwen3-Omni
     #[arg(required_unless_present = "verify")]
     checkpoint: Option<PathBuf>,
     /// Store folder to write or add to
@@ -74,7 +76,8 @@ pub struct ExtractArgs {
     /// What `sage price --json` wrote of this model, for --experts price:N or usage:N
     #[arg(long, value_name = "FILE", requires = "experts")]
     prices: Option<PathBuf>,
-    /// Store tensors in another format [default: as in the checkpoint]: q8, q4 or q2 for experts of 8, 4 or 2 bits and a trunk
+    /// Store tensors in another format [default: as in the checkpoint; of what AWQ or GPTQ packed, q4_0 where it holds the same
+    /// numbers, and q8_0 otherwise]: q8, q4 or q2 for experts of 8, 4 or 2 bits and a trunk
     /// and head of 8; or one of f32, bf16, f16, q8_0, q4_0, q4_k, q6_k, q2_k for the experts, or the group named (experts,
     /// trunk, head, embedding), of a component and of some layers, as in q4_k:0-11 or q6_k:trunk:thinker:0,3,8-11; may be
     /// given again, and the last that covers a tensor counts. Rows that are not whole blocks of 256 numbers get q4_0 or q8_0,
@@ -133,6 +136,9 @@ pub fn run(args: &ExtractArgs, printer: &Printer) -> Result<CommandOutcome, CliE
         .in_formats(&rules)?;
     if let Some(conversion) = extraction.converted() {
         printer.note(format_args!("{}", in_words(conversion)));
+        if checkpoint.packing().is_some() && rules.is_empty() {
+            printer.note(format_args!("{}", kept_in_words(conversion)));
+        }
     }
     if args.dry_run {
         return dry_run(&extraction, out, printer);
@@ -231,6 +237,17 @@ fn in_words(conversion: &Conversion) -> String {
         "the store converts {}: it is another model than the checkpoint, with a fingerprint of its own",
         totals.collect::<Vec<_>>().join(", ")
     )
+}
+
+/// What becomes of packed matrices where no format is asked for, in a sentence.
+fn kept_in_words(conversion: &Conversion) -> String {
+    let is_any = |to| conversion.tensors.iter().any(|alike| alike.to == to);
+    let exact = is_any(WeightFormat::Q4_0).then_some("q4_0, which holds the same numbers");
+    let near = is_any(WeightFormat::Q8_0).then_some(
+        "q8_0, which loses next to nothing of their numbers (--quant q4 takes about half the bytes and rounds them again)",
+    );
+    let kept: Vec<&str> = exact.into_iter().chain(near).collect();
+    format!("packed matrices are stored as {}", kept.join(", or "))
 }
 
 fn dry_run(

@@ -54,7 +54,12 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<CommandOutcome, CliE
     let (memory, mut report) = match recognise(&args.model)? {
         ModelKind::Checkpoint => {
             let checkpoint = Checkpoint::open_incomplete(&args.model)?;
-            let memory = args.memory.of(&checkpoint)?;
+            let memory = match checkpoint.packing() {
+                None => args.memory.of(&checkpoint)?,
+                Some(packing) => Err(format!(
+                    "matrices are packed ({packing}): inspect a store of them, which `sage extract` makes"
+                )),
+            };
             (memory, Survey::of_checkpoint(&checkpoint).report())
         }
         ModelKind::Store => {
@@ -111,7 +116,7 @@ fn show_components(report: &InspectReport, printer: &Printer) -> Result<(), CliE
     for part in report.components.iter().filter(|part| part.is_mixed()) {
         let by_format = part.bytes_by_format.iter();
         let each: Vec<String> = by_format
-            .map(|(format, bytes)| format!("{format} {}", human_bytes(*bytes)))
+            .map(|(format, bytes)| format!("{} {}", format.name(), human_bytes(*bytes)))
             .collect();
         printer.line(format_args!("\n{} mixes {}", part.name, each.join(", ")))?;
         show_kinds(part, printer)?;
@@ -125,7 +130,7 @@ fn show_kinds(part: &ComponentReport, printer: &Printer) -> Result<(), CliError>
     for kind in part.kinds.iter().filter(|kind| kind.is_matrix) {
         table.row([
             kind.name.clone(),
-            kind.format.option().to_owned(),
+            kind.format.name().to_lowercase(),
             kind.tensors.to_string(),
             human_bytes(kind.bytes),
         ]);

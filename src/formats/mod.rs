@@ -22,6 +22,7 @@ pub(crate) use blocks::{Blocks, MOST_NUMBERS, Q2K, Q4_0, Q4K, Q6K, Q8_0, half_bi
 pub use error::ConvertError;
 pub(crate) use number::{Number, numbers_of, widen};
 pub use rounding::convert;
+pub(crate) use rounding::{narrow, widen_all};
 
 /// How a tensor's numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

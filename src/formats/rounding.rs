@@ -48,6 +48,21 @@ pub fn convert(
     }
 }
 
+/// As [`convert`], of numbers that are f32 already.
+///
+/// # Errors
+/// As [`convert`].
+pub(crate) fn narrow(
+    numbers: &[f32],
+    to: WeightFormat,
+    out: &mut [u8],
+) -> Result<(), ConvertError> {
+    match to.is_plain() {
+        true => store(numbers.iter().copied(), to, out),
+        false => super::quantise::quantise(numbers, to, out),
+    }
+}
+
 /// The f32 of every number, little-endian and wherever it lies.
 pub(crate) fn widen_all(format: WeightFormat, stored: &[u8], out: &mut [f32]) {
     let plain = |out: &mut [f32], number: &dyn Fn(&[u8]) -> f32| {

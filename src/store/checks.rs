@@ -15,6 +15,21 @@ pub(super) fn refuse_unsound(checkpoint: &Checkpoint) -> Result<(), StoreError> 
     }
 }
 
+/// That experts can be read as they lie: packed ones are unpacked once, when a store is made, and not at every read.
+pub(super) fn refuse_packed(checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    let Some(packing) = checkpoint.packing() else {
+        return Ok(());
+    };
+    let folder = checkpoint.folder().display();
+    Err(StoreError::Packed {
+        path: checkpoint.folder().to_owned(),
+        problem: format!(
+            "its matrices are packed ({packing}) and unpacked when a store is made of them: \
+             `sage extract {folder} --out STORE`, then name STORE"
+        ),
+    })
+}
+
 /// That the model has such an expert.
 pub(super) fn check_bounds(
     config: &ModelConfig,

@@ -240,11 +240,12 @@ pub fn name_pattern(name: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// Changes planned records to the formats that the rules ask for; of several that cover a tensor the last one counts.
-/// Answers what changes.
+/// Changes planned records to the formats that the rules ask for; of several that cover a tensor the last one counts, and
+/// where none does, what `kept` says of its name. Answers what changes.
 pub(crate) fn apply(
     rules: &[FormatRule],
     config: &ModelConfig,
+    kept: &dyn Fn(&str) -> Option<WeightFormat>,
     records: &mut BTreeMap<String, PlannedRecord>,
 ) -> Result<Vec<ConvertedTensors>, StoreError> {
     refuse_idle(rules, config, records)?;
@@ -257,11 +258,12 @@ pub(crate) fn apply(
                 continue;
             };
             let covers = |rule: &&FormatRule| rule.covers(group, record.component, layer);
-            let Some(rule) = rules.iter().rev().find(covers) else {
+            let asked = rules.iter().rev().find(covers);
+            let asked = asked.map(|rule| rule.format.fitting(tensor.shape[1]));
+            let Some(to) = asked.or_else(|| kept(&tensor.name)) else {
                 continue;
             };
             let from = tensor.dtype;
-            let to = rule.format.fitting(tensor.shape[1]);
             let Some(bytes) = to.tensor_bytes(&tensor.shape).filter(|_| to != from) else {
                 continue;
             };

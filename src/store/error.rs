@@ -31,6 +31,14 @@ pub enum StoreError {
         /// What was looked for.
         problem: String,
     },
+    /// Matrices are packed, and cannot be had so.
+    #[error("{}: {problem}", path.display())]
+    Packed {
+        /// Folder of the checkpoint.
+        path: PathBuf,
+        /// What is packed, and what to do.
+        problem: String,
+    },
     /// The manifest is damaged or of another version.
     #[error("{}: {problem}", path.display())]
     Manifest {
@@ -274,6 +282,7 @@ impl Attributed for StoreError {
             Self::Io { source, .. } => Fault::of_io(source),
             Self::Checkpoint(error) => error.fault(),
             Self::NotAModel { .. }
+            | Self::Packed { .. }
             | Self::Manifest { .. }
             | Self::OtherModel { .. }
             | Self::TensorsMissing { .. }

@@ -9,10 +9,9 @@ use super::conversion::{self, Conversion, FormatRule};
 use super::manifest::{Manifest, SourceShard};
 use super::plan::{ExtractPlan, ExtractSelection, PlannedRecord};
 use super::record::TensorSpec;
-use super::uncached::UncachedReader;
+use super::source::TensorSource;
 use super::{StoreError, fingerprint};
 use crate::checkpoint::Checkpoint;
-use crate::formats::convert;
 
 /// Files that a model needs beside its weights.
 pub const COPIED_FILES: [&str; 13] = [
@@ -94,11 +93,18 @@ impl<'a> Extraction<'a> {
     /// that are not whole blocks get what [`WeightFormat::fitting`](crate::formats::WeightFormat::fitting) says. The store is
     /// another model then, with a fingerprint of its own, unless every tensor is in the format asked for already.
     ///
+    /// A packed matrix that no rule covers is stored in the smallest format that keeps what the packing left of its numbers;
+    /// without a call of this, as F32, which holds them exactly.
+    ///
     /// # Errors
     /// If a rule covers no tensor of the model.
     pub fn in_formats(mut self, rules: &[FormatRule]) -> Result<Self, StoreError> {
         let config = self.checkpoint.config();
-        let tensors = conversion::apply(rules, config, &mut self.plan.records)?;
+        let kept = |name: &str| {
+            let packed = self.checkpoint.tensor(name)?.packed.as_ref();
+            packed.map(|packed| packed.kept_format())
+        };
+        let tensors = conversion::apply(rules, config, &kept, &mut self.plan.records)?;
         let of = std::mem::take(&mut self.fingerprint);
         self.fingerprint = fingerprint::of_converted(&of, &tensors);
         self.converted = (!tensors.is_empty()).then_some(Conversion { of, tensors });
@@ -151,44 +157,10 @@ impl<'a> Extraction<'a> {
                 files.push((name, bytes));
             }
         }
-        let reader = UncachedReader::new(self.checkpoint);
-        let (state, manifest) = self.assembly().run(
-            &files,
-            &|tensor, at, piece| self.fill(&reader, tensor, at, piece),
-            progress,
-        )?;
+        let source = TensorSource::new(self.checkpoint);
+        let fill = |tensor: &TensorSpec, at, piece: &mut [u8]| source.fill(tensor, at, piece);
+        let (state, manifest) = self.assembly().run(&files, &fill, progress)?;
         Ok(self.report(&state, &manifest))
-    }
-
-    /// Fills a piece of a tensor that begins at byte `at` of it, in the format that it is to have.
-    fn fill(
-        &self,
-        reader: &UncachedReader<'_>,
-        tensor: &TensorSpec,
-        at: u64,
-        piece: &mut [u8],
-    ) -> Result<(), StoreError> {
-        let missing = || StoreError::TensorsMissing {
-            count: 1,
-            first: tensor.name.clone(),
-        };
-        let info = self.checkpoint.tensor(&tensor.name).ok_or_else(missing)?;
-        if info.dtype == tensor.dtype {
-            return reader.read(info.shard, info.offset + at, piece);
-        }
-        // As many numbers, from as many numbers on: pieces are whole blocks of any format.
-        let (from, to) = (info.dtype, tensor.dtype);
-        let source_bytes = |bytes: u64| {
-            let numbers = bytes / to.block_bytes() as u64 * to.block_numbers() as u64;
-            numbers / from.block_numbers() as u64 * from.block_bytes() as u64
-        };
-        let mut stored = vec![0; source_bytes(piece.len() as u64) as usize];
-        let offset = info.offset + source_bytes(at);
-        reader.read(info.shard, offset, &mut stored)?;
-        convert(info.dtype, &stored, tensor.dtype, piece).map_err(|source| StoreError::Convert {
-            tensor: tensor.name.clone(),
-            source,
-        })
     }
 
     fn assembly(&self) -> Assembly<'_> {

@@ -28,16 +28,19 @@ pub fn fingerprint(checkpoint: &Checkpoint) -> Result<String, StoreError> {
     hasher.update(&(checkpoint.config_json().len() as u64).to_le_bytes());
     hasher.update(checkpoint.config_json());
     for tensor in checkpoint.tensors() {
-        hasher
-            .update(format!("{}\0{}\0{:?}\0", tensor.name, tensor.dtype, tensor.shape).as_bytes());
+        let format = tensor.stored_format();
+        hasher.update(format!("{}\0{format}\0{:?}\0", tensor.name, tensor.shape).as_bytes());
     }
     let mut sample = vec![0_u8; SAMPLE_BYTES as usize];
     for name in sampled_names(checkpoint) {
         let Some(tensor) = checkpoint.tensor(&name) else {
             continue;
         };
-        let bytes = tensor.bytes.min(SAMPLE_BYTES);
-        let offset = tensor.offset + (tensor.bytes - bytes) / 2;
+        // Of a packed matrix, its integers.
+        let packed = tensor.packed.as_ref();
+        let there = packed.map_or(tensor.bytes, |packed| packed.integers.bytes);
+        let bytes = there.min(SAMPLE_BYTES);
+        let offset = tensor.offset + (there - bytes) / 2;
         let sample = &mut sample[..bytes as usize];
         checkpoint.read_at(tensor.shard, offset, sample)?;
         hasher.update(sample);

@@ -16,6 +16,7 @@ mod open;
 pub(crate) mod plan;
 mod reader;
 pub mod record;
+mod source;
 mod uncached;
 mod verify;
 mod weights;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::checks::refuse_unsound;
+use super::checks::{refuse_packed, refuse_unsound};
 use super::journal::JOURNAL;
 use super::manifest::MANIFEST;
 use super::{Store, StoreError, WeightSource};
@@ -11,7 +11,7 @@ use crate::checkpoint::{Checkpoint, foreign};
 /// Opens the model in a folder: a store if it has a manifest, otherwise a checkpoint.
 ///
 /// # Errors
-/// If it is neither, or damaged.
+/// If it is neither, or damaged, or a checkpoint whose matrices are packed.
 pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, StoreError> {
     let path = path.as_ref();
     match recognise(path)? {
@@ -23,6 +23,7 @@ pub fn open_model(path: impl AsRef<Path>) -> Result<Box<dyn WeightSource>, Store
         ModelKind::Checkpoint => {
             let checkpoint = Checkpoint::open(path)?;
             refuse_unsound(&checkpoint)?;
+            refuse_packed(&checkpoint)?;
             Ok(Box::new(checkpoint))
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::checks::check_bounds;
+use super::checks::{check_bounds, refuse_packed};
 use super::{StoreError, fingerprint};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Component, ExpertMatrix, ModelConfig, expert_tensor_name,
@@ -191,6 +191,9 @@ impl WeightSource for Checkpoint {
                     tensor,
                 });
             };
+            if info.packed.is_some() {
+                refuse_packed(self)?;
+            }
             let expected = part.shape(hidden, intermediate);
             if info.shape != expected {
                 let (found, expected) = (info.shape.clone(), expected.to_vec());

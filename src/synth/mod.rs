@@ -163,7 +163,7 @@ fn plan(
     for record in records.values_mut() {
         record.file_bytes = file_bytes(&record.tensors);
     }
-    conversion::apply(&recipe.rules, config, &mut records)?;
+    conversion::apply(&recipe.rules, config, &|_| None, &mut records)?;
     Ok(records)
 }
 

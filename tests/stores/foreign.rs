@@ -34,13 +34,8 @@ fn weights_quantised_by_others_are_named() {
         ),
         (
             "quantization_config",
-            json!({ "quant_method": "gptq", "bits": 4, "group_size": 128 }),
-            "GPTQ, 4 bits",
-        ),
-        (
-            "quantization_config",
-            json!({ "quant_method": "awq", "bits": 4 }),
-            "AWQ, 4 bits",
+            json!({ "quant_method": "hqq", "bits": 4 }),
+            "hqq",
         ),
         (
             "quantization_config",

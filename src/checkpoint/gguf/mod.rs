@@ -135,6 +135,7 @@ fn add_tensor(
             shard,
             offset,
             bytes,
+            packed: None,
         };
         match tensors.insert(name, info) {
             None => Ok(()),

@@ -9,7 +9,10 @@ use super::super::fused::{self, Fused};
 use super::super::gguf::{Gguf, GgufShard};
 use super::super::index::{INDEX, Index, SINGLE};
 use super::super::names::{HEAD, Spellings};
-use super::super::{CheckpointError, HeaderError, ModelConfig, SafetensorsHeader, TensorInfo};
+use super::super::packed::{self, PackedPart, WrongPart};
+use super::super::{
+    CheckpointError, HeaderError, HeaderTensor, ModelConfig, SafetensorsHeader, TensorInfo,
+};
 use super::{CONFIG, Checkpoint, Shard, read_file};
 use crate::reads::{ReadCounter, ReadPurpose};
 
@@ -43,11 +46,12 @@ impl Checkpoint {
             Ok::<_, CheckpointError>(bytes)
         };
         let config_json = read_file(&folder.join(CONFIG))?;
-        let config =
-            ModelConfig::from_json(&config_json).map_err(|source| CheckpointError::Config {
-                folder: folder.to_owned(),
-                source,
-            })?;
+        let wrong = |source| CheckpointError::Config {
+            folder: folder.to_owned(),
+            source,
+        };
+        let config = ModelConfig::from_json(&config_json).map_err(wrong)?;
+        let packing = packed::of_text(&config_json).map_err(wrong)?;
         let index_path = folder.join(INDEX);
         let mut notes = Vec::new();
         // As transformers does: a single file goes before an index.
@@ -83,13 +87,16 @@ impl Checkpoint {
             reads: Arc::clone(&reads),
             files: Mutex::default(),
             made_files: BTreeMap::new(),
+            packing,
         };
+        let mut integers = BTreeMap::new();
         for name in names {
-            checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing)?;
+            checkpoint.add_shard(name, weight_map.as_ref(), tolerate_missing, &mut integers)?;
         }
         if let Some(map) = &weight_map {
-            checkpoint.check_map(map, &index_path)?;
+            checkpoint.check_map(map, &integers, &index_path)?;
         }
+        checkpoint.settle_packed(integers)?;
         checkpoint.settle_layout()?;
         Ok(checkpoint)
     }
@@ -126,7 +133,34 @@ impl Checkpoint {
             reads: Arc::clone(&reads),
             files: Mutex::default(),
             made_files: gguf.files,
+            packing: None,
         })
+    }
+
+    /// Makes tensors of the parts of packed matrices.
+    fn settle_packed(
+        &mut self,
+        integers: BTreeMap<String, PackedPart>,
+    ) -> Result<(), CheckpointError> {
+        let Some(packing) = self.packing else {
+            return Ok(());
+        };
+        let is_incomplete = !self.missing_shards.is_empty();
+        let wrong = |part: WrongPart| HeaderError::Tensor {
+            path: self.shards[part.shard].path.to_path_buf(),
+            tensor: part.name,
+            problem: part.problem,
+        };
+        packed::gather(packing, integers, &mut self.tensors, is_incomplete).map_err(wrong)?;
+        let packed = self
+            .tensors
+            .values()
+            .filter(|tensor| tensor.packed.is_some());
+        self.notes.push(match packed.count() {
+            0 => format!("config.json says that weights are packed ({packing}); none of them is"),
+            count => format!("{count} matrices are packed ({packing}); a store of them is made first: sage extract unpacks them"),
+        });
+        Ok(())
     }
 
     /// From what the files hold to what the model is made of: one spelling of every name, experts cut out of fused tensors,
@@ -141,7 +175,8 @@ impl Checkpoint {
         for (stored, mut info) in std::mem::take(&mut self.tensors) {
             if let Cow::Owned(name) = self.spellings.canonical(&stored) {
                 info.name = name;
-                info.stored_as = Some(stored.into());
+                // What is made of several parts is called like one of them.
+                info.stored_as.get_or_insert(stored.into());
             }
             let (shard, stored) = (info.shard, info.stored_name().to_owned());
             if let Some(other) = settled.insert(info.name.clone(), info) {
@@ -168,57 +203,50 @@ impl Checkpoint {
         name: &str,
         weight_map: Option<&BTreeMap<String, String>>,
         tolerate_missing: bool,
+        integers: &mut BTreeMap<String, PackedPart>,
     ) -> Result<(), CheckpointError> {
         let path = self.folder.join(name);
         if !path.exists() {
-            let mut mapped = weight_map
-                .into_iter()
-                .flatten()
-                .filter(|(_, shard)| *shard == name);
             if tolerate_missing {
                 self.missing_shards.push(name.to_owned());
                 return Ok(());
             }
-            let first = mapped
-                .next()
-                .map(|(tensor, _)| tensor.clone())
-                .unwrap_or_default();
-            let (folder, tensors) = (self.folder.clone(), mapped.count() + 1);
-            return Err(CheckpointError::ShardMissing {
-                folder,
-                shard: name.to_owned(),
-                tensors,
-                first,
-            });
+            return Err(self.without(name, weight_map));
         }
-        let header = SafetensorsHeader::read(&path)?;
+        let header = match self.packing {
+            Some(_) => SafetensorsHeader::read_packed(&path)?,
+            None => SafetensorsHeader::read(&path)?,
+        };
         self.reads.add(ReadPurpose::Other, header.data_offset);
         let shard = self.shards.len();
+        let is_listed = |tensor: &str| match weight_map.map(|map| map.get(tensor)) {
+            // What the index does not list is no part of the model; what the model lacks by that is reported as missing.
+            Some(None) => Ok(false),
+            Some(Some(other)) if other != name => Err(HeaderError::Tensor {
+                path: path.clone(),
+                tensor: tensor.to_owned(),
+                problem: format!("is here, but the index says it is in {other}"),
+            }),
+            Some(Some(_)) | None => Ok(true),
+        };
         for found in header.tensors {
-            match weight_map.map(|map| map.get(&found.name)) {
-                // What the index does not list is no part of the model; what the model lacks by that is reported
-                // as missing.
-                Some(None) => continue,
-                Some(Some(other)) if other != name => {
-                    return Err(HeaderError::Tensor {
-                        path,
-                        tensor: found.name,
-                        problem: format!("is here, but the index says it is in {other}"),
-                    }
-                    .into());
-                }
-                Some(Some(_)) | None => {}
+            if is_listed(&found.name)? {
+                let name = found.name.clone();
+                self.tensors.insert(name, as_it_lies(shard, found));
             }
-            let info = TensorInfo {
-                name: found.name.clone(),
-                stored_as: None,
-                dtype: found.dtype,
-                shape: found.shape,
-                shard,
-                offset: found.offset,
-                bytes: found.bytes,
-            };
-            self.tensors.insert(found.name, info);
+        }
+        for found in header.integers {
+            if is_listed(&found.name)? {
+                let part = PackedPart {
+                    name: found.name.clone(),
+                    shape: found.shape,
+                    format: None,
+                    shard,
+                    offset: found.offset,
+                    bytes: found.bytes,
+                };
+                integers.insert(found.name, part);
+            }
         }
         self.shards.push(Shard {
             name: name.to_owned(),
@@ -230,14 +258,33 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The error about a shard that is not there.
+    fn without(
+        &self,
+        shard: &str,
+        weight_map: Option<&BTreeMap<String, String>>,
+    ) -> CheckpointError {
+        let all = weight_map.into_iter().flatten();
+        let mut mapped = all.filter(|(_, of)| *of == shard);
+        let first = mapped.next().map(|(tensor, _)| tensor.clone());
+        CheckpointError::ShardMissing {
+            folder: self.folder.clone(),
+            shard: shard.to_owned(),
+            tensors: mapped.count() + 1,
+            first: first.unwrap_or_default(),
+        }
+    }
+
     /// That every tensor of the index is in its shard; the converse was checked when the shard was read.
     fn check_map(
         &self,
         map: &BTreeMap<String, String>,
+        integers: &BTreeMap<String, PackedPart>,
         index: &Path,
     ) -> Result<(), CheckpointError> {
         for (tensor, shard) in map {
-            if !self.tensors.contains_key(tensor) && !self.missing_shards.contains(shard) {
+            let is_there = self.tensors.contains_key(tensor) || integers.contains_key(tensor);
+            if !is_there && !self.missing_shards.contains(shard) {
                 let problem =
                     format!("`{tensor}` is said to lie in {shard}, which does not have it");
                 return Err(CheckpointError::Index {
@@ -247,6 +294,20 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+}
+
+/// A tensor that is what it is in the file.
+fn as_it_lies(shard: usize, found: HeaderTensor) -> TensorInfo {
+    TensorInfo {
+        name: found.name,
+        stored_as: None,
+        dtype: found.dtype,
+        shape: found.shape,
+        shard,
+        offset: found.offset,
+        bytes: found.bytes,
+        packed: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::memory::MemoryReport;
 use crate::checkpoint::Component;
@@ -68,18 +68,40 @@ pub(super) struct ComponentReport {
     /// The format of its tensors, or `mixed`.
     pub(super) dtype: String,
     /// Bytes in each format.
-    pub(super) bytes_by_format: BTreeMap<WeightFormat, u64>,
+    pub(super) bytes_by_format: BTreeMap<Stored, u64>,
     /// How each kind of tensor is stored: names with `*` for the numbers of layers and experts.
     pub(super) kinds: Vec<TensorKind>,
     /// The format of its routed experts, or `mixed`; none where it has none.
     pub(super) expert_format: Option<String>,
 }
 
+/// What a tensor is in the files: of a format, or packed so that nothing multiplies it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stored {
+    As(WeightFormat),
+    Packed(&'static str),
+}
+
+impl Stored {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::As(format) => format.name(),
+            Self::Packed(name) => name,
+        }
+    }
+}
+
+impl Serialize for Stored {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// Tensors that differ in numbers of layers and experts alone, and are stored alike.
 #[derive(Debug, Serialize)]
 pub(super) struct TensorKind {
     pub(super) name: String,
-    pub(super) format: WeightFormat,
+    pub(super) format: Stored,
     /// Whether they have rows, and not one number for each feature.
     #[serde(skip)]
     pub(super) is_matrix: bool,

@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use sage_actors::cache::cycle_cliff;
 
 use super::report::{
-    ComponentReport, InspectReport, ModuleMemory, StateMemory, Straddling, TensorKind, WrongShape,
-    WrongType,
+    ComponentReport, InspectReport, ModuleMemory, StateMemory, Stored, Straddling, TensorKind,
+    WrongShape, WrongType,
 };
 use crate::checkpoint::{
     Checkpoint, Component, ExpectedTensor, Findings, ModelConfig, Role, expected_tensors,
 };
-use crate::formats::WeightFormat;
 use crate::store::{Store, WeightSource, name_pattern};
 
 struct SurveyedTensor {
-    dtype: WeightFormat,
+    dtype: Stored,
     bytes: u64,
     shard: Option<usize>,
 }
@@ -31,6 +30,8 @@ pub(super) struct Survey<'a> {
     total_bytes: u64,
     shards: Vec<&'a str>,
     missing_shards: &'a [String],
+    /// Whether matrices are packed: a store of them runs, and they do not.
+    is_packed: bool,
     /// Which absent tensors were absent from the checkpoint already; `None` if this is the checkpoint.
     known_missing: Option<&'a BTreeSet<String>>,
     /// What is wrong with a checkpoint's tensors; a store that has anything like that cannot be opened.
@@ -41,7 +42,11 @@ pub(super) struct Survey<'a> {
 impl<'a> Survey<'a> {
     pub(super) fn of_checkpoint(checkpoint: &'a Checkpoint) -> Self {
         let found = checkpoint.tensors().map(|tensor| {
-            let (dtype, bytes) = (tensor.dtype, tensor.bytes);
+            let dtype = match &tensor.packed {
+                Some(_) => Stored::Packed(tensor.stored_format()),
+                None => Stored::As(tensor.dtype),
+            };
+            let bytes = tensor.stored_bytes();
             (
                 tensor.name.as_str(),
                 SurveyedTensor {
@@ -60,6 +65,7 @@ impl<'a> Survey<'a> {
             notes: notes(checkpoint),
             shards: checkpoint.shards().map(|(name, _)| name).collect(),
             missing_shards: checkpoint.missing_shards(),
+            is_packed: checkpoint.packing().is_some(),
             known_missing: None,
         }
     }
@@ -71,7 +77,7 @@ impl<'a> Survey<'a> {
             .values()
             .flat_map(|record| &record.tensors);
         let found = tensors.map(|tensor| {
-            let (dtype, bytes) = (tensor.dtype, tensor.bytes);
+            let (dtype, bytes) = (Stored::As(tensor.dtype), tensor.bytes);
             (
                 tensor.name.as_str(),
                 SurveyedTensor {
@@ -96,6 +102,7 @@ impl<'a> Survey<'a> {
             notes: notes(store),
             shards: Vec::new(),
             missing_shards: &[],
+            is_packed: false,
             known_missing: Some(&store.manifest().missing),
         }
     }
@@ -155,7 +162,8 @@ impl<'a> Survey<'a> {
         report.memory_per_state = states(&report.components);
         let sound = report.misshapen.is_empty() && report.other_types.is_empty();
         // Opening wants every shard, whatever was in it.
-        report.runnable = sound && thinker_is_whole && report.missing_shards.is_empty();
+        report.runnable =
+            sound && thinker_is_whole && report.missing_shards.is_empty() && !self.is_packed;
         report.complete = sound && report.missing.is_empty() && report.not_extracted == 0;
         report
     }
@@ -227,7 +235,7 @@ impl<'a> Survey<'a> {
 const MIXED: &str = "mixed";
 
 /// The name of the only format, or that there are several; none where there is none.
-fn one_or_mixed<'a>(formats: impl Iterator<Item = &'a WeightFormat>) -> Option<String> {
+fn one_or_mixed<'a>(formats: impl Iterator<Item = &'a Stored>) -> Option<String> {
     match formats.collect::<Vec<_>>()[..] {
         [] => None,
         [only] => Some(only.name().to_owned()),
@@ -241,12 +249,12 @@ struct Tally {
     expert_bytes: u64,
     tensors: usize,
     /// Bytes in each.
-    formats: BTreeMap<WeightFormat, u64>,
-    expert_formats: BTreeSet<WeightFormat>,
+    formats: BTreeMap<Stored, u64>,
+    expert_formats: BTreeSet<Stored>,
     /// Bytes of each expert, by layer and number.
     experts: BTreeMap<(usize, usize), u64>,
     /// Tensors and bytes by name, numbers apart, and format.
-    kinds: BTreeMap<(String, WeightFormat), TensorKind>,
+    kinds: BTreeMap<(String, Stored), TensorKind>,
 }
 
 impl Tally {
