@@ -11,6 +11,7 @@ mod founding;
 mod gguf;
 mod hostile;
 mod layouts;
+mod packed;
 mod quantised;
 mod reads;
 mod store;
