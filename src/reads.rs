@@ -7,6 +7,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,21 @@ impl ReadBytes {
     }
 }
 
+impl std::ops::Add for ReadBytes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            demand: self.demand + other.demand,
+            prefetch: self.prefetch + other.prefetch,
+            shadow: self.shadow + other.shadow,
+            towers: self.towers + other.towers,
+            other: self.other + other.other,
+            total: self.total + other.total,
+        }
+    }
+}
+
 /// `250.00 MiB (demand 130.00 MiB, shadow 120.00 MiB)`: parts that are nothing are left out.
 impl fmt::Display for ReadBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +102,34 @@ impl fmt::Display for ReadBytes {
 #[derive(Debug, Default)]
 pub struct ReadCounter {
     bytes: [AtomicU64; 5],
+    experts: Mutex<UnderWay>,
+}
+
+/// Reads of experts that have begun and not ended.
+#[derive(Debug, Default)]
+struct UnderWay {
+    reads: u32,
+    /// When the first of them began.
+    since: Option<Instant>,
+    /// How long there was at least one, up to the last moment without any.
+    busy: Duration,
+}
+
+/// A read of an expert; it ends where this is dropped.
+#[must_use = "the read ends where this is dropped"]
+#[derive(Debug)]
+pub struct ExpertReadUnderWay<'a>(&'a ReadCounter);
+
+impl Drop for ExpertReadUnderWay<'_> {
+    fn drop(&mut self) {
+        let mut experts = self.0.experts();
+        experts.reads = experts.reads.saturating_sub(1);
+        if experts.reads == 0
+            && let Some(since) = experts.since.take()
+        {
+            experts.busy += since.elapsed();
+        }
+    }
 }
 
 impl ReadCounter {
@@ -92,6 +137,26 @@ impl ReadCounter {
     pub fn add(&self, purpose: ReadPurpose, bytes: u64) {
         // A sum that nothing is ordered by.
         self.bytes[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A read of an expert begins. Any number may be under way at one time, from any thread.
+    pub fn begin_expert(&self) -> ExpertReadUnderWay<'_> {
+        let mut experts = self.experts();
+        experts.reads += 1;
+        experts.since.get_or_insert_with(Instant::now);
+        ExpertReadUnderWay(self)
+    }
+
+    /// How long at least one read of an expert was under way so far: two at one time count once.
+    pub fn experts_busy(&self) -> Duration {
+        let experts = self.experts();
+        let now = experts.since.map(|since| since.elapsed());
+        experts.busy + now.unwrap_or_default()
+    }
+
+    fn experts(&self) -> MutexGuard<'_, UnderWay> {
+        // Every change is complete before the lock is let go.
+        self.experts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came so far.
@@ -159,6 +224,26 @@ mod tests {
             before.to_string(),
             "2.00 MiB (demand 2.00 MiB, other 100 B)"
         );
+    }
+
+    #[test]
+    fn reads_at_one_time_are_busy_once() {
+        let pause = Duration::from_millis(5);
+        let counter = ReadCounter::default();
+        assert_eq!(counter.experts_busy(), Duration::ZERO);
+        let began = Instant::now();
+        let first = counter.begin_expert();
+        let second = counter.begin_expert();
+        std::thread::sleep(pause);
+        drop(first);
+        let half = counter.experts_busy();
+        assert!(half >= pause, "{half:?} with one still under way");
+        std::thread::sleep(pause);
+        drop(second);
+        let (busy, all) = (counter.experts_busy(), began.elapsed());
+        assert!(busy >= 2 * pause && busy <= all, "{busy:?} of {all:?}");
+        std::thread::sleep(pause);
+        assert_eq!(counter.experts_busy(), busy, "nothing is under way");
     }
 
     #[test]

@@ -97,7 +97,9 @@ impl DirectReader {
         wanted: usize,
     ) -> std::io::Result<()> {
         let mut read = 0;
+        let under_way = self.source.reads().begin_expert();
         let outcome = read_exactly(file, pages, offset, wanted, &mut read);
+        drop(under_way);
         self.source.reads().add(purpose, read as u64);
         outcome
     }

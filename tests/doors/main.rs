@@ -1,5 +1,6 @@
 //! How people and programs reach the loop: conversation, library, recordings, reports, settings, sensors.
 
+mod bench;
 mod chat;
 #[path = "../common/mod.rs"]
 mod common;

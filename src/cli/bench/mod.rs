@@ -1,0 +1,145 @@
+//! `sage bench`.
+
+mod figures;
+mod measure;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::opening::{self, RunningArgs, RunningSettings};
+use super::{CliError, CommandOutcome, Printer};
+use crate::core::memory::{page_faults, resident_set};
+use crate::reads::kernel_read_bytes;
+use crate::sensors::Machine;
+use crate::session::SessionPlan;
+use crate::session::opening::EngineOptions;
+use crate::settings::keys;
+use crate::store::WeightSource;
+use figures::BenchLength;
+use measure::Measured;
+use report::{BenchReport, PageFaults};
+
+const EXAMPLES: &str = "Examples:
+  sage bench MODEL
+  sage bench MODEL --prompt-tokens 128,2048 --answer-tokens 64 --rounds 5
+  sage bench MODEL --limit 6GiB --mind off --json
+
+Prompts are token ids at random, the same in every run. The first prompt finds no expert in memory (cold); then each length is
+read once more and answered in every round, in an order that turns round by round, and medians are reported (warm).
+
+--json: cold{} and lengths[] with prompt_tokens, prefill_tokens_per_second, decode_tokens_per_second, time_to_first_token_ms,
+decode_bytes_per_token, stall_ms_per_token, decode_hit_rate, disk_duty (share of the request's time during which an expert was
+being read), disk_bytes_per_second (while one was); each a median, with [least, most] under `spread`. Besides read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes and mode.";
+
+/// How much of the mind takes part.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Mind {
+    /// States, salience and trust as they are.
+    On,
+    /// The trained experts of every token, whatever the state.
+    Off,
+}
+
+/// Arguments of `sage bench`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    /// Checkpoint or store
+    model: PathBuf,
+    /// Lengths of prompts
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [128, 512])]
+    prompt_tokens: Vec<usize>,
+    /// Tokens of every answer
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    answer_tokens: usize,
+    /// How often each length is measured
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Whether the mind takes part: on, or off for the trained experts of every token
+    #[arg(long, value_enum, default_value_t = Mind::On)]
+    mind: Mind,
+    #[command(flatten)]
+    running: RunningArgs,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
+    args.check()?;
+    let exact = args.mind == Mind::Off;
+    args.running.set_threads()?;
+    let longest = args.prompt_tokens.iter().copied().max().unwrap_or(0);
+    let context = longest.saturating_add(args.answer_tokens);
+    let RunningSettings { settings, mut mind } = args.running.resolve(exact, |sources| {
+        sources.option(
+            keys::ANSWER_TOKENS,
+            "--answer-tokens",
+            Some(args.answer_tokens),
+        );
+        sources.option(keys::CONTEXT_TOKENS, "--prompt-tokens", Some(context));
+    })?;
+    mind.budgets.focus.expert_memory = 1.0;
+    let source = opening::source(&args.model)?;
+    let engine = EngineOptions {
+        context_tokens: context,
+        chunk_tokens: settings.session.chunk_tokens,
+        mind,
+        degrade: args.running.degrade,
+        ..EngineOptions::default()
+    }
+    .limited(settings.session.limit, Machine::of_process());
+    let plan = SessionPlan::new(engine, &settings);
+    opening::runtime()?.block_on(args.measure(source, plan, printer))
+}
+
+impl BenchArgs {
+    fn check(&self) -> Result<(), CliError> {
+        let wrong = |what: &str| Err(CliError::request(format!("{what}, expected at least 1")));
+        match () {
+            () if self.prompt_tokens.contains(&0) => wrong("--prompt-tokens has a length of 0"),
+            () if self.answer_tokens < 2 => Err(CliError::request(
+                "--answer-tokens is too small to measure a rate, expected at least 2",
+            )),
+            () if self.rounds == 0 => wrong("--rounds is 0"),
+            () => Ok(()),
+        }
+    }
+
+    async fn measure(
+        &self,
+        source: Arc<dyn WeightSource>,
+        plan: SessionPlan,
+        printer: &Printer,
+    ) -> Result<CommandOutcome, CliError> {
+        let session = opening::session(Arc::clone(&source), plan, printer).await?;
+        printer.note(format_args!("mode: {}", session.mode().text));
+        let lengths = &self.prompt_tokens;
+        let steps = 1 + lengths.len() * self.rounds;
+        let bar = printer.steps("measuring", steps as u64);
+        let measured = Measured::new(self, session, source, self.mind == Mind::Off);
+        let figures = measured.run(0..self.rounds, || bar.inc(1)).await?;
+        bar.finish_and_clear();
+        let (minor, major) = page_faults();
+        let (_, peak_rss_bytes) = resident_set();
+        let length = |tokens, rounds: &[_]| BenchLength::new(tokens, self.answer_tokens, rounds);
+        let warm = lengths.iter().zip(&figures.warm);
+        let report = BenchReport {
+            mode: figures.mode,
+            mind: if self.mind == Mind::Off { "off" } else { "on" },
+            rounds: self.rounds,
+            cold: length(lengths[0], &[figures.cold]),
+            lengths: warm.map(|(tokens, rounds)| length(*tokens, rounds)).collect(),
+            read_bytes: figures.read_bytes,
+            kernel_read_bytes: kernel_read_bytes(),
+            page_faults: PageFaults { minor, major },
+            peak_rss_bytes,
+        };
+        report.show(printer)?;
+        Ok(CommandOutcome::Done)
+    }
+}
