@@ -75,3 +75,53 @@ fn a_bench_says_how_busy_the_disk_was() {
     assert!(number(&report["lengths"][0], "decode_bytes_per_token") > 0.0);
     assert_eq!(report["rounds"], 2);
 }
+
+#[test]
+fn a_spoken_answer_is_measured_part_by_part() {
+    let report = bench(OMNI, &["--speech", "--speech-seconds", "0.4"]);
+    let speech = &report["speech"];
+    let frames: Vec<u64> = speech["frames"]
+        .as_array()
+        .expect("frames of every round")
+        .iter()
+        .map(|frames| frames.as_u64().expect("a count"))
+        .collect();
+    assert!(
+        frames.len() == 2 && frames.iter().all(|frames| (1..=5).contains(frames)),
+        "{speech}"
+    );
+    // A frame is 80 ms.
+    let seconds = *frames.iter().max().expect("a round") as f64 * 0.08;
+    assert!(
+        number(speech, "sound_seconds") <= seconds + 1e-9,
+        "{speech}"
+    );
+    for key in ["real_time_factor", "time_to_first_sound_ms"] {
+        assert!(number(speech, key) > 0.0, "{speech}");
+        assert!(speech["spread"][key].is_array(), "{speech}");
+    }
+    let parts = ["thinker", "talker", "code_predictor", "vocoder", "rest"];
+    for part in parts {
+        let share = number(&speech["shares"], part);
+        assert!((0.0..=1.0).contains(&share), "{speech}");
+        assert!(part == "rest" || share > 0.0, "{part}: {speech}");
+    }
+    // Prompt and answer are as those of the first length, with the turn around the prompt.
+    assert_eq!(speech["prompt_tokens"], 24 + 8);
+    assert_eq!(speech["answer_tokens"], 6);
+    assert!(bench(OMNI, &[])["speech"].is_null());
+}
+
+#[test]
+fn what_cannot_be_spoken_is_refused() {
+    let message = refused("tests/fixtures/tiny-thinker", &["--speech"]);
+    assert!(message.contains("cannot speak"), "{message}");
+    assert!(message.contains("sage synth --talker"), "{message}");
+    for seconds in ["0", "-1", "NaN", "1e9"] {
+        let argument = format!("--speech-seconds={seconds}");
+        let message = refused(OMNI, &["--speech", &argument]);
+        assert!(message.contains("--speech-seconds is"), "{message}");
+    }
+    let message = refused(OMNI, &["--speech-seconds", "2"]);
+    assert!(message.contains("--speech"), "{message}");
+}

@@ -75,6 +75,10 @@ const INSTEAD: [(&str, &str); 17] = [
         "sage bench MODEL --limit 6GiB --mind off --json --prompt-tokens 16 --answer-tokens 4 --rounds 1",
     ),
     (
+        "sage bench MODEL --speech --speech-seconds 8",
+        "sage bench MODEL --speech --speech-seconds 0.4 --prompt-tokens 8 --answer-tokens 4 --rounds 1",
+    ),
+    (
         "sage synth --out /tmp/two-layers --layers 2",
         "sage synth --out two-layers --layers 2 --vocab 512 --experts 2 --experts-per-token 1",
     ),
@@ -107,9 +111,10 @@ const REWRITTEN: [(&str, &str); 5] = [
 ];
 
 /// Words of examples that need a model that sees, speaks, or has goldens.
-const OF_OMNI: [&str; 6] = [
+const OF_OMNI: [&str; 7] = [
     "--image",
     "--speak",
+    "--speech",
     "talker",
     "vision",
     "--goldens",

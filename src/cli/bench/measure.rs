@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::BenchArgs;
 use super::figures::{DiskUse, Figures};
+use super::speech::{self, SpeechFigures, SpokenRound};
 use crate::cli::CliError;
-use crate::core::core_loop::Answer;
-use crate::core::request::{Request, RequestContent, Stop};
+use crate::core::request::{Request, RequestContent, Stop, VoiceChoice};
 use crate::core::sampling::uniform;
 use crate::events::{Event, RunMode};
 use crate::reads::ReadBytes;
@@ -23,6 +23,8 @@ pub(super) struct SessionFigures {
     pub cold: Figures<f64>,
     /// Of every length, in the order of the command line, one a round.
     pub warm: Vec<Vec<Figures<f64>>>,
+    /// Of answers that were spoken, one a round where that was asked for.
+    pub speech: Vec<SpokenRound>,
     pub read_bytes: ReadBytes,
 }
 
@@ -61,15 +63,23 @@ impl<'a> Measured<'a> {
         step: impl Fn(),
     ) -> Result<SessionFigures, CliError> {
         let lengths = &self.args.prompt_tokens;
-        let cold = self.ask(self.prompt(1, lengths[0])).await?;
+        let (cold, _) = self.ask(self.prompt(1, lengths[0]), None).await?;
         step();
         let mut warm = vec![Vec::new(); lengths.len()];
+        let mut speech = Vec::new();
         for round in rounds {
             for at in 0..lengths.len() {
                 let turned = (at + round) % lengths.len();
                 let number = 2 + round * lengths.len() + at;
                 let prompt = self.prompt(number as u64, lengths[turned]);
-                warm[turned].push(self.ask(prompt).await?);
+                warm[turned].push(self.ask(prompt, None).await?.0);
+                step();
+            }
+            if self.args.speech {
+                let config = self.source.config();
+                let prompt = speech::turn(config, &self.prompt(1, lengths[0]));
+                let voice = speech::voice(config.talker.as_ref());
+                speech.extend(self.ask(prompt, Some(voice)).await?.1);
                 step();
             }
         }
@@ -80,6 +90,7 @@ impl<'a> Measured<'a> {
             mode,
             cold,
             warm,
+            speech,
             read_bytes,
         })
     }
@@ -107,16 +118,28 @@ impl<'a> Measured<'a> {
         }
     }
 
-    async fn ask(&mut self, tokens: Vec<u32>) -> Result<Figures<f64>, CliError> {
-        let request = self.request(tokens);
+    async fn ask(
+        &mut self,
+        tokens: Vec<u32>,
+        voice: Option<VoiceChoice>,
+    ) -> Result<(Figures<f64>, Option<SpokenRound>), CliError> {
+        let request = Request {
+            voice,
+            ..self.request(tokens)
+        };
         let mut hear = |event: Event| {
             event.emit();
             true
         };
         let before = DiskMark::of(&*self.source);
-        let (Answer { cost, .. }, _) = self.session.answer(request, None, &mut hear).await?;
+        let (answer, spoken) = self.session.answer(request, None, &mut hear).await?;
+        let whole_seconds = before.at.elapsed().as_secs_f64();
         let disk = DiskMark::of(&*self.source).since(before);
-        Ok(Figures::of(&cost, disk))
+        let spoken = spoken.map(|spoken| SpokenRound {
+            figures: SpeechFigures::of(&spoken.spoken, whole_seconds),
+            frames: spoken.spoken.frames,
+        });
+        Ok((Figures::of(&answer.cost, disk), spoken))
     }
 }
 

@@ -3,6 +3,7 @@
 mod figures;
 mod measure;
 mod report;
+mod speech;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,18 +22,26 @@ use crate::store::WeightSource;
 use figures::BenchLength;
 use measure::Measured;
 use report::{BenchReport, PageFaults};
+use speech::BenchSpeech;
 
 const EXAMPLES: &str = "Examples:
   sage bench MODEL
   sage bench MODEL --prompt-tokens 128,2048 --answer-tokens 64 --rounds 5
   sage bench MODEL --limit 6GiB --mind off --json
+  sage bench MODEL --speech --speech-seconds 8
 
 Prompts are token ids at random, the same in every run. The first prompt finds no expert in memory (cold); then each length is
 read once more and answered in every round, in an order that turns round by round, and medians are reported (warm).
 
+--speech: in every round one answer to the first length is spoken as well. The real-time factor and the time to the first sound
+count from the answer's last word on; the vocoder makes 24 s at a time, so that a shorter answer is heard when it is whole.
+Parts have shares of the time from the prompt's first token to the last sample.
+
 --json: cold{} and lengths[] with prompt_tokens, prefill_tokens_per_second, decode_tokens_per_second, time_to_first_token_ms,
 decode_bytes_per_token, stall_ms_per_token, decode_hit_rate, disk_duty (share of the request's time during which an expert was
-being read), disk_bytes_per_second (while one was); each a median, with [least, most] under `spread`. Besides read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes and mode.";
+being read), disk_bytes_per_second (while one was); speech{} with frames[], sound_seconds, real_time_factor,
+time_to_first_sound_ms, hit_rate, bytes_per_frame, shares{}; each a median, with [least, most] under `spread`. Besides
+read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes and mode.";
 
 /// How much of the mind takes part.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -61,6 +70,12 @@ pub struct BenchArgs {
     /// Whether the mind takes part: on, or off for the trained experts of every token
     #[arg(long, value_enum, default_value_t = Mind::On)]
     mind: Mind,
+    /// Measure spoken answers too
+    #[arg(long)]
+    speech: bool,
+    /// Seconds of sound of a spoken answer, at most [default: 4]
+    #[arg(long, value_name = "SECONDS", requires = "speech")]
+    speech_seconds: Option<f64>,
     #[command(flatten)]
     running: RunningArgs,
     /// Report as one JSON object
@@ -73,8 +88,7 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     args.check()?;
     let exact = args.mind == Mind::Off;
     args.running.set_threads()?;
-    let longest = args.prompt_tokens.iter().copied().max().unwrap_or(0);
-    let context = longest.saturating_add(args.answer_tokens);
+    let context = args.longest_prompt().saturating_add(args.answer_tokens);
     let RunningSettings { settings, mut mind } = args.running.resolve(exact, |sources| {
         sources.option(
             keys::ANSWER_TOKENS,
@@ -85,7 +99,12 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     })?;
     mind.budgets.focus.expert_memory = 1.0;
     let source = opening::source(&args.model)?;
+    if args.speech {
+        speech::check(&*source)?;
+    }
     let engine = EngineOptions {
+        speaks: args.speech,
+        codes: args.codes()?,
         context_tokens: context,
         chunk_tokens: settings.session.chunk_tokens,
         mind,
@@ -98,6 +117,18 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
 }
 
 impl BenchArgs {
+    /// Tokens of the longest prompt.
+    fn longest_prompt(&self) -> usize {
+        let longest = self.prompt_tokens.iter().copied().max().unwrap_or(0);
+        let spoken = self.prompt_tokens.first().filter(|_| self.speech);
+        longest.max(spoken.map_or(0, |tokens| tokens.saturating_add(speech::TURN_TOKENS)))
+    }
+
+    /// Codes of a spoken answer.
+    fn codes(&self) -> Result<usize, CliError> {
+        speech::codes(self.speech_seconds.unwrap_or(speech::SPEECH_SECONDS))
+    }
+
     fn check(&self) -> Result<(), CliError> {
         let wrong = |what: &str| Err(CliError::request(format!("{what}, expected at least 1")));
         match () {
@@ -119,7 +150,7 @@ impl BenchArgs {
         let session = opening::session(Arc::clone(&source), plan, printer).await?;
         printer.note(format_args!("mode: {}", session.mode().text));
         let lengths = &self.prompt_tokens;
-        let steps = 1 + lengths.len() * self.rounds;
+        let steps = 1 + (lengths.len() + usize::from(self.speech)) * self.rounds;
         let bar = printer.steps("measuring", steps as u64);
         let measured = Measured::new(self, session, source, self.mind == Mind::Off);
         let figures = measured.run(0..self.rounds, || bar.inc(1)).await?;
@@ -133,7 +164,13 @@ impl BenchArgs {
             mind: if self.mind == Mind::Off { "off" } else { "on" },
             rounds: self.rounds,
             cold: length(lengths[0], &[figures.cold]),
-            lengths: warm.map(|(tokens, rounds)| length(*tokens, rounds)).collect(),
+            lengths: warm
+                .map(|(tokens, rounds)| length(*tokens, rounds))
+                .collect(),
+            speech: self.speech.then(|| {
+                let prompt = lengths[0] + speech::TURN_TOKENS;
+                BenchSpeech::new(prompt, self.answer_tokens, &figures.speech)
+            }),
             read_bytes: figures.read_bytes,
             kernel_read_bytes: kernel_read_bytes(),
             page_faults: PageFaults { minor, major },

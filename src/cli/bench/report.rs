@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::figures::BenchLength;
+use super::speech::BenchSpeech;
 use crate::cli::{CliError, Printer, Table, human_bytes};
 use crate::events::RunMode;
 use crate::reads::ReadBytes;
@@ -20,6 +21,8 @@ pub(super) struct BenchReport {
     pub rounds: usize,
     pub cold: BenchLength,
     pub lengths: Vec<BenchLength>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speech: Option<BenchSpeech>,
     pub read_bytes: ReadBytes,
     pub kernel_read_bytes: Option<u64>,
     pub page_faults: PageFaults,
@@ -50,6 +53,9 @@ impl BenchReport {
             table.row(row(length, when));
         }
         printer.table(&table)?;
+        if let Some(speech) = &self.speech {
+            speech.show(printer)?;
+        }
         printer.line(format_args!(
             "medians of {} rounds, mind {}; peak memory {}; {} minor and {} major page faults",
             self.rounds,
@@ -58,6 +64,38 @@ impl BenchReport {
             self.page_faults.minor,
             self.page_faults.major,
         ))
+    }
+}
+
+impl BenchSpeech {
+    fn show(&self, printer: &Printer) -> Result<(), CliError> {
+        let figures = &self.median;
+        let mut table = Table::new([
+            "speech",
+            "real time",
+            "first sound",
+            "thinker",
+            "talker",
+            "code predictor",
+            "vocoder",
+            "rest",
+            "missed/frame",
+            "hits",
+        ]);
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        table.row([
+            format!("{:.2} s", figures.sound_seconds),
+            format!("{:.2}x", figures.real_time_factor),
+            format!("{:.0} ms", figures.time_to_first_sound_ms),
+            percent(figures.shares.thinker),
+            percent(figures.shares.talker),
+            percent(figures.shares.code_predictor),
+            percent(figures.shares.vocoder),
+            percent(figures.shares.rest),
+            human_bytes(figures.bytes_per_frame as u64),
+            percent(figures.hit_rate),
+        ]);
+        printer.table(&table)
     }
 }
 

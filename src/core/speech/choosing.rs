@@ -82,6 +82,12 @@ pub struct Spoken {
     pub sound_seconds: f64,
     /// How long it took to make it.
     pub made_in_seconds: f64,
+    /// Of that the talker, its prompt included.
+    pub talker_seconds: f64,
+    /// Of that the code predictor.
+    pub code_predictor_seconds: f64,
+    /// Of that the vocoder.
+    pub vocoder_seconds: f64,
     /// Sound by time: above 1 it is made faster than it is heard.
     pub real_time_factor: f64,
     /// Until the first samples were there.

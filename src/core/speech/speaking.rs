@@ -69,6 +69,10 @@ struct Tally {
     misses: u64,
     frame_miss_bytes: u64,
     miss_bytes: u64,
+    /// What each part worked.
+    talker: Duration,
+    predictor: Duration,
+    vocoder: Duration,
 }
 
 /// What a step of speech gave.
@@ -251,9 +255,11 @@ impl Speaking {
             ..step
         };
         let probe = probe.as_deref_mut().map(|probe| probe as &mut dyn Probe);
+        let began = Instant::now();
         let forward = engine
             .run_talker(&mut self.decoding.kv, step, probe)
             .await?;
+        self.tally.talker += began.elapsed();
         self.tally.miss_bytes += forward.traffic.miss_bytes;
         self.decoding.state = forward.normed[forward.normed.len() - hidden..].to_vec();
         unread.done = end;
@@ -268,7 +274,9 @@ impl Speaking {
         directive: ModuleDirective,
         probe: &mut Option<&mut dyn Probe>,
     ) -> Result<SpeechStep, EngineError> {
+        let began = Instant::now();
         let first = self.first_code(probe)?;
+        self.tally.talker += began.elapsed();
         self.tokens.push(first);
         if Some(first) == self.how.end {
             return Ok(SpeechStep::Ended(SpeechEnded::End));
@@ -276,15 +284,21 @@ impl Speaking {
         if self.tokens.len() == self.how.max_codes {
             return Ok(SpeechStep::Ended(SpeechEnded::Length));
         }
+        let began = Instant::now();
         let (codes, row) = self.rest_of_frame(first, probe);
+        self.tally.predictor += began.elapsed();
+        let began = Instant::now();
         let sound = self.vocoding.add(codes.into_iter())?;
+        self.tally.vocoder += began.elapsed();
         self.tally.hear(sound.as_deref());
         let positions = Positions::text_from(self.decoding.kv.next_position(), 1);
         if let Some(probe) = probe {
             probe.tensor("talker.decode_position_ids", &positions.axes[0]);
         }
         let step = self.step_of(row, positions, directive, orientation);
+        let began = Instant::now();
         let forward = engine.run_talker(&mut self.decoding.kv, step, None).await?;
+        self.tally.talker += began.elapsed();
         self.tally.note(&forward);
         self.decoding.state = forward.normed;
         Ok(SpeechStep::Frame(sound))
@@ -295,7 +309,9 @@ impl Speaking {
     /// # Errors
     /// When a code is no sound.
     pub fn finish(&mut self) -> Result<Option<Vec<f32>>, EngineError> {
+        let began = Instant::now();
         let last = self.vocoding.finish()?;
+        self.tally.vocoder += began.elapsed();
         self.tally.hear(last.as_deref());
         Ok(last)
     }
@@ -383,6 +399,9 @@ impl Speaking {
             samples: tally.samples,
             sound_seconds,
             made_in_seconds,
+            talker_seconds: tally.talker.as_secs_f64(),
+            code_predictor_seconds: tally.predictor.as_secs_f64(),
+            vocoder_seconds: tally.vocoder.as_secs_f64(),
             real_time_factor: sound_seconds / made_in_seconds,
             time_to_first_sound_ms: tally.first_sound.unwrap_or(made_in).as_secs_f64() * 1e3,
             hits: tally.hits,
@@ -408,6 +427,9 @@ impl Tally {
             misses: 0,
             frame_miss_bytes: 0,
             miss_bytes: 0,
+            talker: Duration::ZERO,
+            predictor: Duration::ZERO,
+            vocoder: Duration::ZERO,
         }
     }
 
