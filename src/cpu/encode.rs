@@ -1,5 +1,5 @@
 //! Sounds and pictures through the towers alone: no decoder is loaded, no expert read, and no mind asked, for of a tower that
-//! runs once nothing is worth keeping. It reads every piece when its turn comes and lets it go.
+//! runs once nothing is worth keeping. It reads every piece when its turn comes and lets it go, unless it is told to keep all.
 
 use sage_actors::protocol::Modality;
 
@@ -66,6 +66,12 @@ impl<'a> Encoder<'a> {
     /// Bytes that the process has now.
     pub fn process_bytes() -> u64 {
         resident_set().0
+    }
+
+    /// From now on every piece of these towers stays in memory once it was read.
+    #[cfg(feature = "cli")]
+    pub fn keep_weights(&mut self) {
+        self.towers.keep(usize::MAX, usize::MAX);
     }
 
     /// Encodes what was decoded.

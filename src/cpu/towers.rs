@@ -101,6 +101,16 @@ impl TowerSet {
         self.shapes().iter().map(TowerShape::bytes).sum()
     }
 
+    /// From now on the first so many pieces of each tower stay in memory; what is beyond goes at once.
+    pub(super) fn keep(&mut self, of_audio: usize, of_vision: usize) {
+        if let Some(tower) = &mut self.audio {
+            tower.pieces_mut().keep(of_audio);
+        }
+        if let Some(tower) = &mut self.vision {
+            tower.pieces_mut().keep(of_vision);
+        }
+    }
+
     /// Rows of all clips, one after the other, `[tokens, hidden]`.
     pub(super) fn hear(
         &mut self,
@@ -172,12 +182,7 @@ impl Towers for CpuTowers {
         self.obeyed = directives.to_vec();
         let kept = Modality::SENSES.map(|modality| self.directive(modality));
         let [of_audio, of_vision] = kept.map(|found| found.map_or(0, |d| d.pieces as usize));
-        if let Some(tower) = &mut self.set.audio {
-            tower.pieces_mut().keep(of_audio);
-        }
-        if let Some(tower) = &mut self.set.vision {
-            tower.pieces_mut().keep(of_vision);
-        }
+        self.set.keep(of_audio, of_vision);
     }
 
     fn usage(&self, modality: Modality) -> TowerUse {

@@ -125,3 +125,65 @@ fn what_cannot_be_spoken_is_refused() {
     let message = refused(OMNI, &["--speech-seconds", "2"]);
     assert!(message.contains("--speech"), "{message}");
 }
+
+#[test]
+fn towers_are_measured_on_what_is_made_up() {
+    let report = bench(OMNI, &["--hearing", "2", "--seeing", "64"]);
+    let (hearing, seeing) = (&report["hearing"], &report["seeing"]);
+    assert_eq!(
+        (&hearing["seconds"], &seeing["patches"]),
+        (&2.into(), &64.into())
+    );
+    // 13 tokens a second, and one for every four patches.
+    assert_eq!(
+        (&hearing["tokens"], &seeing["tokens"]),
+        (&26.into(), &16.into())
+    );
+    for (tower, rate, work) in [
+        (hearing, "seconds_per_second", 2.0),
+        (seeing, "patches_per_second", 64.0),
+    ] {
+        assert_eq!(tower["kept"], true, "{tower}");
+        assert!(number(tower, "read_bytes") > 0.0, "{tower}");
+        for key in ["ms", "cold_ms", "features_ms"] {
+            assert!(number(tower, key) > 0.0, "{tower}");
+        }
+        let expected = work * 1e3 / number(tower, "ms");
+        assert!(
+            (number(tower, rate) / expected - 1.0).abs() < 1e-9,
+            "{tower}"
+        );
+        let ends = [0, 1].map(|end| tower["spread"][rate][end].as_f64().expect("an end"));
+        assert!(ends[0] <= expected * 1.001 && expected <= ends[1] * 1.001);
+    }
+    // Without a number it is 30 seconds; and nothing is measured that was not asked for.
+    let report = bench(OMNI, &["--hearing"]);
+    assert_eq!(report["hearing"]["seconds"], 30);
+    assert_eq!(report["hearing"]["tokens"], 390);
+    assert!(report["seeing"].is_null() && report["speech"].is_null());
+}
+
+#[test]
+fn what_cannot_be_heard_or_seen_is_refused() {
+    for (option, made_by) in [
+        ("--hearing", "sage synth --audio"),
+        ("--seeing", "sage synth --vision"),
+    ] {
+        let message = refused("tests/fixtures/tiny-thinker", &[option]);
+        assert!(message.contains(option), "{message}");
+        assert!(message.contains(made_by), "{message}");
+    }
+    // No rows and columns of blocks of 2 by 2 make these.
+    for patches in ["1", "1022", "1025"] {
+        let message = refused(OMNI, &["--seeing", patches]);
+        assert!(message.contains("such as 1024 patches"), "{message}");
+    }
+    for wrong in [
+        ["--hearing", "0"],
+        ["--hearing", "301"],
+        ["--seeing", "0"],
+        ["--seeing", "many"],
+    ] {
+        assert!(refused(OMNI, &wrong).contains(wrong[0]));
+    }
+}

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 17] = [
+const INSTEAD: [(&str, &str); 18] = [
     // A store that converts is another model than the one that lies there already.
     (
         "sage extract CHECKPOINT --out STORE --quant q4",
@@ -79,6 +79,10 @@ const INSTEAD: [(&str, &str); 17] = [
         "sage bench MODEL --speech --speech-seconds 0.4 --prompt-tokens 8 --answer-tokens 4 --rounds 1",
     ),
     (
+        "sage bench MODEL --hearing 30 --seeing 1024 --rounds 5",
+        "sage bench MODEL --hearing 1 --seeing 16 --prompt-tokens 8 --answer-tokens 4 --rounds 1",
+    ),
+    (
         "sage synth --out /tmp/two-layers --layers 2",
         "sage synth --out two-layers --layers 2 --vocab 512 --experts 2 --experts-per-token 1",
     ),
@@ -111,8 +115,9 @@ const REWRITTEN: [(&str, &str); 5] = [
 ];
 
 /// Words of examples that need a model that sees, speaks, or has goldens.
-const OF_OMNI: [&str; 7] = [
+const OF_OMNI: [&str; 8] = [
     "--image",
+    "--hearing",
     "--speak",
     "--speech",
     "talker",

@@ -4,6 +4,7 @@ mod figures;
 mod measure;
 mod report;
 mod speech;
+mod towers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use clap::{Args, ValueEnum};
 use super::opening::{self, RunningArgs, RunningSettings};
 use super::{CliError, CommandOutcome, Printer};
 use crate::core::memory::{page_faults, resident_set};
+use crate::media::sound::MAX_SECONDS;
 use crate::reads::kernel_read_bytes;
 use crate::sensors::Machine;
 use crate::session::SessionPlan;
@@ -23,12 +25,14 @@ use figures::BenchLength;
 use measure::Measured;
 use report::{BenchReport, PageFaults};
 use speech::BenchSpeech;
+use towers::TowerBench;
 
 const EXAMPLES: &str = "Examples:
   sage bench MODEL
   sage bench MODEL --prompt-tokens 128,2048 --answer-tokens 64 --rounds 5
   sage bench MODEL --limit 6GiB --mind off --json
   sage bench MODEL --speech --speech-seconds 8
+  sage bench MODEL --hearing 30 --seeing 1024 --rounds 5
 
 Prompts are token ids at random, the same in every run. The first prompt finds no expert in memory (cold); then each length is
 read once more and answered in every round, in an order that turns round by round, and medians are reported (warm).
@@ -37,10 +41,14 @@ read once more and answered in every round, in an order that turns round by roun
 count from the answer's last word on; the vocoder makes 24 s at a time, so that a shorter answer is heard when it is whole.
 Parts have shares of the time from the prompt's first token to the last sample.
 
+--hearing, --seeing: behind that a made-up sound or picture goes through its tower alone: once with its weights still to be read
+(cold), then in every round with the weights in memory, as far as a --limit in bytes has room for them (`kept`).
+
 --json: cold{} and lengths[] with prompt_tokens, prefill_tokens_per_second, decode_tokens_per_second, time_to_first_token_ms,
 decode_bytes_per_token, stall_ms_per_token, decode_hit_rate, disk_duty (share of the request's time during which an expert was
 being read), disk_bytes_per_second (while one was); speech{} with frames[], sound_seconds, real_time_factor,
-time_to_first_sound_ms, hit_rate, bytes_per_frame, shares{}; each a median, with [least, most] under `spread`. Besides
+time_to_first_sound_ms, hit_rate, bytes_per_frame, shares{}; hearing{} and seeing{} with tokens, ms, cold_ms, features_ms,
+seconds_per_second or patches_per_second; each a median, with [least, most] under `spread`. Besides
 read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes and mode.";
 
 /// How much of the mind takes part.
@@ -51,6 +59,9 @@ enum Mind {
     /// The trained experts of every token, whatever the state.
     Off,
 }
+
+/// Patches of the largest picture that the released model sees.
+const MOST_PATCHES: i64 = 50_176;
 
 /// Arguments of `sage bench`.
 #[derive(Args)]
@@ -76,6 +87,14 @@ pub struct BenchArgs {
     /// Seconds of sound of a spoken answer, at most [default: 4]
     #[arg(long, value_name = "SECONDS", requires = "speech")]
     speech_seconds: Option<f64>,
+    /// Measure the audio tower on so many seconds of sound, 30 if no number is given
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "30",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SECONDS)))]
+    hearing: Option<u32>,
+    /// Measure the vision tower on a picture of so many patches, 1024 if no number is given
+    #[arg(long, value_name = "PATCHES", num_args = 0..=1, default_missing_value = "1024",
+          value_parser = clap::value_parser!(u32).range(1..=MOST_PATCHES))]
+    seeing: Option<u32>,
     #[command(flatten)]
     running: RunningArgs,
     /// Report as one JSON object
@@ -102,6 +121,13 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     if args.speech {
         speech::check(&*source)?;
     }
+    let towers = TowerBench {
+        source: &*source,
+        rounds: args.rounds,
+        limit: settings.session.limit,
+    };
+    let patches = args.seeing.map(|patches| patches as usize);
+    towers.check(args.hearing.is_some(), patches)?;
     let engine = EngineOptions {
         speaks: args.speech,
         codes: args.codes()?,
@@ -113,7 +139,12 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     }
     .limited(settings.session.limit, Machine::of_process());
     let plan = SessionPlan::new(engine, &settings);
-    opening::runtime()?.block_on(args.measure(source, plan, printer))
+    let measuring = args.measure(Arc::clone(&source), plan, printer);
+    let mut report = opening::runtime()?.block_on(measuring)?;
+    report.hearing = args.hearing.map(|of| towers.hear(of)).transpose()?;
+    report.seeing = patches.map(|of| towers.see(of)).transpose()?;
+    report.show(printer)?;
+    Ok(CommandOutcome::Done)
 }
 
 impl BenchArgs {
@@ -146,7 +177,7 @@ impl BenchArgs {
         source: Arc<dyn WeightSource>,
         plan: SessionPlan,
         printer: &Printer,
-    ) -> Result<CommandOutcome, CliError> {
+    ) -> Result<BenchReport, CliError> {
         let session = opening::session(Arc::clone(&source), plan, printer).await?;
         printer.note(format_args!("mode: {}", session.mode().text));
         let lengths = &self.prompt_tokens;
@@ -159,7 +190,7 @@ impl BenchArgs {
         let (_, peak_rss_bytes) = resident_set();
         let length = |tokens, rounds: &[_]| BenchLength::new(tokens, self.answer_tokens, rounds);
         let warm = lengths.iter().zip(&figures.warm);
-        let report = BenchReport {
+        Ok(BenchReport {
             mode: figures.mode,
             mind: if self.mind == Mind::Off { "off" } else { "on" },
             rounds: self.rounds,
@@ -171,12 +202,12 @@ impl BenchArgs {
                 let prompt = lengths[0] + speech::TURN_TOKENS;
                 BenchSpeech::new(prompt, self.answer_tokens, &figures.speech)
             }),
+            hearing: None,
+            seeing: None,
             read_bytes: figures.read_bytes,
             kernel_read_bytes: kernel_read_bytes(),
             page_faults: PageFaults { minor, major },
             peak_rss_bytes,
-        };
-        report.show(printer)?;
-        Ok(CommandOutcome::Done)
+        })
     }
 }

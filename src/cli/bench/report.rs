@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::figures::BenchLength;
 use super::speech::BenchSpeech;
+use super::towers::{self, BenchHearing, BenchSeeing};
 use crate::cli::{CliError, Printer, Table, human_bytes};
 use crate::events::RunMode;
 use crate::reads::ReadBytes;
@@ -23,6 +24,10 @@ pub(super) struct BenchReport {
     pub lengths: Vec<BenchLength>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speech: Option<BenchSpeech>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hearing: Option<BenchHearing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeing: Option<BenchSeeing>,
     pub read_bytes: ReadBytes,
     pub kernel_read_bytes: Option<u64>,
     pub page_faults: PageFaults,
@@ -56,6 +61,7 @@ impl BenchReport {
         if let Some(speech) = &self.speech {
             speech.show(printer)?;
         }
+        towers::show(self.hearing.as_ref(), self.seeing.as_ref(), printer)?;
         printer.line(format_args!(
             "medians of {} rounds, mind {}; peak memory {}; {} minor and {} major page faults",
             self.rounds,
