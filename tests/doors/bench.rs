@@ -187,3 +187,79 @@ fn what_cannot_be_heard_or_seen_is_refused() {
         assert!(refused(OMNI, &wrong).contains(wrong[0]));
     }
 }
+
+#[test]
+fn arms_are_measured_in_turns() {
+    let report = bench(
+        OMNI,
+        &[
+            "--against",
+            "mind=off",
+            "--speech",
+            "--speech-seconds",
+            "0.2",
+        ],
+    );
+    let arms = report["arms"].as_array().expect("arms");
+    let names: Vec<_> = arms
+        .iter()
+        .map(|arm| arm["arm"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["mind=on", "mind=off"]);
+    assert_eq!(report["turns"], serde_json::json!([[0, 1], [1, 0]]));
+    // What stands at the top is the first arm's.
+    let first = arms[0].as_object().expect("an object");
+    for (key, value) in first.iter().filter(|(key, _)| *key != "arm") {
+        assert_eq!(&report[key], value, "{key}");
+    }
+    for (arm, mind) in arms.iter().zip(["on", "off"]) {
+        assert_eq!(arm["mind"], mind);
+        assert_length(&arm["cold"], 24);
+        assert_length(&arm["lengths"][1], 8);
+        assert_eq!(arm["speech"]["frames"].as_array().map(Vec::len), Some(2));
+        assert!(number(arm, "peak_rss_bytes") > 0.0);
+    }
+    assert!(first.get("ratios").is_none(), "{first:?}");
+    let ratios = &arms[1]["ratios"];
+    for of in [
+        &ratios["cold"],
+        &ratios["lengths"][0],
+        &ratios["lengths"][1],
+    ] {
+        for key in [
+            "prefill_tokens_per_second",
+            "decode_tokens_per_second",
+            "time_to_first_token_ms",
+        ] {
+            let ratio = number(of, key);
+            let ends = [0, 1].map(|end| of["spread"][key][end].as_f64().expect("an end"));
+            assert!(
+                0.0 < ends[0] && ends[0] <= ratio && ratio <= ends[1],
+                "{of}"
+            );
+        }
+    }
+    assert!(number(&ratios["speech"], "real_time_factor") > 0.0);
+}
+
+#[test]
+fn one_arm_stands_alone() {
+    let report = bench(OMNI, &["--mind", "off"]);
+    let arms = report["arms"].as_array().expect("arms");
+    assert_eq!(arms.len(), 1);
+    assert_eq!(
+        (&arms[0]["arm"], &report["mind"]),
+        (&"mind=off".into(), &"off".into())
+    );
+    // The same prompts are answered alike, whichever session is asked.
+    let again = bench(OMNI, &["--mind", "off"]);
+    assert_eq!(report["answers_blake3"], again["answers_blake3"]);
+    for (wrong, said) in [
+        ("mind=on", "a second time"),
+        ("mind=maybe", "--against"),
+        ("speed=high", "--against"),
+    ] {
+        let message = refused(OMNI, &["--against", wrong]);
+        assert!(message.contains(said), "{message}");
+    }
+}

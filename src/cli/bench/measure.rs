@@ -26,6 +26,8 @@ pub(super) struct SessionFigures {
     /// Of answers that were spoken, one a round where that was asked for.
     pub speech: Vec<SpokenRound>,
     pub read_bytes: ReadBytes,
+    /// Tokens of the answers and codes of their speech, in order.
+    pub said: Vec<u32>,
 }
 
 /// A session, and what it is asked.
@@ -35,6 +37,7 @@ pub(super) struct Measured<'a> {
     source: Arc<dyn WeightSource>,
     /// Nothing is told to the mind of what is read.
     unmeasured: bool,
+    said: Vec<u32>,
 }
 
 impl<'a> Measured<'a> {
@@ -49,6 +52,7 @@ impl<'a> Measured<'a> {
             session,
             source,
             unmeasured,
+            said: Vec::new(),
         }
     }
 
@@ -92,6 +96,7 @@ impl<'a> Measured<'a> {
             warm,
             speech,
             read_bytes,
+            said: self.said,
         })
     }
 
@@ -135,9 +140,13 @@ impl<'a> Measured<'a> {
         let (answer, spoken) = self.session.answer(request, None, &mut hear).await?;
         let whole_seconds = before.at.elapsed().as_secs_f64();
         let disk = DiskMark::of(&*self.source).since(before);
-        let spoken = spoken.map(|spoken| SpokenRound {
-            figures: SpeechFigures::of(&spoken.spoken, whole_seconds),
-            frames: spoken.spoken.frames,
+        self.said.extend(&answer.tokens);
+        let spoken = spoken.map(|spoken| {
+            self.said.extend(&spoken.spoken.codes);
+            SpokenRound {
+                figures: SpeechFigures::of(&spoken.spoken, whole_seconds),
+                frames: spoken.spoken.frames,
+            }
         });
         Ok((Figures::of(&answer.cost, disk), spoken))
     }

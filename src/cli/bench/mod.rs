@@ -1,30 +1,28 @@
 //! `sage bench`.
 
+mod arms;
 mod figures;
 mod measure;
+mod ratios;
 mod report;
+mod rounds;
 mod speech;
 mod towers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::opening::{self, RunningArgs, RunningSettings};
 use super::{CliError, CommandOutcome, Printer};
-use crate::core::memory::{page_faults, resident_set};
 use crate::media::sound::MAX_SECONDS;
-use crate::reads::kernel_read_bytes;
 use crate::sensors::Machine;
-use crate::session::SessionPlan;
 use crate::session::opening::EngineOptions;
 use crate::settings::keys;
-use crate::store::WeightSource;
-use figures::BenchLength;
-use measure::Measured;
-use report::{BenchReport, PageFaults};
-use speech::BenchSpeech;
+use arms::{Arm, ArmChange, Mind};
+use report::BenchReport;
+use rounds::{PlannedArm, Rounds};
 use towers::TowerBench;
 
 const EXAMPLES: &str = "Examples:
@@ -33,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   sage bench MODEL --limit 6GiB --mind off --json
   sage bench MODEL --speech --speech-seconds 8
   sage bench MODEL --hearing 30 --seeing 1024 --rounds 5
+  sage bench MODEL --limit 6GiB --against mind=off --rounds 5
 
 Prompts are token ids at random, the same in every run. The first prompt finds no expert in memory (cold); then each length is
 read once more and answered in every round, in an order that turns round by round, and medians are reported (warm).
@@ -44,21 +43,17 @@ Parts have shares of the time from the prompt's first token to the last sample.
 --hearing, --seeing: behind that a made-up sound or picture goes through its tower alone: once with its weights still to be read
 (cold), then in every round with the weights in memory, as far as a --limit in bytes has room for them (`kept`).
 
+--against: an arm that differs from the options of the command in one thing. Every arm has a session of its own in every round, one
+after another in an order that turns, with the same prompts; reported are medians of the ratios within a round.
+
 --json: cold{} and lengths[] with prompt_tokens, prefill_tokens_per_second, decode_tokens_per_second, time_to_first_token_ms,
 decode_bytes_per_token, stall_ms_per_token, decode_hit_rate, disk_duty (share of the request's time during which an expert was
 being read), disk_bytes_per_second (while one was); speech{} with frames[], sound_seconds, real_time_factor,
 time_to_first_sound_ms, hit_rate, bytes_per_frame, shares{}; hearing{} and seeing{} with tokens, ms, cold_ms, features_ms,
 seconds_per_second or patches_per_second; each a median, with [least, most] under `spread`. Besides
-read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes and mode.";
-
-/// How much of the mind takes part.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Mind {
-    /// States, salience and trust as they are.
-    On,
-    /// The trained experts of every token, whatever the state.
-    Off,
-}
+read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes, answers_blake3 (of every token that was said) and
+mode. All of it is the first arm's; arms[] has the same for each, with its name as `arm` and, from the second on, ratios{}. turns[]
+says in which order each round ran them.";
 
 /// Patches of the largest picture that the released model sees.
 const MOST_PATCHES: i64 = 50_176;
@@ -81,6 +76,9 @@ pub struct BenchArgs {
     /// Whether the mind takes part: on, or off for the trained experts of every token
     #[arg(long, value_enum, default_value_t = Mind::On)]
     mind: Mind,
+    /// An arm to measure in turns with what the other options say; several may be given
+    #[arg(long, value_name = "mind=on|off", value_delimiter = ',')]
+    against: Vec<ArmChange>,
     /// Measure spoken answers too
     #[arg(long)]
     speech: bool,
@@ -105,18 +103,10 @@ pub struct BenchArgs {
 /// Runs the command.
 pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.check()?;
-    let exact = args.mind == Mind::Off;
     args.running.set_threads()?;
-    let context = args.longest_prompt().saturating_add(args.answer_tokens);
-    let RunningSettings { settings, mut mind } = args.running.resolve(exact, |sources| {
-        sources.option(
-            keys::ANSWER_TOKENS,
-            "--answer-tokens",
-            Some(args.answer_tokens),
-        );
-        sources.option(keys::CONTEXT_TOKENS, "--prompt-tokens", Some(context));
-    })?;
-    mind.budgets.focus.expert_memory = 1.0;
+    let arms = Arm { mind: args.mind }.against(&args.against)?;
+    let planned = arms.iter().map(|arm| args.plan(*arm));
+    let planned = planned.collect::<Result<Vec<_>, _>>()?;
     let source = opening::source(&args.model)?;
     if args.speech {
         speech::check(&*source)?;
@@ -124,26 +114,16 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     let towers = TowerBench {
         source: &*source,
         rounds: args.rounds,
-        limit: settings.session.limit,
+        limit: planned[0].settings.session.limit,
     };
     let patches = args.seeing.map(|patches| patches as usize);
     towers.check(args.hearing.is_some(), patches)?;
-    let engine = EngineOptions {
-        speaks: args.speech,
-        codes: args.codes()?,
-        context_tokens: context,
-        chunk_tokens: settings.session.chunk_tokens,
-        mind,
-        degrade: args.running.degrade,
-        ..EngineOptions::default()
-    }
-    .limited(settings.session.limit, Machine::of_process());
-    let plan = SessionPlan::new(engine, &settings);
-    let measuring = args.measure(Arc::clone(&source), plan, printer);
-    let mut report = opening::runtime()?.block_on(measuring)?;
-    report.hearing = args.hearing.map(|of| towers.hear(of)).transpose()?;
-    report.seeing = patches.map(|of| towers.see(of)).transpose()?;
-    report.show(printer)?;
+    let rounds = Rounds::new(args, planned, Arc::clone(&source), printer);
+    let figures = opening::runtime()?.block_on(rounds.run())?;
+    let hearing = args.hearing.map(|of| towers.hear(of)).transpose()?;
+    let seeing = patches.map(|of| towers.see(of)).transpose()?;
+    let arms = report::compared(args, &arms, &figures);
+    BenchReport::new(args.rounds, &arms, hearing, seeing).show(printer)?;
     Ok(CommandOutcome::Done)
 }
 
@@ -172,42 +152,30 @@ impl BenchArgs {
         }
     }
 
-    async fn measure(
-        &self,
-        source: Arc<dyn WeightSource>,
-        plan: SessionPlan,
-        printer: &Printer,
-    ) -> Result<BenchReport, CliError> {
-        let session = opening::session(Arc::clone(&source), plan, printer).await?;
-        printer.note(format_args!("mode: {}", session.mode().text));
-        let lengths = &self.prompt_tokens;
-        let steps = 1 + (lengths.len() + usize::from(self.speech)) * self.rounds;
-        let bar = printer.steps("measuring", steps as u64);
-        let measured = Measured::new(self, session, source, self.mind == Mind::Off);
-        let figures = measured.run(0..self.rounds, || bar.inc(1)).await?;
-        bar.finish_and_clear();
-        let (minor, major) = page_faults();
-        let (_, peak_rss_bytes) = resident_set();
-        let length = |tokens, rounds: &[_]| BenchLength::new(tokens, self.answer_tokens, rounds);
-        let warm = lengths.iter().zip(&figures.warm);
-        Ok(BenchReport {
-            mode: figures.mode,
-            mind: if self.mind == Mind::Off { "off" } else { "on" },
-            rounds: self.rounds,
-            cold: length(lengths[0], &[figures.cold]),
-            lengths: warm
-                .map(|(tokens, rounds)| length(*tokens, rounds))
-                .collect(),
-            speech: self.speech.then(|| {
-                let prompt = lengths[0] + speech::TURN_TOKENS;
-                BenchSpeech::new(prompt, self.answer_tokens, &figures.speech)
-            }),
-            hearing: None,
-            seeing: None,
-            read_bytes: figures.read_bytes,
-            kernel_read_bytes: kernel_read_bytes(),
-            page_faults: PageFaults { minor, major },
-            peak_rss_bytes,
+    /// How the sessions of an arm are opened.
+    fn plan(&self, arm: Arm) -> Result<PlannedArm, CliError> {
+        let context = self.longest_prompt().saturating_add(self.answer_tokens);
+        let exact = arm.mind == Mind::Off;
+        let RunningSettings { settings, mut mind } = self.running.resolve(exact, |sources| {
+            let answer = Some(self.answer_tokens);
+            sources.option(keys::ANSWER_TOKENS, "--answer-tokens", answer);
+            sources.option(keys::CONTEXT_TOKENS, "--prompt-tokens", Some(context));
+        })?;
+        mind.budgets.focus.expert_memory = 1.0;
+        let engine = EngineOptions {
+            speaks: self.speech,
+            codes: self.codes()?,
+            context_tokens: context,
+            chunk_tokens: settings.session.chunk_tokens,
+            mind,
+            degrade: self.running.degrade,
+            ..EngineOptions::default()
+        }
+        .limited(settings.session.limit, Machine::of_process());
+        Ok(PlannedArm {
+            arm,
+            engine,
+            settings,
         })
     }
 }
