@@ -15,8 +15,9 @@ use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
 
 use tracing::span::EnteredSpan;
 
+use super::loaded::{ExpertMemory, LoadedExpert};
+use super::mapped::MappedRecord;
 use crate::core::ports::{ExpertReadError, component_name};
-use crate::formats::GatedFormats;
 use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;
 use crate::spans;
@@ -42,37 +43,17 @@ pub trait RecordReader: Send + Sync + 'static {
         record: &ExpertLocation,
         memory: &mut Mapped,
     ) -> Result<(), ExpertReadError>;
-}
 
-/// An expert in memory: its record, and the formats that its matrices are in.
-#[derive(Debug)]
-pub struct LoadedExpert {
-    memory: Mapped,
-    formats: GatedFormats,
-}
-
-impl LoadedExpert {
-    /// What was read of `record`.
-    pub(crate) fn new(memory: Mapped, record: &ExpertLocation) -> Self {
-        Self {
-            memory,
-            formats: record.formats,
-        }
-    }
-
-    /// Gate, up and down, one after the other, from a page's beginning on.
-    pub fn bytes(&self) -> &[u8] {
-        self.memory.bytes()
-    }
-
-    /// How all three are stored.
-    pub fn formats(&self) -> GatedFormats {
-        self.formats
-    }
-
-    /// The memory, to be read into again.
-    pub(crate) fn into_memory(self) -> Mapped {
-        self.memory
+    /// The record where it lies in its file, from a reader that hands out mappings; none from one that reads into memory.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    fn map(
+        &self,
+        _key: ExpertKey,
+        _record: &ExpertLocation,
+    ) -> Option<Result<MappedRecord, ExpertReadError>> {
+        None
     }
 }
 
@@ -230,7 +211,7 @@ impl SlotArena {
             .slots
             .values()
             .map(|slot| match &slot.contents {
-                Contents::Ready(expert) => expert.memory.mapped_bytes(),
+                Contents::Ready(expert) => expert.held_bytes(),
                 _ => 0,
             })
             .sum();
@@ -322,8 +303,8 @@ impl ExpertSource for SlotArena {
         entry.generation += 1;
         if let Contents::Ready(expert) = std::mem::replace(&mut entry.contents, Contents::Empty)
             && let Ok(expert) = Arc::try_unwrap(expert)
+            && let Some(memory) = expert.into_memory()
         {
-            let memory = expert.into_memory();
             state.free.entry(memory.len()).or_default().push(memory);
         }
     }
@@ -433,7 +414,11 @@ fn read_with_retry(
     key: ExpertKey,
     record: &ExpertLocation,
     reusable: Option<Mapped>,
-) -> Result<Mapped, ExpertReadError> {
+) -> Result<ExpertMemory, ExpertReadError> {
+    let reader = &shared.reader;
+    if let Some(mapped) = reader.map(key, record) {
+        return mapped.map(ExpertMemory::File);
+    }
     let system = |error: std::io::Error| ExpertReadError {
         key,
         component: component_name(key),
@@ -443,13 +428,10 @@ fn read_with_retry(
         Some(memory) => memory,
         None => Mapped::new(record.len_bytes).map_err(system)?,
     };
-    let reader = &shared.reader;
-    match reader.read(purpose, key, record, &mut memory) {
-        Ok(()) => Ok(memory),
-        Err(_) => reader
-            .read(purpose, key, record, &mut memory)
-            .map(|()| memory),
+    if reader.read(purpose, key, record, &mut memory).is_err() {
+        reader.read(purpose, key, record, &mut memory)?;
     }
+    Ok(ExpertMemory::Slot(memory))
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ fn place(key: ExpertKey) -> (Component, usize, usize) {
     )
 }
 
-fn failed(key: ExpertKey, reason: String) -> ExpertReadError {
+pub(super) fn failed(key: ExpertKey, reason: String) -> ExpertReadError {
     ExpertReadError {
         key,
         component: component_name(key),

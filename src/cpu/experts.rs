@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use sage_actors::protocol::{ExpertKey, Module};
 
-use super::arena::LoadedExpert;
+use super::loaded::LoadedExpert;
 use crate::core::ports::{ExpertOutput, ExpertReadError, HostError, PlainRows, component_name};
 use crate::model::experts::{ExpertScratch, ExpertShape, Gated};
 

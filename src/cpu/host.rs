@@ -6,9 +6,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sage_actors::protocol::{ExpertKey, ExpertSource, LayerKey, Module};
 
-use super::arena::{LoadedExpert, SlotArena};
+use super::arena::{RecordReader, SlotArena};
 use super::direct::DirectReader;
 use super::experts::{run_expert, shape_of};
+use super::loaded::LoadedExpert;
+use super::mapped::MappedReader;
 use super::scratch::ScratchPool;
 use super::shadow::LocalShadow;
 use crate::core::ports::{
@@ -18,6 +20,17 @@ use crate::core::ports::{
 use crate::model::experts::{ExpertScratch, ExpertShape};
 use crate::spans;
 use crate::store::WeightSource;
+
+/// How experts come from disk. The bits of a result do not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpertIo {
+    /// Into slots of this process, past the page cache.
+    #[default]
+    Direct,
+    /// They stay in the page cache, and are read through a mapping of their files: an instrument, to compare with. It takes a store,
+    /// for a checkpoint's experts lie in pieces; they are read into slots.
+    Mapped,
+}
 
 /// Slots of this process, filled from the store or checkpoint by one reading thread.
 pub struct LocalHost {
@@ -35,9 +48,13 @@ impl LocalHost {
     pub fn new(
         source: Arc<dyn WeightSource>,
         shapes: BTreeMap<Module, ExpertShape>,
+        io: ExpertIo,
     ) -> Result<Self, HostError> {
-        let reader = DirectReader::new(Arc::clone(&source));
-        let arena = SlotArena::new(Arc::new(reader)).map_err(|source| HostError::System {
+        let reader: Arc<dyn RecordReader> = match io {
+            ExpertIo::Direct => Arc::new(DirectReader::new(Arc::clone(&source))),
+            ExpertIo::Mapped => Arc::new(MappedReader::new(Arc::clone(&source))),
+        };
+        let arena = SlotArena::new(reader).map_err(|source| HostError::System {
             what: "cannot start the reading thread",
             source,
         })?;

@@ -7,6 +7,8 @@ pub(crate) mod direct;
 pub mod encode;
 mod experts;
 pub(crate) mod host;
+mod loaded;
+mod mapped;
 mod scratch;
 mod shadow;
 pub(crate) mod sizes;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use sage_actors::protocol::{ExpertKey, Module};
 
-use super::arena::{LoadedExpert, RecordReader};
+use super::arena::RecordReader;
 use super::direct::DirectReader;
 use super::experts::{run_expert, shape_of};
+use super::loaded::{ExpertMemory, LoadedExpert};
 use crate::core::ports::{ExpertOutput, HiddenRows, HostError, HostFuture, ShadowExperts};
 use crate::host_memory::Mapped;
 use crate::model::experts::{ExpertScratch, ExpertShape};
@@ -63,18 +64,19 @@ impl LocalShadow {
         let bytes = record.len_bytes;
         let _span = spans::read(key, ReadPurpose::Shadow, Some(bytes)).entered();
         // Layers run in a cycle: whatever leaves is not the one that is needed next, and any other order is no better.
-        let mut memory = if self.slots.len() < self.most_slots {
-            Mapped::new(bytes).map_err(no_memory)?
-        } else {
-            match self.slots.pop_first() {
-                Some((_, expert)) if expert.bytes().len() == bytes => expert.into_memory(),
-                _ => Mapped::new(bytes).map_err(no_memory)?,
-            }
+        let freed = match self.slots.len() < self.most_slots {
+            true => None,
+            false => self.slots.pop_first(),
+        };
+        let freed = freed.filter(|(_, expert)| expert.bytes().len() == bytes);
+        let mut memory = match freed.and_then(|(_, expert)| expert.into_memory()) {
+            Some(memory) => memory,
+            None => Mapped::new(bytes).map_err(no_memory)?,
         };
         self.reader
             .read(ReadPurpose::Shadow, key, &record, &mut memory)?;
         self.bytes_read += bytes as u64;
-        Ok(LoadedExpert::new(memory, &record))
+        Ok(LoadedExpert::new(ExpertMemory::Slot(memory), &record))
     }
 }
 

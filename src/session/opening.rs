@@ -32,6 +32,8 @@ use crate::model::{Talker, Thinker};
 use crate::sensors::Machine;
 use crate::store::{StoreError, WeightSource};
 
+pub use crate::cpu::host::ExpertIo;
+
 /// How to run a model.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -52,6 +54,8 @@ pub struct EngineOptions {
     pub base_bytes: Option<u64>,
     /// Whether experts are read ahead where a state says so. No decision depends on it.
     pub read_ahead: bool,
+    /// How experts come from disk. No decision depends on it.
+    pub expert_io: ExpertIo,
     /// What is to be perceived beside words: memory is planned for it.
     pub senses: Vec<Modality>,
     /// Tokens that one sound or picture may take at most; never more than the context.
@@ -79,6 +83,7 @@ impl Default for EngineOptions {
             degrade: false,
             base_bytes: None,
             read_ahead: true,
+            expert_io: ExpertIo::default(),
             senses: Vec::new(),
             media_tokens: MEDIA_TOKENS,
             waiting_media_bytes: 0,
@@ -217,9 +222,9 @@ pub async fn open(
     options: EngineOptions,
     progress: impl FnMut(usize, usize),
 ) -> Result<Engine, EngineError> {
-    let speaks = options.speaks;
+    let (speaks, io) = (options.speaks, options.expert_io);
     let local = |source: &Arc<dyn WeightSource>| {
-        let host = LocalHost::new(Arc::clone(source), expert_shapes(&**source, speaks)?)?;
+        let host = LocalHost::new(Arc::clone(source), expert_shapes(&**source, speaks)?, io)?;
         Ok(Arc::new(host) as Arc<dyn ExpertHost>)
     };
     open_with(source, options, progress, local).await

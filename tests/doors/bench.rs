@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops at the first thing that is wrong
 
+use sage::store::ExtractSelection;
 use serde_json::Value;
 
 use crate::common::runs::{complaint, sage};
+use crate::common::{extract, fixture};
 
 const OMNI: &str = "tests/fixtures/tiny-omni";
 
@@ -205,7 +207,7 @@ fn arms_are_measured_in_turns() {
         .iter()
         .map(|arm| arm["arm"].as_str().expect("a name"))
         .collect();
-    assert_eq!(names, ["mind=on", "mind=off"]);
+    assert_eq!(names, ["mind=on io=direct", "mind=off io=direct"]);
     assert_eq!(report["turns"], serde_json::json!([[0, 1], [1, 0]]));
     // What stands at the top is the first arm's.
     let first = arms[0].as_object().expect("an object");
@@ -249,7 +251,7 @@ fn one_arm_stands_alone() {
     assert_eq!(arms.len(), 1);
     assert_eq!(
         (&arms[0]["arm"], &report["mind"]),
-        (&"mind=off".into(), &"off".into())
+        (&"mind=off io=direct".into(), &"off".into())
     );
     // The same prompts are answered alike, whichever session is asked.
     let again = bench(OMNI, &["--mind", "off"]);
@@ -261,5 +263,51 @@ fn one_arm_stands_alone() {
     ] {
         let message = refused(OMNI, &["--against", wrong]);
         assert!(message.contains(said), "{message}");
+    }
+}
+
+/// The page cache in place of slots changes when experts come, and no bit of what is said, whether the mind decides or not.
+#[test]
+fn mapped_experts_say_the_same() {
+    let store = tempfile::tempdir().unwrap();
+    let store = store.path().join("store");
+    extract(&fixture("tiny-omni"), &store, &ExtractSelection::all());
+    let store = store.to_str().unwrap();
+    for mind in ["on", "off"] {
+        let more = ["--mind", mind, "--against", "io=mmap"];
+        let speech = ["--speech", "--speech-seconds", "0.4"];
+        let report = bench(store, &[&more[..], &speech].concat());
+        let [direct, mapped] = [0, 1].map(|at| &report["arms"][at]);
+        assert_eq!(
+            (&direct["io"], &mapped["io"]),
+            (&"direct".into(), &"mmap".into())
+        );
+        assert_eq!(
+            direct["answers_blake3"], mapped["answers_blake3"],
+            "mind {mind}"
+        );
+        assert_eq!(direct["speech"]["frames"], mapped["speech"]["frames"]);
+        // The mind decided alike: what it counts is the same.
+        for (one, other) in [
+            (&direct["cold"], &mapped["cold"]),
+            (&direct["lengths"][0], &mapped["lengths"][0]),
+        ] {
+            for key in ["decode_bytes_per_token", "decode_hit_rate"] {
+                assert_eq!(one[key], other[key], "{key}, mind {mind}");
+            }
+        }
+        let read = |arm: &Value| number(&arm["read_bytes"], "demand");
+        assert!(read(direct) > 0.0, "{direct}");
+        assert_eq!(read(mapped), 0.0, "mapped experts were read: {mapped}");
+        assert!(number(&direct["cold"], "disk_duty") > 0.0);
+        assert!(mapped["cold"]["disk_duty"].is_null(), "{mapped}");
+    }
+}
+
+#[test]
+fn only_whole_records_are_mapped() {
+    for more in [["--io", "mmap"], ["--against", "io=mmap"]] {
+        let message = refused(OMNI, &more);
+        assert!(message.contains("sage extract"), "{message}");
     }
 }

@@ -24,16 +24,36 @@ impl Mind {
     }
 }
 
+/// How experts come from disk.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(super) enum Io {
+    /// Into memory of the process, past the page cache.
+    Direct,
+    /// They stay in the page cache and are read through a mapping of the store: what the system does by itself.
+    Mmap,
+}
+
+impl Io {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Mmap => "mmap",
+        }
+    }
+}
+
 /// What one arm runs with; everything else is the same in all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Arm {
     pub mind: Mind,
+    pub io: Io,
 }
 
-/// In what an arm differs from the first: `mind=off`.
+/// In what an arm differs from the first: `mind=off`, `io=mmap`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ArmChange {
     Mind(Mind),
+    Io(Io),
 }
 
 impl FromStr for ArmChange {
@@ -42,19 +62,21 @@ impl FromStr for ArmChange {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some(("mind", value)) => Ok(Self::Mind(ValueEnum::from_str(value, false)?)),
-            _ => Err("expected mind=on or mind=off".to_owned()),
+            Some(("io", value)) => Ok(Self::Io(ValueEnum::from_str(value, false)?)),
+            _ => Err("expected mind=on, mind=off, io=direct or io=mmap".to_owned()),
         }
     }
 }
 
 impl Arm {
     pub fn name(self) -> String {
-        format!("mind={}", self.mind.name())
+        format!("mind={} io={}", self.mind.name(), self.io.name())
     }
 
     fn with(self, change: ArmChange) -> Self {
         match change {
             ArmChange::Mind(mind) => Self { mind, ..self },
+            ArmChange::Io(io) => Self { io, ..self },
         }
     }
 
@@ -96,15 +118,19 @@ mod tests {
 
     #[test]
     fn an_arm_differs_in_what_it_names() {
-        let first = Arm { mind: Mind::On };
-        let off: ArmChange = "mind=off".parse().unwrap();
-        let names = first.against(&[off]).unwrap();
+        let first = Arm {
+            mind: Mind::On,
+            io: Io::Direct,
+        };
+        let [off, mmap] = ["mind=off", "io=mmap"].map(|change| change.parse().unwrap());
+        let names = first.against(&[off, mmap]).unwrap();
         let names: Vec<_> = names.into_iter().map(Arm::name).collect();
-        assert_eq!(names, ["mind=on", "mind=off"]);
+        let expected = ["mind=on io=direct", "mind=off io=direct", "mind=on io=mmap"];
+        assert_eq!(names, expected);
         let on: ArmChange = "mind=on".parse().unwrap();
         assert!(first.against(&[on]).is_err());
         assert!(first.against(&[off, off]).is_err());
-        for wrong in ["mind", "mind=maybe", "body=off", ""] {
+        for wrong in ["mind", "mind=maybe", "io=off", "body=off", ""] {
             assert!(wrong.parse::<ArmChange>().is_err(), "{wrong}");
         }
     }

@@ -13,10 +13,10 @@ pub(super) struct Figures<T> {
     pub decode_bytes_per_token: T,
     pub stall_ms_per_token: T,
     pub decode_hit_rate: T,
-    /// Share of the time of the request during which at least one expert was being read.
-    pub disk_duty: T,
+    /// Share of the time of the request during which at least one expert was being read; none where the system reads by itself.
+    pub disk_duty: Option<T>,
     /// Bytes of experts that came in a second of that share.
-    pub disk_bytes_per_second: T,
+    pub disk_bytes_per_second: Option<T>,
 }
 
 /// What the disk did during a request.
@@ -29,7 +29,7 @@ pub(super) struct DiskUse {
 }
 
 impl Figures<f64> {
-    pub fn of(cost: &RequestCost, disk: DiskUse) -> Self {
+    pub fn of(cost: &RequestCost, disk: Option<DiskUse>) -> Self {
         Self {
             prefill_tokens_per_second: cost.prefill_tokens_per_second,
             decode_tokens_per_second: cost.decode_tokens_per_second,
@@ -37,8 +37,8 @@ impl Figures<f64> {
             decode_bytes_per_token: cost.decode_bytes_per_token,
             stall_ms_per_token: cost.stall_ms_per_token,
             decode_hit_rate: cost.decode_hit_rate,
-            disk_duty: disk.duty,
-            disk_bytes_per_second: disk.bytes_per_second,
+            disk_duty: disk.map(|disk| disk.duty),
+            disk_bytes_per_second: disk.map(|disk| disk.bytes_per_second),
         }
     }
 }
@@ -47,6 +47,10 @@ impl<T> Figures<T> {
     /// Some figure of all rounds.
     fn over(rounds: &[Figures<f64>], figure: impl Fn(Vec<f64>) -> T) -> Self {
         let of = |field: fn(&Figures<f64>) -> f64| figure(rounds.iter().map(field).collect());
+        let of_all = |field: fn(&Figures<f64>) -> Option<f64>| {
+            let values: Option<Vec<f64>> = rounds.iter().map(field).collect();
+            values.map(&figure)
+        };
         Self {
             prefill_tokens_per_second: of(|round| round.prefill_tokens_per_second),
             decode_tokens_per_second: of(|round| round.decode_tokens_per_second),
@@ -54,8 +58,8 @@ impl<T> Figures<T> {
             decode_bytes_per_token: of(|round| round.decode_bytes_per_token),
             stall_ms_per_token: of(|round| round.stall_ms_per_token),
             decode_hit_rate: of(|round| round.decode_hit_rate),
-            disk_duty: of(|round| round.disk_duty),
-            disk_bytes_per_second: of(|round| round.disk_bytes_per_second),
+            disk_duty: of_all(|round| round.disk_duty),
+            disk_bytes_per_second: of_all(|round| round.disk_bytes_per_second),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::BenchArgs;
+use super::arms::{Arm, Io, Mind};
 use super::figures::{DiskUse, Figures};
 use super::speech::{self, SpeechFigures, SpokenRound};
 use crate::cli::CliError;
@@ -35,8 +36,7 @@ pub(super) struct Measured<'a> {
     args: &'a BenchArgs,
     session: Session,
     source: Arc<dyn WeightSource>,
-    /// Nothing is told to the mind of what is read.
-    unmeasured: bool,
+    arm: Arm,
     said: Vec<u32>,
 }
 
@@ -45,13 +45,13 @@ impl<'a> Measured<'a> {
         args: &'a BenchArgs,
         session: Session,
         source: Arc<dyn WeightSource>,
-        unmeasured: bool,
+        arm: Arm,
     ) -> Self {
         Self {
             args,
             session,
             source,
-            unmeasured,
+            arm,
             said: Vec::new(),
         }
     }
@@ -118,7 +118,8 @@ impl<'a> Measured<'a> {
         Request {
             stop: Stop::Never,
             max_tokens: Some(self.args.answer_tokens),
-            unmeasured: self.unmeasured,
+            // The mind is told nothing of what is read.
+            unmeasured: self.arm.mind == Mind::Off,
             ..Request::new("bench", content)
         }
     }
@@ -139,7 +140,9 @@ impl<'a> Measured<'a> {
         let before = DiskMark::of(&*self.source);
         let (answer, spoken) = self.session.answer(request, None, &mut hear).await?;
         let whole_seconds = before.at.elapsed().as_secs_f64();
-        let disk = DiskMark::of(&*self.source).since(before);
+        // Pages that arithmetic touches are fetched by the system, which says nothing of when.
+        let measured = self.arm.io == Io::Direct;
+        let disk = measured.then(|| DiskMark::of(&*self.source).since(before));
         self.said.extend(&answer.tokens);
         let spoken = spoken.map(|spoken| {
             self.said.extend(&spoken.spoken.codes);

@@ -1,6 +1,7 @@
 //! `sage bench`.
 
 mod arms;
+mod cold;
 mod figures;
 mod measure;
 mod ratios;
@@ -18,9 +19,10 @@ use super::opening::{self, RunningArgs, RunningSettings};
 use super::{CliError, CommandOutcome, Printer};
 use crate::media::sound::MAX_SECONDS;
 use crate::sensors::Machine;
-use crate::session::opening::EngineOptions;
+use crate::session::opening::{EngineOptions, ExpertIo};
 use crate::settings::keys;
-use arms::{Arm, ArmChange, Mind};
+use crate::store::{ModelKind, recognise};
+use arms::{Arm, ArmChange, Io, Mind};
 use report::BenchReport;
 use rounds::{PlannedArm, Rounds};
 use towers::TowerBench;
@@ -32,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   sage bench MODEL --speech --speech-seconds 8
   sage bench MODEL --hearing 30 --seeing 1024 --rounds 5
   sage bench MODEL --limit 6GiB --against mind=off --rounds 5
+  sage bench STORE --limit 6GiB --mind off --against io=mmap
 
 Prompts are token ids at random, the same in every run. The first prompt finds no expert in memory (cold); then each length is
 read once more and answered in every round, in an order that turns round by round, and medians are reported (warm).
@@ -45,6 +48,11 @@ Parts have shares of the time from the prompt's first token to the last sample.
 
 --against: an arm that differs from the options of the command in one thing. Every arm has a session of its own in every round, one
 after another in an order that turns, with the same prompts; reported are medians of the ratios within a round.
+
+--io mmap: the kernels read experts where the page cache has them, through a mapping of the store; nothing is copied or checked,
+and of disk_duty nothing is known. The mind decides as it does otherwise, so answers are the same. What --limit leaves to experts
+is then the page cache's, which only a control group bounds (docs/measurements.md). Before every session the experts of the store
+are dropped from the page cache.
 
 --json: cold{} and lengths[] with prompt_tokens, prefill_tokens_per_second, decode_tokens_per_second, time_to_first_token_ms,
 decode_bytes_per_token, stall_ms_per_token, decode_hit_rate, disk_duty (share of the request's time during which an expert was
@@ -76,8 +84,11 @@ pub struct BenchArgs {
     /// Whether the mind takes part: on, or off for the trained experts of every token
     #[arg(long, value_enum, default_value_t = Mind::On)]
     mind: Mind,
-    /// An arm to measure in turns with what the other options say; several may be given
-    #[arg(long, value_name = "mind=on|off", value_delimiter = ',')]
+    /// How experts come from disk: direct, into memory of the process; or mmap, for comparison
+    #[arg(long, value_enum, default_value_t = Io::Direct)]
+    io: Io,
+    /// An arm to measure in turns with what the other options say: mind=on, mind=off, io=direct or io=mmap; several may be given
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     against: Vec<ArmChange>,
     /// Measure spoken answers too
     #[arg(long)]
@@ -104,7 +115,14 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.check()?;
     args.running.set_threads()?;
-    let arms = Arm { mind: args.mind }.against(&args.against)?;
+    let first = Arm {
+        mind: args.mind,
+        io: args.io,
+    };
+    let arms = first.against(&args.against)?;
+    if arms.iter().any(|arm| arm.io == Io::Mmap) {
+        args.check_mapped()?;
+    }
     let planned = arms.iter().map(|arm| args.plan(*arm));
     let planned = planned.collect::<Result<Vec<_>, _>>()?;
     let source = opening::source(&args.model)?;
@@ -152,6 +170,17 @@ impl BenchArgs {
         }
     }
 
+    /// Refuses to map what has no whole records.
+    fn check_mapped(&self) -> Result<(), CliError> {
+        match recognise(&self.model)? {
+            ModelKind::Store => Ok(()),
+            ModelKind::Checkpoint => Err(CliError::request(format!(
+                "io=mmap: {} is a checkpoint, whose experts lie in pieces; make a store of it with `sage extract`",
+                self.model.display()
+            ))),
+        }
+    }
+
     /// How the sessions of an arm are opened.
     fn plan(&self, arm: Arm) -> Result<PlannedArm, CliError> {
         let context = self.longest_prompt().saturating_add(self.answer_tokens);
@@ -169,6 +198,10 @@ impl BenchArgs {
             chunk_tokens: settings.session.chunk_tokens,
             mind,
             degrade: self.running.degrade,
+            expert_io: match arm.io {
+                Io::Direct => ExpertIo::Direct,
+                Io::Mmap => ExpertIo::Mapped,
+            },
             ..EngineOptions::default()
         }
         .limited(settings.session.limit, Machine::of_process());

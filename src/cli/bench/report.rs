@@ -24,6 +24,7 @@ struct PageFaults {
 pub(super) struct ArmReport {
     mode: Option<RunMode>,
     mind: &'static str,
+    io: &'static str,
     rounds: usize,
     cold: BenchLength,
     lengths: Vec<BenchLength>,
@@ -43,6 +44,7 @@ impl ArmReport {
         Self {
             mode: figures.mode.clone(),
             mind: arm.mind.name(),
+            io: arm.io.name(),
             rounds: args.rounds,
             cold: BenchLength::new(lengths[0], answer, &figures.cold),
             lengths: warm
@@ -207,9 +209,10 @@ impl ArmReport {
             speech.show(printer)?;
         }
         printer.line(format_args!(
-            "medians of {} rounds, mind {}; peak memory {}; {} minor and {} major page faults",
+            "medians of {} rounds, mind {}, io {}; peak memory {}; {} minor and {} major page faults",
             self.rounds,
             self.mind,
+            self.io,
             human_bytes(self.peak_rss_bytes),
             self.page_faults.minor,
             self.page_faults.major,
@@ -251,6 +254,7 @@ impl BenchSpeech {
 
 fn row(length: &BenchLength, when: &str) -> [String; 10] {
     let figures = &length.median;
+    let known = |shown: Option<String>| shown.unwrap_or_else(|| "-".to_owned());
     [
         length.prompt_tokens.to_string(),
         when.to_owned(),
@@ -260,7 +264,15 @@ fn row(length: &BenchLength, when: &str) -> [String; 10] {
         human_bytes(figures.decode_bytes_per_token as u64),
         format!("{:.1} ms", figures.stall_ms_per_token),
         format!("{:.1} %", figures.decode_hit_rate * 100.0),
-        format!("{:.1} %", figures.disk_duty * 100.0),
-        human_bytes(figures.disk_bytes_per_second as u64),
+        known(
+            figures
+                .disk_duty
+                .map(|duty| format!("{:.1} %", duty * 100.0)),
+        ),
+        known(
+            figures
+                .disk_bytes_per_second
+                .map(|bytes| human_bytes(bytes as u64)),
+        ),
     ]
 }

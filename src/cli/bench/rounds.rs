@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::BenchArgs;
-use super::arms::{Arm, Mind, turn};
+use super::arms::{Arm, Io, turn};
+use super::cold::forget_cached;
 use super::figures::Figures;
 use super::measure::{Measured, SessionFigures};
 use super::speech::SpokenRound;
@@ -163,6 +164,10 @@ impl<'a> Rounds<'a> {
             // What one session has checked of a store, another is not spared.
             None => Arc::from(open_model(&self.args.model)?),
         };
+        if self.arms.iter().any(|planned| planned.arm.io == Io::Mmap) {
+            // No arm finds experts that another left in the page cache, or has to live beside them.
+            forget_cached(source.folder());
+        }
         let planned = &self.arms[at];
         let mut engine = planned.engine.clone();
         if let Some(Settled { limit, base_bytes }) = self.settled {
@@ -184,8 +189,7 @@ impl<'a> Rounds<'a> {
             limit: engine.limit(),
             base_bytes: engine.plan.floor.base_bytes,
         });
-        let unmeasured = planned.arm.mind == Mind::Off;
-        Ok(Measured::new(self.args, session, source, unmeasured))
+        Ok(Measured::new(self.args, session, source, planned.arm))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::model::audio::token_count;
 use crate::store::WeightSource;
 
 /// Sets the noise of sounds and pictures apart from each other and from prompts.
-const NOISE: u64 = 0x6e6f_6973_65;
+const NOISE: u64 = 0x6e_6f69_7365;
 
 /// What a tower took for one input, in milliseconds.
 #[derive(Debug, Serialize)]
@@ -118,7 +118,7 @@ impl<'a> TowerBench<'a> {
     /// When the limit leaves no room, or a weight cannot be read.
     pub fn hear(&self, seconds: u32) -> Result<BenchHearing, CliError> {
         let config = self.source.config().thinker.audio.clone();
-        let features = || {
+        let features = || -> Result<DecodedMedia, PerceptionError> {
             let mel = log_mel(&noise(seconds)?)?;
             let tokens = config
                 .as_ref()
@@ -152,7 +152,7 @@ impl<'a> TowerBench<'a> {
     /// As [`Self::hear`].
     pub fn see(&self, patches: usize) -> Result<BenchSeeing, CliError> {
         let ([rows, columns], options) = self.grid(patches)?;
-        let features = || {
+        let features = || -> Result<DecodedMedia, PerceptionError> {
             let side = options.patch_size;
             let images = image_patches(&picture(columns * side, rows * side)?, &options)?;
             let block = options.merge_size * options.merge_size;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::formats::WeightFormat;
+use crate::formats::{GatedFormats, WeightFormat};
 use sage_actors::protocol::{LayerKey, Module};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;

@@ -1,0 +1,61 @@
+//! An expert in memory.
+
+use super::mapped::MappedRecord;
+use crate::formats::GatedFormats;
+use crate::host_memory::Mapped;
+use crate::store::ExpertLocation;
+
+/// An expert in memory: its record, and the formats that its matrices are in.
+#[derive(Debug)]
+pub struct LoadedExpert {
+    memory: ExpertMemory,
+    formats: GatedFormats,
+}
+
+/// Where the bytes of a record are.
+#[derive(Debug)]
+pub enum ExpertMemory {
+    /// In memory of this process, which they were read into.
+    Slot(Mapped),
+    /// In the file itself, by way of the page cache.
+    File(MappedRecord),
+}
+
+impl LoadedExpert {
+    /// What was read, or mapped, of `record`.
+    pub(crate) fn new(memory: ExpertMemory, record: &ExpertLocation) -> Self {
+        Self {
+            memory,
+            formats: record.formats,
+        }
+    }
+
+    /// Gate, up and down, one after the other, from a page's beginning on.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.memory {
+            ExpertMemory::Slot(memory) => memory.bytes(),
+            ExpertMemory::File(record) => record.bytes(),
+        }
+    }
+
+    /// How all three are stored.
+    pub fn formats(&self) -> GatedFormats {
+        self.formats
+    }
+
+    /// Bytes of this process's own memory that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.memory {
+            ExpertMemory::Slot(memory) => memory.mapped_bytes(),
+            ExpertMemory::File(_) => 0,
+        }
+    }
+
+    /// The memory, to be read into again; none of a file.
+    pub(crate) fn into_memory(self) -> Option<Mapped> {
+        match self.memory {
+            ExpertMemory::Slot(memory) => Some(memory),
+            ExpertMemory::File(_) => None,
+        }
+    }
+}
