@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use memmap2::{Advice, Mmap};
+use memmap2::Mmap;
 use sage_actors::protocol::ExpertKey;
 
 use super::arena::RecordReader;
@@ -63,8 +63,9 @@ impl MappedReader {
         Ok(map)
     }
 
-    /// Maps the one segment of a record, and has its pages fetched and entered before anybody waits for them.
-    fn fetch(&self, segment: &FileSegment, len_bytes: usize) -> std::io::Result<MappedRecord> {
+    /// Maps the one segment of a record. No page is fetched and none is asked for ahead: whoever touches a page fetches it and its
+    /// neighbours, with as many reads at one time as there are threads. No advice was faster (docs/measurements.md).
+    fn record(&self, segment: &FileSegment, len_bytes: usize) -> std::io::Result<MappedRecord> {
         let file = self.file(&segment.path)?;
         let at = usize::try_from(segment.offset).map_err(std::io::Error::other)?;
         if at.checked_add(len_bytes).is_none_or(|end| end > file.len()) {
@@ -73,8 +74,6 @@ impl MappedReader {
                 "the file ends inside the record",
             ));
         }
-        // Advice of which a system before Linux 5.14 knows nothing; then whoever touches a page fetches it.
-        let _ = file.advise_range(Advice::PopulateRead, at, len_bytes);
         Ok(MappedRecord {
             file,
             at,
@@ -110,7 +109,7 @@ impl RecordReader for MappedReader {
         let checked = self.source.check_expert(record);
         Some(match checked {
             Ok(()) => self
-                .fetch(segment, record.len_bytes)
+                .record(segment, record.len_bytes)
                 .map_err(|error| failed(key, format!("{}: {error}", segment.path.display()))),
             Err(error) => Err(failed(key, error.to_string())),
         })
