@@ -171,7 +171,7 @@ fn what_cannot_be_heard_or_seen_is_refused() {
         ("--hearing", "sage synth --audio"),
         ("--seeing", "sage synth --vision"),
     ] {
-        let message = refused("tests/fixtures/tiny-thinker", &[option]);
+        let message = refused("tests/fixtures/qwen3-moe-tiny", &[option]);
         assert!(message.contains(option), "{message}");
         assert!(message.contains(made_by), "{message}");
     }
