@@ -15,8 +15,7 @@ use sage_actors::protocol::{ExpertKey, ExpertSource, SlotId};
 
 use tracing::span::EnteredSpan;
 
-use super::loaded::{ExpertMemory, LoadedExpert};
-use super::mapped::MappedRecord;
+use super::loaded::{ExpertMemory, LoadedExpert, MappedRecord};
 use crate::core::ports::{ExpertReadError, component_name};
 use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;

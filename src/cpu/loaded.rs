@@ -1,6 +1,9 @@
 //! An expert in memory.
 
-use super::mapped::MappedRecord;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
 use crate::formats::GatedFormats;
 use crate::host_memory::Mapped;
 use crate::store::ExpertLocation;
@@ -19,6 +22,33 @@ pub enum ExpertMemory {
     Slot(Mapped),
     /// In the file itself, by way of the page cache.
     File(MappedRecord),
+}
+
+/// A record where it lies in its file.
+#[derive(Debug)]
+pub struct MappedRecord {
+    file: Arc<Mmap>,
+    at: usize,
+    len_bytes: usize,
+}
+
+impl MappedRecord {
+    /// `len_bytes` from `offset` on; none where the file ends before.
+    pub(super) fn new(file: Arc<Mmap>, offset: u64, len_bytes: usize) -> Option<Self> {
+        let at = usize::try_from(offset).ok()?;
+        file.get(at..at.checked_add(len_bytes)?)?;
+        Some(Self {
+            file,
+            at,
+            len_bytes,
+        })
+    }
+
+    /// Gate, up and down, one after the other.
+    fn bytes(&self) -> &[u8] {
+        // `new` has seen that the file is so long.
+        &self.file[self.at..self.at + self.len_bytes]
+    }
 }
 
 impl LoadedExpert {

@@ -14,26 +14,11 @@ use sage_actors::protocol::ExpertKey;
 
 use super::arena::RecordReader;
 use super::direct::{DirectReader, failed};
+use super::loaded::MappedRecord;
 use crate::core::ports::ExpertReadError;
 use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;
 use crate::store::{ExpertLocation, FileSegment, WeightSource};
-
-/// A record where it lies in its file.
-#[derive(Debug)]
-pub struct MappedRecord {
-    file: Arc<Mmap>,
-    at: usize,
-    len_bytes: usize,
-}
-
-impl MappedRecord {
-    /// Gate, up and down, one after the other.
-    pub(super) fn bytes(&self) -> &[u8] {
-        // `MappedReader::map` has seen that the file is so long.
-        &self.file[self.at..self.at + self.len_bytes]
-    }
-}
 
 /// Maps records of a store, each file once, for as long as the reader lives.
 pub(super) struct MappedReader {
@@ -67,17 +52,11 @@ impl MappedReader {
     /// neighbours, with as many reads at one time as there are threads. No advice was faster (docs/measurements.md).
     fn record(&self, segment: &FileSegment, len_bytes: usize) -> std::io::Result<MappedRecord> {
         let file = self.file(&segment.path)?;
-        let at = usize::try_from(segment.offset).map_err(std::io::Error::other)?;
-        if at.checked_add(len_bytes).is_none_or(|end| end > file.len()) {
-            return Err(std::io::Error::new(
+        MappedRecord::new(file, segment.offset, len_bytes).ok_or_else(|| {
+            std::io::Error::new(
                 std::io::ErrorKind::UnexpectedEof,
                 "the file ends inside the record",
-            ));
-        }
-        Ok(MappedRecord {
-            file,
-            at,
-            len_bytes,
+            )
         })
     }
 }

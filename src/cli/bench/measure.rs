@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::BenchArgs;
+use super::args::BenchArgs;
 use super::arms::{Arm, Io, Mind};
 use super::figures::{DiskUse, Figures};
 use super::speech::{self, SpeechFigures, SpokenRound};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::BenchArgs;
+use super::args::BenchArgs;
 use super::arms::{Arm, turn};
 use super::figures::BenchLength;
 use super::ratios::{ArmRatios, LengthRatios};

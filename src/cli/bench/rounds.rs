@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::BenchArgs;
+use super::args::BenchArgs;
 use super::arms::{Arm, Io, turn};
 use super::cold::forget_cached;
 use super::figures::Figures;
