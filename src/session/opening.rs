@@ -140,7 +140,6 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     }
     let (_, resident_weights_bytes) = Thinker::sizes(source)?;
     let slots = ExpertSlots::of(source, Component::Thinker);
-    let slot_bytes = slots.largest_bytes;
     // One window for both modules: every one of a token's experts has room in it.
     let mut window_experts = window_experts(config, &options.mind);
     if options.speaks
@@ -151,39 +150,21 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     let towers = TowerSet::new(source, &options.senses);
     let towers = towers.map_err(PerceptionError::from)?;
     let media_tokens = options.media_tokens.min(options.context_tokens).max(1);
-    let whole = |chunk_tokens: usize| -> Result<MemoryPlan, EngineError> {
-        let (context, codes) = (options.context_tokens, codes_of(options));
-        let speech = match options.speaks {
-            true => Some(voice::demand(source, context, chunk_tokens, codes)?),
-            false => None,
-        };
-        let demand = Demand {
-            config,
-            experts_bytes: slots.total_bytes,
-            slot_bytes,
-            context_tokens: context,
-            kv_bytes: kv_bytes(config, context),
-            workspace_bytes: workspace_bytes(config, chunk_tokens, context),
-            window_experts,
-            resident_weights_bytes,
-            base_bytes,
-            dreams: options.mind.hold.is_none(),
-            perception_bytes: towers.floor_bytes(media_tokens, config.hidden_size),
-            waiting_media_bytes: match towers.shapes().is_empty() {
-                true => 0,
-                false => options.waiting_media_bytes,
-            },
-            senses: towers.shapes().len(),
-            towers_bytes: towers.total_bytes(),
-            speech,
-        };
-        Ok(MemoryPlan::new(Limit::None, &demand, options.base_bytes)?)
+    let parts = FloorParts {
+        source,
+        options,
+        slots: &slots,
+        towers: &towers,
+        resident_weights_bytes,
+        window_experts,
+        media_tokens,
+        base_bytes,
     };
     let chosen = chunks::choose(
         options.chunk_tokens,
         options.context_tokens,
         |chunk_tokens| {
-            let whole = whole(chunk_tokens)?;
+            let whole = parts.whole(chunk_tokens)?;
             let (limit, origin) = options.limit_policy.resolve(options.limit, &whole)?;
             Ok(ChunkPlan {
                 chunk_tokens,
@@ -210,6 +191,57 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             .speaks
             .then(|| ExpertSlots::of(source, Component::Talker)),
     })
+}
+
+/// What a plan is made of, whatever the length of a chunk.
+struct FloorParts<'a> {
+    source: &'a dyn WeightSource,
+    options: &'a EngineOptions,
+    slots: &'a ExpertSlots,
+    towers: &'a TowerSet,
+    resident_weights_bytes: u64,
+    window_experts: usize,
+    media_tokens: usize,
+    base_bytes: u64,
+}
+
+impl FloorParts<'_> {
+    /// Memory without a limit, with chunks of so many tokens.
+    fn whole(&self, chunk_tokens: usize) -> Result<MemoryPlan, EngineError> {
+        let (options, towers) = (self.options, self.towers);
+        let config = &self.source.config().thinker.text;
+        let (context_tokens, codes) = (options.context_tokens, codes_of(options));
+        let speech = match options.speaks {
+            true => Some(voice::demand(
+                self.source,
+                context_tokens,
+                chunk_tokens,
+                codes,
+            )?),
+            false => None,
+        };
+        let demand = Demand {
+            config,
+            experts_bytes: self.slots.total_bytes,
+            slot_bytes: self.slots.largest_bytes,
+            context_tokens,
+            kv_bytes: kv_bytes(config, context_tokens),
+            workspace_bytes: workspace_bytes(config, chunk_tokens, context_tokens),
+            window_experts: self.window_experts,
+            resident_weights_bytes: self.resident_weights_bytes,
+            base_bytes: self.base_bytes,
+            dreams: options.mind.hold.is_none(),
+            perception_bytes: towers.floor_bytes(self.media_tokens, config.hidden_size),
+            waiting_media_bytes: match towers.shapes().is_empty() {
+                true => 0,
+                false => options.waiting_media_bytes,
+            },
+            senses: towers.shapes().len(),
+            towers_bytes: towers.total_bytes(),
+            speech,
+        };
+        Ok(MemoryPlan::new(Limit::None, &demand, options.base_bytes)?)
+    }
 }
 
 /// Opens a model under a limit, with its experts in this process's memory. Call inside a current-thread runtime; `progress`
