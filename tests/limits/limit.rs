@@ -156,24 +156,6 @@ fn bytes(of: &Value) -> u64 {
     of.as_u64().unwrap_or_else(|| panic!("{of} is no size"))
 }
 
-/// The repository's model in a context of 512 tokens: what must be in memory, and what it takes with everything.
-fn sizes() -> (u64, u64) {
-    let report = chat(
-        &machine(64 << 30),
-        "/limit",
-        "limit_report",
-        &["--context", "512"],
-    );
-    assert_eq!(report["limit_bytes"], Value::Null);
-    assert_eq!(report["limit_chosen"], false);
-    let reason = report["limit_reason"].as_str().expect("a reason");
-    assert!(reason.contains("everything of the model fits"), "{reason}");
-    (
-        bytes(&report["floor_bytes"]),
-        bytes(&report["everything_bytes"]),
-    )
-}
-
 /// 128 experts of 1.5 MiB: 192 MiB.
 fn synth(folder: &Path) -> String {
     let store = folder.join("store");
@@ -343,13 +325,19 @@ fn a_chosen_limit_is_recorded_and_a_replay_looks_at_no_machine() {
 
 #[test]
 fn a_conversation_says_where_its_limit_comes_from() {
-    let (floor, everything) = sizes();
-    // With shorter chunks than these sizes have, a little less is enough for everything.
-    let roomy = leaving(everything - 3 * MIB);
     let context = ["--context", "512"];
+    // With the shortest chunks the least is enough for everything.
+    let short = ["--set", "session.chunk_tokens=128"];
+    let least = chat(
+        &machine(64 << 30),
+        "/limit",
+        "limit_report",
+        &[context, short].concat(),
+    );
+    let roomy = leaving(bytes(&least["everything_bytes"]) - MIB);
     let report = chat(&roomy, "/limit", "limit_report", &context);
     assert_eq!(report["limit_chosen"], true);
-    assert!(bytes(&report["floor_bytes"]) <= floor);
+    assert!(bytes(&report["floor_bytes"]) >= bytes(&least["floor_bytes"]));
     assert_eq!(
         bytes(&report["pool_bytes"]) + bytes(&report["floor_bytes"]),
         bytes(&report["limit_bytes"])
