@@ -10,14 +10,15 @@
 #[cfg(target_arch = "x86_64")]
 #[path = "ceilings/registers.rs"]
 mod registers;
+mod weights;
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use sage::formats::{WeightFormat, convert};
-use sage::host_memory::Mapped;
+use sage::formats::WeightFormat;
 use sage::kernels::{MatrixView, matmul};
+use weights::{numbers, stored};
 
 /// Numbers in a row of weights.
 const COLS: usize = 2048;
@@ -67,7 +68,7 @@ fn main() {
 /// One row of x with a matrix that fills memory, against reading its pages.
 fn one_row(format: WeightFormat, effort: &Effort) {
     let rows = effort.matrix_bytes / format.row_bytes(COLS).unwrap();
-    let memory = stored(format, rows);
+    let memory = stored(format, rows * COLS);
     let view = MatrixView::new(format, memory.bytes(), rows, COLS).unwrap();
     let bytes = rows * format.row_bytes(COLS).unwrap();
     let x = numbers(COLS);
@@ -92,7 +93,7 @@ fn many_rows(format: WeightFormat, effort: &Effort) {
     };
     let matrices =
         (effort.matrix_bytes / 4 / format.matrix_bytes(EXPERT_ROWS, COLS).unwrap()).max(2);
-    let memory = stored(format, matrices * EXPERT_ROWS);
+    let memory = stored(format, matrices * EXPERT_ROWS * COLS);
     let each = EXPERT_ROWS * format.row_bytes(COLS).unwrap();
     for x_rows in X_ROWS {
         let x = numbers(x_rows * COLS);
@@ -233,28 +234,4 @@ fn read<const AHEAD: usize>(words: &[u64]) -> u64 {
 #[cfg(not(target_arch = "x86_64"))]
 fn read<const AHEAD: usize>(words: &[u64]) -> u64 {
     words.iter().fold(0, |all, word| all | word)
-}
-
-/// So many rows of numbers in `format`, page-aligned as a store's records are.
-fn stored(format: WeightFormat, rows: usize) -> Mapped {
-    // A few rows again and again: what they are does not change how long a product takes.
-    let some = rows.min(EXPERT_ROWS);
-    let whole: Vec<u8> = numbers(some * COLS)
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    let row_bytes = format.row_bytes(COLS).unwrap();
-    let mut part = vec![0; some * row_bytes];
-    convert(WeightFormat::F32, &whole, format, &mut part).unwrap();
-    let mut memory = Mapped::new(rows * row_bytes).unwrap();
-    for piece in memory.pages_mut()[..rows * row_bytes].chunks_mut(part.len()) {
-        piece.copy_from_slice(&part[..piece.len()]);
-    }
-    memory
-}
-
-fn numbers(count: usize) -> Vec<f32> {
-    (0..count)
-        .map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5)
-        .collect()
 }

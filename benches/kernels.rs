@@ -8,14 +8,16 @@
 
 #![allow(clippy::unwrap_used)] // a benchmark stops at the first thing that is wrong
 
+mod weights;
+
 use std::fmt;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use sage::formats::{GatedFormats, WeightFormat, convert};
-use sage::host_memory::Mapped;
+use sage::formats::{GatedFormats, WeightFormat};
 use sage::kernels::{InstructionSet, MatrixView, matmul};
 use sage::model::experts::{ExpertScratch, ExpertShape, Gated};
+use weights::{numbers, stored};
 
 /// An expert of the released thinker.
 const EXPERT: ExpertShape = ExpertShape {
@@ -144,23 +146,4 @@ fn checksum(bencher: Bencher<'_, '_>, format: WeightFormat) {
     bencher
         .counter(BytesCount::new(bytes))
         .bench_local(|| crc32fast::hash(&memory.bytes()[..bytes]));
-}
-
-/// So many numbers in `format`, page-aligned as a store's records are.
-fn stored(format: WeightFormat, count: usize) -> Mapped {
-    let whole: Vec<u8> = numbers(count)
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    let bytes = format.matrix_bytes(1, count).unwrap();
-    let mut memory = Mapped::new(bytes).unwrap();
-    let out = &mut memory.pages_mut()[..bytes];
-    convert(WeightFormat::F32, &whole, format, out).unwrap();
-    memory
-}
-
-fn numbers(count: usize) -> Vec<f32> {
-    (0..count)
-        .map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5)
-        .collect()
 }

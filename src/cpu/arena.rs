@@ -2,8 +2,7 @@
 //!
 //! The cache decides which expert lives in which slot; the arena obeys. A slot's memory is mapped from the
 //! system when an expert is admitted and goes back when the decision that evicted it is complete and no admitted
-//! expert took it over. One thread reads: measured, one direct read at a time already saturates the disks this
-//! runs on.
+//! expert took it over. One thread reads, one record after the other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

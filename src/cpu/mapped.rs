@@ -86,11 +86,10 @@ impl RecordReader for MappedReader {
             return None;
         };
         let checked = self.source.check_expert(record);
-        Some(match checked {
-            Ok(()) => self
-                .record(segment, record.len_bytes)
-                .map_err(|error| failed(key, format!("{}: {error}", segment.path.display()))),
-            Err(error) => Err(failed(key, error.to_string())),
-        })
+        let mapped = checked.map_err(|error| error.to_string()).and_then(|()| {
+            self.record(segment, record.len_bytes)
+                .map_err(|error| format!("{}: {error}", segment.path.display()))
+        });
+        Some(mapped.map_err(|reason| failed(key, reason)))
     }
 }

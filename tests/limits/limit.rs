@@ -334,10 +334,17 @@ fn a_conversation_says_where_its_limit_comes_from() {
         "limit_report",
         &[context, short].concat(),
     );
+    assert_eq!(least["limit_bytes"], Value::Null);
+    assert_eq!(least["limit_chosen"], false);
+    let reason = least["limit_reason"].as_str().expect("a reason");
+    assert!(reason.contains("everything of the model fits"), "{reason}");
     let roomy = leaving(bytes(&least["everything_bytes"]) - MIB);
     let report = chat(&roomy, "/limit", "limit_report", &context);
     assert_eq!(report["limit_chosen"], true);
-    assert!(bytes(&report["floor_bytes"]) >= bytes(&least["floor_bytes"]));
+    // The same floor, but for chunks that take a sixteenth at most of what experts would have.
+    let floor = bytes(&least["floor_bytes"]);
+    let more = bytes(&report["floor_bytes"]) - floor;
+    assert!(16 * more <= bytes(&report["limit_bytes"]) - floor);
     assert_eq!(
         bytes(&report["pool_bytes"]) + bytes(&report["floor_bytes"]),
         bytes(&report["limit_bytes"])

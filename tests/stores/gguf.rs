@@ -11,6 +11,7 @@ use sage::store::{Store, WeightSource};
 use serde_json::Value;
 
 use crate::common::layouts::{sage, text};
+use crate::extracting::extracted;
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
@@ -237,17 +238,6 @@ fn tokenizer(gguf: &mut Gguf, vocab_size: usize) {
     );
 }
 
-fn extract(from: &Path, rules: &[&str]) -> tempfile::TempDir {
-    let store = tempfile::tempdir().unwrap();
-    let mut args = vec!["extract", text(from), "--out", text(store.path())];
-    for rule in rules {
-        args.extend(["--quant", *rule]);
-    }
-    let (code, _, stderr) = sage(&args);
-    assert_eq!(code, 0, "{stderr}");
-    store
-}
-
 fn written(gguf: &Gguf) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
@@ -282,13 +272,13 @@ fn answer(store: &Path) -> String {
 fn a_gguf_file_gives_the_experts_and_the_answers_of_the_checkpoint() {
     let checkpoint = Checkpoint::open(model()).unwrap();
     let (_folder, path) = written(&thinker(&checkpoint));
-    let (own, there) = (extract(&model(), &[]), extract(&path, &[]));
+    let (own, there) = (extracted(&model(), &[]), extracted(&path, &[]));
     assert_eq!(expert(there.path()), expert(own.path()));
     assert_eq!(answer(there.path()), answer(own.path()));
     // Quantised on the way, it is what the checkpoint gives as well.
     assert_eq!(
-        expert(extract(&path, &["q8"]).path()),
-        expert(extract(&model(), &["q8"]).path())
+        expert(extracted(&path, &["q8"]).path()),
+        expert(extracted(&model(), &["q8"]).path())
     );
     let (code, _, stderr) = sage(&["extract", "--verify", text(there.path())]);
     assert_eq!(code, 0, "{stderr}");
@@ -296,13 +286,19 @@ fn a_gguf_file_gives_the_experts_and_the_answers_of_the_checkpoint() {
 
 #[test]
 fn blocks_of_a_gguf_file_are_kept_or_changed_as_asked() {
-    let quantised = extract(&model(), &["q8", "q4_0"]);
+    let quantised = extracted(&model(), &["q8", "q4_0"]);
     let store = Store::open(quantised.path()).unwrap();
     let (_folder, path) = written(&thinker(&store));
-    assert_eq!(expert(extract(&path, &[]).path()), expert(quantised.path()));
-    assert_eq!(answer(extract(&path, &[]).path()), answer(quantised.path()));
+    assert_eq!(
+        expert(extracted(&path, &[]).path()),
+        expert(quantised.path())
+    );
+    assert_eq!(
+        answer(extracted(&path, &[]).path()),
+        answer(quantised.path())
+    );
     // Of blocks, halves: what they widen to.
-    let halves = extract(&path, &["f16"]);
+    let halves = extracted(&path, &["f16"]);
     let found = Store::open(halves.path()).unwrap();
     let location = found.expert(Component::Thinker, 3, 11).unwrap();
     assert_eq!(location.formats.to_string(), "F16");
@@ -311,9 +307,9 @@ fn blocks_of_a_gguf_file_are_kept_or_changed_as_asked() {
 /// Matrices of one expert may differ, as those that llama.cpp calls Q4_K_M do.
 #[test]
 fn matrices_of_an_expert_may_have_formats_of_their_own() {
-    let store = extract(&model(), &["q4_0"]);
+    let store = extracted(&model(), &["q4_0"]);
     let mut gguf = thinker(&Store::open(store.path()).unwrap());
-    let eight = extract(&model(), &["q8_0"]);
+    let eight = extracted(&model(), &["q8_0"]);
     let other = thinker(&Store::open(eight.path()).unwrap());
     for (tensor, finer) in gguf.tensors.iter_mut().zip(&other.tensors) {
         if tensor.0.contains("ffn_down_exps") {
@@ -321,7 +317,7 @@ fn matrices_of_an_expert_may_have_formats_of_their_own() {
         }
     }
     let (_folder, path) = written(&gguf);
-    let mixed = extract(&path, &[]);
+    let mixed = extracted(&path, &[]);
     let found = Store::open(mixed.path()).unwrap();
     let location = found.expert(Component::Thinker, 3, 11).unwrap();
     assert_eq!(location.formats.to_string(), "Q4_0, Q4_0 and Q8_0");

@@ -5,6 +5,7 @@ mod cli_model;
 mod cli_store;
 #[path = "../common/mod.rs"]
 mod common;
+mod extracting;
 mod foreign;
 mod formats;
 mod founding;

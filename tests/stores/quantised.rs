@@ -11,20 +11,10 @@ use serde_json::json;
 
 use crate::common::fixture;
 use crate::common::layouts::{inspect, sage, text, verify};
+use crate::extracting::extracted;
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny")
-}
-
-fn quantised(checkpoint: &Path, rules: &[&str]) -> tempfile::TempDir {
-    let store = tempfile::tempdir().unwrap();
-    let mut args = vec!["extract", text(checkpoint), "--out", text(store.path())];
-    for rule in rules {
-        args.extend(["--quant", *rule]);
-    }
-    let (code, _, stderr) = sage(&args);
-    assert_eq!(code, 0, "{stderr}");
-    store
 }
 
 /// How the store holds tensors whose name ends so.
@@ -43,7 +33,7 @@ fn format_of(report: &serde_json::Value, ending: &str) -> String {
 #[test]
 fn every_tensor_is_in_the_format_that_fits_it() {
     // Rows of 64 and 128 numbers are no blocks of 256.
-    let folder = quantised(&model(), &["q4", "q6_k:embedding"]);
+    let folder = extracted(&model(), &["q4", "q6_k:embedding"]);
     let (code, report) = inspect(folder.path());
     assert_eq!(code, 0);
     for (ending, due) in [
@@ -67,11 +57,11 @@ fn every_tensor_is_in_the_format_that_fits_it() {
 /// The bytes of one expert, by BLAKE3: quantising gives the same on every processor.
 #[test]
 fn quantised_bytes_are_the_same_everywhere() {
-    let folder = quantised(&model(), &["q4"]);
+    let folder = extracted(&model(), &["q4"]);
     let store = Store::open(folder.path()).unwrap();
     let record = &store.manifest().records["experts/thinker_expert_005_layer_02.safetensors"];
     assert_eq!(record.data_blake3, Q4_EXPERT);
-    let folder = quantised(&model(), &["q8"]);
+    let folder = extracted(&model(), &["q8"]);
     let store = Store::open(folder.path()).unwrap();
     let record = &store.manifest().records["experts/thinker_expert_005_layer_02.safetensors"];
     assert_eq!(record.data_blake3, Q8_EXPERT);
@@ -82,7 +72,7 @@ const Q8_EXPERT: &str = "15830b4b3f01ed84d2fdb50431ed512db482da099e710e2d019697c
 
 #[test]
 fn other_readers_find_rows_of_bytes() {
-    let folder = quantised(&model(), &["q4"]);
+    let folder = extracted(&model(), &["q4"]);
     let file = folder
         .path()
         .join("experts/thinker_expert_000_layer_00.safetensors");
@@ -102,7 +92,7 @@ fn other_readers_find_rows_of_bytes() {
 #[test]
 fn a_quantised_store_runs_alike_whatever_is_in_memory_and_is_near_the_model() {
     for rule in ["q8", "q4"] {
-        let folder = quantised(&model(), &[rule]);
+        let folder = extracted(&model(), &[rule]);
         let generated = |limit: &str, threads: &str| {
             let (code, stdout, stderr) = sage(&[
                 "generate",
@@ -183,7 +173,7 @@ fn blocks_of_256_run_alike_whatever_is_in_memory() {
 
 #[test]
 fn a_speaking_model_is_quantised_and_judged_by_the_goldens() {
-    let folder = quantised(&fixture("tiny-omni"), &["q8"]);
+    let folder = extracted(&fixture("tiny-omni"), &["q8"]);
     let report = verify(folder.path(), &fixture("tiny-omni/goldens"));
     let judged = |key: &str| report[key].as_u64().unwrap();
     assert!(judged("passed") + judged("failed") > 0, "{report:#}");
@@ -192,7 +182,7 @@ fn a_speaking_model_is_quantised_and_judged_by_the_goldens() {
 
 #[test]
 fn a_recording_names_the_arithmetic_of_blocks_and_comes_again_on_every_instruction_set() {
-    let folder = quantised(&model(), &["q4"]);
+    let folder = extracted(&model(), &["q4"]);
     let scratch = tempfile::tempdir().unwrap();
     let trace = scratch.path().join("run.trace");
     let scenario = "scenarios/wake-focus-crisis.toml";

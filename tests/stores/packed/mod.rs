@@ -15,23 +15,13 @@ use sage::store::{Store, WeightSource, open_model};
 use serde_json::{Value, json};
 
 use crate::common::layouts::{Layout, inspect, sage, text};
+use crate::extracting::{extracted, extracted_saying};
 use recipe::{ALL, AWQ, GPTQ, LEFT, Recipe, SYMMETRIC, numbers, packed};
 
 fn written(layout: &Layout) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     layout.write(folder.path());
     folder
-}
-
-fn extract(from: &Path, rules: &[&str]) -> (tempfile::TempDir, String) {
-    let store = tempfile::tempdir().unwrap();
-    let mut args = vec!["extract", text(from), "--out", text(store.path())];
-    for rule in rules {
-        args.extend(["--quant", *rule]);
-    }
-    let (code, _, stderr) = sage(&args);
-    assert_eq!(code, 0, "{stderr}");
-    (store, stderr)
 }
 
 /// The format of a tensor, and its numbers, widened.
@@ -68,7 +58,7 @@ fn every_matrix_is_unpacked_to_the_numbers_that_were_packed() {
     for (what, recipe) in ALL {
         let folder = packed(recipe);
         let from = written(&folder.packed);
-        let (out, _) = extract(from.path(), &EXACT);
+        let out = extracted(from.path(), &EXACT);
         let (store, checkpoint) = (
             Store::open(out.path()).unwrap(),
             Checkpoint::open(from.path()).unwrap(),
@@ -101,14 +91,14 @@ fn a_store_of_them_answers_as_one_of_the_same_numbers_does() {
         let plain = written(&folder.plain);
         let due = answer(plain.path());
         assert_eq!(due.split_whitespace().count(), 8, "{due}");
-        assert_eq!(answer(extract(from.path(), &EXACT).0.path()), due);
+        assert_eq!(answer(extracted(from.path(), &EXACT).path()), due);
         // Quantised on the way, too.
-        let eight = extract(plain.path(), &["q8_0", "q8_0:trunk"]).0;
+        let eight = extracted(plain.path(), &["q8_0", "q8_0:trunk"]);
         assert_eq!(
-            answer(extract(from.path(), &["q8_0", "q8_0:trunk"]).0.path()),
+            answer(extracted(from.path(), &["q8_0", "q8_0:trunk"]).path()),
             answer(eight.path())
         );
-        let four = |from: &Path| extract(from, &["q4"]).0;
+        let four = |from: &Path| extracted(from, &["q4"]);
         assert_eq!(
             answer(four(from.path()).path()),
             answer(four(plain.path()).path())
@@ -152,7 +142,7 @@ fn without_a_format_what_was_packed_is_kept() {
         ),
     ] {
         let folder = packed(recipe);
-        let (out, stderr) = extract(written(&folder.packed).path(), &[]);
+        let (out, stderr) = extracted_saying(written(&folder.packed).path(), &[]);
         assert!(stderr.contains(said), "{stderr}");
         let store = open_model(out.path()).unwrap();
         for (name, meant) in &folder.meant {
