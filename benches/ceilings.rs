@@ -12,12 +12,11 @@
 mod registers;
 mod weights;
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use rayon::prelude::*;
 use sage::formats::WeightFormat;
-use sage::kernels::{MatrixView, matmul};
+use sage::kernels::{MatrixView, matmul, reading_rate};
 use weights::{numbers, stored};
 
 /// Numbers in a row of weights.
@@ -76,7 +75,7 @@ fn one_row(format: WeightFormat, effort: &Effort) {
     let rate = |seconds: f64| bytes as f64 / seconds / 1e9;
     let found = compared(
         effort.rounds,
-        || reading(&memory.bytes()[..bytes]),
+        || reading_rate(&memory.bytes()[..bytes]) / 1e9,
         || rate(timed(|| matmul(view, &x, 1, &mut y, &mut scratch))),
     );
     println!("{:6} one row    {found} of reading, GB/s", format.option());
@@ -181,57 +180,4 @@ fn timed(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
     work();
     start.elapsed().as_secs_f64()
-}
-
-/// Reads every byte, in pieces as products take them, and asks for what comes `AHEAD` bytes later: without that the
-/// processor's own guesses leave memory idle.
-fn read_all<const AHEAD: usize>(bytes: &[u8]) {
-    let all = bytes.par_chunks(256 << 10).map(|piece| {
-        // SAFETY: every pattern of bits is a number.
-        let (_, words, _) = unsafe { piece.align_to::<u64>() };
-        read::<AHEAD>(words)
-    });
-    black_box(all.reduce(|| 0, |a, b| a | b));
-}
-
-/// The fastest way to read that was found, GB/s.
-fn reading(bytes: &[u8]) -> f64 {
-    let ways = [
-        read_all::<0>,
-        read_all::<1024>,
-        read_all::<4096>,
-        read_all::<16384>,
-    ];
-    let rates = ways.map(|way| bytes.len() as f64 / timed(|| way(bytes)) / 1e9);
-    rates.into_iter().fold(0.0, f64::max)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn read<const AHEAD: usize>(words: &[u64]) -> u64 {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-    #[target_feature(enable = "avx2")]
-    fn wide<const AHEAD: usize>(words: &[u64]) -> u64 {
-        let mut found = [0; 8];
-        for words in words.as_chunks::<8>().0 {
-            if AHEAD > 0 {
-                let ahead = words.as_ptr().wrapping_byte_add(AHEAD);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            }
-            for at in 0..8 {
-                found[at] |= words[at];
-            }
-        }
-        found.iter().fold(0, |all, found| all | found)
-    }
-    match std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has the instructions.
-        true => unsafe { wide::<AHEAD>(words) },
-        false => words.iter().fold(0, |all, word| all | word),
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn read<const AHEAD: usize>(words: &[u64]) -> u64 {
-    words.iter().fold(0, |all, word| all | word)
 }

@@ -174,7 +174,7 @@ pub(super) fn failed(key: ExpertKey, reason: String) -> ExpertReadError {
 }
 
 /// Opens for direct reads; where the file system has none (tmpfs), for ordinary ones.
-fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
+pub(super) fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty()) {
         Ok(file) => Ok(file),
@@ -184,7 +184,7 @@ fn open_direct(path: &Path) -> std::io::Result<OwnedFd> {
 }
 
 /// Reads at least `wanted` bytes into whole pages; a file may end inside the last one. `done` says how many came.
-fn read_exactly(
+pub(super) fn read_exactly(
     file: &OwnedFd,
     pages: &mut [u8],
     offset: u64,

@@ -9,6 +9,7 @@ mod experts;
 pub(crate) mod host;
 mod loaded;
 mod mapped;
+pub mod probe;
 mod scratch;
 mod shadow;
 pub(crate) mod sizes;

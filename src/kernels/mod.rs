@@ -11,6 +11,7 @@ mod instructions;
 pub(crate) mod matrix;
 pub mod pointwise;
 mod prefetch;
+mod reading;
 pub(crate) mod threads;
 #[cfg(target_arch = "x86_64")]
 mod wide_fold;
@@ -20,6 +21,7 @@ pub(crate) use dense::multiply_row;
 pub(crate) use exp::silu_times;
 pub use instructions::InstructionSet;
 pub use matrix::{Matrix, MatrixView, matmul};
+pub use reading::reading_rate;
 
 /// Names the order of summation and the functions that every result depends on: equal inputs give equal bits wherever it
 /// is the same. To be changed with them.

@@ -74,6 +74,8 @@ fn a_bench_says_how_busy_the_disk_was() {
         assert_length(&report["lengths"][at], tokens);
     }
     assert!(number(&report["cold"], "disk_duty") > 0.0);
+    assert!(number(&report["machine"], "memory_bytes_per_second") > 0.0);
+    assert!(number(&report["machine"], "disk_bytes_per_second") > 0.0);
     assert!(number(&report["lengths"][0], "decode_bytes_per_token") > 0.0);
     assert_eq!(report["rounds"], 2);
 }
@@ -310,4 +312,36 @@ fn only_whole_records_are_mapped() {
         let message = refused(OMNI, &more);
         assert!(message.contains("sage extract"), "{message}");
     }
+}
+
+/// The table has every arm and length with the figures that stand elsewhere, and reckons what memory gives with the mind off.
+#[test]
+fn rows_are_the_arms_and_lengths_in_one_table() {
+    let report = bench(OMNI, &["--mind", "off", "--against", "mind=on"]);
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 2 * 3);
+    for (at, arm) in report["arms"].as_array().expect("arms").iter().enumerate() {
+        let lengths =
+            std::iter::once(&arm["cold"]).chain(arm["lengths"].as_array().expect("lengths"));
+        for (row, length) in rows[at * 3..].iter().zip(lengths) {
+            assert_eq!(row["arm"], arm["arm"]);
+            for (key, of_length) in [
+                ("prompt_tokens", "prompt_tokens"),
+                ("prefill_tokens_per_second", "prefill_tokens_per_second"),
+                ("decode_tokens_per_second", "decode_tokens_per_second"),
+                ("bytes_per_token", "decode_bytes_per_token"),
+                ("logical_hit_rate", "decode_hit_rate"),
+            ] {
+                assert_eq!(row[key], length[of_length], "{key}");
+            }
+            assert_eq!(row["peak_rss_bytes"], arm["peak_rss_bytes"]);
+            assert_eq!(row["limit_bytes"], arm["mode"]["limit_bytes"]);
+            assert_eq!(row["memory_bytes_per_second"].is_null(), at == 1);
+        }
+        assert_eq!(rows[at * 3]["cold"], true);
+    }
+    let (row, machine) = (&rows[1], &report["machine"]);
+    let bytes = number(row, "memory_bytes_per_second") / number(row, "decode_tokens_per_second");
+    // Weights of a token: more than its experts alone, less than the whole of the small model.
+    assert!((1e4..1e7).contains(&bytes), "{bytes} of {machine}");
 }

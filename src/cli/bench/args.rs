@@ -45,7 +45,8 @@ time_to_first_sound_ms, hit_rate, bytes_per_frame, shares{}; hearing{} and seein
 seconds_per_second or patches_per_second; each a median, with [least, most] under `spread`. Besides
 read_bytes, kernel_read_bytes, page_faults{minor, major}, peak_rss_bytes, answers_blake3 (of every token that was said) and
 mode. All of it is the first arm's; arms[] has the same for each, with its name as `arm` and, from the second on, ratios{}. turns[]
-says in which order each round ran them.";
+says in which order each round ran them. rows[] has each arm and length in one table (memory_bytes_per_second: of the weights that
+decoding reads, with the mind off), machine{} what threads read of memory and of experts on disk at most.";
 
 /// Patches of the largest picture that the released model sees.
 const MOST_PATCHES: i64 = 50_176;

@@ -4,10 +4,12 @@ mod args;
 mod arms;
 mod cold;
 mod figures;
+mod machine;
 mod measure;
 mod ratios;
 mod report;
 mod rounds;
+mod rows;
 mod speech;
 mod towers;
 
@@ -54,7 +56,7 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     let hearing = args.hearing.map(|of| towers.hear(of)).transpose()?;
     let seeing = patches.map(|of| towers.see(of)).transpose()?;
     let arms = report::compared(args, &arms, &figures);
-    BenchReport::new(args.rounds, &arms, hearing, seeing).show(printer)?;
+    BenchReport::new(args.rounds, &arms, hearing, seeing, &*source).show(printer)?;
     Ok(CommandOutcome::Done)
 }
 

@@ -3,38 +3,41 @@
 use serde::Serialize;
 
 use super::args::BenchArgs;
-use super::arms::{Arm, turn};
+use super::arms::{Arm, Mind, turn};
 use super::figures::BenchLength;
+use super::machine::MachineCeilings;
 use super::ratios::{ArmRatios, LengthRatios};
 use super::rounds::ArmFigures;
+use super::rows::{self, BenchRow};
 use super::speech::{BenchSpeech, TURN_TOKENS};
 use super::towers::{self, BenchHearing, BenchSeeing};
 use crate::cli::{CliError, Printer, Table, human_bytes};
 use crate::events::RunMode;
 use crate::reads::ReadBytes;
+use crate::store::WeightSource;
 
 #[derive(Serialize)]
-struct PageFaults {
+pub(super) struct PageFaults {
     minor: u64,
-    major: u64,
+    pub major: u64,
 }
 
 /// What is reported of an arm.
 #[derive(Serialize)]
 pub(super) struct ArmReport {
-    mode: Option<RunMode>,
+    pub mode: Option<RunMode>,
     mind: &'static str,
     io: &'static str,
     rounds: usize,
-    cold: BenchLength,
-    lengths: Vec<BenchLength>,
+    pub cold: BenchLength,
+    pub lengths: Vec<BenchLength>,
     #[serde(skip_serializing_if = "Option::is_none")]
     speech: Option<BenchSpeech>,
     answers_blake3: String,
     read_bytes: ReadBytes,
     kernel_read_bytes: Option<u64>,
-    page_faults: PageFaults,
-    peak_rss_bytes: u64,
+    pub page_faults: PageFaults,
+    pub peak_rss_bytes: u64,
 }
 
 impl ArmReport {
@@ -98,6 +101,8 @@ pub(super) struct BenchReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seeing: Option<BenchSeeing>,
     arms: &'a [ComparedArm],
+    rows: Vec<BenchRow>,
+    machine: MachineCeilings,
     /// Of every round the numbers of the arms in the order in which they were measured.
     turns: Vec<Vec<usize>>,
 }
@@ -108,12 +113,23 @@ impl<'a> BenchReport<'a> {
         arms: &'a [ComparedArm],
         hearing: Option<BenchHearing>,
         seeing: Option<BenchSeeing>,
+        source: &dyn WeightSource,
     ) -> Self {
+        let rows = arms.iter().flat_map(|of| {
+            // With a mind tokens have as many experts as it says.
+            let bytes = match of.report.mind == Mind::Off.name() {
+                true => rows::token_bytes(source),
+                false => None,
+            };
+            rows::rows(&of.arm, &of.report, bytes)
+        });
         Self {
             first: &arms[0].report,
             hearing,
             seeing,
             arms,
+            rows: rows.collect(),
+            machine: MachineCeilings::measure(source),
             turns: (0..rounds).map(|round| turn(arms.len(), round)).collect(),
         }
     }
@@ -131,7 +147,8 @@ impl<'a> BenchReport<'a> {
             compared.report.show(printer)?;
         }
         towers::show(self.hearing.as_ref(), self.seeing.as_ref(), printer)?;
-        self.show_ratios(printer)
+        self.show_ratios(printer)?;
+        self.machine.show(printer)
     }
 
     fn show_ratios(&self, printer: &Printer) -> Result<(), CliError> {

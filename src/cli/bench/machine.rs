@@ -1,0 +1,60 @@
+//! What this machine can do at most, measured beside the sessions.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::{CliError, Printer, human_bytes};
+use crate::cpu::probe::disk_rate;
+use crate::host_memory::Mapped;
+use crate::kernels::reading_rate;
+use crate::store::WeightSource;
+
+/// Memory that is read for it: more than caches hold.
+const MEMORY_BYTES: usize = 256 << 20;
+
+/// How long the disk is tried.
+const DISK_TIME: Duration = Duration::from_millis(500);
+
+/// Ceilings of the machine.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct MachineCeilings {
+    threads: usize,
+    /// At which all threads read memory; none where there was not enough to try it on.
+    pub memory_bytes_per_second: Option<f64>,
+    /// At which experts come from disk; none where there is none to read.
+    pub disk_bytes_per_second: Option<f64>,
+}
+
+impl MachineCeilings {
+    /// Measures them. Sessions are closed then: memory that is read for it would stand beside theirs.
+    pub fn measure(source: &dyn WeightSource) -> Self {
+        Self {
+            threads: rayon::current_num_threads(),
+            memory_bytes_per_second: memory_rate().ok(),
+            disk_bytes_per_second: disk_rate(source, DISK_TIME),
+        }
+    }
+
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn show(&self, printer: &Printer) -> Result<(), CliError> {
+        let rate = |bytes: Option<f64>| match bytes {
+            Some(bytes) => format!("{}/s", human_bytes(bytes as u64)),
+            None => "unknown".to_owned(),
+        };
+        printer.line(format_args!(
+            "machine: {} threads, memory read at {}, experts from disk at {}",
+            self.threads,
+            rate(self.memory_bytes_per_second),
+            rate(self.disk_bytes_per_second),
+        ))
+    }
+}
+
+fn memory_rate() -> std::io::Result<f64> {
+    let mut memory = Mapped::new(MEMORY_BYTES)?;
+    // Pages that nobody wrote to are all the same one.
+    memory.pages_mut().fill(1);
+    Ok(reading_rate(memory.bytes()))
+}
