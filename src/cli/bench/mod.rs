@@ -1,6 +1,7 @@
 //! `sage bench`.
 
 mod args;
+mod arm_report;
 mod arms;
 mod cold;
 mod figures;

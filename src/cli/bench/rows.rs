@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::arm_report::ArmReport;
 use super::figures::BenchLength;
-use super::report::ArmReport;
 use crate::checkpoint::Component;
 use crate::model::Thinker;
 use crate::store::WeightSource;
