@@ -6,6 +6,7 @@
 //! there is no read to wait for. An expert is resident from the moment its read is admitted.
 
 pub mod actor;
+mod ahead;
 mod cliff;
 mod eviction;
 pub mod habits;
@@ -25,6 +26,7 @@ use crate::protocol::{
     LayerTrust, Lease, LeaseId, LeaseRequest, LeasedExpert, Module, ModuleDirective, Phase,
     Residency, SlotId, State, Tick, TrustView,
 };
+pub use ahead::Predictions;
 pub use cliff::{CycleCliff, StateCliff, cycle_cliff, state_cliffs};
 use habits::Habits;
 pub use mixture::Mixture;
@@ -91,6 +93,8 @@ pub struct Cache {
     pools: Vec<Pool>,
     /// Of every pool, in the same order.
     habits: Vec<Habits>,
+    /// Of every pool, in the same order.
+    predictions: Vec<Predictions>,
     leases: BTreeMap<LeaseId, (usize, Vec<u32>)>,
     /// Whether the policy asks what the ledger believes.
     trusting: bool,
@@ -114,6 +118,7 @@ impl Cache {
         Self {
             source,
             habits: vec![Habits::default(); pools.len()],
+            predictions: pools.iter().map(|_| Predictions::default()).collect(),
             pools,
             leases: BTreeMap::new(),
             trusting: config.eviction == EvictionPolicy::Trust,
@@ -219,14 +224,18 @@ impl Cache {
                 expert: used.expert,
             };
             let (slot, hit) = pool.admit(*index, key, &mut orders.admit, &mut orders.promote);
+            if request.phase == Phase::Decode {
+                self.predictions[at].asked(layer, *index, hit);
+            }
             experts.push(LeasedExpert {
                 expert: used.expert,
                 slot,
                 hit,
             });
         }
-        if request.phase == Phase::Decode {
-            pool.charge(needed);
+        match request.phase {
+            Phase::Decode => pool.charge(needed),
+            Phase::Prefill => self.predictions[at].forget_open(),
         }
         self.stats.hits += (experts.len() - claim.misses) as u64;
         self.stats.misses += claim.misses as u64;
@@ -260,27 +269,24 @@ impl Cache {
         Ok(())
     }
 
-    /// Starts reading experts into the speculation pool, first come first gone. Those already in memory, those
-    /// named twice and those beyond the pool's capacity are left out.
+    /// Starts reading those of the predicted experts, best first, that are worth it into the speculation pool, first come
+    /// first gone. Those already in memory, those named twice and those beyond the pool's capacity are left out.
     ///
     /// # Errors
     /// Unknown layer or expert.
     pub fn prefetch(&mut self, layer: LayerKey, experts: &[u16]) -> Result<(), CacheError> {
         let (at, rank) = self.find(layer)?;
         let pool = &mut self.pools[at];
-        let mut wanted = Vec::new();
+        let mut predicted = Vec::with_capacity(experts.len());
         for expert in experts {
-            let key = ExpertKey {
-                layer,
-                expert: *expert,
-            };
-            let index = pool
-                .index(rank, *expert)
-                .ok_or(CacheError::UnknownExpert(key))?;
-            wanted.push((index, key));
+            let expert = *expert;
+            let index = pool.index(rank, expert);
+            let index = index.ok_or(CacheError::UnknownExpert(ExpertKey { layer, expert }))?;
+            predicted.push((index, pool.is_resident(index)));
         }
+        let worth = self.predictions[at].predict(rank, &predicted);
         let mut orders = Orders::default();
-        pool.speculate(&wanted, &mut orders.evict, &mut orders.admit);
+        pool.speculate(&worth, &mut orders.evict, &mut orders.admit);
         self.stats.speculative_reads += orders.admit.len() as u64;
         self.settle(&orders);
         Ok(())

@@ -135,16 +135,17 @@ impl Pool {
     pub fn resident_keys(&self) -> Vec<ExpertKey> {
         let mut indices = self.residents.clone();
         indices.sort_unstable();
-        indices
-            .into_iter()
-            .map(|index| ExpertKey {
-                layer: LayerKey {
-                    module: self.module,
-                    layer: self.layer_numbers[(index / self.experts) as usize],
-                },
-                expert: (index % self.experts) as u16,
-            })
-            .collect()
+        indices.into_iter().map(|index| self.key(index)).collect()
+    }
+
+    pub fn key(&self, index: u32) -> ExpertKey {
+        ExpertKey {
+            layer: LayerKey {
+                module: self.module,
+                layer: self.layer_numbers[(index / self.experts) as usize],
+            },
+            expert: (index % self.experts) as u16,
+        }
     }
 
     /// Bytes pinned by leases, those of `except` left out.
@@ -322,25 +323,25 @@ impl Pool {
     /// Admits what is nowhere yet, as much as the speculation pool holds; the oldest make room.
     pub fn speculate(
         &mut self,
-        wanted: &[(u32, ExpertKey)],
+        wanted: &[u32],
         evicted: &mut Vec<SlotId>,
         admitted: &mut Vec<(ExpertKey, SlotId, bool)>,
     ) {
-        let mut fresh: Vec<(u32, ExpertKey)> = Vec::new();
+        let mut fresh: Vec<u32> = Vec::new();
         let mut fresh_bytes = 0;
-        for (index, key) in wanted {
+        for index in wanted {
             let cell = &self.cells[*index as usize];
             let known = cell.slot.is_some() || cell.speculative_slot.is_some();
             let with = fresh_bytes + self.sizes.of(*index);
             let fits = with <= self.speculation_bytes;
-            if !known && fits && !fresh.iter().any(|(other, _)| other == index) {
-                fresh.push((*index, *key));
+            if !known && fits && !fresh.contains(index) {
+                fresh.push(*index);
                 fresh_bytes = with;
             }
         }
         self.trim_speculation(self.speculation_bytes - fresh_bytes, evicted);
-        for (index, key) in fresh {
-            let slot = self.take_slot();
+        for index in fresh {
+            let (slot, key) = (self.take_slot(), self.key(index));
             self.cells[index as usize].speculative_slot = Some(slot);
             self.speculative.push_back(index);
             self.ahead_bytes += self.sizes.of(index);

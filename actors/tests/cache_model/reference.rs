@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use sage_actors::cache::{CacheError, Mixture};
+use sage_actors::cache::{CacheError, Mixture, Predictions};
 use sage_actors::protocol::*;
 use sage_actors::{EvictionPolicy, ModuleShape};
 
@@ -55,6 +55,8 @@ pub struct Pool {
     trust: TrustView,
     /// Of `learned`; its arithmetic has tests of its own.
     mixture: Mixture,
+    /// Which predictions are read ahead; they have tests of their own.
+    predictions: Predictions,
 }
 
 pub struct Model {
@@ -84,6 +86,7 @@ impl Model {
             last_tick: BTreeMap::new(),
             trust: crate::world::view(0),
             mixture: Mixture::new(shape.layers.len(), shape.experts, shape.k_trained),
+            predictions: Predictions::default(),
             shape,
         };
         Self {
@@ -181,6 +184,12 @@ impl Model {
         }
         if request.phase == Phase::Decode {
             pool.bytes_left = pool.bytes_left.map(|left| left.saturating_sub(miss_bytes));
+            let rank = pool.rank(request.layer);
+            for (key, hit) in asked.iter().zip(&hit) {
+                pool.predictions.asked(rank, u32::from(key.expert), *hit);
+            }
+        } else {
+            pool.predictions.forget_open();
         }
         self.stats.hits += (asked.len() - misses) as u64;
         self.stats.misses += misses as u64;
@@ -233,9 +242,15 @@ impl Model {
     fn prefetch(&mut self, layer: LayerKey, experts: &[u16]) -> Result<Answer, CacheError> {
         let pool = self.pools.get_mut(&layer.module).unwrap();
         pool.known(layer)?;
-        let mut fresh = Vec::new();
+        let mut predicted = Vec::new();
         for expert in experts {
             let key = pool.expert(layer, *expert)?;
+            predicted.push((u32::from(*expert), pool.resident.contains(&key)));
+        }
+        let worth = pool.predictions.predict(pool.rank(layer), &predicted);
+        let mut fresh = Vec::new();
+        for expert in worth {
+            let key = pool.expert(layer, expert as u16)?;
             let in_memory = pool.resident.contains(&key) || pool.ahead.contains(&key);
             let fits = pool.bytes(fresh.iter().chain([&key])) <= pool.speculation;
             if !in_memory && fits && !fresh.contains(&key) {
