@@ -10,6 +10,32 @@ use sage_actors::protocol::*;
 use sage_actors::router::Router;
 use sage_actors::{Mind, MindConfig, ModuleShape, RoutingPolicy};
 
+/// Reads memory as a layer's weights do, so that nothing of the mind is left in the caches.
+struct Sweep {
+    memory: Vec<u64>,
+    at: usize,
+}
+
+impl Sweep {
+    /// More than caches hold.
+    const ALL: usize = (512 << 20) / 8;
+    /// What a layer of the real shapes reads for a token in 4 bits.
+    const LAYER: usize = (32 << 20) / 8;
+
+    fn new() -> Self {
+        Self {
+            memory: (0..Self::ALL as u64).collect(),
+            at: 0,
+        }
+    }
+
+    fn layer(&mut self) {
+        let read = &self.memory[self.at..self.at + Self::LAYER];
+        std::hint::black_box(read.iter().fold(0, |all, word| all ^ word));
+        self.at = (self.at + Self::LAYER) % Self::ALL;
+    }
+}
+
 struct Nowhere;
 
 impl ExpertSource for Nowhere {
@@ -54,9 +80,19 @@ fn route(tick: Tick, layer: u16, residency: &Residency) -> Route {
     }
 }
 
-/// Microseconds of each part of a token: apply, route, lease and release, learn, all.
-async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
+/// Microseconds of each part of a token: apply, route, lease and release, learn, all; between them `sweep` works.
+async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5], sweep: &mut Option<Sweep>) {
+    let mut swept = 0.0;
+    let mut work = || {
+        let at = Instant::now();
+        if let Some(sweep) = sweep {
+            sweep.layer();
+        }
+        swept += micros(at);
+    };
     let start = Instant::now();
+    work();
+    let begun = Instant::now();
     let report = mind
         .observe(Observe {
             tick,
@@ -77,7 +113,7 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
     let trust = mind.snapshot().await.unwrap();
     let mut residency = mind.apply(&directives, &trust).await.unwrap();
     drop(trust);
-    times[0] += micros(start);
+    times[0] += micros(begun);
     let mut worked = Vec::new();
     for number in 0..LAYERS {
         let layer = LayerKey {
@@ -89,6 +125,7 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
             ..layer
         };
         let message = route(tick, number, &residency);
+        work();
         let at = Instant::now();
         let selection = mind.route(layer, message).await.unwrap();
         times[1] += micros(at);
@@ -119,6 +156,7 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
         times[2] += micros(at);
         residency = lease.next;
     }
+    work();
     let at = Instant::now();
     let tokens = vec![TokenOutcome {
         origin: TokenOrigin::Generated,
@@ -139,14 +177,14 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5]) {
     };
     mind.outcome(outcome).await.unwrap();
     times[3] += micros(at);
-    times[4] += micros(start);
+    times[4] += micros(start) - swept;
 }
 
 fn micros(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e6
 }
 
-async fn measure(name: &str) {
+async fn measure(name: &str, tokens: u32, mut sweep: Option<Sweep>) {
     let config = MindConfig {
         modules: vec![shape()],
         pool_bytes: POOL,
@@ -155,7 +193,7 @@ async fn measure(name: &str) {
     let mind = Mind::spawn(config, Arc::new(Nowhere)).unwrap();
     let mut times = [0.0; 5];
     for tick in 0..100 {
-        token(&mind, tick, &mut times).await;
+        token(&mind, tick, &mut times, &mut None).await;
     }
     let stats = mind.cache_stats().await.unwrap();
     const ASKS: u32 = 100_000;
@@ -170,11 +208,10 @@ async fn measure(name: &str) {
     }
     let small = micros(start) / f64::from(ASKS);
     times = [0.0; 5];
-    const TOKENS: u32 = 300;
-    for tick in 100..100 + u64::from(TOKENS) {
-        token(&mind, tick, &mut times).await;
+    for tick in 100..100 + u64::from(tokens) {
+        token(&mind, tick, &mut times, &mut sweep).await;
     }
-    let [apply, routes, leases, learn, all] = times.map(|t| t / f64::from(TOKENS));
+    let [apply, routes, leases, learn, all] = times.map(|t| t / f64::from(tokens));
     println!("{name}: ask {small:.2} us (with totals of the cache {ask:.2} us)");
     println!(
         "  a token: {all:.0} us = begin {apply:.0} + {LAYERS} routes {routes:.0} + leases {leases:.0} + learn {learn:.0} + building the messages"
@@ -182,7 +219,7 @@ async fn measure(name: &str) {
     let after = mind.cache_stats().await.unwrap();
     println!(
         "  misses a token: {}",
-        (after.misses - stats.misses) / u64::from(TOKENS)
+        (after.misses - stats.misses) / u64::from(tokens)
     );
     mind.shutdown().await;
 }
@@ -191,12 +228,14 @@ fn main() {
     let one = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    one.block_on(measure("one thread"));
+    one.block_on(measure("one thread", 300, None));
+    let cold = Some(Sweep::new());
+    one.block_on(measure("one thread, with caches full of weights", 30, cold));
     let several = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()
         .unwrap();
-    several.block_on(measure("two threads"));
+    several.block_on(measure("two threads", 300, None));
     let mut router = Router::new(&shape(), RoutingPolicy::Salient);
     let message = route(0, 0, &Residency::default());
     let start = Instant::now();
