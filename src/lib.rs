@@ -46,6 +46,8 @@ pub mod events;
 pub mod formats;
 pub mod goldens;
 pub mod host_memory;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod input;
 pub mod kernels;
 pub mod ledger;

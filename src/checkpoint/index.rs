@@ -1,6 +1,8 @@
 //! Which shard holds which tensor.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "hub")]
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Component as PathPart, Path};
 
@@ -62,6 +64,15 @@ impl Index {
         }
         Ok(index)
     }
+}
+
+/// The shards that an index names.
+///
+/// # Errors
+/// Says why it is none.
+#[cfg(feature = "hub")]
+pub(crate) fn shards_of_index(text: &[u8]) -> Result<BTreeSet<String>, String> {
+    Ok(Index::parse(text)?.weight_map.0.into_values().collect())
 }
 
 /// Whether `name` names a file in a folder and nothing else: no separators, no `..`, not empty.

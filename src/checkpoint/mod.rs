@@ -22,11 +22,13 @@ pub use expected::{ExpectedTensor, expected_tensors};
 pub use findings::{Findings, Misshapen, OtherFormat};
 pub(crate) use header::read_no_further;
 pub use header::{HeaderError, HeaderIntegers, HeaderTensor, SafetensorsHeader};
+#[cfg(feature = "hub")]
+pub(crate) use index::shards_of_index;
 pub(crate) use names::HEAD;
 pub(crate) use packed::{PackedMatrix, UnpackError};
 pub use packed::{PackedTensor, Packing};
 pub use shards::Checkpoint;
-pub use tensor::TensorInfo;
+pub use tensor::{StoredPart, TensorInfo};
 
 /// Whether a file begins as those of llama.cpp do.
 pub fn is_gguf(path: &std::path::Path) -> bool {

@@ -1,5 +1,6 @@
 //! A tensor of a checkpoint: where it lies and what it is.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::packed::PackedTensor;
@@ -26,6 +27,15 @@ pub struct TensorInfo {
     pub packed: Option<Arc<PackedTensor>>,
 }
 
+/// Bytes of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPart {
+    /// Index of the shard.
+    pub shard: usize,
+    /// Counted from the start of its file.
+    pub bytes: Range<u64>,
+}
+
 impl TensorInfo {
     /// The name in the files.
     pub fn stored_name(&self) -> &str {
@@ -36,6 +46,23 @@ impl TensorInfo {
     pub fn stored_bytes(&self) -> u64 {
         let packed = self.packed.as_ref();
         packed.map_or(self.bytes, |packed| packed.stored_bytes())
+    }
+
+    /// Where its bytes lie: one piece, or the parts of a packed matrix.
+    pub fn stored_parts(&self) -> Vec<StoredPart> {
+        let at = |shard: usize, offset: u64, bytes: u64| StoredPart {
+            shard,
+            bytes: offset..offset + bytes,
+        };
+        match &self.packed {
+            None => vec![at(self.shard, self.offset, self.bytes)],
+            Some(packed) => {
+                let parts = packed.parts();
+                parts
+                    .map(|part| at(part.shard, part.offset, part.bytes))
+                    .collect()
+            }
+        }
     }
 
     /// The name of what it is in the files: a format, or how it is packed.

@@ -100,7 +100,7 @@ pub struct ExtractArgs {
 }
 
 /// Components by name, with the names in `--help`.
-fn component_parser() -> impl TypedValueParser<Value = Component> {
+pub(super) fn component_parser() -> impl TypedValueParser<Value = Component> {
     let names = PossibleValuesParser::new(Component::ALL.map(Component::name));
     names.try_map(|name| Component::from_name(&name).ok_or("no such component"))
 }

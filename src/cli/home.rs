@@ -79,7 +79,11 @@ fn own_model() -> Result<PathBuf, CliError> {
     })
 }
 
-fn cache_folder() -> Result<PathBuf, CliError> {
+/// Where stores are kept that this program makes itself.
+///
+/// # Errors
+/// When no variable says where.
+pub(super) fn cache_folder() -> Result<PathBuf, CliError> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

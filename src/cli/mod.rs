@@ -13,11 +13,13 @@ mod inspect;
 mod listening;
 mod live;
 mod media;
+mod models;
 mod names;
 mod opening;
 mod price;
 mod printable;
 mod printer;
+mod pull;
 mod recording;
 mod replay;
 mod report;
@@ -70,6 +72,14 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Extract a checkpoint into a store of single experts, or re-hash a store
     Extract(extract::ExtractArgs),
+    /// Fetch a model from a hub, straight into a store
+    Pull(pull::PullArgs),
+    /// Show the models that were pulled; every MODEL argument takes their names
+    List(models::ListArgs),
+    /// Show where a model that was pulled came from
+    Show(models::ShowArgs),
+    /// Remove a model that was pulled
+    Rm(models::RmArgs),
     /// Answer one prompt
     Generate(generate::GenerateArgs),
     /// Hold a conversation
@@ -118,6 +128,10 @@ pub fn main() -> ExitCode {
     let (result, printer) = match command {
         Command::Inspect(args) => with(args.json, |printer| inspect::run(&args, printer)),
         Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
+        Command::Pull(args) => with(args.json, |printer| pull::run(&args, printer)),
+        Command::List(args) => with(args.json, |printer| models::list(&args, printer)),
+        Command::Show(args) => with(args.json, |printer| models::show(&args, printer)),
+        Command::Rm(args) => with(args.json, |printer| models::rm(&args, printer)),
         Command::Generate(args) => with(args.json, |printer| generate::run(&args, printer)),
         Command::Chat(args) => with(args.json, |printer| chat::run(&args, printer)),
         Command::Wake(args) => with(args.json, |printer| wake::run(&args, printer)),

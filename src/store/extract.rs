@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::assemble::{Assembly, Progress, State};
 use super::conversion::{self, Conversion, FormatRule};
@@ -49,10 +49,10 @@ pub struct ExtractReport {
 
 /// An extraction whose extent is known.
 pub struct Extraction<'a> {
-    checkpoint: &'a Checkpoint,
-    store: &'a Path,
-    plan: ExtractPlan,
-    fingerprint: String,
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) store: PathBuf,
+    pub(super) plan: ExtractPlan,
+    pub(super) fingerprint: String,
     converted: Option<Conversion>,
 }
 
@@ -63,15 +63,16 @@ impl<'a> Extraction<'a> {
     /// If a tensor is misshapen, or missing and not `allow_missing`, or the selection does not fit the model.
     pub fn prepare(
         checkpoint: &'a Checkpoint,
-        store: &'a Path,
+        store: impl Into<PathBuf>,
         selection: &ExtractSelection,
         allow_missing: bool,
     ) -> Result<Self, StoreError> {
+        let store = store.into();
         let same = |out| fs::canonicalize(checkpoint.folder()).is_ok_and(|from| from == out);
-        if fs::canonicalize(store).is_ok_and(same) {
+        if fs::canonicalize(&store).is_ok_and(same) {
             let problem = "is the checkpoint itself; extract into another folder".to_owned();
             return Err(StoreError::NotAModel {
-                path: store.to_owned(),
+                path: store,
                 problem,
             });
         }
@@ -169,7 +170,7 @@ impl<'a> Extraction<'a> {
             bytes,
         };
         Assembly {
-            store: self.store,
+            store: &self.store,
             config: self.checkpoint.config(),
             fingerprint: &self.fingerprint,
             converted: self.converted.as_ref(),

@@ -10,6 +10,8 @@
 //! A store whose tensors were converted to another format gives other answers and reads other bytes, so it is another
 //! model: its fingerprint is the BLAKE3 of another domain string, the checkpoint's fingerprint, and what was converted.
 
+use std::ops::Range;
+
 use super::StoreError;
 use super::conversion::ConvertedTensors;
 use crate::checkpoint::{
@@ -32,20 +34,27 @@ pub fn fingerprint(checkpoint: &Checkpoint) -> Result<String, StoreError> {
         hasher.update(format!("{}\0{format}\0{:?}\0", tensor.name, tensor.shape).as_bytes());
     }
     let mut sample = vec![0_u8; SAMPLE_BYTES as usize];
-    for name in sampled_names(checkpoint) {
-        let Some(tensor) = checkpoint.tensor(&name) else {
-            continue;
-        };
+    for (shard, bytes) in samples(checkpoint) {
+        let sample = &mut sample[..(bytes.end - bytes.start) as usize];
+        checkpoint.read_at(shard, bytes.start, sample)?;
+        hasher.update(sample);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Shard and bytes of every sample, in the order of hashing.
+pub(super) fn samples(checkpoint: &Checkpoint) -> Vec<(usize, Range<u64>)> {
+    let sample = |name: String| {
+        let tensor = checkpoint.tensor(&name)?;
         // Of a packed matrix, its integers.
         let packed = tensor.packed.as_ref();
         let there = packed.map_or(tensor.bytes, |packed| packed.integers.bytes);
         let bytes = there.min(SAMPLE_BYTES);
         let offset = tensor.offset + (there - bytes) / 2;
-        let sample = &mut sample[..bytes as usize];
-        checkpoint.read_at(tensor.shard, offset, sample)?;
-        hasher.update(sample);
-    }
-    Ok(hasher.finalize().to_hex().to_string())
+        Some((tensor.shard, offset..offset + bytes))
+    };
+    let names = sampled_names(checkpoint).into_iter();
+    names.filter_map(sample).collect()
 }
 
 fn sampled_names(checkpoint: &Checkpoint) -> Vec<String> {

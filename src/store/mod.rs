@@ -17,6 +17,8 @@ pub(crate) mod plan;
 mod reader;
 pub mod record;
 mod source;
+#[cfg(feature = "hub")]
+mod staged;
 mod uncached;
 mod verify;
 mod weights;
@@ -35,6 +37,8 @@ pub use open::{ModelKind, open_model, recognise};
 pub use plan::{ExpertSelection, ExtractSelection, PlannedRecord};
 pub use reader::Store;
 pub use record::{ALIGNMENT_BYTES, RecordKind, RecordTensor, StoreRecord, TensorSpec};
+#[cfg(feature = "hub")]
+pub use staged::{RecordReads, fingerprint_reads};
 pub use uncached::is_direct;
 pub use verify::{Damage, VerifyReport};
 pub use weights::{ExpertLocation, FileSegment, TensorMeta, WeightSource};

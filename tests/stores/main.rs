@@ -13,6 +13,7 @@ mod gguf;
 mod hostile;
 mod layouts;
 mod packed;
+mod pulling;
 mod quantised;
 mod reads;
 mod store;

@@ -7,7 +7,7 @@ use super::{production, sources, used_modules};
 
 /// Each room, and the rooms that it may use. Below the line are the instruments, which nothing but each other and the command line
 /// may use.
-const ALLOWED: [(&str, &[&str]); 27] = [
+const ALLOWED: [(&str, &[&str]); 28] = [
     // Used by all, knowing nobody.
     ("formats", &[]),
     ("host_memory", &[]),
@@ -17,6 +17,7 @@ const ALLOWED: [(&str, &[&str]); 27] = [
     // Files.
     ("checkpoint", &["formats", "input", "reads"]),
     ("store", &["checkpoint", "formats", "input", "reads"]),
+    ("hub", &["checkpoint", "input", "store"]),
     ("media", &[]),
     ("text", &["checkpoint", "input", "store"]),
     // Arithmetic.

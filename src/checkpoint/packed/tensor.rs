@@ -116,12 +116,16 @@ impl PackedTensor {
         self.packing
     }
 
-    /// Bytes in the files, of all its parts.
-    pub fn stored_bytes(&self) -> u64 {
+    /// Everything that it is made of.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &PackedPart> {
         let parts = [Some(&self.integers), Some(&self.scales)];
         let others = [self.zeros.as_ref(), self.groups.as_ref()];
-        let there = parts.into_iter().chain(others).flatten();
-        there.map(|part| part.bytes).sum()
+        parts.into_iter().chain(others).flatten()
+    }
+
+    /// Bytes in the files, of all its parts.
+    pub fn stored_bytes(&self) -> u64 {
+        self.parts().map(|part| part.bytes).sum()
     }
 
     /// Whether blocks of Q4_0 hold the same numbers, to the bit: four bits around a middle of 8, and a half for a scale that

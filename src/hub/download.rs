@@ -1,0 +1,177 @@
+//! Bytes of a file, going on where a connection broke.
+
+use std::io::Read;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::client::Setback;
+use super::{Hub, HubError};
+
+/// Read at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What is told while bytes come.
+pub(super) trait Receiver {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// If they cannot be kept.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), HubError>;
+
+    /// An attempt failed for this reason, and the next one waited so long.
+    fn waited(&mut self, reason: &str, wait: Duration);
+}
+
+/// Hands `range` of a file of `file_bytes` to `receiver`, in order and each byte once.
+///
+/// # Errors
+/// If the hub refuses, what it says cannot be true, too many attempts bring nothing, or the receiver fails.
+pub(super) fn fetch(
+    hub: &Hub,
+    url: &str,
+    file_bytes: u64,
+    range: Range<u64>,
+    receiver: &mut dyn Receiver,
+) -> Result<(), HubError> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let (mut at, mut failed) = (range.start, 0);
+    while at < range.end {
+        let before = at;
+        let attempt = attempt(
+            hub, url, file_bytes, &mut at, range.end, &mut piece, receiver,
+        );
+        let (reason, wait) = match attempt {
+            Ok(()) => continue,
+            Err(Setback::Final(error)) => return Err(error),
+            Err(Setback::Passing { reason, wait }) => (reason, wait),
+        };
+        failed = if at > before { 1 } else { failed + 1 };
+        if failed >= hub.patience().tries {
+            return Err(HubError::Unreachable {
+                url: url.to_owned(),
+                tries: failed,
+                reason,
+            });
+        }
+        let waited = hub.wait(failed, wait);
+        receiver.waited(&reason, waited);
+    }
+    Ok(())
+}
+
+/// One request: moves `at` as far as bytes come.
+fn attempt(
+    hub: &Hub,
+    url: &str,
+    file_bytes: u64,
+    at: &mut u64,
+    end: u64,
+    piece: &mut [u8],
+    receiver: &mut dyn Receiver,
+) -> Result<(), Setback> {
+    let whole = *at == 0 && end == file_bytes;
+    let asked = *at..end;
+    let answer = hub.ask(url, (!whole).then_some(&asked))?;
+    if let Some(found) = answer.file_bytes
+        && found != file_bytes
+    {
+        return Err(Setback::Final(HubError::Wrong {
+            url: url.to_owned(),
+            problem: format!(
+                "is {found} bytes long, and the hub lists it with {file_bytes}: it was changed in between, run the same command again"
+            ),
+        }));
+    }
+    let mut body = answer.body;
+    // A hub that does not know ranges sends everything: what is there already goes by.
+    let mut skip = *at - answer.first;
+    while *at < end {
+        let most = (skip + (end - *at)).min(piece.len() as u64) as usize;
+        let read = match body.read(&mut piece[..most]) {
+            Ok(0) => Err(format!(
+                "the connection ended at byte {} of {file_bytes}",
+                *at
+            )),
+            Ok(read) => Ok(read),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error.to_string()),
+        };
+        let read = read.map_err(|reason| Setback::Passing { reason, wait: None })?;
+        let old = skip.min(read as u64) as usize;
+        skip -= old as u64;
+        let new = &piece[old..read];
+        receiver.take(new).map_err(Setback::Final)?;
+        *at += new.len() as u64;
+    }
+    Ok(())
+}
+
+/// Keeps what comes in memory.
+struct InMemory(Vec<u8>);
+
+impl Receiver for InMemory {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn waited(&mut self, _: &str, _: Duration) {}
+}
+
+/// A part of a file, in memory.
+///
+/// # Errors
+/// As [`fetch`].
+pub(super) fn part(
+    hub: &Hub,
+    url: &str,
+    file_bytes: u64,
+    range: Range<u64>,
+) -> Result<Vec<u8>, HubError> {
+    let mut found = InMemory(Vec::new());
+    fetch(hub, url, file_bytes, range, &mut found)?;
+    Ok(found.0)
+}
+
+/// An answer whose length nobody knows before, of at most `most_bytes`.
+///
+/// # Errors
+/// As [`fetch`], and if it is longer.
+pub(super) fn text(hub: &Hub, url: &str, most_bytes: u64) -> Result<Vec<u8>, HubError> {
+    let mut failed = 0;
+    loop {
+        let read = hub.ask(url, None).and_then(|answer| {
+            let mut found = Vec::new();
+            let length = answer.file_bytes;
+            let read = answer.body.take(most_bytes + 1).read_to_end(&mut found);
+            let cut = length.is_some_and(|length| (found.len() as u64) < length.min(most_bytes));
+            let reason = match read {
+                Err(error) => error.to_string(),
+                Ok(_) if cut => "the connection ended early".to_owned(),
+                Ok(_) => return Ok(found),
+            };
+            Err(Setback::Passing { reason, wait: None })
+        });
+        match read {
+            Ok(found) if found.len() as u64 > most_bytes => {
+                return Err(HubError::Wrong {
+                    url: url.to_owned(),
+                    problem: format!("is longer than {most_bytes} bytes"),
+                });
+            }
+            Ok(found) => return Ok(found),
+            Err(Setback::Final(error)) => return Err(error),
+            Err(Setback::Passing { reason, wait }) => {
+                failed += 1;
+                if failed >= hub.patience().tries {
+                    return Err(HubError::Unreachable {
+                        url: url.to_owned(),
+                        tries: failed,
+                        reason,
+                    });
+                }
+                hub.wait(failed, wait);
+            }
+        }
+    }
+}
