@@ -37,7 +37,7 @@ const SLACK_BYTES: u64 = 4 << 20;
 #[command(after_help = EXAMPLES)]
 pub struct EncodeArgs {
     /// Checkpoint or store; its towers are enough
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     #[command(flatten)]
     media: MediaArgs,

@@ -39,7 +39,7 @@ exact contains 0.";
 #[command(after_help = EXAMPLES)]
 pub struct EvalArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     /// Texts to read; documents are separated by <|endoftext|>
     #[arg(long, num_args = 1.., value_name = "FILE", required_unless_present = "tasks")]

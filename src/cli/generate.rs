@@ -49,7 +49,7 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub struct GenerateArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     /// What to answer
     #[arg(long, required_unless_present_any = ["prompt_tokens", "messages"])]

@@ -37,7 +37,7 @@ const SHOWN: usize = 10;
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     #[command(flatten)]
     memory: MemoryArgs,

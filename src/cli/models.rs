@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 
 use super::home::cache_folder;
@@ -95,17 +96,20 @@ pub(super) fn called(store: &Path) -> Option<String> {
 }
 
 /// A MODEL argument: a folder or a file, or else the name of a model that was pulled.
+pub(super) fn model_argument() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| find(PathBuf::from(text)))
+}
+
+/// The folder or file itself, if it is there or no model is called so.
 ///
 /// # Errors
 /// If several models could be meant.
-pub fn model_argument(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.exists() {
+fn find(path: PathBuf) -> Result<PathBuf, String> {
+    let Some(text) = path.to_str().filter(|_| !path.exists()) else {
         return Ok(path);
-    }
-    let finished = |model: &PulledModel| !model.unfinished;
+    };
     let mut models = pulled().unwrap_or_default();
-    models.retain(finished);
+    models.retain(|model| !model.unfinished);
     match &matching(models, text)[..] {
         [] => Ok(path),
         [model] => Ok(model.folder.clone()),

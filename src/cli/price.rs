@@ -32,7 +32,7 @@ is compared with the prices there, which it has not seen: Spearman's rank correl
 #[command(after_help = EXAMPLES)]
 pub struct PriceArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     /// Texts to price on; documents are separated by <|endoftext|>
     #[arg(long, num_args = 1.., value_name = "FILE", required = true)]

@@ -14,8 +14,8 @@ use crate::checkpoint::Component;
 use crate::hub::{Hub, ModelName, Pull, PullEvent, PullOptions};
 
 const EXAMPLES: &str = "Examples:
-  sage pull Qwen/Qwen3-Omni-30B-A3B-Instruct --quant q4          then: sage chat Qwen/Qwen3-Omni-30B-A3B-Instruct:q4
   sage pull Qwen/Qwen3-Omni-30B-A3B-Instruct --quant q4 --dry-run    what it fetches and what disk it takes
+  sage pull Qwen/Qwen3-Omni-30B-A3B-Instruct --quant q4          then: sage chat Qwen/Qwen3-Omni-30B-A3B-Instruct:q4
   sage pull Qwen/Qwen3-Omni-30B-A3B-Instruct --components thinker --quant q8 --out /data/thinker
   sage pull OWNER/NAME@v1.0                                      a branch, a tag or a commit
 

@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// Scenario
     scenario: PathBuf,
     /// Checkpoint or store [default: the model in the repository]
-    #[arg(value_parser = crate::cli::models::model_argument, long)]
+    #[arg(value_parser = crate::cli::models::model_argument(), long)]
     model: Option<PathBuf>,
     /// Milliseconds that a tick is shown on a terminal; the run itself does not depend on it
     #[arg(long, default_value_t = 10)]

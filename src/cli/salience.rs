@@ -26,7 +26,7 @@ Intervals are Wilson's, 95 %.";
 #[command(after_help = EXAMPLES)]
 pub struct SalienceArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     /// Texts, a file a domain; documents are separated by <|endoftext|>
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]

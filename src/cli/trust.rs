@@ -72,7 +72,7 @@ struct ImportArgs {
     #[arg(long, value_name = "LEDGER")]
     out: PathBuf,
     /// Checkpoint or store that the ledger must belong to
-    #[arg(value_parser = crate::cli::models::model_argument, long)]
+    #[arg(value_parser = crate::cli::models::model_argument(), long)]
     model: Option<PathBuf>,
     /// Put it in the place of a ledger that is there
     #[arg(long)]

@@ -44,7 +44,7 @@ const PROMPT: &str = "Wake up. What do you hear and see?";
 #[command(after_help = EXAMPLES)]
 pub struct WakeArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: PathBuf,
     /// The state whose rules hold; upper case is accepted
     #[arg(long, value_enum, ignore_case = true, default_value_t = StateName::Wake)]

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::heads::{Heads, attend_row};
+use super::heads::{Heads, attend_rows};
 use super::load::{LoadError, Loader};
 use crate::kernels::pointwise::layer_norm;
 
@@ -56,9 +54,9 @@ impl LayerNorm {
 /// Attention of every row over the rows of its own range and no other: `q`, `k` and `v` are `[rows, heads * dim]`, the
 /// ranges follow one another and cover all rows. Returns the same shape.
 pub fn attend_within(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
     heads: usize,
     dim: usize,
     ranges: &[Range<usize>],
@@ -68,18 +66,10 @@ pub fn attend_within(
         kv: heads,
         dim,
     };
-    let width = heads * dim;
-    let mut mixed = vec![0.0; q.len()];
-    for range in ranges {
-        let span = range.start * width..range.end * width;
-        let (q, k, v) = (&q[span.clone()], &k[span.clone()], &v[span.clone()]);
-        mixed[span]
-            .par_chunks_exact_mut(dim)
-            .zip(q.par_chunks_exact(dim))
-            .enumerate()
-            .for_each(|(at, (out, q))| attend_row(q, k, v, range.len(), at % shape.kv, shape, out));
-    }
-    mixed
+    attend_rows(q, k, v, shape, |row| {
+        let range = ranges.partition_point(|range| range.end <= row);
+        ranges.get(range).cloned().unwrap_or_default()
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +81,7 @@ mod tests {
         let (q, k) = (vec![0.0; 4], vec![1.0; 4]);
         let v = [1.0, 3.0, 10.0, 30.0];
         // One head of one number: equal scores, so the mean of the range's values.
-        let mixed = attend_within(&q, &k, &v, 1, 1, &[0..2, 2..4]);
+        let mixed = attend_within(q, k, v.to_vec(), 1, 1, &[0..2, 2..4]);
         assert_eq!(mixed, [2.0, 2.0, 20.0, 20.0]);
     }
 }

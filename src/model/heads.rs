@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::pointwise::{add_scaled, softmax};
-use crate::kernels::{HeadAttention, InstructionSet, multiply_row};
+use crate::kernels::HeadAttention;
 
 /// Heads of an attention block.
 #[derive(Clone, Copy, Debug)]
@@ -108,32 +107,34 @@ pub(super) fn attend<'a>(
     }
 }
 
-/// One query head over the first `visible` tokens of its key-value head, where keys and values are `[tokens, kv heads * dim]`;
-/// `out` `[dim]` starts at zero. For towers and vocoder, whose keys are few.
-pub(super) fn attend_row(
-    q: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    visible: usize,
-    kv_head: usize,
+/// The same of rows that were just computed: `q` `[rows, query heads * dim]`, `k` and `v` `[rows, kv heads * dim]`; returns
+/// the shape of `q`. No more than four such arrays exist at a time.
+pub(super) fn attend_rows(
+    mut q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
     heads: Heads,
-    out: &mut [f32],
-) {
-    let (row, at) = (heads.kv * heads.dim, kv_head * heads.dim);
-    let scale = 1.0 / libm::sqrtf(heads.dim as f32);
-    let set = InstructionSet::best();
-    let mut scores = vec![0.0; visible];
-    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(row)) {
-        multiply_row(
-            set,
-            &key[at..at + heads.dim],
-            q,
-            std::slice::from_mut(score),
-        );
-        *score *= scale;
+    seen: impl Fn(usize) -> Range<usize> + Sync,
+) -> Vec<f32> {
+    let k = by_head(k, heads);
+    let v = by_head(v, heads);
+    let of_one = k.len() / heads.kv;
+    let of_head = |head| {
+        let at = head * of_one..(head + 1) * of_one;
+        (&k[at.clone()], &v[at])
+    };
+    attend(&mut q, heads, of_head, seen);
+    q
+}
+
+/// `[rows, kv heads * dim]` as `[kv heads, rows, dim]`.
+fn by_head(x: Vec<f32>, heads: Heads) -> Vec<f32> {
+    let (width, dim) = (heads.kv * heads.dim, heads.dim);
+    let mut out = Vec::with_capacity(x.len());
+    for head in 0..heads.kv {
+        for row in x.chunks_exact(width) {
+            out.extend_from_slice(&row[head * dim..(head + 1) * dim]);
+        }
     }
-    softmax(&mut scores);
-    for (probability, value) in scores.iter().zip(values.chunks_exact(row)) {
-        add_scaled(out, &value[at..at + heads.dim], *probability);
-    }
+    out
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod embedding;
+pub mod hub;
 pub mod layouts;
 pub mod runs;
 pub mod scramble;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::common::hub::Server;
 use crate::common::runs::root;
 use crate::common::sounds::siren;
 use crate::common::{extract, fixture};
@@ -18,7 +19,12 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 21] = [
+const INSTEAD: [(&str, &str); 22] = [
+    // The other one is still to be shown.
+    (
+        "sage rm Qwen/Qwen3-Omni-30B-A3B-Instruct:q4",
+        "sage rm OWNER/NAME@v1.0",
+    ),
     // A store that converts is another model than the one that lies there already.
     (
         "sage extract CHECKPOINT --out STORE --quant q4",
@@ -110,8 +116,9 @@ const INSTEAD: [(&str, &str); 21] = [
 
 /// Parts of an example that are written otherwise, wherever they stand: nothing is left outside the test's folder, and no machine is
 /// too small for a limit.
-const REWRITTEN: [(&str, &str); 5] = [
+const REWRITTEN: [(&str, &str); 6] = [
     ("/tmp/", ""),
+    ("/data/", ""),
     ("6GiB", "1GiB"),
     ("2GiB", "1GiB"),
     // There is one already, for the examples of replay.
@@ -356,8 +363,8 @@ fn furnish(folder: &Path, model: &Path) {
     fs::write(at("FILE.jsonl"), lines).unwrap();
 }
 
-/// Runs a line in a folder; exit code and messages.
-fn shell(line: &str, folder: &Path) -> (Option<i32>, String) {
+/// Runs a line in a folder, beside a hub; exit code and messages.
+fn shell(line: &str, folder: &Path, hub: &Server) -> (Option<i32>, String) {
     let programs = Path::new(env!("CARGO_BIN_EXE_sage")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let output = Command::new("sh")
@@ -365,6 +372,7 @@ fn shell(line: &str, folder: &Path) -> (Option<i32>, String) {
         .current_dir(folder)
         .env("PATH", format!("{}:{path}", programs.display()))
         .env("SAGE_CACHE", folder.join("cache"))
+        .env("HF_ENDPOINT", &hub.address)
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -374,6 +382,7 @@ fn shell(line: &str, folder: &Path) -> (Option<i32>, String) {
 
 #[test]
 fn every_example_of_every_help_runs() {
+    let hub = Server::of(&fixture("tiny-omni"));
     let scratch = tempfile::tempdir().unwrap();
     let checkpoint = scratch.path().join("checkpoint");
     omni(&checkpoint);
@@ -393,7 +402,7 @@ fn every_example_of_every_help_runs() {
         "sage price MODEL --text BOOK.txt --segments 1 --segment-tokens 8 --json > prices.json",
     ] {
         for folder in &folders {
-            let (code, message) = shell(line, folder);
+            let (code, message) = shell(line, folder, &hub);
             assert!(matches!(code, Some(0 | 1)), "{line}: {code:?}: {message}");
         }
     }
@@ -411,7 +420,7 @@ fn every_example_of_every_help_runs() {
             let of_omni = OF_OMNI.iter().any(|word| line.contains(word));
             let folder = if of_omni { omni } else { words };
             let started = Instant::now();
-            let (code, message) = shell(&line, folder);
+            let (code, message) = shell(&line, folder, &hub);
             println!("{:6.2} s  {line}", started.elapsed().as_secs_f64());
             let good = code == Some(0) || code == Some(1) && may_say_no;
             if !good {

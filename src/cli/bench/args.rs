@@ -56,7 +56,7 @@ const MOST_PATCHES: i64 = 50_176;
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     pub(super) model: PathBuf,
     /// Lengths of prompts
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [128, 512])]

@@ -49,7 +49,7 @@ measure, not by the clock: until it is calm and rested, 256 ticks at most. So th
 #[command(after_help = EXAMPLES)]
 pub struct ChatArgs {
     /// Checkpoint or store [default: the model in the repository]
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     model: Option<PathBuf>,
     /// A system message before the conversation
     #[arg(long)]

@@ -25,7 +25,7 @@ pub struct AgainArgs {
     #[arg(long, group = "how", requires = "trace")]
     policy_only: bool,
     /// Checkpoint or store [default: the model in the repository]
-    #[arg(value_parser = crate::cli::models::model_argument, long, requires = "verify")]
+    #[arg(value_parser = crate::cli::models::model_argument(), long, requires = "verify")]
     model: Option<PathBuf>,
     /// Threads of the arithmetic [default: all cores]
     #[arg(long, requires = "verify")]

@@ -27,7 +27,7 @@ pub(super) enum Reference {
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
     /// Checkpoint or store
-    #[arg(value_parser = crate::cli::models::model_argument)]
+    #[arg(value_parser = crate::cli::models::model_argument())]
     pub(super) model: PathBuf,
     /// Folder of `<case>.safetensors` and `<case>.json`
     #[arg(long, required_unless_present = "reference")]

@@ -79,7 +79,7 @@ impl EncoderLayer {
         let v = self.v_proj.apply(&normed, rows, scratch);
         drop(normed);
         let all = 0..rows;
-        let mixed = attend_within(&q, &k, &v, self.heads, width / self.heads, &[all]);
+        let mixed = attend_within(q, k, v, self.heads, width / self.heads, &[all]);
         add_scaled(x, &self.out_proj.apply(&mixed, rows, scratch), 1.0);
     }
 

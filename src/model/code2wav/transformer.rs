@@ -1,11 +1,9 @@
 //! The transformer that codec frames pass before they become sound.
 
-use rayon::prelude::*;
-
 use super::super::attention::Projection;
 use super::super::axes::Positions;
 use super::super::experts::{ExpertScratch, GatedBlock};
-use super::super::heads::{Heads, attend_row};
+use super::super::heads::{Heads, attend_rows};
 use super::super::load::{LoadError, Loader};
 use super::super::rope::{Angles, RotaryTable};
 use super::Probe;
@@ -119,26 +117,9 @@ impl Transformer {
         let v = layer.v_proj.apply(normed, frames, scratch);
         rotate(&mut q, heads.query, angles);
         rotate(&mut k, heads.kv, angles);
-        let row_width = heads.kv * heads.dim;
-        let mut mixed = vec![0.0; q.len()];
-        mixed
-            .par_chunks_exact_mut(heads.dim)
-            .zip(q.par_chunks_exact(heads.dim))
-            .enumerate()
-            .for_each(|(at, (out, q))| {
-                let (row, head) = (at / heads.query, at % heads.query);
-                let first = (row + 1).saturating_sub(self.window);
-                let seen = first * row_width..(row + 1) * row_width;
-                attend_row(
-                    q,
-                    &k[seen.clone()],
-                    &v[seen],
-                    row + 1 - first,
-                    head / (heads.query / heads.kv),
-                    heads,
-                    out,
-                );
-            });
+        let mixed = attend_rows(q, k, v, heads, |row| {
+            (row + 1).saturating_sub(self.window)..row + 1
+        });
         layer.o_proj.apply(&mixed, frames, scratch)
     }
 

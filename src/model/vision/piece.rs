@@ -242,7 +242,7 @@ impl VisionBlock {
                 rotate_half(head, &angles.cos[turn.clone()], &angles.sin[turn]);
             }
         }
-        attend_within(&q, &k, &v, heads, dim, layout.frames())
+        attend_within(q, k, v, heads, dim, layout.frames())
     }
 }
 

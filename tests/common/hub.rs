@@ -57,7 +57,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves every file of `folder` as the model `someone/model`.
+    /// Serves every file of `folder` as any model that is asked for.
     pub fn of(folder: &Path) -> Self {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -228,7 +228,7 @@ impl Server {
 
 impl State {
     fn answer(&self, path: &str) -> Option<Vec<u8>> {
-        if path.starts_with("/api/models/someone/model/revision/") {
+        if path.starts_with("/api/models/") && path.contains("/revision/") {
             return Some(
                 self.listing
                     .clone()
@@ -236,7 +236,7 @@ impl State {
                     .into_bytes(),
             );
         }
-        let name = path.strip_prefix(&format!("/someone/model/resolve/{COMMIT}/"))?;
+        let (_, name) = path.split_once(&format!("/resolve/{COMMIT}/"))?;
         self.files.get(name).cloned()
     }
 }

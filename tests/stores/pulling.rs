@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod server;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,7 +14,7 @@ use sage::store::ExtractSelection;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::server::{COMMIT, Server, Wrong};
+use crate::common::hub::{COMMIT, Server, Wrong};
 use crate::common::{extract, files, fixture};
 
 const NAME: &str = "someone/model";
