@@ -58,10 +58,7 @@ pub fn run(args: &PullArgs, printer: &Printer) -> Result<CommandOutcome, CliErro
     let hub = Hub::of_process()?;
     let headers = printer.steps("reading headers", 0);
     let pull = Pull::prepare(&hub, options, args.dry_run, &|event| {
-        if let PullEvent::Header { number, of } = event {
-            headers.set_length(of as u64);
-            headers.set_position(number as u64);
-        }
+        tell(event, &headers, printer);
     })?;
     headers.finish_and_clear();
     if args.dry_run {
@@ -157,7 +154,10 @@ fn tell(event: PullEvent<'_>, bar: &ProgressBar, printer: &Printer) {
             printer.warn(format_args!("{reason}; went on after {seconds:.0} s"));
         }),
         PullEvent::Extracting { records } => bar.set_message(format!("writing {records} records")),
-        PullEvent::Header { .. } => {}
+        PullEvent::Header { number, of } => {
+            bar.set_length(of as u64);
+            bar.set_position(number as u64);
+        }
     }
 }
 

@@ -167,6 +167,11 @@ impl Hub {
         }
         request.call().map_err(|error| match error {
             Error::BadUri(reason) => wrong(url, format!("is no address: {reason}")),
+            // A token with a line break in it, for one. What stands in it is not shown.
+            Error::Http(_) => wrong(
+                url,
+                "cannot be asked for: look at HF_ENDPOINT and HF_TOKEN for signs that do not belong there".to_owned(),
+            ),
             error => Setback::Passing {
                 reason: error.to_string(),
                 wait: None,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::client::Setback;
+use super::event::{PullEvent, PullListener};
 use super::{Hub, HubError};
 
 /// Read at a time.
@@ -107,15 +108,20 @@ fn attempt(
 }
 
 /// Keeps what comes in memory.
-struct InMemory(Vec<u8>);
+struct InMemory<'a> {
+    bytes: Vec<u8>,
+    listener: PullListener<'a>,
+}
 
-impl Receiver for InMemory {
+impl Receiver for InMemory<'_> {
     fn take(&mut self, bytes: &[u8]) -> Result<(), HubError> {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn waited(&mut self, _: &str, _: Duration) {}
+    fn waited(&mut self, reason: &str, wait: Duration) {
+        (self.listener)(PullEvent::Waited { reason, wait });
+    }
 }
 
 /// A part of a file, in memory.
@@ -127,17 +133,29 @@ pub(super) fn part(
     url: &str,
     file_bytes: u64,
     range: Range<u64>,
+    listener: PullListener<'_>,
 ) -> Result<Vec<u8>, HubError> {
-    let mut found = InMemory(Vec::new());
+    let mut found = InMemory {
+        bytes: Vec::new(),
+        listener,
+    };
     fetch(hub, url, file_bytes, range, &mut found)?;
-    Ok(found.0)
+    Ok(found.bytes)
 }
+
+/// Attempts of what is asked first: whoever has no network should not wait for minutes to hear of it.
+const FIRST_TRIES: u32 = 4;
 
 /// An answer whose length nobody knows before, of at most `most_bytes`.
 ///
 /// # Errors
 /// As [`fetch`], and if it is longer.
-pub(super) fn text(hub: &Hub, url: &str, most_bytes: u64) -> Result<Vec<u8>, HubError> {
+pub(super) fn text(
+    hub: &Hub,
+    url: &str,
+    most_bytes: u64,
+    listener: PullListener<'_>,
+) -> Result<Vec<u8>, HubError> {
     let mut failed = 0;
     loop {
         let read = hub.ask(url, None).and_then(|answer| {
@@ -163,14 +181,18 @@ pub(super) fn text(hub: &Hub, url: &str, most_bytes: u64) -> Result<Vec<u8>, Hub
             Err(Setback::Final(error)) => return Err(error),
             Err(Setback::Passing { reason, wait }) => {
                 failed += 1;
-                if failed >= hub.patience().tries {
+                if failed >= hub.patience().tries.min(FIRST_TRIES) {
                     return Err(HubError::Unreachable {
                         url: url.to_owned(),
                         tries: failed,
                         reason,
                     });
                 }
-                hub.wait(failed, wait);
+                let wait = hub.wait(failed, wait);
+                listener(PullEvent::Waited {
+                    reason: &reason,
+                    wait,
+                });
             }
         }
     }

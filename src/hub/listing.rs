@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::download;
+use super::event::PullListener;
 use super::{Hub, HubError, ModelName};
 
 /// No listing is longer.
@@ -54,10 +55,14 @@ impl Listing {
     ///
     /// # Errors
     /// If it cannot be reached, refuses, or answers with something else.
-    pub fn fetch(hub: &Hub, name: &ModelName) -> Result<Self, HubError> {
+    pub fn fetch(
+        hub: &Hub,
+        name: &ModelName,
+        listener: PullListener<'_>,
+    ) -> Result<Self, HubError> {
         let (endpoint, repo, revision) = (hub.endpoint(), &name.repo, name.revision_in_url());
         let url = format!("{endpoint}/api/models/{repo}/revision/{revision}?blobs=true");
-        let text = download::text(hub, &url, MOST_LISTING_BYTES)?;
+        let text = download::text(hub, &url, MOST_LISTING_BYTES, listener)?;
         Self::parse(&text).map_err(|problem| HubError::Wrong { url, problem })
     }
 

@@ -55,7 +55,7 @@ impl<'a> Pull<'a> {
         if options.store.exists() {
             return Err(already_there(&options.store));
         }
-        let listing = Listing::fetch(hub, &options.name)?;
+        let listing = Listing::fetch(hub, &options.name, listener)?;
         let identity = Identity {
             endpoint: hub.endpoint().to_owned(),
             repo: options.name.repo.clone(),

@@ -44,7 +44,7 @@ impl SmallFiles<'_> {
         }
         let files = COPIED_FILES.into_iter().chain([INDEX]);
         for path in files.filter(|path| self.listing.file(path).is_some()) {
-            self.file(path)?;
+            self.file(path, listener)?;
         }
         let names = match (self.listing.file(SINGLE), self.listing.file(INDEX)) {
             (Some(_), _) => BTreeSet::from([SINGLE.to_owned()]),
@@ -71,14 +71,14 @@ impl SmallFiles<'_> {
                     "has no {name}, which its {INDEX} names"
                 )));
             };
-            let end = self.header(&name, listed.bytes)?;
+            let end = self.header(&name, listed.bytes, listener)?;
             ends.insert(name, end);
             listener(PullEvent::Header { number: at + 1, of });
         }
         Ok(ends)
     }
 
-    fn file(&self, path: &str) -> Result<(), HubError> {
+    fn file(&self, path: &str, listener: PullListener<'_>) -> Result<(), HubError> {
         let target = self.staging.shards().join(path);
         let listed = self.listing.file(path);
         let bytes = listed.map_or(0, |file| file.bytes);
@@ -91,7 +91,7 @@ impl SmallFiles<'_> {
                 format!("is {bytes} bytes long; expected at most {MOST_MODEL_FILE_BYTES}");
             return Err(HubError::Wrong { url, problem });
         }
-        let found = download::part(self.hub, &url, bytes, 0..bytes)?;
+        let found = download::part(self.hub, &url, bytes, 0..bytes, listener)?;
         if let Some(expected) = listed.and_then(|file| file.sha256.clone()) {
             let sum = hex(&Sha256::digest(&found));
             if sum != expected {
@@ -109,7 +109,12 @@ impl SmallFiles<'_> {
     }
 
     /// Puts the header of a shard into a file of its length; answers where the header ends.
-    fn header(&self, name: &str, file_bytes: u64) -> Result<u64, HubError> {
+    fn header(
+        &self,
+        name: &str,
+        file_bytes: u64,
+        listener: PullListener<'_>,
+    ) -> Result<u64, HubError> {
         let url = self.listing.url(self.hub, self.name, name);
         let wrong = |problem: String| HubError::Wrong {
             url: url.clone(),
@@ -129,12 +134,18 @@ impl SmallFiles<'_> {
             }
         }
         let asked: Range<u64> = 0..8.min(file_bytes);
-        let bytes = download::part(self.hub, &url, file_bytes, asked)?;
+        let bytes = download::part(self.hub, &url, file_bytes, asked, listener)?;
         let length = length(&bytes).filter(is_sound).ok_or_else(|| {
             wrong(format!("begins with {bytes:02x?}, which is no length of a header: expected a file of safetensors"))
         })?;
         let mut header = bytes;
-        header.extend(download::part(self.hub, &url, file_bytes, 8..8 + length)?);
+        header.extend(download::part(
+            self.hub,
+            &url,
+            file_bytes,
+            8..8 + length,
+            listener,
+        )?);
         self.staging.put_header(name, file_bytes, &header)?;
         Ok(8 + length)
     }

@@ -268,6 +268,24 @@ fn no_is_an_answer() {
 }
 
 #[test]
+fn a_token_that_cannot_be_sent_is_not_tried_again() {
+    let (server, folder) = setting();
+    let hub = Hub::new(
+        &server.address,
+        Some("sec\nret".to_owned()),
+        Patience::default(),
+    )
+    .unwrap();
+    let pull = Pull::prepare(&hub, options(&folder.path().join("store")), false, &|_| ());
+    let error = pull.err().unwrap().to_string();
+    assert!(
+        error.contains("HF_TOKEN") && !error.contains("sec"),
+        "{error}"
+    );
+    assert!(server.seen("").is_empty());
+}
+
+#[test]
 fn a_part_of_a_model_takes_parts_of_shards() {
     let (server, folder) = setting();
     let store = folder.path().join("store");
