@@ -39,10 +39,14 @@ impl Arriving<'_> {
         let Some(sum) = &mut self.sum else {
             return Ok(());
         };
-        let (mut piece, mut at) = (vec![0; 4 << 20], 0);
         // Whole shards are one range.
-        while at < self.progress.bytes {
-            let bytes = (self.progress.bytes - at).min(piece.len() as u64) as usize;
+        let there_bytes = match self.progress.ranges {
+            0 => self.progress.bytes,
+            _ => self.shard.file_bytes,
+        };
+        let (mut piece, mut at) = (vec![0; 4 << 20], 0);
+        while at < there_bytes {
+            let bytes = (there_bytes - at).min(piece.len() as u64) as usize;
             let read = self.file.read_exact_at(&mut piece[..bytes], at);
             read.map_err(HubError::io(
                 "read",

@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 use super::arriving::{Arriving, hex};
 use super::event::{PullEvent, PullListener};
 use super::plan::PlannedShard;
-use super::progress::ShardProgress;
 use super::provenance::{PROVENANCE, Provenance, PulledShard};
 use super::small::SmallFiles;
 use super::staging::{Identity, Staging, already_there};
@@ -257,7 +256,7 @@ impl<'a> Pull<'a> {
         if let (Some(found), Some(expected)) = (found, &shard.sha256)
             && found != *expected
         {
-            self.staging.note(&shard.name, ShardProgress::default())?;
+            self.staging.forget(&shard.name)?;
             return Err(HubError::Checksum {
                 file: shard.name.clone(),
                 found,

@@ -116,6 +116,16 @@ impl Staging {
         progress.write(&self.folder.join("progress"), shard)
     }
 
+    /// Throws a shard away, its header too.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget(&self, shard: &str) -> Result<(), HubError> {
+        self.note(shard, ShardProgress::default())?;
+        let path = self.shards().join(shard);
+        fs::remove_file(&path).map_err(HubError::io("remove", &path))
+    }
+
     /// The file of a shard.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub enum Wrong {
     OtherLength,
     /// One byte is another.
     Damaged,
+    /// One byte of what stands first in a file is another.
+    DamagedHeader,
     /// A redirect to this address, with the path behind it.
     Redirect(String),
     /// A range that begins elsewhere.
@@ -216,6 +218,10 @@ impl Server {
         stream.write_all(head.as_bytes())?;
         match wrong {
             Some(Wrong::BreakAfter(bytes)) => stream.write_all(&body[..bytes.min(body.len())]),
+            Some(Wrong::DamagedHeader) => {
+                body[20] ^= 1;
+                stream.write_all(&body)
+            }
             Some(Wrong::Damaged) => {
                 let middle = body.len() / 2;
                 body[middle] ^= 1;

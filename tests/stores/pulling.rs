@@ -190,6 +190,46 @@ fn damage_is_found_and_thrown_away() {
 }
 
 #[test]
+fn a_damaged_header_is_fetched_anew() {
+    let (server, folder) = setting();
+    let store = folder.path().join("store");
+    server
+        .wrong("model-00002", Wrong::NoRanges, 2)
+        .wrong("model-00002", Wrong::DamagedHeader, 1);
+    let error = pull(&server, &store).unwrap_err();
+    assert!(matches!(&error, HubError::Checksum { .. }), "{error}");
+    assert!(pull(&server, &store).unwrap().verified);
+    assert_same(&store, &ExtractSelection::all());
+}
+
+#[test]
+fn a_kill_behind_the_last_byte_of_a_shard_costs_nothing() {
+    const SECOND: &str = "model-00002-of-00004.safetensors";
+    let (server, folder) = setting();
+    let store = folder.path().join("store");
+    server.wrong("model-00002", Wrong::NoRanges, 2).wrong(
+        "model-00002",
+        Wrong::Status(404, None),
+        usize::MAX,
+    );
+    assert!(pull(&server, &store).is_err());
+    // As it is on disk when all of it came and its sum was not compared yet.
+    let staged = folder.path().join("store.partial");
+    std::fs::write(staged.join("shards").join(SECOND), server.file(SECOND)).unwrap();
+    let progress = r#"{"ranges":1,"bytes":0,"done":false,"released":false}"#;
+    let noted = staged.join("progress").join(format!("{SECOND}.json"));
+    std::fs::write(noted, progress).unwrap();
+    let before = server.seen(SECOND).len();
+    assert!(pull(&server, &store).unwrap().verified);
+    assert_eq!(
+        server.seen(SECOND).len(),
+        before,
+        "nothing of it is fetched again"
+    );
+    assert_same(&store, &ExtractSelection::all());
+}
+
+#[test]
 fn the_token_goes_to_the_hub_alone() {
     let (server, folder) = setting();
     let other = Server::of(&fixture("tiny-omni"));
