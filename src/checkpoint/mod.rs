@@ -23,10 +23,11 @@ pub use findings::{Findings, Misshapen, OtherFormat};
 pub(crate) use header::read_no_further;
 pub use header::{HeaderError, HeaderIntegers, HeaderTensor, SafetensorsHeader};
 #[cfg(feature = "hub")]
-pub(crate) use index::shards_of_index;
+pub(crate) use index::{INDEX, SINGLE, shards_of_index};
 pub(crate) use names::HEAD;
 pub(crate) use packed::{PackedMatrix, UnpackError};
 pub use packed::{PackedTensor, Packing};
+pub(crate) use shards::CONFIG;
 pub use shards::Checkpoint;
 pub use tensor::{StoredPart, TensorInfo};
 

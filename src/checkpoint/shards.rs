@@ -19,7 +19,8 @@ use crate::reads::{ReadCounter, ReadPurpose};
 
 mod opening;
 
-const CONFIG: &str = "config.json";
+/// What a checkpoint says of itself.
+pub(crate) const CONFIG: &str = "config.json";
 
 struct Shard {
     name: String,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::home::cache_folder;
 use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
-use crate::hub::{ModelName, PROVENANCE, Provenance};
+use crate::hub::{ModelName, PROVENANCE, Provenance, disk_bytes};
 
 /// What the folder of a pull that is under way ends with.
 const UNFINISHED: &str = ".partial";
@@ -86,7 +86,7 @@ pub(super) fn store_of(name: &ModelName, tags: &[String]) -> Result<PathBuf, Cli
 }
 
 /// What a model in the cache is called.
-pub(super) fn called(store: &Path) -> Option<String> {
+pub(super) fn name_of(store: &Path) -> Option<String> {
     let tag = store.file_name()?.to_str()?;
     let model = store.parent()?.file_name()?.to_str()?.replace("--", "/");
     Some(match tag {
@@ -158,7 +158,7 @@ pub fn list(_: &ListArgs, printer: &Printer) -> Result<CommandOutcome, CliError>
 /// # Errors
 /// If there is no such model, or several.
 pub fn show(args: &ShowArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
-    let model = the(&args.name)?;
+    let model = named(&args.name)?;
     if printer.is_json() {
         printer.json(&model)?;
         return Ok(CommandOutcome::Done);
@@ -199,7 +199,7 @@ pub fn show(args: &ShowArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
 /// # Errors
 /// If there is no such model, or several, or it cannot be removed.
 pub fn rm(args: &RmArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
-    let model = the(&args.name)?;
+    let model = named(&args.name)?;
     let failed = |error: std::io::Error| {
         CliError::Failed(anyhow::anyhow!(
             "cannot remove {}: {error}",
@@ -242,8 +242,8 @@ fn pulled() -> Result<Vec<PulledModel>, CliError> {
 
 fn model_in(folder: PathBuf) -> Option<PulledModel> {
     let name = folder.file_name()?.to_str()?;
-    let (named, unfinished) = match name.strip_suffix(UNFINISHED) {
-        Some(whole) => (folder.with_file_name(whole), true),
+    let (whole, unfinished) = match name.strip_suffix(UNFINISHED) {
+        Some(without) => (folder.with_file_name(without), true),
         None => (folder.clone(), false),
     };
     let provenance = match unfinished {
@@ -251,8 +251,8 @@ fn model_in(folder: PathBuf) -> Option<PulledModel> {
         false => Some(serde_json::from_slice(&fs::read(folder.join(PROVENANCE)).ok()?).ok()?),
     };
     Some(PulledModel {
-        name: called(&named)?,
-        bytes: bytes_below(&folder),
+        name: name_of(&whole)?,
+        bytes: disk_bytes(&folder),
         folder,
         unfinished,
         provenance,
@@ -265,18 +265,6 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect()
-}
-
-/// Bytes on disk: a file may have holes.
-fn bytes_below(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let of = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
-        Ok(found) => found.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.map(of).sum()
 }
 
 /// Those that `text` may mean: by the whole name before all, else without the owner, else without the tag too; in capitals
@@ -314,7 +302,7 @@ fn names(models: &[PulledModel]) -> String {
 }
 
 /// The one model that `text` means.
-fn the(text: &str) -> Result<PulledModel, CliError> {
+fn named(text: &str) -> Result<PulledModel, CliError> {
     let all = pulled()?;
     let known = match all.is_empty() {
         true => "none was pulled yet".to_owned(),

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::extract::{component_parser, rules};
-use super::models::{called, store_of};
+use super::models::{name_of, store_of};
 use super::{CliError, CommandOutcome, Printer, Table, human_bytes};
 use crate::checkpoint::Component;
 use crate::hub::{Hub, ModelName, Pull, PullEvent, PullOptions};
@@ -58,7 +58,7 @@ pub fn run(args: &PullArgs, printer: &Printer) -> Result<CommandOutcome, CliErro
     let hub = Hub::of_process()?;
     let headers = printer.steps("reading headers", 0);
     let pull = Pull::prepare(&hub, options, args.dry_run, &|event| {
-        tell(event, &headers, printer);
+        show_event(event, &headers, printer);
     })?;
     headers.finish_and_clear();
     if args.dry_run {
@@ -69,11 +69,11 @@ pub fn run(args: &PullArgs, printer: &Printer) -> Result<CommandOutcome, CliErro
     let bar = printer.progress("fetching", total_bytes);
     bar.set_position(before_bytes);
     bar.reset_eta();
-    let (report, provenance) = pull.run(&|event| tell(event, &bar, printer))?;
+    let (report, provenance) = pull.run(&|event| show_event(event, &bar, printer))?;
     bar.finish_and_clear();
     let shown = match args.out {
         Some(_) => None,
-        None => called(&store),
+        None => name_of(&store),
     };
     let shown = shown.unwrap_or_else(|| store.display().to_string());
     let bytes = report.written_bytes + report.kept_bytes;
@@ -143,7 +143,7 @@ fn announce(pull: &Pull<'_>, name: &ModelName, store: &Path, printer: &Printer) 
     }
 }
 
-fn tell(event: PullEvent<'_>, bar: &ProgressBar, printer: &Printer) {
+fn show_event(event: PullEvent<'_>, bar: &ProgressBar, printer: &Printer) {
     match event {
         PullEvent::Fetched(bytes) => bar.inc(bytes),
         PullEvent::Shard { number, of, .. } => {

@@ -67,7 +67,7 @@ struct Layout {
 }
 
 /// The order of sums over numbers that widen to f32 one by one.
-const BY_LANES: &str = "dot-lanes-32/2";
+const BY_LANES: &str = "dot-lanes-32/3";
 
 /// Rows of blocks times rows that are rounded to bytes, 32 or 256 numbers at a time.
 const BY_BLOCKS_32: &str = "int8-blocks-32/1";

@@ -5,7 +5,6 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::thread;
 use std::time::Duration;
 
 use ureq::Agent;
@@ -25,7 +24,7 @@ const MOST_REDIRECTS: usize = 8;
 
 /// How long to go on where nothing comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Attempts one after the other of which none brings a byte.
     pub tries: u32,
     /// Before the second attempt; twice as long before each one that follows.
@@ -36,7 +35,7 @@ pub struct Patience {
     pub timeout: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             tries: 8,
@@ -54,7 +53,7 @@ pub struct Hub {
     endpoint: String,
     origin: String,
     token: Option<String>,
-    patience: Patience,
+    retries: RetryPolicy,
 }
 
 /// What a hub answers.
@@ -68,7 +67,7 @@ pub(super) struct Answer {
 }
 
 /// Why there is no answer.
-pub(super) enum Setback {
+pub(super) enum AttemptError {
     /// It may work next time.
     Passing {
         /// Why.
@@ -88,7 +87,7 @@ impl Hub {
     pub fn new(
         endpoint: &str,
         token: Option<String>,
-        patience: Patience,
+        retries: RetryPolicy,
     ) -> Result<Self, HubError> {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let origin = origin(&endpoint).ok_or_else(|| HubError::Address {
@@ -98,9 +97,9 @@ impl Hub {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_connect(Some(patience.timeout))
-            .timeout_recv_response(Some(patience.timeout))
-            .timeout_per_read(Some(patience.timeout))
+            .timeout_connect(Some(retries.timeout))
+            .timeout_recv_response(Some(retries.timeout))
+            .timeout_per_read(Some(retries.timeout))
             .user_agent(concat!("sage/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
@@ -108,7 +107,7 @@ impl Hub {
             endpoint,
             origin,
             token,
-            patience,
+            retries,
         })
     }
 
@@ -124,7 +123,7 @@ impl Hub {
         };
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let token = variable("HF_TOKEN").map(|token| token.trim().to_owned());
-        Self::new(&endpoint, token, Patience::default())
+        Self::new(&endpoint, token, RetryPolicy::default())
     }
 
     /// Its address, without a slash at the end.
@@ -132,12 +131,16 @@ impl Hub {
         &self.endpoint
     }
 
-    pub(super) fn patience(&self) -> &Patience {
-        &self.patience
+    pub(super) fn retries(&self) -> &RetryPolicy {
+        &self.retries
     }
 
     /// Asks for a file, or for `range` of it, once.
-    pub(super) fn ask(&self, url: &str, range: Option<&Range<u64>>) -> Result<Answer, Setback> {
+    pub(super) fn ask(
+        &self,
+        url: &str,
+        range: Option<&Range<u64>>,
+    ) -> Result<Answer, AttemptError> {
         let mut at = url.to_owned();
         for _ in 0..=MOST_REDIRECTS {
             let response = self.send(&at, range)?;
@@ -155,7 +158,7 @@ impl Hub {
         ))
     }
 
-    fn send(&self, url: &str, range: Option<&Range<u64>>) -> Result<Response<Body>, Setback> {
+    fn send(&self, url: &str, range: Option<&Range<u64>>) -> Result<Response<Body>, AttemptError> {
         let mut request = self.agent.get(url);
         if let Some(token) = &self.token
             && origin(url).as_ref() == Some(&self.origin)
@@ -172,29 +175,16 @@ impl Hub {
                 url,
                 "cannot be asked for: look at HF_ENDPOINT and HF_TOKEN for signs that do not belong there".to_owned(),
             ),
-            error => Setback::Passing {
+            error => AttemptError::Passing {
                 reason: error.to_string(),
                 wait: None,
             },
         })
     }
-
-    /// Waits before attempt `failed + 1`, as long as the hub asks for, or longer each time.
-    pub(super) fn wait(&self, failed: u32, asked: Option<Duration>) -> Duration {
-        let Patience {
-            first_wait,
-            longest_wait,
-            ..
-        } = self.patience;
-        let grown = first_wait.saturating_mul(1 << failed.saturating_sub(1).min(16));
-        let wait = asked.unwrap_or(grown).min(longest_wait);
-        thread::sleep(wait);
-        wait
-    }
 }
 
-fn wrong(url: &str, problem: String) -> Setback {
-    Setback::Final(HubError::Wrong {
+fn wrong(url: &str, problem: String) -> AttemptError {
+    AttemptError::Final(HubError::Wrong {
         url: url.to_owned(),
         problem,
     })
@@ -209,7 +199,7 @@ fn answer(
     url: &str,
     range: Option<&Range<u64>>,
     response: Response<Body>,
-) -> Result<Answer, Setback> {
+) -> Result<Answer, AttemptError> {
     let status = response.status();
     let length = header(&response, CONTENT_LENGTH).and_then(|text| text.parse().ok());
     let (first, file_bytes) = match status {
@@ -237,12 +227,12 @@ fn answer(
     })
 }
 
-fn refusal(url: &str, status: StatusCode, retry_after: Option<&str>) -> Setback {
+fn refusal(url: &str, status: StatusCode, retry_after: Option<&str>) -> AttemptError {
     let is_passing = status.is_server_error()
         || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
     if is_passing {
         let seconds = retry_after.and_then(|text| text.trim().parse().ok());
-        return Setback::Passing {
+        return AttemptError::Passing {
             reason: format!("the hub answers {}", status.as_u16()),
             wait: seconds.map(Duration::from_secs),
         };
@@ -258,7 +248,7 @@ fn refusal(url: &str, status: StatusCode, retry_after: Option<&str>) -> Setback 
         416 => "the file is shorter than the hub said: run the same command again",
         _ => "this program does not know what to do about that",
     };
-    Setback::Final(HubError::Refused {
+    AttemptError::Final(HubError::Refused {
         url: url.to_owned(),
         status: status.as_u16(),
         advice: advice.to_owned(),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::client::Setback;
+use super::client::AttemptError;
 use super::event::{PullEvent, PullListener};
 use super::{Hub, HubError};
 
@@ -23,6 +23,57 @@ pub(super) trait Receiver {
     fn waited(&mut self, reason: &str, wait: Duration);
 }
 
+/// Attempts one after the other of which none brought anything.
+struct Attempts<'a> {
+    hub: &'a Hub,
+    url: &'a str,
+    most: u32,
+    failed: u32,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(hub: &'a Hub, url: &'a str, most: u32) -> Self {
+        let failed = 0;
+        Self {
+            hub,
+            url,
+            most,
+            failed,
+        }
+    }
+
+    /// One more failed, `brought` something or not: waits, as long as the hub asks for or longer each time, and tells.
+    ///
+    /// # Errors
+    /// If it is final, or one too many.
+    fn failed(
+        &mut self,
+        error: AttemptError,
+        brought: bool,
+        tell: impl FnOnce(&str, Duration),
+    ) -> Result<(), HubError> {
+        let (reason, asked) = match error {
+            AttemptError::Final(error) => return Err(error),
+            AttemptError::Passing { reason, wait } => (reason, wait),
+        };
+        self.failed = if brought { 1 } else { self.failed + 1 };
+        if self.failed >= self.most {
+            return Err(HubError::Unreachable {
+                url: self.url.to_owned(),
+                tries: self.failed,
+                reason,
+            });
+        }
+        let retries = self.hub.retries();
+        let longer = 1 << (self.failed - 1).min(16);
+        let grown = retries.first_wait.saturating_mul(longer);
+        let wait = asked.unwrap_or(grown).min(retries.longest_wait);
+        std::thread::sleep(wait);
+        tell(&reason, wait);
+        Ok(())
+    }
+}
+
 /// Hands `range` of a file of `file_bytes` to `receiver`, in order and each byte once.
 ///
 /// # Errors
@@ -35,27 +86,17 @@ pub(super) fn fetch(
     receiver: &mut dyn Receiver,
 ) -> Result<(), HubError> {
     let mut piece = vec![0; PIECE_BYTES];
-    let (mut at, mut failed) = (range.start, 0);
+    let mut attempts = Attempts::new(hub, url, hub.retries().tries);
+    let mut at = range.start;
     while at < range.end {
         let before = at;
         let attempt = attempt(
             hub, url, file_bytes, &mut at, range.end, &mut piece, receiver,
         );
-        let (reason, wait) = match attempt {
-            Ok(()) => continue,
-            Err(Setback::Final(error)) => return Err(error),
-            Err(Setback::Passing { reason, wait }) => (reason, wait),
-        };
-        failed = if at > before { 1 } else { failed + 1 };
-        if failed >= hub.patience().tries {
-            return Err(HubError::Unreachable {
-                url: url.to_owned(),
-                tries: failed,
-                reason,
-            });
+        if let Err(error) = attempt {
+            let tell = |reason: &str, wait| receiver.waited(reason, wait);
+            attempts.failed(error, at > before, tell)?;
         }
-        let waited = hub.wait(failed, wait);
-        receiver.waited(&reason, waited);
     }
     Ok(())
 }
@@ -69,14 +110,14 @@ fn attempt(
     end: u64,
     piece: &mut [u8],
     receiver: &mut dyn Receiver,
-) -> Result<(), Setback> {
+) -> Result<(), AttemptError> {
     let whole = *at == 0 && end == file_bytes;
     let asked = *at..end;
     let answer = hub.ask(url, (!whole).then_some(&asked))?;
     if let Some(found) = answer.file_bytes
         && found != file_bytes
     {
-        return Err(Setback::Final(HubError::Wrong {
+        return Err(AttemptError::Final(HubError::Wrong {
             url: url.to_owned(),
             problem: format!(
                 "is {found} bytes long, and the hub lists it with {file_bytes}: it was changed in between, run the same command again"
@@ -97,11 +138,11 @@ fn attempt(
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => Err(error.to_string()),
         };
-        let read = read.map_err(|reason| Setback::Passing { reason, wait: None })?;
+        let read = read.map_err(|reason| AttemptError::Passing { reason, wait: None })?;
         let old = skip.min(read as u64) as usize;
         skip -= old as u64;
         let new = &piece[old..read];
-        receiver.take(new).map_err(Setback::Final)?;
+        receiver.take(new).map_err(AttemptError::Final)?;
         *at += new.len() as u64;
     }
     Ok(())
@@ -156,7 +197,7 @@ pub(super) fn text(
     most_bytes: u64,
     listener: PullListener<'_>,
 ) -> Result<Vec<u8>, HubError> {
-    let mut failed = 0;
+    let mut attempts = Attempts::new(hub, url, hub.retries().tries.min(FIRST_TRIES));
     loop {
         let read = hub.ask(url, None).and_then(|answer| {
             let mut found = Vec::new();
@@ -168,7 +209,7 @@ pub(super) fn text(
                 Ok(_) if cut => "the connection ended early".to_owned(),
                 Ok(_) => return Ok(found),
             };
-            Err(Setback::Passing { reason, wait: None })
+            Err(AttemptError::Passing { reason, wait: None })
         });
         match read {
             Ok(found) if found.len() as u64 > most_bytes => {
@@ -178,22 +219,9 @@ pub(super) fn text(
                 });
             }
             Ok(found) => return Ok(found),
-            Err(Setback::Final(error)) => return Err(error),
-            Err(Setback::Passing { reason, wait }) => {
-                failed += 1;
-                if failed >= hub.patience().tries.min(FIRST_TRIES) {
-                    return Err(HubError::Unreachable {
-                        url: url.to_owned(),
-                        tries: failed,
-                        reason,
-                    });
-                }
-                let wait = hub.wait(failed, wait);
-                listener(PullEvent::Waited {
-                    reason: &reason,
-                    wait,
-                });
-            }
+            Err(error) => attempts.failed(error, false, |reason, wait| {
+                listener(PullEvent::Waited { reason, wait });
+            })?,
         }
     }
 }

@@ -19,7 +19,7 @@ mod pull;
 mod small;
 mod staging;
 
-pub use client::{Hub, Patience};
+pub use client::{Hub, RetryPolicy};
 pub use error::HubError;
 pub use event::{PullEvent, PullListener};
 pub use listing::{HubFile, Listing};
@@ -27,3 +27,4 @@ pub use name::ModelName;
 pub use plan::PullPlan;
 pub use provenance::{PROVENANCE, Provenance, PulledShard};
 pub use pull::{Pull, PullOptions};
+pub use staging::disk_bytes;

@@ -99,7 +99,7 @@ impl PullPlan {
                 name: name.to_owned(),
                 file_bytes,
                 ranges: match is_whole {
-                    true => one(0..file_bytes),
+                    true => single(0..file_bytes),
                     false => needed,
                 },
                 kept: merged(std::mem::take(&mut kept[at]), 0),
@@ -129,7 +129,7 @@ impl PullPlan {
     }
 }
 
-fn one(range: Range<u64>) -> Vec<Range<u64>> {
+fn single(range: Range<u64>) -> Vec<Range<u64>> {
     std::iter::once(range).collect()
 }
 
@@ -183,8 +183,8 @@ mod tests {
         let shard = |bytes, kept| PlannedShard {
             name: String::new(),
             file_bytes: bytes,
-            ranges: one(0..bytes),
-            kept: one(0..kept),
+            ranges: single(0..bytes),
+            kept: single(0..kept),
             sha256: None,
         };
         // 100 fetched, 30 written, 10 copied; then 10 and 30 stay, and 200, 60 and 5 come.

@@ -13,6 +13,7 @@ use super::small::SmallFiles;
 use super::staging::{Identity, Staging, already_there};
 use super::{Hub, HubError, Listing, ModelName, PullPlan, download};
 use crate::checkpoint::{Checkpoint, Component};
+use crate::store::assemble::free_bytes;
 use crate::store::{ExtractReport, ExtractSelection, Extraction, FormatRule, write_file};
 
 /// What is to be pulled, and where to.
@@ -35,20 +36,20 @@ pub struct Pull<'a> {
     listing: Listing,
     plan: PullPlan,
     staging: Staging,
-    /// Where headers are, in a trial that is to leave nothing.
+    /// Where headers are, where nothing is to be left.
     _scratch: Option<tempfile::TempDir>,
 }
 
 impl<'a> Pull<'a> {
     /// Asks the hub what the model is, and fetches what is small: configuration, tokenizer, the headers of the shards. With
-    /// `is_trial` into a folder that goes with the pull.
+    /// `is_dry_run` into a folder that goes with the pull.
     ///
     /// # Errors
     /// If the hub refuses, is not reached or tells what cannot be, the model is none of ours, or the folder is occupied.
     pub fn prepare(
         hub: &'a Hub,
         options: PullOptions,
-        is_trial: bool,
+        is_dry_run: bool,
         listener: PullListener<'_>,
     ) -> Result<Self, HubError> {
         if options.store.exists() {
@@ -69,7 +70,7 @@ impl<'a> Pull<'a> {
                 .map(|(text, _)| text.clone())
                 .collect(),
         };
-        let (folder, scratch) = match is_trial {
+        let (folder, scratch) = match is_dry_run {
             false => (Staging::folder_of(&options.store), None),
             true => {
                 let scratch = tempfile::tempdir()
@@ -88,8 +89,6 @@ impl<'a> Pull<'a> {
         let checkpoint = Checkpoint::open(staging.shards())?;
         let extraction = extraction(&checkpoint, &options, &staging)?;
         let plan = PullPlan::new(&checkpoint, &extraction, &headers, &listing);
-        drop(extraction);
-        drop(checkpoint);
         Ok(Self {
             hub,
             options,
@@ -143,9 +142,7 @@ impl<'a> Pull<'a> {
         let folder = folder
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        let disk = rustix::fs::statvfs(folder)
-            .map_err(|error| HubError::io("examine", folder)(error.into()))?;
-        Ok((needed, disk.f_bavail.saturating_mul(disk.f_frsize)))
+        Ok((needed, free_bytes(folder)?))
     }
 
     /// Fetches and extracts what is not there yet; answers with what the store holds then.
@@ -194,7 +191,6 @@ impl<'a> Pull<'a> {
         let provenance = self.provenance();
         let text = serde_json::to_vec_pretty(&provenance).unwrap_or_default();
         write_file(&store.join(PROVENANCE), &text)?;
-        drop(whole);
         self.staging.finish(&self.options.store)?;
         Ok((report, provenance))
     }

@@ -11,13 +11,9 @@ use super::arriving::hex;
 use super::event::{PullEvent, PullListener};
 use super::staging::Staging;
 use super::{Hub, HubError, Listing, ModelName, download};
-use crate::checkpoint::shards_of_index;
+use crate::checkpoint::{CONFIG, INDEX, SINGLE, shards_of_index};
 use crate::input::MOST_MODEL_FILE_BYTES;
 use crate::store::{COPIED_FILES, write_file};
-
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
 
 /// No header of a shard is longer: what the format allows.
 const MOST_HEADER_BYTES: u64 = 100_000_000;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HubError;
 use super::progress::ShardProgress;
+use crate::store::assemble::lock;
 use crate::store::write_file;
 
 /// What is pulled: a folder holds one pull only.
@@ -49,15 +50,11 @@ impl Staging {
             let part = folder.join(part);
             fs::create_dir_all(&part).map_err(HubError::io("create", &part))?;
         }
-        let lock = File::open(&folder).map_err(HubError::io("open", &folder))?;
-        let held = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        let lock = lock(&folder)?;
         let occupied = |problem: String| HubError::Occupied {
             path: folder.clone(),
             problem,
         };
-        if held.is_err() {
-            return Err(occupied("another process pulls into it now".to_owned()));
-        }
         let path = folder.join("pull.json");
         match fs::read(&path) {
             Ok(text) => {
@@ -226,7 +223,8 @@ impl Identity {
     }
 }
 
-fn disk_bytes(folder: &Path) -> u64 {
+/// Bytes of the disk that everything in a folder takes: a file may have holes.
+pub fn disk_bytes(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;
     };

@@ -25,7 +25,7 @@ pub use reading::reading_rate;
 
 /// Names the order of summation and the functions that every result depends on: equal inputs give equal bits wherever it
 /// is the same. To be changed with them.
-pub const SPEC: &str = "dot-lanes-32/2";
+pub const SPEC: &str = "dot-lanes-32/3";
 
 /// Bytes that a product with `rows` rows of `cols` numbers takes to lay them out, or to round them.
 pub fn panel_bytes(rows: usize, cols: usize) -> usize {

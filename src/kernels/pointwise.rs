@@ -83,19 +83,6 @@ pub fn gelu_tanh(x: f32) -> f32 {
     0.5 * x * (1.0 + libm::tanhf(SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)))
 }
 
-/// Turns scores into probabilities in place; an empty slice stays empty.
-pub fn softmax(scores: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for score in scores.iter_mut() {
-        *score = libm::expf(*score - max);
-        sum += *score;
-    }
-    for score in scores.iter_mut() {
-        *score /= sum;
-    }
-}
-
 /// Rotates a head in place: dimension d pairs with d + D/2, `cos` and `sin` are `[D/2]`.
 pub fn rotate_half(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = head.split_at_mut(cos.len());

@@ -157,9 +157,7 @@ impl Assembly<'_> {
     /// Refuses to begin what the disk cannot hold.
     fn check_space(&self, todo: &[String]) -> Result<(), StoreError> {
         let needed_bytes = todo.iter().map(|file| self.records[file].file_bytes).sum();
-        let disk = rustix::fs::statvfs(self.store)
-            .map_err(|error| StoreError::io("examine", self.store)(error.into()))?;
-        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free_bytes = free_bytes(self.store)?;
         if free_bytes < needed_bytes {
             return Err(StoreError::NoSpace {
                 path: self.store.to_owned(),
@@ -262,8 +260,15 @@ fn write_record(
     writer.finish()
 }
 
+/// Bytes that may still be written where `folder` is.
+pub(crate) fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
+    let disk = rustix::fs::statvfs(folder)
+        .map_err(|error| StoreError::io("examine", folder)(error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Holds the store for this process until dropped. The lock is on the folder itself and leaves nothing behind.
-fn lock(store: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(store: &Path) -> Result<File, StoreError> {
     let folder = File::open(store).map_err(StoreError::io("open", store))?;
     match rustix::fs::flock(
         &folder,

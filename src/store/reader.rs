@@ -11,13 +11,11 @@ use super::manifest::{MANIFEST, Manifest};
 use super::record::{BLOCKS_DTYPE, RecordKind, RecordTensor, StoreRecord};
 use super::{ExpertLocation, FileSegment, StoreError, TensorMeta, WeightSource};
 use crate::checkpoint::{
-    CheckpointError, Component, ExpertMatrix, HEAD, ModelConfig, expected_tensors,
+    CONFIG, CheckpointError, Component, ExpertMatrix, HEAD, ModelConfig, expected_tensors,
     expert_tensor_name, read_no_further,
 };
 use crate::formats::{GatedFormats, WeightFormat};
 use crate::reads::{ReadCounter, ReadPurpose};
-
-const CONFIG: &str = "config.json";
 
 /// A store: its manifest in memory, its records on disk.
 pub struct Store {

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use sage::checkpoint::Component;
-use sage::hub::{Hub, HubError, Patience, Provenance, Pull, PullOptions};
+use sage::hub::{Hub, HubError, Provenance, Pull, PullOptions, RetryPolicy};
 use sage::input::{Attributed, Fault};
 use sage::store::ExtractSelection;
 use serde_json::Value;
@@ -20,8 +20,8 @@ use crate::common::{extract, files, fixture};
 const NAME: &str = "someone/model";
 const FIRST: &str = "model-00001-of-00004.safetensors";
 
-fn quick() -> Patience {
-    Patience {
+fn quick() -> RetryPolicy {
+    RetryPolicy {
         tries: 4,
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(5),
@@ -41,9 +41,9 @@ fn options(store: &Path) -> PullOptions {
 fn pull_with(
     server: &Server,
     options: PullOptions,
-    patience: Patience,
+    retries: RetryPolicy,
 ) -> Result<Provenance, HubError> {
-    let hub = Hub::new(&server.address, Some("secret".to_owned()), patience)?;
+    let hub = Hub::new(&server.address, Some("secret".to_owned()), retries)?;
     let pull = Pull::prepare(&hub, options, false, &|_| ())?;
     Ok(pull.run(&|_| ())?.1)
 }
@@ -313,7 +313,7 @@ fn a_token_that_cannot_be_sent_is_not_tried_again() {
     let hub = Hub::new(
         &server.address,
         Some("sec\nret".to_owned()),
-        Patience::default(),
+        RetryPolicy::default(),
     )
     .unwrap();
     let pull = Pull::prepare(&hub, options(&folder.path().join("store")), false, &|_| ());

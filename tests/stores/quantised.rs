@@ -199,7 +199,7 @@ fn a_recording_names_the_arithmetic_of_blocks_and_comes_again_on_every_instructi
     let header = fs::read_to_string(&trace).unwrap();
     let first = header.lines().next().unwrap();
     assert!(
-        first.contains("dot-lanes-32/2, int8-blocks-32/1"),
+        first.contains("dot-lanes-32/3, int8-blocks-32/1"),
         "{first}"
     );
     for kernels in ["portable", "avx2", "avx512"] {

@@ -4,7 +4,7 @@ use sage::checkpoint::{Component, ExpertMatrix, expert_tensor_name};
 use sage::core::sampling::argmax;
 use sage::formats::GatedFormats;
 use sage::host_memory::Mapped;
-use sage::kernels::pointwise::{add_scaled, softmax};
+use sage::kernels::pointwise::add_scaled;
 use sage::model::experts::{ExpertScratch, Gated};
 use sage::model::talker::{TalkerPrompt, choice};
 use sage::model::{Code2Wav, CodePredictor, KvCache, Positions, Talker};
@@ -219,5 +219,17 @@ impl Voice {
             state = self.forward(x, &at, &mut kv, &mut |_, _| ());
             speech.positions.push(at);
         }
+    }
+}
+
+/// Scores as probabilities.
+fn softmax(scores: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for score in scores.iter_mut() {
+        *score = libm::expf(*score - max);
+    }
+    let sum: f32 = scores.iter().sum();
+    for score in scores.iter_mut() {
+        *score /= sum;
     }
 }
