@@ -19,10 +19,12 @@ use crate::eval::{
     self, ArmPolicy, ArmReport, Estimate, EvalReport, EvalSettings, Evaluation, Job,
     MaterialOptions, NamedLimit, TasksReport, TextReport, arms,
 };
+use crate::input::KvPrecision;
 
 const EXAMPLES: &str = "Examples:
   sage eval MODEL --text BOOK.txt --tasks QUESTIONS.jsonl
   sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 8
+  sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 8 --kv bf16,q8
   sage eval MODEL --tasks models/tiny/tasks/*.jsonl --items 25 --states wake,rest --policy topk,salient,sage
   sage eval MODEL --text BOOK.txt --limits 6GiB --out prices.jsonl     killed and started again, it goes on
 
@@ -56,6 +58,9 @@ pub struct EvalArgs {
     /// Memory limits of an arm's process: none, 512MiB, 25%, 48slots, …
     #[arg(long, value_delimiter = ',', default_value = "none")]
     limits: Vec<LimitArg>,
+    /// Also run exact routing with rounded keys and values: bf16, q8
+    #[arg(long, value_delimiter = ',', value_name = "PRECISION")]
+    kv: Vec<KvPrecision>,
     /// Keep finished results in this file, and go on from it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -154,7 +159,7 @@ impl EvalArgs {
                 items: self.items,
             },
             control_tokens: self.untrusted.allow_control_tokens,
-            arms: arms(&self.states, &self.policy, &limits),
+            arms: arms(&self.states, &self.policy, &limits, &self.kv),
             mind: running.resolve(false, |_| ())?.mind,
             answer_tokens: self.answer_tokens,
             record: self.out.clone(),

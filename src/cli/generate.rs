@@ -168,6 +168,7 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<CommandOutcome, Cli
     let engine = EngineOptions {
         context_tokens,
         chunk_tokens: settings.session.chunk_tokens,
+        kv: settings.session.kv_precision,
         mind,
         degrade: args.running.degrade,
         senses: senses_of(asked.request.content.media()),

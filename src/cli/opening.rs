@@ -11,7 +11,7 @@ use sage_actors::protocol::Module;
 use super::names::by_name;
 use super::{CliError, Printer};
 use crate::core::{LimitOrigin, MOST_THREADS};
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 use crate::reads::{ReadPurpose, kernel_read_bytes};
 use crate::session::exact::resolve_mind;
 use crate::session::{Learning, Session, SessionPlan};
@@ -48,6 +48,10 @@ pub struct RunningArgs {
     /// where everything fits into what the machine and its control groups have left, else that, less a reserve]
     #[arg(long, value_name = "SIZE")]
     pub limit: Option<Limit>,
+    /// How keys and values are kept: f32 (as computed), bf16 (half the memory), q8 (a quarter) [default: f32 where the limit has
+    /// room for that, else the first of the others that fits]
+    #[arg(long, value_name = "PRECISION")]
+    pub kv: Option<KvPrecision>,
     /// How routers choose experts [default: salient]
     #[arg(long, value_parser = by_name::<RoutingPolicy>())]
     pub routing: Option<RoutingPolicy>,
@@ -119,6 +123,7 @@ impl RunningArgs {
     ) -> Result<RunningSettings, CliError> {
         let mut sources = self.settings.sources();
         sources.option(keys::LIMIT, "--limit", self.limit);
+        sources.option(keys::KV_PRECISION, "--kv", self.kv);
         say(&mut sources);
         let settings = sources.load()?;
         let mind = self.mind(&settings, exact)?;

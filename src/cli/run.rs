@@ -214,6 +214,7 @@ impl RunArgs {
         let engine = EngineOptions {
             context_tokens: context_tokens(&settings.session, source),
             chunk_tokens: settings.session.chunk_tokens,
+            kv: settings.session.kv_precision,
             mind,
             degrade: self.running.degrade,
             senses: script.senses(),

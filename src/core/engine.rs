@@ -17,7 +17,7 @@ use super::parts::{Body, Clock, ExpertMap, LimitInForce, WorkSizes};
 use super::ports::{ExpertHost, Sequence, Towers};
 use super::remember::Remembering;
 use crate::checkpoint::config::TextConfig;
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 use crate::reads::ReadBytes;
 use crate::store::WeightSource;
 
@@ -98,7 +98,41 @@ impl Engine {
     /// # Errors
     /// When the system has no memory to map.
     pub fn new_sequence(&self) -> Result<Sequence, EngineError> {
-        Ok(self.body.thinker.new_sequence(self.work.context_tokens)?)
+        self.new_sequence_in(self.work.kv)
+    }
+
+    /// A sequence of the thinker whose keys and values are kept in `precision`, for as many tokens as
+    /// [`Self::context_tokens_in`] says.
+    ///
+    /// # Errors
+    /// When the system has no memory to map, or this model's cannot be kept so.
+    pub fn new_sequence_in(&self, precision: KvPrecision) -> Result<Sequence, EngineError> {
+        let capacity = self.context_tokens_in(precision)?;
+        Ok(self.body.thinker.new_sequence(capacity, precision)?)
+    }
+
+    /// Tokens of context that have room in the memory planned for keys and values, where they are kept in `precision`; never
+    /// more than were declared.
+    ///
+    /// # Errors
+    /// When this model's cannot be kept so.
+    pub fn context_tokens_in(&self, precision: KvPrecision) -> Result<usize, EngineError> {
+        let declared = self.work.context_tokens;
+        if precision == self.work.kv {
+            return Ok(declared);
+        }
+        let a_token = self.body.thinker.kv_bytes(1, precision);
+        let a_token = a_token.ok_or_else(|| EngineError::NoKvBlocks {
+            precision,
+            head_dim: self.text_config().head_dim,
+        })?;
+        let fit = self.plan.floor.kv_bytes / a_token.max(1);
+        Ok(declared.min(usize::try_from(fit).unwrap_or(declared)))
+    }
+
+    /// How keys and values are kept unless a request says otherwise.
+    pub fn kv_precision(&self) -> KvPrecision {
+        self.work.kv
     }
 
     /// The thinker's configuration.

@@ -1,6 +1,6 @@
 //! Why the engine stopped.
 
-use crate::input::{Attributed, Fault};
+use crate::input::{Attributed, Fault, KvPrecision};
 use sage_actors::MindError;
 
 use super::limit::{AboveMachine, LimitError};
@@ -74,6 +74,16 @@ pub enum EngineError {
         /// Of config.json.
         max_position_embeddings: usize,
     },
+    /// Keys and values of this model are not whole blocks.
+    #[error(
+        "keys and values cannot be kept in {precision}: the model's heads have {head_dim} numbers, not whole blocks of 32; take bf16 or f32"
+    )]
+    NoKvBlocks {
+        /// Asked for.
+        precision: KvPrecision,
+        /// Of config.json.
+        head_dim: usize,
+    },
     /// Nothing to answer.
     #[error("the prompt is empty: there is nothing to answer")]
     EmptyPrompt,
@@ -137,6 +147,7 @@ impl Attributed for EngineError {
             | Self::AboveMachine(_)
             | Self::ContextFull { .. }
             | Self::ContextTooLong { .. }
+            | Self::NoKvBlocks { .. }
             | Self::EmptyPrompt
             | Self::Unsound(_)
             | Self::UnknownToken { .. }
@@ -173,6 +184,7 @@ impl From<DecoderError> for EngineError {
                 what: what.to_owned(),
                 source,
             },
+            DecoderError::Weights(error) => Self::Store(error),
             lost => Self::Decoder(lost),
         }
     }

@@ -10,7 +10,7 @@ use sage_actors::protocol::{ExpertKey, LayerKey, Module, SensorReading, Spent, T
 use super::asked::ActorLatency;
 use super::limit::{LimitOrigin, LimitPolicy};
 use super::ports::{Decoder, ExpertHost, Towers, Voice};
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 
 /// What computes, behind the core's ports.
 pub struct Body {
@@ -43,6 +43,8 @@ pub struct WorkSizes {
     pub window_experts: usize,
     /// Tokens of context.
     pub context_tokens: usize,
+    /// How keys and values are kept unless a request says otherwise.
+    pub kv: KvPrecision,
     /// Tokens that one sound or image may take.
     pub media_tokens: usize,
     /// Whether experts are read ahead.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sampling::Sampling;
+use crate::input::KvPrecision;
 use crate::media::medium::{Medium, MediumKind};
 use crate::text::Message;
 use crate::text::template::{MessageContent, MessagePart};
@@ -145,6 +146,10 @@ pub struct Request {
     /// How the answer is spoken; none: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voice: Option<VoiceChoice>,
+    /// How keys and values are kept; none: as the model was opened. What takes more memory than that has room for fewer tokens
+    /// of context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv: Option<KvPrecision>,
     /// The loss of what is read is not measured: the mind learns nothing of it, and it is read faster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmeasured: bool,
@@ -165,6 +170,7 @@ impl Request {
             stop: Stop::Model,
             tools: Vec::new(),
             voice: None,
+            kv: None,
             unmeasured: false,
         }
     }

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::scratch::ScratchPool;
+use super::sizes::{kv_bytes, kv_shape};
 use crate::checkpoint::config::TextConfig;
 use crate::core::ports::{
     Decoder, DecoderError, DecoderInput, HiddenRows, InputRows, KvMemory, PlainRows, RoutedRows,
     Sequence, WeightedOutput,
 };
+use crate::input::KvPrecision;
 use crate::kernels::SPEC;
 use crate::kernels::pointwise::add_scaled;
 use crate::model::rope::Angles;
@@ -109,17 +111,21 @@ impl CpuDecoder {
         }
     }
 
-    fn sequence(&self, layers: usize, capacity: usize) -> Result<Sequence, DecoderError> {
+    fn sequence(
+        &self,
+        layers: usize,
+        capacity: usize,
+        precision: KvPrecision,
+    ) -> Result<Sequence, DecoderError> {
         let config = self.config();
-        let (heads, dim) = (config.num_key_value_heads, config.head_dim);
-        let cache =
-            KvCache::new(layers, heads, dim, capacity).map_err(|source| DecoderError::Memory {
-                what: match self.weights {
-                    Weights::Thinker(_) => "no memory for the key-value cache",
-                    Weights::Talker(_) => "no memory for the talker's key-value cache",
-                },
-                source,
-            })?;
+        let shape = kv_shape(config, layers, precision);
+        let cache = KvCache::new(shape, capacity).map_err(|source| DecoderError::Memory {
+            what: match self.weights {
+                Weights::Thinker(_) => "no memory for the key-value cache",
+                Weights::Talker(_) => "no memory for the talker's key-value cache",
+            },
+            source,
+        })?;
         let one_layer = layers < config.num_hidden_layers;
         Ok(Sequence::new(
             Box::new(CpuKv { cache, one_layer }),
@@ -140,12 +146,20 @@ impl Decoder for CpuDecoder {
         &self.spec
     }
 
-    fn new_sequence(&self, capacity: usize) -> Result<Sequence, DecoderError> {
-        self.sequence(self.config().num_hidden_layers, capacity)
+    fn kv_bytes(&self, tokens: usize, precision: KvPrecision) -> Option<u64> {
+        kv_bytes(self.config(), tokens, precision)
+    }
+
+    fn new_sequence(
+        &self,
+        capacity: usize,
+        precision: KvPrecision,
+    ) -> Result<Sequence, DecoderError> {
+        self.sequence(self.config().num_hidden_layers, capacity, precision)
     }
 
     fn new_layer_sequence(&self, capacity: usize) -> Result<Sequence, DecoderError> {
-        self.sequence(1, capacity)
+        self.sequence(1, capacity, KvPrecision::F32)
     }
 
     fn embed(&self, input: DecoderInput<'_>) -> Result<Box<dyn HiddenRows>, DecoderError> {
@@ -154,7 +168,7 @@ impl Decoder for CpuDecoder {
             InputRows::Numbers(rows) => rows,
             InputRows::Tokens { ids, replaced } => {
                 let mut x = match &self.weights {
-                    Weights::Thinker(thinker) => thinker.embed(ids),
+                    Weights::Thinker(thinker) => thinker.embed(ids)?,
                     Weights::Talker(talker) => {
                         let rows = ids.iter().map(|id| talker.embed_code(*id));
                         rows.collect::<Vec<_>>().concat()

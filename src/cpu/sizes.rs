@@ -2,14 +2,45 @@
 
 use crate::checkpoint::config::TextConfig;
 use crate::core::ports::LOGIT_ROWS;
-use crate::model::KvCache;
+use crate::formats::WeightFormat;
+use crate::input::KvPrecision;
+use crate::kernels::WIDENED_ROWS;
+use crate::model::KvShape;
 use crate::model::heads::SCORE_ROWS;
 
-/// Bytes of keys and values of a decoder, for `tokens` tokens.
-pub fn kv_bytes(config: &TextConfig, tokens: usize) -> u64 {
-    let row = config.num_key_value_heads * config.head_dim;
-    KvCache::bytes(config.num_hidden_layers, row, tokens)
+/// The keys and values of `layers` layers of a decoder, kept in `precision`.
+pub fn kv_shape(config: &TextConfig, layers: usize, precision: KvPrecision) -> KvShape {
+    KvShape {
+        layers,
+        heads: config.num_key_value_heads,
+        dim: config.head_dim,
+        format: match precision {
+            KvPrecision::F32 => WeightFormat::F32,
+            KvPrecision::Bf16 => WeightFormat::BF16,
+            KvPrecision::Q8 => WeightFormat::Q8_0,
+        },
+    }
 }
+
+/// Bytes of keys and values of a decoder, for `tokens` tokens; none where its heads are not whole blocks of the format.
+pub fn kv_bytes(config: &TextConfig, tokens: usize, precision: KvPrecision) -> Option<u64> {
+    let shape = kv_shape(config, config.num_hidden_layers, precision);
+    shape.is_sound().then(|| shape.bytes(tokens))
+}
+
+/// Bytes of what is widened of keys and values that are not kept as they are computed with: a block of rows a task.
+pub fn widened_bytes(config: &TextConfig, precision: KvPrecision) -> u64 {
+    match precision {
+        KvPrecision::F32 => 0,
+        KvPrecision::Bf16 | KvPrecision::Q8 => {
+            (TASKS * WIDENED_ROWS * config.head_dim * size_of::<f32>()) as u64
+        }
+    }
+}
+
+/// Tasks of attention that run at the same time, each on a thread of its own; on a machine with more threads the floor is
+/// exceeded by a block for each.
+const TASKS: usize = 16;
 
 /// Bytes of the activations of one chunk, at their peak: where rows see all of the context, inside a layer's experts, or
 /// in the vocabulary.

@@ -8,12 +8,13 @@ use super::slots::ExpertSlots;
 use crate::checkpoint::Component;
 use crate::checkpoint::config::TalkerConfig;
 use crate::core::ports::{Decoder, DecoderError, FrameMaker, SpeechDemand, Voice};
+use crate::input::KvPrecision;
 use crate::model::code_predictor::FrameCache;
 use crate::model::speech::{
     CHUNK_FRAMES, CodesError, Frame, LEFT_CONTEXT_FRAMES, PromptError, TalkerPrompt, ThinkerTurn,
     VocoderChunk,
 };
-use crate::model::{Code2Wav, CodePredictor, KvCache, Talker};
+use crate::model::{Code2Wav, CodePredictor, Talker};
 use crate::store::{LoadError, WeightSource};
 
 /// Rows of a talker's prompt beyond those of the thinker's: six that say how to speak.
@@ -126,7 +127,8 @@ impl FrameMaker for CpuFrames {
     }
 }
 
-/// What speaking takes for an answer in `context_tokens` tokens and `codes` codes, the prompt read in chunks.
+/// What speaking takes for an answer in `context_tokens` tokens and `codes` codes, the prompt read in chunks, keys and values
+/// kept in `kv`; none where the talker's cannot be.
 ///
 /// # Errors
 /// When the model has no talker, no code predictor or no vocoder.
@@ -135,7 +137,8 @@ pub fn demand(
     context_tokens: usize,
     chunk_tokens: usize,
     codes: usize,
-) -> Result<SpeechDemand, LoadError> {
+    kv: KvPrecision,
+) -> Result<Option<SpeechDemand>, LoadError> {
     let (_, talker_bytes) = Talker::sizes(source)?;
     let weights =
         talker_bytes + CodePredictor::weights_bytes(source)? + Code2Wav::weights_bytes(source)?;
@@ -148,16 +151,17 @@ pub fn demand(
     let (text, groups) = (&config.text, config.num_code_groups);
     let predictor = &config.code_predictor;
     let rows = context_tokens + EXTRA_ROWS + codes;
-    let predictor_row = predictor.num_key_value_heads * predictor.head_dim;
-    let caches =
-        kv_bytes(text, rows) + KvCache::bytes(predictor.num_hidden_layers, predictor_row, groups);
+    let Some(caches) = kv_bytes(text, rows, kv) else {
+        return Ok(None);
+    };
+    let caches = caches + CodePredictor::kv_shape(predictor).bytes(groups);
     let frames = codes.min(CHUNK_FRAMES + LEFT_CONTEXT_FRAMES);
     // The prompt is made before the first frame, and no sound before that.
     let making = vocoder.map_or(0, |config| Code2Wav::workspace_bytes(config, frames));
     let making = making.max(prompt_bytes(config, context_tokens));
     let shared = chunk_tokens * 3 * text.shared_expert_intermediate_size * size_of::<f32>();
     let slots = ExpertSlots::of(source, Component::Talker);
-    Ok(SpeechDemand {
+    Ok(Some(SpeechDemand {
         experts: text.num_hidden_layers * text.num_experts,
         slot_bytes: slots.largest_bytes,
         experts_bytes: slots.total_bytes,
@@ -168,7 +172,7 @@ pub fn demand(
             + making
             + workspace_bytes(text, chunk_tokens, rows)
             + (shared + codes * groups * size_of::<u32>()) as u64,
-    })
+    }))
 }
 
 /// Of every fed token its embedding and a hidden state, and once more those of a chunk on their way; then the rows made of them.

@@ -7,6 +7,7 @@ use sage_actors::protocol::State;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Limit;
+use crate::input::KvPrecision;
 use crate::session::exact::EXACT;
 
 /// How an arm routes.
@@ -68,6 +69,9 @@ pub struct Arm {
     pub policy: ArmPolicy,
     /// What it may use.
     pub limit: NamedLimit,
+    /// How it keeps keys and values.
+    #[serde(default, skip_serializing_if = "KvPrecision::is_exact")]
+    pub kv: KvPrecision,
 }
 
 impl Arm {
@@ -81,7 +85,13 @@ impl Arm {
             state: None,
             policy: ArmPolicy::Exact,
             limit,
+            kv: KvPrecision::F32,
         }
+    }
+
+    /// Whether nothing of it differs from the model as it was trained but its memory.
+    pub fn is_exact(&self) -> bool {
+        self.policy == ArmPolicy::Exact && self.kv.is_exact()
     }
 
     /// The state's name, or a dash.
@@ -90,11 +100,15 @@ impl Arm {
             .map_or("-".to_owned(), |state| format!("{state:?}").to_lowercase())
     }
 
-    /// In words: `rest salient 48slots`.
+    /// In words: `rest salient 48slots`, `exact none bf16`.
     pub fn name(&self) -> String {
         let state = self.state.map(|_| format!("{} ", self.state_name()));
         let (policy, limit) = (self.policy.name(), &self.limit.name);
-        format!("{}{policy} {limit}", state.unwrap_or_default())
+        let rounded = match self.kv.is_exact() {
+            true => String::new(),
+            false => format!(" {}", self.kv),
+        };
+        format!("{}{policy} {limit}{rounded}", state.unwrap_or_default())
     }
 
     /// The mind of the arm: `mind` with its routing, held in its state.
@@ -118,9 +132,14 @@ impl Arm {
     }
 }
 
-/// The arms of a run: at every limit the exact arm, then every state under every other policy. What is named twice
-/// counts once.
-pub fn arms(states: &[State], policies: &[ArmPolicy], limits: &[NamedLimit]) -> Vec<Arm> {
+/// The arms of a run: at every limit the exact arm, the same with keys and values kept in every other precision, then every
+/// state under every other policy. What is named twice counts once.
+pub fn arms(
+    states: &[State],
+    policies: &[ArmPolicy],
+    limits: &[NamedLimit],
+    kv: &[KvPrecision],
+) -> Vec<Arm> {
     let mut arms: Vec<Arm> = Vec::new();
     let mut add = |arm: Arm| {
         if !arms.contains(&arm) {
@@ -128,10 +147,13 @@ pub fn arms(states: &[State], policies: &[ArmPolicy], limits: &[NamedLimit]) -> 
         }
     };
     for limit in limits {
-        add(Arm {
-            limit: limit.clone(),
-            ..Arm::oracle()
-        });
+        for kv in std::iter::once(KvPrecision::F32).chain(kv.iter().copied()) {
+            add(Arm {
+                limit: limit.clone(),
+                kv,
+                ..Arm::oracle()
+            });
+        }
         for policy in policies
             .iter()
             .filter(|policy| **policy != ArmPolicy::Exact)
@@ -141,6 +163,7 @@ pub fn arms(states: &[State], policies: &[ArmPolicy], limits: &[NamedLimit]) -> 
                     state: Some(*state),
                     policy: *policy,
                     limit: limit.clone(),
+                    kv: KvPrecision::F32,
                 });
             }
         }
@@ -163,17 +186,19 @@ mod tests {
     fn every_limit_has_its_exact_arm_and_nothing_runs_twice() {
         let limits = [limit("4slots", 4), limit("9slots", 9), limit("4slots", 4)];
         let states = [State::Rest, State::Wake, State::Rest];
-        let names: Vec<String> = arms(&states, &[ArmPolicy::Salient, ArmPolicy::Exact], &limits)
-            .iter()
-            .map(Arm::name)
-            .collect();
+        let kv = [KvPrecision::Bf16, KvPrecision::F32];
+        let policies = [ArmPolicy::Salient, ArmPolicy::Exact];
+        let arms = arms(&states, &policies, &limits, &kv);
+        let names: Vec<String> = arms.iter().map(Arm::name).collect();
         assert_eq!(
             names,
             [
                 "exact 4slots",
+                "exact 4slots bf16",
                 "rest salient 4slots",
                 "wake salient 4slots",
                 "exact 9slots",
+                "exact 9slots bf16",
                 "rest salient 9slots",
                 "wake salient 9slots",
             ]
@@ -187,6 +212,7 @@ mod tests {
             state: Some(State::Rest),
             policy: ArmPolicy::TopK,
             limit: limit("4slots", 4),
+            kv: KvPrecision::F32,
         };
         let mind = arm.mind(&defaults);
         assert_eq!(mind.hold, Some(defaults.budgets.rest));

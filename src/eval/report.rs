@@ -9,6 +9,7 @@ use super::metrics::{Answered, DocumentResult, PartConditions};
 use super::record::{PartResult, Results};
 use super::rows::{EvalRow, document_rows, item_rows};
 use super::{ArmPolicy, EvalPart};
+use crate::input::KvPrecision;
 use crate::reads::ReadBytes;
 
 /// A number, how sure it is, and how it differs from the exact arm's.
@@ -134,6 +135,8 @@ pub struct ArmReport {
     pub policy: ArmPolicy,
     /// As it was asked for.
     pub limit: String,
+    /// How keys and values were kept.
+    pub kv_precision: KvPrecision,
     /// Experts a token.
     pub k: u16,
     /// Capacity for resident experts, bytes.
@@ -194,7 +197,7 @@ pub(super) fn report(
     for (index, arm) in arms.iter().enumerate() {
         let exact = arms
             .iter()
-            .position(|other| other.policy == ArmPolicy::Exact && other.limit == arm.limit);
+            .position(|other| other.is_exact() && other.limit == arm.limit);
         let exact = exact.filter(|exact| *exact != index);
         let against = |wanted| exact.and_then(|exact| part(exact, wanted));
         let text = part(index, EvalPart::Text);
@@ -212,6 +215,7 @@ pub(super) fn report(
             state: arm.state,
             policy: arm.policy,
             limit: arm.limit.name.clone(),
+            kv_precision: arm.kv,
             k: done.k,
             expert_bytes: done.expert_bytes,
             lambda: done.lambda,

@@ -224,6 +224,7 @@ impl<'a> Evaluation<'a> {
             task,
             mind: arm.mind(&self.settings.mind),
             limit: arm.limit.limit,
+            kv: arm.kv,
             context_tokens,
             answer_tokens: self.settings.answer_tokens,
         };

@@ -17,7 +17,7 @@ use super::{EvalError, EvalPart};
 use crate::core::EngineError;
 use crate::core::memory::resident_set;
 use crate::input::Fault;
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 use crate::session::opening::{EngineOptions, plan};
 use crate::session::{Session, SessionPlan};
 use crate::store::WeightSource;
@@ -43,6 +43,7 @@ pub struct Job {
     pub(super) task: Task,
     pub(super) mind: MindConfig,
     pub(super) limit: Limit,
+    pub(super) kv: KvPrecision,
     pub(super) context_tokens: usize,
     pub(super) answer_tokens: usize,
 }
@@ -71,6 +72,7 @@ pub async fn serve(
         chunk_tokens: Some(CHUNK_TOKENS),
         // What a store lacks, the oracle could not do without.
         degrade: false,
+        kv: Some(job.kv),
         mind: job.mind.clone(),
         ..EngineOptions::default()
     };

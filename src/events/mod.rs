@@ -15,6 +15,8 @@ use sage_actors::cache::StateCliff;
 use sage_actors::protocol::{Cause, Modality, Module, Salience, State, Tick};
 use serde::Serialize;
 
+use crate::input::KvPrecision;
+
 pub use dream::DreamEvent;
 pub use ended::Ended;
 pub use limit::{LimitEvent, LimitPeriod};
@@ -261,6 +263,8 @@ pub struct RunMode {
     pub floor_bytes: u64,
     /// What is left for experts.
     pub pool_bytes: u64,
+    /// How keys and values are kept.
+    pub kv_precision: KvPrecision,
     /// Experts that the store lacks and the run does without.
     pub absent_experts: usize,
     /// States whose pool holds fewer experts than one token uses.

@@ -113,6 +113,29 @@ impl Blocks for Q8_0 {
     }
 }
 
+/// Stores numbers as blocks of [`Q8_0`], with the bits of GGML's reference quantiser: the scale is the largest magnitude
+/// divided by 127, rounded to a half behind the division of the numbers by it. Both lengths are of whole blocks, equally many.
+pub(crate) fn pack_q8_0(numbers: &[f32], out: &mut [u8]) {
+    let blocks = out.as_chunks_mut::<{ Q8_0::BYTES }>().0;
+    for (numbers, block) in numbers
+        .as_chunks::<{ Q8_0::NUMBERS }>()
+        .0
+        .iter()
+        .zip(blocks)
+    {
+        let largest = numbers
+            .iter()
+            .fold(0.0_f32, |largest, number| largest.max(number.abs()));
+        let scale = largest / 127.0;
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        let (d, stored) = block.split_at_mut(2);
+        d.copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+        for (stored, number) in stored.iter_mut().zip(numbers) {
+            *stored = (libm::roundf(number * inverse) as i8).cast_unsigned();
+        }
+    }
+}
+
 /// 32 numbers of four bits behind a half: the first 16 in the lower halves of the bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Q4_0;

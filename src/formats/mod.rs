@@ -18,7 +18,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use blocks::{Blocks, MOST_NUMBERS, Q2K, Q4_0, Q4K, Q6K, Q8_0, half_bits, widen_blocks};
+pub(crate) use blocks::{
+    Blocks, MOST_NUMBERS, Q2K, Q4_0, Q4K, Q6K, Q8_0, half_bits, pack_q8_0, widen_blocks,
+};
 pub use error::ConvertError;
 pub(crate) use number::{Number, numbers_of, widen};
 pub use rounding::convert;

@@ -120,6 +120,18 @@ mod tests {
         }
     }
 
+    /// What stores keys and values while a model runs has the bits of what stores weights.
+    #[test]
+    fn our_own_blocks_of_eight_bits_are_candles() {
+        let mut numbers = numbers(64 * 256);
+        numbers[..32].fill(0.0);
+        numbers[40] = 300.0;
+        let (mut own, mut candles) = (vec![0; 64 * 256 / 32 * 34], vec![0; 64 * 256 / 32 * 34]);
+        super::super::pack_q8_0(&numbers, &mut own);
+        quantise(&numbers, WeightFormat::Q8_0, &mut candles).unwrap();
+        assert!(own == candles);
+    }
+
     #[test]
     fn what_no_block_can_hold_is_refused() {
         let mut out = vec![0; 34];

@@ -2,6 +2,7 @@
 
 mod fault;
 mod file;
+mod kv;
 mod limit;
 mod place;
 mod problem;
@@ -13,6 +14,7 @@ pub use file::{
     FileError, MOST_MODEL_FILE_BYTES, check_replaceable, maybe_path_as_text, open_file,
     path_as_text, read_file, read_file_text,
 };
+pub use kv::KvPrecision;
 pub use limit::Limit;
 pub use place::Place;
 pub use problem::{Problem, known, nearest};

@@ -10,8 +10,8 @@ mod wide;
 
 use std::ops::Range;
 
-pub use head::HeadAttention;
-use head::{GROUP, Scores, common, mix_row};
+use head::{BlockRows, GROUP, Scores, common, mix_row};
+pub use head::{HeadAttention, HeadRows};
 
 use super::dense::multiply_row;
 use super::exp::exp_all;
@@ -21,12 +21,26 @@ use super::instructions::InstructionSet;
 /// cache.
 const BLOCK_KEYS: usize = 256;
 
+/// Keys or values that are widened at a time where they are not stored as they are computed with, of one head and thread.
+pub const WIDENED_ROWS: usize = BLOCK_KEYS;
+
+/// Adds the values of a block to the outputs of some rows.
+type Mix = unsafe fn(
+    &HeadAttention<'_>,
+    values: BlockRows<'_>,
+    rows: Range<usize>,
+    block: Range<usize>,
+    scores: &Scores<'_>,
+    out: &mut [f32],
+);
+
 /// What a processor does of it in its own way: to the same bits.
 #[derive(Clone, Copy)]
 struct Steps {
     /// Scores of `rows` before they are scaled, for the keys of a block.
     score: unsafe fn(
         &HeadAttention<'_>,
+        keys: BlockRows<'_>,
         rows: Range<usize>,
         block: Range<usize>,
         scores: &mut Scores<'_>,
@@ -36,13 +50,7 @@ struct Steps {
     /// Divides.
     divide: unsafe fn(&mut [f32], sum: f32),
     /// Adds the values of a block to the outputs of `rows`.
-    mix: unsafe fn(
-        &HeadAttention<'_>,
-        rows: Range<usize>,
-        block: Range<usize>,
-        scores: &Scores<'_>,
-        out: &mut [f32],
-    ),
+    mix: Mix,
 }
 
 impl HeadAttention<'_> {
@@ -66,12 +74,16 @@ impl HeadAttention<'_> {
         let is_seen = |seen: &Range<usize>| !seen.is_empty();
         assert!(self.seen.iter().all(is_seen), "a row that sees no key");
         assert!(
-            end * self.dim <= self.keys.len().min(self.values.len()),
+            end <= self.keys.tokens(self.dim).min(self.values.tokens(self.dim)),
             "rows see {end} keys, more than there are"
         );
         let stride = end - first;
-        scratch.resize(rows * stride, 0.0);
-        let numbers = &mut scratch[..rows * stride];
+        let widened = match (self.keys, self.values) {
+            (HeadRows::Numbers(_), HeadRows::Numbers(_)) => 0,
+            _ => BLOCK_KEYS * self.dim,
+        };
+        scratch.resize(rows * stride + widened, 0.0);
+        let (numbers, wide) = scratch.split_at_mut(rows * stride);
         let mut scores = Scores {
             numbers,
             stride,
@@ -90,8 +102,9 @@ impl HeadAttention<'_> {
         // SAFETY: the processor has the instructions of `set`, and the lengths were compared above.
         unsafe {
             for block in blocks() {
+                let keys = self.keys.block(&block, self.dim, wide);
                 for rows in groups() {
-                    (steps.score)(self, rows, block.clone(), &mut scores);
+                    (steps.score)(self, keys, rows, block.clone(), &mut scores);
                 }
             }
             let scale = 1.0 / libm::sqrtf(self.dim as f32);
@@ -104,8 +117,9 @@ impl HeadAttention<'_> {
                 }
             }
             for block in blocks() {
+                let values = self.values.block(&block, self.dim, wide);
                 for rows in groups() {
-                    (steps.mix)(self, rows, block.clone(), &scores, out);
+                    (steps.mix)(self, values, rows, block.clone(), &scores, out);
                 }
             }
         }
@@ -140,6 +154,7 @@ fn sums(scores: &Scores<'_>, rows: Range<usize>, seen: &[Range<usize>]) -> [f32;
 #[inline(always)]
 fn mix_rows(
     head: &HeadAttention<'_>,
+    values: BlockRows<'_>,
     rows: Range<usize>,
     block: Range<usize>,
     scores: &Scores<'_>,
@@ -147,7 +162,7 @@ fn mix_rows(
 ) {
     for row in rows {
         let keys = common(std::slice::from_ref(&head.seen[row]), &block);
-        mix_row(head, row, keys, scores, out);
+        mix_row(head, row, values, keys, scores, out);
     }
 }
 
@@ -189,11 +204,12 @@ fn divide_all(scores: &mut [f32], sum: f32) {
 fn score_rows(
     set: InstructionSet,
     head: &HeadAttention<'_>,
+    keys: BlockRows<'_>,
     rows: Range<usize>,
     block: &Range<usize>,
     scores: &mut Scores<'_>,
 ) {
-    let keys = &head.keys[block.start * head.dim..block.end * head.dim];
+    let keys = &keys.from(block.start, head.dim)[..block.len() * head.dim];
     for row in rows {
         multiply_row(set, keys, head.query(row), scores.of_mut(row, block));
     }
@@ -203,10 +219,16 @@ fn score_rows(
 macro_rules! compiled {
     ($name:ident, $set:expr $(, $features:literal)?) => {
         mod $name {
-            use super::{HeadAttention, InstructionSet, Range, Scores, Steps};
+            use super::{BlockRows, HeadAttention, InstructionSet, Range, Scores, Steps};
 
-            fn score(head: &HeadAttention<'_>, rows: Range<usize>, block: Range<usize>, scores: &mut Scores<'_>) {
-                super::score_rows($set, head, rows, &block, scores);
+            fn score(
+                head: &HeadAttention<'_>,
+                keys: BlockRows<'_>,
+                rows: Range<usize>,
+                block: Range<usize>,
+                scores: &mut Scores<'_>,
+            ) {
+                super::score_rows($set, head, keys, rows, &block, scores);
             }
 
             $(#[target_feature(enable = $features)])?
@@ -222,12 +244,13 @@ macro_rules! compiled {
             $(#[target_feature(enable = $features)])?
             fn mix(
                 head: &HeadAttention<'_>,
+                values: BlockRows<'_>,
                 rows: Range<usize>,
                 block: Range<usize>,
                 scores: &Scores<'_>,
                 out: &mut [f32],
             ) {
-                super::mix_rows(head, rows, block, scores, out);
+                super::mix_rows(head, values, rows, block, scores, out);
             }
 
             pub(super) const STEPS: Steps = Steps { score, exponentiate, divide, mix };
@@ -269,8 +292,10 @@ fn steps(set: InstructionSet, dim: usize) -> Steps {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dense;
+    use super::super::{MatrixView, dense};
     use super::*;
+    use crate::formats::{self, WeightFormat};
+    use crate::host_memory::Mapped;
 
     /// In [-2, 2).
     fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -301,6 +326,20 @@ mod tests {
         }
     }
 
+    /// Numbers as a format stores them, and what they are then.
+    fn rounded(format: WeightFormat, numbers: &[f32], dim: usize) -> (Mapped, Vec<f32>) {
+        let bytes = format.matrix_bytes(numbers.len() / dim, dim).unwrap();
+        let mut stored = Mapped::new(bytes).unwrap();
+        let out = &mut stored.pages_mut()[..bytes];
+        match format {
+            WeightFormat::Q8_0 => formats::pack_q8_0(numbers, out),
+            plain => formats::narrow(numbers, plain, out).unwrap(),
+        }
+        let mut wide = vec![0.0; numbers.len()];
+        formats::widen_all(format, stored.bytes(), &mut wide);
+        (stored, wide)
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
@@ -321,16 +360,28 @@ mod tests {
                 .map(|row| past + row / heads + 1)
                 .map(|end| end.saturating_sub(window)..end)
                 .collect();
-            let head = HeadAttention { queries: &queries, seen: &seen, keys: &keys, values: &values, dim };
-            for set in InstructionSet::available() {
-                let mut out = vec![0.0; queries.len()];
-                head.apply_on(set, &mut vec![7.0; 3], &mut out);
-                for (row, seen) in seen.iter().enumerate() {
-                    let span = seen.start * dim..seen.end * dim;
-                    let mut due = vec![0.0; dim];
-                    by_definition(head.query(row), &keys[span.clone()], &values[span], &mut due);
-                    for (is, due) in out[row * dim..].iter().zip(&due) {
-                        proptest::prop_assert_eq!(is.to_bits(), due.to_bits(), "{:?}, row {}", set, row);
+            // As they are, and where they have to be widened: then the same as of what they are widened to.
+            let formats = [WeightFormat::F32, WeightFormat::BF16, WeightFormat::Q8_0];
+            for format in formats.into_iter().filter(|format| format.row_bytes(dim).is_some()) {
+                let (stored_keys, keys) = rounded(format, &keys, dim);
+                let (stored_values, values) = rounded(format, &values, dim);
+                let head = HeadAttention {
+                    queries: &queries,
+                    seen: &seen,
+                    keys: HeadRows::of(MatrixView::new(format, stored_keys.bytes(), all, dim).unwrap()),
+                    values: HeadRows::of(MatrixView::new(format, stored_values.bytes(), all, dim).unwrap()),
+                    dim,
+                };
+                for set in InstructionSet::available() {
+                    let mut out = vec![0.0; queries.len()];
+                    head.apply_on(set, &mut vec![7.0; 3], &mut out);
+                    for (row, seen) in seen.iter().enumerate() {
+                        let span = seen.start * dim..seen.end * dim;
+                        let mut due = vec![0.0; dim];
+                        by_definition(head.query(row), &keys[span.clone()], &values[span], &mut due);
+                        for (is, due) in out[row * dim..].iter().zip(&due) {
+                            proptest::prop_assert_eq!(is.to_bits(), due.to_bits(), "{} {:?}, row {}", format, set, row);
+                        }
                     }
                 }
             }

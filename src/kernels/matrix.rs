@@ -103,7 +103,7 @@ impl<'a> MatrixView<'a> {
     }
 
     /// Its numbers, if T is what the format stores: [`Self::new`] has seen to length and alignment.
-    fn numbers<T: Number>(&self) -> &'a [T] {
+    pub(super) fn numbers<T: Number>(&self) -> &'a [T] {
         numbers_of(self.bytes).unwrap_or_default()
     }
 
@@ -119,8 +119,13 @@ impl<'a> MatrixView<'a> {
 
     /// Widens row `row` into `out` `[cols]`; panics when there is no such row.
     pub fn widen_row(&self, row: usize, out: &mut [f32]) {
-        let row = self.rows_from(row, 1);
-        whatever_stored!(row, numbers => widen(numbers, out), B => widen_blocks::<B>(row.bytes, out));
+        self.widen_rows(row, &mut out[..self.cols]);
+    }
+
+    /// Widens as many rows as `out` has room for, from row `first` on; panics when there are not so many.
+    pub fn widen_rows(&self, first: usize, out: &mut [f32]) {
+        let rows = self.rows_from(first, out.len() / self.cols);
+        whatever_stored!(rows, numbers => widen(numbers, out), B => widen_blocks::<B>(rows.bytes, out));
     }
 
     /// Rows of x `[x_rows, cols]` as products with this matrix read them; `scratch` is reused between calls.

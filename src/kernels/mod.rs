@@ -16,7 +16,7 @@ pub(crate) mod threads;
 #[cfg(target_arch = "x86_64")]
 mod wide_fold;
 
-pub use attend::HeadAttention;
+pub use attend::{HeadAttention, HeadRows, WIDENED_ROWS};
 pub(crate) use dense::multiply_row;
 pub(crate) use exp::silu_times;
 pub use instructions::InstructionSet;

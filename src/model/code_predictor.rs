@@ -7,12 +7,13 @@ use super::attention::Attention;
 use super::axes::Positions;
 use super::experts::{ExpertScratch, GatedBlock};
 use super::heads::Heads;
-use super::kv::KvCache;
+use super::kv::{KvCache, KvShape};
 use super::load::{LoadError, Loader, resident_bytes};
 use super::rope::RotaryTable;
 use super::speech::Frame;
 use super::talker_config::{CODE_PREDICTOR_PREFIX as PREFIX, config_of};
 use crate::checkpoint::config::CodePredictorConfig;
+use crate::formats::WeightFormat;
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::{add_scaled, rms_norm_rows};
 use crate::store::WeightSource;
@@ -85,15 +86,23 @@ impl CodePredictor {
         resident_bytes(source, |tensor| tensor.name.starts_with(PREFIX))
     }
 
+    /// Its keys and values, as they are computed.
+    pub fn kv_shape(config: &CodePredictorConfig) -> KvShape {
+        KvShape {
+            layers: config.num_hidden_layers,
+            heads: config.num_key_value_heads,
+            dim: config.head_dim,
+            format: WeightFormat::F32,
+        }
+    }
+
     /// Memory for frames: keys and values of `num_code_groups` tokens.
     ///
     /// # Errors
     /// The system's, when it cannot map the memory.
     pub fn cache(&self) -> std::io::Result<FrameCache> {
-        let (heads, dim) = (self.config.num_key_value_heads, self.config.head_dim);
-        let tokens = self.config.num_code_groups;
         Ok(FrameCache {
-            kv: KvCache::new(self.layers.len(), heads, dim, tokens)?,
+            kv: KvCache::new(Self::kv_shape(&self.config), self.config.num_code_groups)?,
             scratch: ExpertScratch::default(),
         })
     }

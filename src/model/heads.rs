@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::HeadAttention;
+use crate::kernels::{HeadAttention, HeadRows};
 
 /// Heads of an attention block.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,8 @@ const TASK_ROWS: usize = 32;
 /// Work below this many multiplications is not worth a second thread.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// Keys and values of one head: each `[tokens, dim]`.
-pub(super) type KeysAndValues<'a> = (&'a [f32], &'a [f32]);
+/// Keys and values of one head: each a row a token.
+pub(super) type KeysAndValues<'a> = (HeadRows<'a>, HeadRows<'a>);
 
 /// Some neighbouring tokens with the query heads of one key-value head.
 struct Task<'a> {
@@ -121,7 +121,7 @@ pub(super) fn attend_rows(
     let of_one = k.len() / heads.kv;
     let of_head = |head| {
         let at = head * of_one..(head + 1) * of_one;
-        (&k[at.clone()], &v[at])
+        (HeadRows::Numbers(&k[at.clone()]), HeadRows::Numbers(&v[at]))
     };
     attend(&mut q, heads, of_head, seen);
     q

@@ -3,6 +3,7 @@
 use sage_actors::protocol::Module;
 
 use super::attention::{Attention, Projection};
+use super::embedding::Embedding;
 use super::experts::{ExpertShape, GatedBlock};
 use super::heads::Heads;
 use super::rope::RotaryTable;
@@ -44,7 +45,7 @@ impl<'a> Loader<'a> {
     }
 
     /// What the source says of the tensor, held to its shape, and how its numbers are stored.
-    fn checked(
+    pub(super) fn checked(
         &self,
         name: &str,
         expected: &[usize],
@@ -259,14 +260,16 @@ impl<'a> Loader<'a> {
 }
 
 impl Thinker {
-    /// Shape of the routed experts, and bytes of everything else that [`Self::load`] will read.
+    /// Shape of the routed experts, and bytes of everything else that [`Self::load`] will read and keep.
     ///
     /// # Errors
     /// When a tensor that the configuration asks for is missing.
     pub fn sizes(source: &dyn WeightSource) -> Result<(ExpertShape, u64), LoadError> {
         let config = &source.config().thinker.text;
-        let bytes = resident_bytes(source, |tensor| tensor.component == Component::Thinker)?;
-        Ok((expert_shape(config), bytes))
+        let bytes = resident_bytes(source, |tensor| {
+            tensor.component == Component::Thinker && !Embedding::is_named(&tensor.name)
+        })?;
+        Ok((expert_shape(config), bytes + Embedding::kept_bytes(source)?))
     }
 
     /// Loads everything of the thinker but its routed experts; `progress` hears of every finished layer.
@@ -279,11 +282,7 @@ impl Thinker {
     ) -> Result<Self, LoadError> {
         let config = source.config().thinker.text.clone();
         let loader = Loader::new(source);
-        let embed_tokens = loader.matrix(
-            "thinker.model.embed_tokens.weight",
-            config.vocab_size,
-            config.hidden_size,
-        )?;
+        let embed_tokens = Embedding::load(&loader, &config)?;
         let lm_head = if config.tie_word_embeddings {
             None
         } else {

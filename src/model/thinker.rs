@@ -4,6 +4,7 @@ use sage_actors::protocol::Module;
 
 use super::attention::Attention;
 use super::axes::Positions;
+use super::embedding::Embedding;
 use super::experts::{ExpertScratch, ExpertShape, Gated};
 use super::kv::KvCache;
 use super::rope::{Angles, RotaryTable};
@@ -11,6 +12,7 @@ use crate::checkpoint::config::TextConfig;
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::rms_norm_rows;
 use crate::spans;
+use crate::store::StoreError;
 
 /// What follows attention in a layer.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ pub struct DecoderLayer {
 pub struct Thinker {
     /// The text configuration.
     pub config: TextConfig,
-    /// `embed_tokens`, `[vocabulary, hidden]`.
-    pub embed_tokens: Matrix,
+    /// `embed_tokens`.
+    pub embed_tokens: Embedding,
     /// Decoder layers in the order in which they run.
     pub layers: Vec<DecoderLayer>,
     /// `model.norm`.
@@ -65,13 +67,11 @@ pub struct Thinker {
 
 impl Thinker {
     /// Embeddings of tokens, `[tokens, hidden]`. Panics on an id beyond the vocabulary: callers check.
-    pub fn embed(&self, tokens: &[u32]) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        let mut out = vec![0.0; tokens.len() * hidden];
-        for (token, out) in tokens.iter().zip(out.chunks_exact_mut(hidden)) {
-            self.embed_tokens.view().widen_row(*token as usize, out);
-        }
-        out
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, StoreError> {
+        self.embed_tokens.rows(tokens, self.config.hidden_size)
     }
 
     /// Adds the attention of layer `layer` to `x` `[rows, hidden]`, with the keys and values of the layer in place `at` of the
@@ -148,8 +148,11 @@ impl Thinker {
     /// Logits `[rows, vocabulary]` of normed rows.
     pub fn logits(&self, normed: &[f32], scratch: &mut ExpertScratch) -> Vec<f32> {
         let _span = spans::head(normed.len() / self.config.hidden_size).entered();
-        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
-        head.product(normed, &mut scratch.transposed)
+        let head = self.lm_head.as_ref().or(self.embed_tokens.matrix());
+        // A table that is the head as well is kept.
+        head.map_or_else(Vec::new, |head| {
+            head.product(normed, &mut scratch.transposed)
+        })
     }
 
     /// Cosines and sines for `positions`.

@@ -66,6 +66,7 @@ pub async fn verify_with(
         limit,
         context_tokens: header.context_tokens,
         chunk_tokens: Some(header.chunk_tokens),
+        kv: Some(header.kv_precision),
         mind: header.mind.clone(),
         degrade: header.degrade,
         base_bytes: Some(header.base_bytes),

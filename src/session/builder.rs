@@ -11,6 +11,7 @@ use super::handle::Sage;
 use super::loop_options::LoopOptions;
 use super::ports::{Action, Effector, Listener, Sensor};
 use crate::core::request::VoiceChoice;
+use crate::input::KvPrecision;
 use crate::settings::Sources;
 
 /// Builds a loop; [`Builder::build`] says what is wrong with any of it. Only the model must be named.
@@ -53,6 +54,12 @@ impl Builder {
     /// Tokens that one tick reads at most (128): smaller chunks hear an alarm sooner, larger ones read faster.
     pub fn chunk_tokens(mut self, tokens: usize) -> Self {
         self.options.chunk_tokens = Some(tokens);
+        self
+    }
+
+    /// How keys and values are kept. Without it as they are computed where the limit has room for that, else rounded.
+    pub fn kv_precision(mut self, precision: KvPrecision) -> Self {
+        self.options.kv_precision = Some(precision);
         self
     }
 

@@ -16,7 +16,7 @@ use super::ports::{Effector, Sensor};
 use crate::core::MOST_THREADS;
 use crate::core::request::VoiceChoice;
 use crate::core::speech::MOST_CODES;
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 use crate::model::talker::choice::MAX_CODES;
 use crate::sensors::{Live, Machine};
 use crate::session::opening::EngineOptions;
@@ -41,6 +41,7 @@ pub(super) struct LoopOptions {
     pub(super) limit: Option<String>,
     pub(super) context_tokens: Option<usize>,
     pub(super) chunk_tokens: Option<usize>,
+    pub(super) kv_precision: Option<KvPrecision>,
     pub(super) answer_tokens: Option<usize>,
     pub(super) temperature: Option<f32>,
     pub(super) seed: Option<u64>,
@@ -76,6 +77,7 @@ impl Default for LoopOptions {
             limit: None,
             context_tokens: None,
             chunk_tokens: None,
+            kv_precision: None,
             answer_tokens: None,
             temperature: None,
             seed: None,
@@ -146,6 +148,7 @@ impl LoopOptions {
             model,
             engine: EngineOptions {
                 chunk_tokens: settings.session.chunk_tokens,
+                kv: settings.session.kv_precision,
                 mind,
                 degrade: self.degrade,
                 senses: self.senses,
@@ -248,6 +251,8 @@ impl LoopOptions {
                 expected: "0 or more",
             });
         }
+        self.settings
+            .program(keys::KV_PRECISION, "kv_precision", self.kv_precision);
         let temperature = self.temperature;
         self.settings
             .program(keys::TEMPERATURE, "temperature", temperature);

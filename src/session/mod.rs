@@ -28,6 +28,7 @@ pub mod exact;
 mod handle;
 mod hearing;
 mod inbox;
+mod kv_choice;
 mod loop_options;
 mod messages;
 pub mod mode;

@@ -1,10 +1,15 @@
 //! The first line of every run: which mode it is.
 
-use sage_actors::config::RoutingPolicy;
+use sage_actors::config::{MindConfig, RoutingPolicy};
 
 use crate::core::{Engine, EngineError, LimitOrigin};
 use crate::events::RunMode;
 use crate::input::human_bytes;
+
+/// Whether every token gets the reference's experts.
+pub(super) fn is_exact(mind: &MindConfig) -> bool {
+    mind.routing == RoutingPolicy::Exact && mind.hold.is_some()
+}
 
 /// Which mode runs: exact or priced, which limit, which policies.
 ///
@@ -12,7 +17,7 @@ use crate::input::human_bytes;
 /// When the model's fingerprint cannot be had.
 pub fn mode(engine: &Engine) -> Result<RunMode, EngineError> {
     let mind = &engine.mind_config;
-    let exact = mind.routing == RoutingPolicy::Exact && mind.hold.is_some();
+    let exact = is_exact(mind);
     let routing = mind.routing.to_string();
     let eviction = mind.eviction.to_string();
     let plan = &engine.plan;
@@ -31,10 +36,18 @@ pub fn mode(engine: &Engine) -> Result<RunMode, EngineError> {
             human_bytes(plan.all_experts_bytes)
         ),
     };
-    let (name, what) = if exact {
-        ("exact", "exact: the reference's experts for every token")
-    } else {
-        ("priced", "priced: experts as the state's budgets admit")
+    let kv = engine.kv_precision();
+    let (name, what) = match (exact, kv.is_exact()) {
+        (true, true) => ("exact", "exact: the reference's experts for every token"),
+        (true, false) => (
+            "priced",
+            "priced: the reference's experts for every token, but rounded keys and values",
+        ),
+        (false, _) => ("priced", "priced: experts as the state's budgets admit"),
+    };
+    let rounded = match kv.is_exact() {
+        true => String::new(),
+        false => format!("; keys and values in {kv}"),
     };
     let absent = engine.absent().len();
     let degraded = match absent {
@@ -42,7 +55,10 @@ pub fn mode(engine: &Engine) -> Result<RunMode, EngineError> {
         _ => format!("; degraded: {absent} experts are not in this store"),
     };
     Ok(RunMode {
-        text: format!("{what}; {memory}; routing {routing}; eviction {eviction}{degraded}"),
+        text: format!(
+            "{what}; {memory}; routing {routing}; eviction {eviction}{rounded}{degraded}"
+        ),
+        kv_precision: kv,
         absent_experts: absent,
         ledger: None,
         mode: name,

@@ -10,6 +10,8 @@ use sage_actors::protocol::{ExpertKey, Modality, Module, State};
 
 pub use super::chunks::SHORTEST_CHUNK_TOKENS;
 use super::chunks::{self, ChunkPlan};
+use super::kv_choice;
+use super::mode::is_exact;
 use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
 use crate::core::limit::{LimitOrigin, LimitPolicy};
@@ -20,11 +22,11 @@ use crate::core::speech::{MOST_CODES, talker_layers, talker_shape};
 use crate::core::{Body, Engine, EngineError, EngineParts, ExpertMap, LimitInForce, WorkSizes};
 use crate::cpu::decoder::{CpuDecoder, spec_of};
 use crate::cpu::host::LocalHost;
-use crate::cpu::sizes::{kv_bytes, workspace_bytes};
+use crate::cpu::sizes::{kv_bytes, widened_bytes, workspace_bytes};
 use crate::cpu::slots::ExpertSlots;
 use crate::cpu::towers::{CpuTowers, TowerSet};
 use crate::cpu::voice::{self, CpuVoice};
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 use crate::kernels::threads;
 use crate::model::experts::ExpertShape;
 use crate::model::speech::choice::MAX_CODES;
@@ -45,6 +47,8 @@ pub struct EngineOptions {
     pub context_tokens: usize,
     /// Tokens of a prefill chunk; none: as many as memory allows, 128 to 512.
     pub chunk_tokens: Option<usize>,
+    /// How keys and values are kept; none: as they are computed where the limit has room for that, else rounded.
+    pub kv: Option<KvPrecision>,
     /// Policies and budgets; its modules, pool, window and absent experts are filled in here.
     pub mind: MindConfig,
     /// Run a partial store: experts that it lacks are denied instead of being an error.
@@ -79,6 +83,7 @@ impl Default for EngineOptions {
             limit_policy: LimitPolicy::AsGiven,
             context_tokens: 2048,
             chunk_tokens: None,
+            kv: Some(KvPrecision::F32),
             mind: MindConfig::default(),
             degrade: false,
             base_bytes: None,
@@ -160,11 +165,9 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
         media_tokens,
         base_bytes,
     };
-    let chosen = chunks::choose(
-        options.chunk_tokens,
-        options.context_tokens,
-        |chunk_tokens| {
-            let whole = parts.whole(chunk_tokens)?;
+    let chunks_with = |kv| {
+        let of_length = |chunk_tokens| {
+            let whole = parts.whole(chunk_tokens, kv)?;
             let (limit, origin) = options.limit_policy.resolve(options.limit, &whole)?;
             Ok(ChunkPlan {
                 chunk_tokens,
@@ -172,8 +175,14 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
                 limit,
                 origin,
             })
-        },
-    )?;
+        };
+        chunks::choose(options.chunk_tokens, options.context_tokens, of_length)
+    };
+    // What is exact rounds nothing unless it is told to.
+    let asked = options
+        .kv
+        .or(is_exact(&options.mind).then_some(KvPrecision::F32));
+    let (kv, chosen) = kv_choice::choose(asked, chunks_with)?;
     Ok(Sizes {
         plan: chosen.plan,
         limit: chosen.limit,
@@ -183,6 +192,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
             chunk_tokens: chosen.chunk_tokens,
             window_experts,
             context_tokens: options.context_tokens,
+            kv,
             media_tokens,
             read_ahead: options.read_ahead,
         },
@@ -206,27 +216,31 @@ struct FloorParts<'a> {
 }
 
 impl FloorParts<'_> {
-    /// Memory without a limit, with chunks of so many tokens.
-    fn whole(&self, chunk_tokens: usize) -> Result<MemoryPlan, EngineError> {
+    /// Memory without a limit, with chunks of so many tokens, and keys and values kept so.
+    fn whole(&self, chunk_tokens: usize, kv: KvPrecision) -> Result<MemoryPlan, EngineError> {
         let (options, towers) = (self.options, self.towers);
         let config = &self.source.config().thinker.text;
         let (context_tokens, codes) = (options.context_tokens, codes_of(options));
-        let speech = match options.speaks {
-            true => Some(voice::demand(
-                self.source,
-                context_tokens,
-                chunk_tokens,
-                codes,
-            )?),
-            false => None,
+        let unfit = |config: &TextConfig| EngineError::NoKvBlocks {
+            precision: kv,
+            head_dim: config.head_dim,
+        };
+        let speech = match (options.speaks, &self.source.config().talker) {
+            (true, Some(talker)) => {
+                let demand = voice::demand(self.source, context_tokens, chunk_tokens, codes, kv)?;
+                Some(demand.ok_or_else(|| unfit(&talker.text))?)
+            }
+            (true, None) => voice::demand(self.source, context_tokens, chunk_tokens, codes, kv)?,
+            (false, _) => None,
         };
         let demand = Demand {
             config,
             experts_bytes: self.slots.total_bytes,
             slot_bytes: self.slots.largest_bytes,
             context_tokens,
-            kv_bytes: kv_bytes(config, context_tokens),
-            workspace_bytes: workspace_bytes(config, chunk_tokens, context_tokens),
+            kv_bytes: kv_bytes(config, context_tokens, kv).ok_or_else(|| unfit(config))?,
+            workspace_bytes: workspace_bytes(config, chunk_tokens, context_tokens)
+                + widened_bytes(config, kv),
             window_experts: self.window_experts,
             resident_weights_bytes: self.resident_weights_bytes,
             base_bytes: self.base_bytes,

@@ -77,6 +77,7 @@ fn header(
         base_bytes: engine.plan.floor.base_bytes,
         context_tokens: engine.context_tokens(),
         chunk_tokens: engine.chunk_tokens(),
+        kv_precision: engine.kv_precision(),
         senses: engine.towers().senses(),
         speech_codes: engine.speech_codes(),
         media_tokens: engine.media_tokens(),

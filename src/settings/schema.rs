@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::kinds::{Rule, SettingKind};
-use super::session::SESSION;
-use crate::input::{Source, shown};
+use super::session::{AUTO, SESSION, keys};
+use crate::input::{KvPrecision, Source, shown};
 
 /// A value that depends on the model and the machine.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,10 @@ fn names(key: &str) -> Option<Vec<&'static str>> {
     match key {
         "mind.routing" => Some(RoutingPolicy::names()),
         "mind.eviction" => Some(EvictionPolicy::names()),
+        _ if key == keys::KV_PRECISION.name => {
+            let precisions = KvPrecision::ALL.map(KvPrecision::name);
+            Some(std::iter::once(AUTO).chain(precisions).collect())
+        }
         _ if key.ends_with(".towers") => Some(TowerPolicy::names()),
         _ => None,
     }

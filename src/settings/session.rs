@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Deserializer, de};
 
 use super::kinds::{Rule, SettingKind};
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit};
 
 /// The word for a value that is found at start.
 pub const AUTO: &str = "auto";
@@ -24,6 +24,9 @@ pub struct SessionSettings {
     /// Tokens that are read at once; none (`auto`): 128 to 512, as memory allows.
     #[serde(deserialize_with = "maybe_whole")]
     pub chunk_tokens: Option<usize>,
+    /// How keys and values are kept; none (`auto`): as they are computed where the limit has room for that, else rounded.
+    #[serde(deserialize_with = "maybe_precision")]
+    pub kv_precision: Option<KvPrecision>,
     /// Tokens that the sounds and pictures of one observation may take.
     #[serde(deserialize_with = "whole")]
     pub media_tokens: usize,
@@ -105,7 +108,7 @@ impl<T> SettingKey<T> {
 /// Keys with their types.
 pub mod keys {
     use super::SettingKey;
-    use crate::input::Limit;
+    use crate::input::{KvPrecision, Limit};
 
     /// [`SessionSettings::limit`](super::SessionSettings::limit)
     pub const LIMIT: SettingKey<Limit> = SettingKey::new("session.limit");
@@ -116,6 +119,8 @@ pub mod keys {
     pub const CONTEXT_TOKENS: SettingKey<usize> = SettingKey::new("session.context_tokens");
     /// [`SessionSettings::chunk_tokens`](super::SessionSettings::chunk_tokens)
     pub const CHUNK_TOKENS: SettingKey<usize> = SettingKey::new("session.chunk_tokens");
+    /// [`SessionSettings::kv_precision`](super::SessionSettings::kv_precision)
+    pub const KV_PRECISION: SettingKey<KvPrecision> = SettingKey::new("session.kv_precision");
     /// [`SessionSettings::media_tokens`](super::SessionSettings::media_tokens)
     pub const MEDIA_TOKENS: SettingKey<usize> = SettingKey::new("session.media_tokens");
     /// [`SessionSettings::answer_tokens`](super::SessionSettings::answer_tokens)
@@ -136,6 +141,12 @@ pub trait SettingValue {
 }
 
 impl SettingValue for Limit {
+    fn written(self) -> toml::Value {
+        toml::Value::String(self.to_string())
+    }
+}
+
+impl SettingValue for KvPrecision {
     fn written(self) -> toml::Value {
         toml::Value::String(self.to_string())
     }
@@ -197,6 +208,14 @@ fn maybe_whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::E
 }
 
 fn maybe_limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Limit>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text == AUTO {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(de::Error::custom)
+}
+
+fn maybe_precision<'de, D: Deserializer<'de>>(from: D) -> Result<Option<KvPrecision>, D::Error> {
     let text = String::deserialize(from)?;
     if text == AUTO {
         return Ok(None);

@@ -26,6 +26,7 @@ fn saying_nothing_leaves_what_the_machine_and_the_request_decide() {
             limit: None,
             context_tokens: None,
             chunk_tokens: None,
+            kv_precision: None,
             media_tokens: 512,
             answer_tokens: 256,
         }
@@ -139,6 +140,7 @@ fn a_scenario_stands_above_files_and_below_who_runs_it() {
             limit: Some(Limit::Slots(6)),
             context_tokens: Some(1),
             chunk_tokens: Some(3),
+            kv_precision: None,
             media_tokens: 2,
             answer_tokens: 4,
         }

@@ -16,6 +16,7 @@ mod open;
 pub(crate) mod plan;
 mod reader;
 pub mod record;
+mod rows;
 mod source;
 #[cfg(feature = "hub")]
 mod staged;
@@ -37,6 +38,7 @@ pub use open::{ModelKind, open_model, recognise};
 pub use plan::{ExpertSelection, ExtractSelection, PlannedRecord};
 pub use reader::Store;
 pub use record::{ALIGNMENT_BYTES, RecordKind, RecordTensor, StoreRecord, TensorSpec};
+pub use rows::TensorRows;
 #[cfg(feature = "hub")]
 pub use staged::{RecordReads, fingerprint_reads};
 pub use uncached::is_direct;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::checks::check_bounds;
 use super::manifest::{MANIFEST, Manifest};
 use super::record::{BLOCKS_DTYPE, RecordKind, RecordTensor, StoreRecord};
-use super::{ExpertLocation, FileSegment, StoreError, TensorMeta, WeightSource};
+use super::{ExpertLocation, FileSegment, StoreError, TensorMeta, TensorRows, WeightSource};
 use crate::checkpoint::{
     CONFIG, CheckpointError, Component, ExpertMatrix, HEAD, ModelConfig, expected_tensors,
     expert_tensor_name, read_no_further,
@@ -318,6 +318,16 @@ impl WeightSource for Store {
             });
         }
         Ok(())
+    }
+
+    fn rows(&self, name: &str) -> Result<Option<TensorRows>, StoreError> {
+        let (record, tensor) = self.find(name)?;
+        let [_, cols] = tensor.shape[..] else {
+            return Ok(None);
+        };
+        let path = self.folder.join(&record.file);
+        self.check_header(&path, record.offset, &record.header_blake3)?;
+        TensorRows::open(path, tensor.offset, tensor.dtype, cols, &self.reads)
     }
 
     fn reads(&self) -> &Arc<ReadCounter> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::{check_bounds, refuse_packed};
-use super::{StoreError, fingerprint};
+use super::{StoreError, TensorRows, fingerprint};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Component, ExpertMatrix, ModelConfig, expert_tensor_name,
 };
@@ -95,6 +95,14 @@ pub trait WeightSource: Send + Sync {
         buffer: &mut [u8],
     ) -> Result<(), StoreError>;
 
+    /// A matrix of which single rows are read; none where it is not stored row by row.
+    ///
+    /// # Errors
+    /// Names the tensor if it is not there, and the file if it cannot be opened.
+    fn rows(&self, _name: &str) -> Result<Option<TensorRows>, StoreError> {
+        Ok(None)
+    }
+
     /// What was read of it, by whomever.
     fn reads(&self) -> &Arc<ReadCounter>;
 
@@ -161,6 +169,21 @@ impl WeightSource for Checkpoint {
         buffer: &mut [u8],
     ) -> Result<(), StoreError> {
         Ok(self.read_into_for(purpose, name, buffer)?)
+    }
+
+    fn rows(&self, name: &str) -> Result<Option<TensorRows>, StoreError> {
+        let info = self.tensor(name).ok_or_else(|| CheckpointError::NoTensor {
+            folder: self.folder().to_owned(),
+            tensor: name.to_owned(),
+        })?;
+        let [_, cols] = info.shape[..] else {
+            return Ok(None);
+        };
+        if info.packed.is_some() {
+            return Ok(None);
+        }
+        let path = self.shard_path(info.shard).to_path_buf();
+        TensorRows::open(path, info.offset, info.dtype, cols, self.reads())
     }
 
     fn reads(&self) -> &Arc<ReadCounter> {

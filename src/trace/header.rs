@@ -5,6 +5,8 @@ use sage_actors::protocol::{ExpertKey, Modality, Tick};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::input::KvPrecision;
+
 /// Version of the format. In version 3 every event of a request names it, requests have all their parts, and answers are spoken.
 pub const SCHEMA: u32 = 3;
 
@@ -37,6 +39,9 @@ pub struct TraceHeader {
     pub context_tokens: usize,
     /// Tokens of a prefill chunk.
     pub chunk_tokens: usize,
+    /// How keys and values were kept; earlier versions kept them as they were computed.
+    #[serde(default, skip_serializing_if = "KvPrecision::is_exact")]
+    pub kv_precision: KvPrecision,
     /// What could be perceived beside words.
     pub senses: Vec<Modality>,
     /// Tokens of one sound or picture at most.

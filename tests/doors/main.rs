@@ -11,6 +11,7 @@ mod embed_running;
 mod embed_speaking;
 mod examples;
 mod heard;
+mod kv_precision;
 mod messages;
 mod replay;
 mod report;

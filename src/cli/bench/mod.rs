@@ -76,6 +76,7 @@ fn plan(args: &BenchArgs, arm: Arm) -> Result<PlannedArm, CliError> {
         codes: args.codes()?,
         context_tokens: context,
         chunk_tokens: settings.session.chunk_tokens,
+        kv: settings.session.kv_precision,
         mind,
         degrade: args.running.degrade,
         expert_io: match arm.io {

@@ -5,11 +5,8 @@ use serde::Serialize;
 use super::arm_report::ArmReport;
 use super::figures::BenchLength;
 use crate::checkpoint::Component;
-use crate::model::Thinker;
+use crate::model::{Embedding, Thinker};
 use crate::store::WeightSource;
-
-/// The table that turns tokens into numbers.
-const EMBEDDINGS: &str = "thinker.model.embed_tokens.weight";
 
 /// One length in one arm, read again in every round.
 #[derive(Debug, Serialize)]
@@ -69,7 +66,7 @@ pub(super) fn token_bytes(source: &dyn WeightSource) -> Option<u64> {
     let (_, resident_bytes) = Thinker::sizes(source).ok()?;
     let table_bytes = match text.tie_word_embeddings {
         true => 0,
-        false => source.tensor(EMBEDDINGS).ok()?.bytes,
+        false => Embedding::kept_bytes(source).ok()?,
     };
     let experts = text.sparse_layers().map(|layer| {
         let one = source.expert(Component::Thinker, layer, 0).ok()?;

@@ -132,6 +132,7 @@ pub fn run(args: &ChatArgs, printer: &Printer) -> Result<CommandOutcome, CliErro
     let engine = EngineOptions {
         context_tokens: context_tokens(&settings.session, &*source),
         chunk_tokens: settings.session.chunk_tokens,
+        kv: settings.session.kv_precision,
         mind,
         degrade: args.running.degrade,
         senses: args.senses(),

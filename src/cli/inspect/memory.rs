@@ -15,6 +15,7 @@ use crate::checkpoint::Component;
 use crate::core::memory::Floor;
 use crate::core::{Limit, MemoryPlan};
 use crate::cpu::slots::ExpertSlots;
+use crate::input::KvPrecision;
 use crate::session::opening::thinker_shape;
 use crate::session::opening::{EngineOptions, SHORTEST_CHUNK_TOKENS, plan};
 use crate::store::WeightSource;
@@ -29,6 +30,10 @@ pub struct MemoryArgs {
     /// Tokens of context to plan memory for [default: 2048, or all that the model has]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
+    /// How keys and values are kept: f32 (as computed), bf16 (half the memory), q8 (a quarter) [default: f32, or as the settings
+    /// say]
+    #[arg(long, value_name = "PRECISION")]
+    kv: Option<KvPrecision>,
     /// Plan for a model that hears
     #[arg(long)]
     hear: bool,
@@ -94,7 +99,10 @@ impl MemoryArgs {
         &self,
         source: &dyn WeightSource,
     ) -> Result<Result<MemoryReport, String>, CliError> {
-        let mind = self.settings.load()?.mind.clone();
+        let settings = self.settings.load()?;
+        let mind = settings.mind.clone();
+        let kv = self.kv.or(settings.session.kv_precision);
+        let kv = kv.unwrap_or_default();
         let longest = source.config().thinker.text.max_position_embeddings;
         let options = EngineOptions::default();
         let context_tokens = self
@@ -108,6 +116,7 @@ impl MemoryArgs {
         let senses = [(self.hear, Modality::Audio), (self.see, Modality::Vision)];
         let options = EngineOptions {
             context_tokens,
+            kv: Some(kv),
             mind: mind.clone(),
             senses: senses
                 .into_iter()

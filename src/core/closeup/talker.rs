@@ -38,7 +38,7 @@ impl Engine {
         let (positions, _) = talker_positions(&prompt.ids, self.source.config(), &said.grids)
             .map_err(SpeechError::from)?;
         let rows = prompt.ids.len();
-        let mut sequence = decoder.new_sequence(rows)?;
+        let mut sequence = decoder.new_sequence(rows, self.kv_precision())?;
         let directives = &orientation.directives;
         let mut modules = directives.modules.iter();
         let directive = modules.find(|directive| directive.module == Module::Talker);

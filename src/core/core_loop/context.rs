@@ -3,6 +3,7 @@
 use crate::core::ports::Sequence;
 use crate::core::speech::{TurnRows, TurnStyle};
 use crate::core::{Engine, EngineError, Forward};
+use crate::input::KvPrecision;
 
 /// What a talker hears of every token in the context.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ struct TalkerContext {
 pub(super) struct Context {
     name: Option<String>,
     pub(super) kv: Sequence,
+    /// How its keys and values are kept.
+    precision: KvPrecision,
     tokens: Vec<u32>,
     /// Kept where the engine speaks.
     heard: Option<TalkerContext>,
@@ -30,10 +33,30 @@ impl Context {
         Ok(Self {
             name: None,
             kv: engine.new_sequence()?,
+            precision: engine.kv_precision(),
             tokens: Vec::new(),
             heard: engine.speaks().then(TalkerContext::default),
             width: engine.text_config().hidden_size,
         })
+    }
+
+    /// From now on keys and values are kept in `precision`; where that is another one, what it holds is forgotten.
+    ///
+    /// # Errors
+    /// When the system has no memory to map, or this model's cannot be kept so.
+    pub(super) fn keep_in(
+        &mut self,
+        engine: &Engine,
+        precision: KvPrecision,
+    ) -> Result<(), EngineError> {
+        if precision == self.precision {
+            return Ok(());
+        }
+        self.truncate(0);
+        self.name = None;
+        self.kv = engine.new_sequence_in(precision)?;
+        self.precision = precision;
+        Ok(())
     }
 
     /// Whether it is this one's.

@@ -11,6 +11,7 @@ use sage_actors::protocol::State;
 use super::conductor::CoreLoop;
 use super::conversation::ConversationTurns;
 use super::job::{Job, Stage};
+use super::prompts::fits;
 use crate::core::EngineError;
 use crate::events::{Event, EventKind};
 
@@ -52,20 +53,23 @@ impl CoreLoop {
     /// # Errors
     /// [`EngineError::ContextFull`]; [`EngineError::EmptyPrompt`] for a text without content.
     pub fn check_turn(&self, text: &str) -> Result<(), EngineError> {
-        self.turn_alone(text, self.policy.answer_tokens).map(|_| ())
+        let capacity = self.engine.context_tokens();
+        self.turn_alone(text, self.policy.answer_tokens, capacity)
+            .map(|_| ())
     }
 
-    /// Tokens that a turn adds to the conversation at least.
+    /// Tokens that a turn adds to the conversation at least; in a context of `capacity` tokens.
     pub(super) fn turn_alone(
         &self,
         text: &str,
         answer_tokens: usize,
+        capacity: usize,
     ) -> Result<Vec<u32>, EngineError> {
         if text.trim().is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
         let alone = self.rendered_turn(self.turns(), "", text)?;
-        self.fits(alone.len() + answer_tokens)?;
+        fits(alone.len() + answer_tokens, capacity)?;
         Ok(alone)
     }
 
@@ -83,19 +87,19 @@ impl CoreLoop {
     }
 
     /// The prompt of a question that is heard at `places`, with `text` behind it: it sees the turns before it, those at the end
-    /// that have room beside its `more_tokens` and the answer.
+    /// that have room beside its `more_tokens` (those of media and of the answer) in a context of `capacity`.
     pub(super) fn spoken_prompt(
         &self,
         places: &str,
         text: &str,
         more_tokens: usize,
-        answer_tokens: usize,
+        capacity: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let mut first = 0;
         loop {
             let prompt = self.rendered_turn(first, places, text)?;
-            let needed = prompt.len() + more_tokens + answer_tokens;
-            if needed <= self.context.capacity() || first == self.turns() {
+            let needed = prompt.len() + more_tokens;
+            if needed <= capacity || first == self.turns() {
                 return Ok(prompt);
             }
             first += 1;

@@ -33,6 +33,7 @@ impl CoreLoop {
         sensed: Option<&DecodedMedia>,
     ) -> Result<Vec<u32>, EngineError> {
         let answer_tokens = self.answer_tokens(request);
+        let capacity = self.capacity_of(request)?;
         let tokens = match &request.content {
             RequestContent::Said { media, text } if request.want == RequestKind::Reading => {
                 match media.is_empty() {
@@ -47,10 +48,10 @@ impl CoreLoop {
                     let all = sensed.sound_tokens.iter().chain(&sensed.picture_tokens);
                     all.sum()
                 });
-                self.spoken_prompt(&places, text.trim(), tokens, answer_tokens)?
+                self.spoken_prompt(&places, text.trim(), tokens + answer_tokens, capacity)?
             }
             RequestContent::Said { text, .. } if request.context == ContextKind::Conversation => {
-                self.turn_alone(text, answer_tokens)?
+                self.turn_alone(text, answer_tokens, capacity)?
             }
             content => self.prompting().tokens(content, &request.tools)?,
         };
@@ -80,17 +81,23 @@ impl CoreLoop {
     /// begun anew when it is full.
     fn fitting(&self, tokens: Vec<u32>, request: &Request) -> Result<Vec<u32>, EngineError> {
         if request.want != RequestKind::Reading || !request.content.media().is_empty() {
-            self.fits(tokens.len() + self.answer_tokens(request))?;
+            let needed = tokens.len() + self.answer_tokens(request);
+            fits(needed, self.capacity_of(request)?)?;
         }
         Ok(tokens)
     }
 
-    /// Whether so many tokens have room in the context.
-    pub(super) fn fits(&self, needed: usize) -> Result<(), EngineError> {
-        let capacity = self.context.capacity();
-        if needed > capacity {
-            return Err(EngineError::ContextFull { needed, capacity });
-        }
-        Ok(())
+    /// Tokens of context that a request has, by how its keys and values are kept.
+    pub(super) fn capacity_of(&self, request: &Request) -> Result<usize, EngineError> {
+        let precision = request.kv.unwrap_or(self.engine.kv_precision());
+        self.engine.context_tokens_in(precision)
+    }
+}
+
+/// Whether so many tokens have room in a context of `capacity`.
+pub(super) fn fits(needed: usize, capacity: usize) -> Result<(), EngineError> {
+    match needed > capacity {
+        true => Err(EngineError::ContextFull { needed, capacity }),
+        false => Ok(()),
     }
 }

@@ -227,6 +227,8 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
         let name = job.context_name();
+        let precision = job.request.kv.unwrap_or(self.engine.kv_precision());
+        self.context.keep_in(&self.engine, precision)?;
         let chunk = job.next_tokens(self.engine.step_tokens(orientation));
         let same = self.context.is(&name);
         if !same {

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::checkpoint::config::TextConfig;
+use crate::input::KvPrecision;
 use crate::model::Positions;
+use crate::store::StoreError;
 
 /// Rows whose logits are asked for at the same time, and so exist at the same time.
 pub const LOGIT_ROWS: usize = 4;
@@ -29,6 +31,9 @@ pub enum DecoderError {
         /// What happened.
         reason: String,
     },
+    /// A weight that is read when it is needed.
+    #[error(transparent)]
+    Weights(#[from] StoreError),
     /// Rows or keys and values that another decoder made.
     #[error(
         "a decoder was given {what} of another decoder: this is a fault of the program, please report it"
@@ -244,14 +249,21 @@ pub trait Decoder: Send + Sync {
     /// Names the arithmetic: equal names give equal bits.
     fn spec(&self) -> &str;
 
-    /// An empty sequence for up to `capacity` tokens.
+    /// Bytes of the keys and values of `tokens` tokens that are kept in `precision`; none where this model's cannot be.
+    fn kv_bytes(&self, tokens: usize, precision: KvPrecision) -> Option<u64>;
+
+    /// An empty sequence for up to `capacity` tokens, whose keys and values are kept in `precision`.
     ///
     /// # Errors
-    /// When there is no memory for it.
-    fn new_sequence(&self, capacity: usize) -> Result<Sequence, DecoderError>;
+    /// When there is no memory for it, or [`Self::kv_bytes`] is none.
+    fn new_sequence(
+        &self,
+        capacity: usize,
+        precision: KvPrecision,
+    ) -> Result<Sequence, DecoderError>;
 
-    /// A sequence that holds the keys and values of one layer at a time, whichever attends: for whoever runs all of a
-    /// text through one layer before it goes to the next.
+    /// A sequence that holds the keys and values of one layer at a time, whichever attends, as they are computed: for whoever
+    /// runs all of a text through one layer before it goes to the next.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -260,7 +272,7 @@ pub trait Decoder: Send + Sync {
     /// The rows that enter layer 0.
     ///
     /// # Errors
-    /// When the decoder is lost.
+    /// When the decoder is lost, or an embedding cannot be read.
     fn embed(&self, input: DecoderInput<'_>) -> Result<Box<dyn HiddenRows>, DecoderError>;
 
     /// Adds the attention of a layer to rows that [`Self::embed`] made. Their keys and values are written behind the

@@ -163,7 +163,9 @@ impl Speaking {
                 done: 0,
             }),
             decoding: Decoding {
-                kv: voice.decoder().new_sequence(capacity)?,
+                kv: voice
+                    .decoder()
+                    .new_sequence(capacity, engine.kv_precision())?,
                 frames: voice.new_frames()?,
                 groups,
                 end_code: talker.codec_eos_token_id,

@@ -2,8 +2,76 @@
 
 use std::ops::Range;
 
+use crate::formats::WeightFormat;
+use crate::kernels::MatrixView;
+
 /// Query rows that share what is loaded.
 pub(super) const GROUP: usize = 4;
+
+/// Keys or values of one head, a row a token.
+#[derive(Clone, Copy)]
+pub enum HeadRows<'a> {
+    /// `[tokens, dim]`.
+    Numbers(&'a [f32]),
+    /// The same in some other format: they are widened, a block at a time, and then computed with as if they had been so
+    /// all along.
+    Stored(MatrixView<'a>),
+}
+
+impl<'a> HeadRows<'a> {
+    /// Rows as they are stored.
+    pub fn of(stored: MatrixView<'a>) -> Self {
+        match stored.format() {
+            WeightFormat::F32 => Self::Numbers(stored.numbers()),
+            _ => Self::Stored(stored),
+        }
+    }
+
+    /// Tokens, where a row has `dim` numbers.
+    pub(super) fn tokens(&self, dim: usize) -> usize {
+        match self {
+            Self::Numbers(numbers) => numbers.len() / dim,
+            Self::Stored(rows) => rows.rows(),
+        }
+    }
+
+    /// Rows of `keys`, in `wide` where they have to be widened.
+    pub(super) fn block<'b>(
+        &'b self,
+        keys: &Range<usize>,
+        dim: usize,
+        wide: &'b mut [f32],
+    ) -> BlockRows<'b> {
+        let rows = match self {
+            Self::Numbers(numbers) => &numbers[keys.start * dim..keys.end * dim],
+            Self::Stored(stored) => {
+                let wide = &mut wide[..keys.len() * dim];
+                stored.widen_rows(keys.start, wide);
+                wide
+            }
+        };
+        BlockRows {
+            first: keys.start,
+            rows,
+        }
+    }
+}
+
+/// Keys or values of a block, as numbers.
+#[derive(Clone, Copy)]
+pub(super) struct BlockRows<'a> {
+    /// The token of the first.
+    first: usize,
+    /// `[tokens of the block, dim]`.
+    rows: &'a [f32],
+}
+
+impl<'a> BlockRows<'a> {
+    /// The rows from `token` on.
+    pub(super) fn from(&self, token: usize, dim: usize) -> &'a [f32] {
+        &self.rows[(token - self.first) * dim..]
+    }
+}
 
 /// Query rows over one head.
 #[derive(Clone, Copy)]
@@ -12,10 +80,10 @@ pub struct HeadAttention<'a> {
     pub queries: &'a [f32],
     /// What each row sees of the keys.
     pub seen: &'a [Range<usize>],
-    /// `[tokens, dim]`.
-    pub keys: &'a [f32],
-    /// `[tokens, dim]`.
-    pub values: &'a [f32],
+    /// Keys, after rotation.
+    pub keys: HeadRows<'a>,
+    /// Values.
+    pub values: HeadRows<'a>,
     /// Numbers of a head.
     pub dim: usize,
 }
@@ -64,12 +132,13 @@ pub(super) fn common(seen: &[Range<usize>], block: &Range<usize>) -> Range<usize
 pub(super) fn mix_row(
     head: &HeadAttention<'_>,
     row: usize,
+    values: BlockRows<'_>,
     keys: Range<usize>,
     scores: &Scores<'_>,
     out: &mut [f32],
 ) {
     let dim = head.dim;
-    let values = head.values[keys.start * dim..keys.end * dim].chunks_exact(dim);
+    let values = values.from(keys.start, dim).chunks_exact(dim);
     let out = &mut out[row * dim..(row + 1) * dim];
     for (probability, value) in scores.of(row, &keys).iter().zip(values) {
         for (out, value) in out.iter_mut().zip(value) {

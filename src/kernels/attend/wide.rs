@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::super::wide_fold::fold_16_sums;
-use super::head::{GROUP, HeadAttention, Scores, common, mix_row};
+use super::head::{BlockRows, GROUP, HeadAttention, Scores, common, mix_row};
 
 /// Numbers of a head come in multiples of so many.
 pub(super) const DIMS: usize = 64;
@@ -76,6 +76,7 @@ unsafe fn products(rows: [*const f32; GROUP], keys: [*const f32; KEYS], dim: usi
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn score(
     head: &HeadAttention<'_>,
+    keys: BlockRows<'_>,
     rows: Range<usize>,
     block: Range<usize>,
     scores: &mut Scores<'_>,
@@ -86,7 +87,7 @@ pub(super) unsafe fn score(
     let mut first = block.start;
     while first < block.end {
         let count = KEYS.min(block.end - first);
-        let key = |at: usize| head.keys[(first + at.min(count - 1)) * head.dim..].as_ptr();
+        let key = |at: usize| keys.from(first + at.min(count - 1), head.dim).as_ptr();
         // SAFETY: each has `dim` numbers.
         let sums = unsafe { products(queries, [key(0), key(1), key(2), key(3)], head.dim) };
         let mut numbers = [0.0; GROUP * KEYS];
@@ -107,6 +108,7 @@ pub(super) unsafe fn score(
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn mix(
     head: &HeadAttention<'_>,
+    values: BlockRows<'_>,
     rows: Range<usize>,
     block: Range<usize>,
     scores: &Scores<'_>,
@@ -117,25 +119,25 @@ pub(super) unsafe fn mix(
     if rows.len() < GROUP || together.is_empty() {
         for row in rows {
             let keys = common(std::slice::from_ref(&head.seen[row]), &block);
-            mix_row(head, row, keys, scores, out);
+            mix_row(head, row, values, keys, scores, out);
         }
         return;
     }
     for (row, seen) in rows.clone().zip(seen) {
         let keys = common(std::slice::from_ref(seen), &block);
-        mix_row(head, row, keys.start..together.start, scores, out);
+        mix_row(head, row, values, keys.start..together.start, scores, out);
     }
     let first = rows.start;
     let of_row = |row: usize| scores.of(first + row, &together).as_ptr();
     let probabilities = [of_row(0), of_row(1), of_row(2), of_row(3)];
-    let values = head.values[together.start * head.dim..].as_ptr();
+    let numbers = values.from(together.start, head.dim).as_ptr();
     for dims in (0..head.dim).step_by(DIMS) {
         // SAFETY: outputs of `dim` numbers, probabilities and values of every key of `together`.
         unsafe {
             let out = out.as_mut_ptr().add(first * head.dim + dims);
             mix_part(
                 probabilities,
-                values.add(dims),
+                numbers.add(dims),
                 together.len(),
                 head.dim,
                 out,
@@ -144,7 +146,7 @@ pub(super) unsafe fn mix(
     }
     for (row, seen) in rows.zip(seen) {
         let keys = common(std::slice::from_ref(seen), &block);
-        mix_row(head, row, together.end..keys.end, scores, out);
+        mix_row(head, row, values, together.end..keys.end, scores, out);
     }
 }
 

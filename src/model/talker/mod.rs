@@ -7,12 +7,13 @@ use sage_actors::protocol::Module;
 use super::attention::{Attention, Projection};
 use super::axes::Positions;
 use super::experts::{ExpertScratch, ExpertShape, GatedBlock};
-use super::kv::KvCache;
+use super::kv::{KvCache, KvShape};
 use super::load::{LoadError, Loader, expert_shape, resident_bytes};
 use super::rope::{Angles, RotaryTable};
 use super::talker_config::{CODE_PREDICTOR_PREFIX, config_of};
 use crate::checkpoint::config::{TalkerConfig, TextConfig};
 use crate::checkpoint::{Component, ModelConfig};
+use crate::formats::WeightFormat;
 use crate::kernels::Matrix;
 use crate::kernels::pointwise::{rms_norm_rows, sigmoid, silu};
 use crate::spans;
@@ -185,14 +186,19 @@ impl Talker {
         })
     }
 
-    /// A cache for `capacity` tokens.
+    /// A cache for `capacity` tokens, of keys and values as they are computed.
     ///
     /// # Errors
     /// The system's, when it cannot map the memory.
     pub fn cache(&self, capacity: usize) -> std::io::Result<KvCache> {
         let text = &self.config.text;
-        let (heads, dim) = (text.num_key_value_heads, text.head_dim);
-        KvCache::new(self.layers.len(), heads, dim, capacity)
+        let shape = KvShape {
+            layers: self.layers.len(),
+            heads: text.num_key_value_heads,
+            dim: text.head_dim,
+            format: WeightFormat::F32,
+        };
+        KvCache::new(shape, capacity)
     }
 
     /// Embedding of a codec token, `[hidden]`. Panics on an id beyond the vocabulary: callers check.

@@ -24,10 +24,10 @@ impl Said {
         let answer = golden.ids("thinker.tokens");
         let numbers = ids.len() * talker.config.thinker_hidden_size;
         Self {
-            embeddings: thinker.embed(&ids),
+            embeddings: thinker.embed(&ids).expect("rows"),
             hidden: (0..numbers).map(|at| (at as f32 * 0.37).sin()).collect(),
-            generated: thinker.embed(&answer[..answer.len() - 1]),
-            tts: thinker.embed(&talker.tokens.tts()),
+            generated: thinker.embed(&answer[..answer.len() - 1]).expect("rows"),
+            tts: thinker.embed(&talker.tokens.tts()).expect("rows"),
             speaker: golden.text("/generation/speaker"),
             ids,
         }
@@ -200,7 +200,7 @@ fn a_prompt_that_does_not_open_an_answer_is_refused() {
     let (_, thinker, talker) = models();
     let said = Said::of("speech-text", &thinker, &talker);
     let refused = |ids: Vec<u32>| {
-        let embeddings = thinker.embed(&ids);
+        let embeddings = thinker.embed(&ids).expect("rows");
         let heard = ThinkerTurn {
             ids: &ids,
             embeddings: &embeddings,
