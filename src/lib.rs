@@ -53,6 +53,7 @@ pub mod kernels;
 pub mod ledger;
 pub mod media;
 pub mod model;
+pub mod progress;
 pub mod reads;
 #[cfg(all(feature = "candle", feature = "cli"))]
 mod reference;

@@ -13,6 +13,7 @@ use super::sampling::{SamplingArgs, check_max_tokens};
 use super::speaking::{SpeakArgs, SpeechFile, SpeechReport, check_spoken_tokens};
 use super::template::TemplateOptions;
 use super::text::token_ids;
+use super::watch::WorkWatch;
 use super::{CliError, CommandOutcome, Printer, human_bytes};
 use crate::core::EngineError;
 use crate::core::core_loop::{Answer, RequestCost, SpokenAnswer};
@@ -204,9 +205,16 @@ async fn answer(
         thought: String::new(),
         printer,
     };
+    let watch = WorkWatch::start(session.engine().progress(), printer);
     let mut trouble = None;
     let mut hear = |event: Event| {
         event.emit();
+        if matches!(
+            event.kind,
+            EventKind::Token { .. } | EventKind::Answer { .. }
+        ) {
+            watch.clear();
+        }
         let heard = match &event.kind {
             EventKind::Token { text, .. } => shown.tell(text),
             EventKind::Answer { .. } => shown.finish(),
@@ -218,6 +226,7 @@ async fn answer(
     };
     let features = asked.sensed.map(|sensed| sensed.features);
     let answered = session.answer(asked.request, features, &mut hear).await;
+    watch.clear();
     let read = session.engine().read_bytes();
     let state = session.state();
     let (answer, spoken) = match answered {

@@ -12,7 +12,8 @@ mod memory;
 mod report;
 mod survey;
 
-use memory::{MemoryArgs, MemoryReport};
+use super::memory::MemoryArgs;
+use memory::MemoryReport;
 use report::{ComponentReport, InspectReport, ModuleMemory};
 use survey::Survey;
 
@@ -22,7 +23,7 @@ const EXAMPLES: &str = "Examples:
   sage inspect STORE --limit 6GiB             what a limit would give, state by state
   sage inspect STORE --context 4096 --hear    the least limit of a run with a longer context, and ears
 
-The object `memory` of --json has context_tokens, floor_bytes (the least limit), floor_parts, everything_bytes,
+The object `memory` of --json has context_tokens, kv_precision, floor_bytes (the least limit), floor_parts, everything_bytes,
 limit_bytes, lacking_bytes, pool_bytes and states[] with state, k, token_experts, expert_bytes_per_token (none of them
 resident), experts_resident, resident_share (of all experts), token_share (of a token's), read_bytes_per_token (were all
 used alike) and cap_bytes_per_token. It is null where `memory_unknown` says why.
@@ -56,7 +57,7 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<CommandOutcome, CliE
         ModelKind::Checkpoint => {
             let checkpoint = Checkpoint::open_incomplete(&args.model)?;
             let memory = match checkpoint.packing() {
-                None => args.memory.of(&checkpoint)?,
+                None => memory::report(&args.memory, &checkpoint)?,
                 Some(packing) => Err(format!(
                     "matrices are packed ({packing}): inspect a store of them, which `sage extract` makes"
                 )),
@@ -65,7 +66,7 @@ pub fn run(args: &InspectArgs, printer: &Printer) -> Result<CommandOutcome, CliE
         }
         ModelKind::Store => {
             let store = Store::open(&args.model)?;
-            let memory = args.memory.of(&store)?;
+            let memory = memory::report(&args.memory, &store)?;
             (memory, Survey::of_store(&store).report())
         }
     };

@@ -111,6 +111,13 @@ impl<'a> View<'a> {
                 self.heard
                     .push_str(&format!(" read {tokens} of {source}{loss}"));
             }
+            EventKind::Progress {
+                read_tokens,
+                prompt_tokens,
+                ..
+            } => self
+                .heard
+                .push_str(&format!(" read {read_tokens} of {prompt_tokens} tokens")),
             EventKind::Token { text, .. } => {
                 self.answer.push_str(text);
                 self.heard.push_str(&format!(" says {text:?}"));

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod config;
+mod doctor;
 mod encode;
 mod error;
 mod eval;
@@ -13,9 +14,11 @@ mod inspect;
 mod listening;
 mod live;
 mod media;
+mod memory;
 mod models;
 mod names;
 mod opening;
+mod plan;
 mod price;
 mod printable;
 mod printer;
@@ -36,6 +39,7 @@ mod trust;
 mod verify;
 mod version;
 mod wake;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -72,6 +76,10 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Extract a checkpoint into a store of single experts, or re-hash a store
     Extract(extract::ExtractArgs),
+    /// Say what a model would need and do under a memory limit, before anything runs
+    Plan(plan::PlanArgs),
+    /// Say what of this machine limits a run, and what to do
+    Doctor(doctor::DoctorArgs),
     /// Fetch a model from a hub, straight into a store
     Pull(pull::PullArgs),
     /// Show the models that were pulled; every MODEL argument takes their names
@@ -128,6 +136,8 @@ pub fn main() -> ExitCode {
     let (result, printer) = match command {
         Command::Inspect(args) => with(args.json, |printer| inspect::run(&args, printer)),
         Command::Extract(args) => with(args.json, |printer| extract::run(&args, printer)),
+        Command::Plan(args) => with(args.json, |printer| plan::run(&args, printer)),
+        Command::Doctor(args) => with(args.json, |printer| doctor::run(&args, printer)),
         Command::Pull(args) => with(args.json, |printer| pull::run(&args, printer)),
         Command::List(args) => with(args.json, |printer| models::list(&args, printer)),
         Command::Show(args) => with(args.json, |printer| models::show(&args, printer)),

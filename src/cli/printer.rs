@@ -161,7 +161,7 @@ impl Printer {
 impl Printer {
     /// A progress bar over countable steps, on a terminal only.
     pub fn steps(&self, label: &'static str, total: u64) -> ProgressBar {
-        self.bar(total, "{msg} {bar:32} {pos}/{len}")
+        self.bar(total, "{msg} {bar:32} {pos}/{len} eta {eta}")
             .with_message(label)
     }
 
@@ -175,6 +175,14 @@ impl Printer {
     /// A line that is drawn again and again; none in a pipe or for JSON.
     pub fn live(&self) -> Option<ProgressBar> {
         (self.terminal && !self.json && io::stdout().is_terminal()).then(|| self.bar(1, "{msg}"))
+    }
+
+    /// What makes lines that are drawn again and again, for another thread; none where nobody would see them.
+    pub fn line_maker(&self) -> Option<impl Fn() -> ProgressBar + Send + 'static> {
+        let style = ProgressStyle::with_template("{msg}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.terminal
+            .then_some(move || ProgressBar::new(1).with_style(style.clone()))
     }
 
     fn bar(&self, total: u64, template: &str) -> ProgressBar {

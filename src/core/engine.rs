@@ -14,10 +14,11 @@ use super::error::EngineError;
 use super::limit::LimitOrigin;
 use super::memory::MemoryPlan;
 use super::parts::{Body, Clock, ExpertMap, LimitInForce, WorkSizes};
-use super::ports::{ExpertHost, Sequence, Towers};
+use super::ports::{Decoder, ExpertHost, Sequence, Towers};
 use super::remember::Remembering;
 use crate::checkpoint::config::TextConfig;
 use crate::input::{KvPrecision, Limit};
+use crate::progress::WorkProgress;
 use crate::reads::ReadBytes;
 use crate::store::WeightSource;
 
@@ -135,9 +136,20 @@ impl Engine {
         self.work.kv
     }
 
+    /// Puts another decoder in the place of the thinker's, made of it: for instruments that force its routing. Sequences that
+    /// were made before stay usable only if the other one hands them on.
+    pub fn wrap_thinker(&mut self, wrap: impl FnOnce(Arc<dyn Decoder>) -> Arc<dyn Decoder>) {
+        self.body.thinker = wrap(Arc::clone(&self.body.thinker));
+    }
+
     /// The thinker's configuration.
     pub fn text_config(&self) -> &TextConfig {
         self.body.thinker.config()
+    }
+
+    /// How far reading and perceiving are, for another thread to look at.
+    pub fn progress(&self) -> &Arc<WorkProgress> {
+        &self.body.progress
     }
 
     /// What was read from disk since the model was opened, once all that is asked for now has come.

@@ -162,6 +162,7 @@ impl Engine {
                 Ok::<(), EngineError>(passage.layer_done(layer)?)
             };
             run.instrument(span).await?;
+            self.body.progress.share(layer + 1, layers);
         }
         Ok(None)
     }

@@ -11,6 +11,7 @@ use super::asked::ActorLatency;
 use super::limit::{LimitOrigin, LimitPolicy};
 use super::ports::{Decoder, ExpertHost, Towers, Voice};
 use crate::input::{KvPrecision, Limit};
+use crate::progress::WorkProgress;
 
 /// What computes, behind the core's ports.
 pub struct Body {
@@ -22,6 +23,8 @@ pub struct Body {
     pub towers: Box<dyn Towers>,
     /// What speaks; none unless it was asked for.
     pub voice: Option<Arc<dyn Voice>>,
+    /// How far reading and perceiving are, as the towers say it too.
+    pub progress: Arc<WorkProgress>,
 }
 
 impl Body {

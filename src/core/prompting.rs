@@ -91,10 +91,25 @@ impl<'a> Prompting<'a> {
         }
         let said = match content {
             RequestContent::Raw { text, .. } => self.text()?.encode_untrusted(text)?,
+            // Who writes ids may write the places of media among them.
+            RequestContent::Tokens { tokens, .. } if self.has_places(tokens) => {
+                return Ok(tokens.clone());
+            }
             RequestContent::Tokens { tokens, .. } => tokens.clone(),
             RequestContent::Said { .. } | RequestContent::Messages { .. } => Vec::new(),
         };
         Ok([self.places(content.media())?, said].concat())
+    }
+
+    /// Whether a placeholder of a medium is among these.
+    fn has_places(&self, tokens: &[u32]) -> bool {
+        let config = self.config;
+        let pads = [
+            config.image_token_id,
+            config.video_token_id,
+            config.audio_token_id,
+        ];
+        tokens.iter().any(|token| pads.contains(&Some(*token)))
     }
 
     /// Tokens of the prompt with every placeholder repeated for what was `sensed`.

@@ -75,7 +75,7 @@ pub enum RequestContent {
         /// The text.
         text: String,
     },
-    /// Token ids, one placeholder for each medium.
+    /// Token ids, with one placeholder for each medium between its markers; ids without any have media before them.
     Tokens {
         /// Sounds and pictures.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

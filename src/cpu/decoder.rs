@@ -159,7 +159,7 @@ impl Decoder for CpuDecoder {
     }
 
     fn new_layer_sequence(&self, capacity: usize) -> Result<Sequence, DecoderError> {
-        self.sequence(1, capacity, KvPrecision::F32)
+        self.sequence(1, capacity, KvPrecision::Exact)
     }
 
     fn embed(&self, input: DecoderInput<'_>) -> Result<Box<dyn HiddenRows>, DecoderError> {

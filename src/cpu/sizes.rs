@@ -15,9 +15,9 @@ pub fn kv_shape(config: &TextConfig, layers: usize, precision: KvPrecision) -> K
         heads: config.num_key_value_heads,
         dim: config.head_dim,
         format: match precision {
-            KvPrecision::F32 => WeightFormat::F32,
-            KvPrecision::Bf16 => WeightFormat::BF16,
-            KvPrecision::Q8 => WeightFormat::Q8_0,
+            KvPrecision::Exact => WeightFormat::F32,
+            KvPrecision::Half => WeightFormat::BF16,
+            KvPrecision::Quarter => WeightFormat::Q8_0,
         },
     }
 }
@@ -31,8 +31,8 @@ pub fn kv_bytes(config: &TextConfig, tokens: usize, precision: KvPrecision) -> O
 /// Bytes of what is widened of keys and values that are not kept as they are computed with: a block of rows a task.
 pub fn widened_bytes(config: &TextConfig, precision: KvPrecision) -> u64 {
     match precision {
-        KvPrecision::F32 => 0,
-        KvPrecision::Bf16 | KvPrecision::Q8 => {
+        KvPrecision::Exact => 0,
+        KvPrecision::Half | KvPrecision::Quarter => {
             (TASKS * WIDENED_ROWS * config.head_dim * size_of::<f32>()) as u64
         }
     }

@@ -14,6 +14,7 @@ use crate::media::sound::Mel;
 use crate::model::audio::{self, AudioTower};
 use crate::model::pieces::Pieces;
 use crate::model::vision::{self, VisionError, VisionTower};
+use crate::progress::WorkProgress;
 use crate::store::WeightSource;
 
 /// Towers of which every piece is read when its turn comes, unless it may stay; one that is missing was not asked for.
@@ -163,6 +164,18 @@ impl CpuTowers {
             set,
             obeyed: Vec::new(),
         }
+    }
+
+    /// The same, telling `progress` how far they are.
+    #[must_use]
+    pub fn telling(mut self, progress: &Arc<WorkProgress>) -> Self {
+        if let Some(tower) = &mut self.set.audio {
+            tower.pieces_mut().tell(progress);
+        }
+        if let Some(tower) = &mut self.set.vision {
+            tower.pieces_mut().tell(progress);
+        }
+        self
     }
 
     /// What the mind said last of a tower; nothing of one that sleeps.

@@ -85,7 +85,7 @@ impl Arm {
             state: None,
             policy: ArmPolicy::Exact,
             limit,
-            kv: KvPrecision::F32,
+            kv: KvPrecision::Exact,
         }
     }
 
@@ -147,7 +147,7 @@ pub fn arms(
         }
     };
     for limit in limits {
-        for kv in std::iter::once(KvPrecision::F32).chain(kv.iter().copied()) {
+        for kv in std::iter::once(KvPrecision::Exact).chain(kv.iter().copied()) {
             add(Arm {
                 limit: limit.clone(),
                 kv,
@@ -163,7 +163,7 @@ pub fn arms(
                     state: Some(*state),
                     policy: *policy,
                     limit: limit.clone(),
-                    kv: KvPrecision::F32,
+                    kv: KvPrecision::Exact,
                 });
             }
         }
@@ -186,7 +186,7 @@ mod tests {
     fn every_limit_has_its_exact_arm_and_nothing_runs_twice() {
         let limits = [limit("4slots", 4), limit("9slots", 9), limit("4slots", 4)];
         let states = [State::Rest, State::Wake, State::Rest];
-        let kv = [KvPrecision::Bf16, KvPrecision::F32];
+        let kv = [KvPrecision::Half, KvPrecision::Exact];
         let policies = [ArmPolicy::Salient, ArmPolicy::Exact];
         let arms = arms(&states, &policies, &limits, &kv);
         let names: Vec<String> = arms.iter().map(Arm::name).collect();
@@ -212,7 +212,7 @@ mod tests {
             state: Some(State::Rest),
             policy: ArmPolicy::TopK,
             limit: limit("4slots", 4),
-            kv: KvPrecision::F32,
+            kv: KvPrecision::Exact,
         };
         let mind = arm.mind(&defaults);
         assert_eq!(mind.hold, Some(defaults.budgets.rest));

@@ -12,7 +12,7 @@ pub(crate) const TARGET: &str = "sage::events";
 
 /// Names of all events.
 #[cfg(feature = "cli")]
-pub(crate) const NAMES: [&str; 23] = [
+pub(crate) const NAMES: [&str; 24] = [
     "mode",
     "observation",
     "refused",
@@ -28,6 +28,7 @@ pub(crate) const NAMES: [&str; 23] = [
     "limit",
     "forgotten",
     "read",
+    "progress",
     "token",
     "answer",
     "audio",
@@ -66,6 +67,7 @@ impl EventKind {
             | Self::Spoken(_) => true,
             // What is shed never reaches the loop: its host records that.
             Self::Shed { .. }
+            | Self::Progress { .. }
             | Self::Missed { .. }
             | Self::Mode(_)
             | Self::Observation(_)
@@ -105,6 +107,7 @@ impl Event {
             EventKind::Denied { request, mass, experts } => emit!(DEBUG, "denied", tick, request, mass, experts),
             EventKind::Limit(limit) => limit.emit(tick),
             EventKind::Forgotten { request, turns, left } => emit!(INFO, "forgotten", tick, request, turns, left),
+            EventKind::Progress { request, read_tokens, prompt_tokens } => emit!(DEBUG, "progress", tick, request, read_tokens, prompt_tokens),
             EventKind::Read { id: _, request, source, tokens, mean_loss } => emit!(DEBUG, "read", tick, request, source, tokens, mean_loss),
             EventKind::Token { request, text } => emit!(TRACE, "token", tick, request, text),
             EventKind::Answer { id: _, request, question, text, tokens, ended } => {

@@ -150,6 +150,15 @@ pub enum EventKind {
         /// Mean loss of the text so far, nats a token.
         mean_loss: Option<f64>,
     },
+    /// A prompt or a text that takes more than one step is read so far.
+    Progress {
+        /// Number of the request that it belongs to.
+        request: u64,
+        /// Tokens that are read.
+        read_tokens: usize,
+        /// Tokens in all.
+        prompt_tokens: usize,
+    },
     /// A word of an answer.
     Token {
         /// Of the request that it answers.
@@ -205,6 +214,7 @@ impl EventKind {
             Self::Denied { request, .. } => *request,
             Self::Forgotten { request, .. }
             | Self::Read { request, .. }
+            | Self::Progress { request, .. }
             | Self::Token { request, .. }
             | Self::Answer { request, .. } => Some(*request),
             Self::Audio(audio) => Some(audio.request),

@@ -7,33 +7,35 @@ use serde::{Deserialize, Serialize};
 
 /// How the keys and values of a context are kept. Rounded ones take less memory, and change what is answered a little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum KvPrecision {
     /// As they are computed, four bytes a number: the reference's answers.
     #[default]
-    F32,
+    #[serde(rename = "f32")]
+    Exact,
     /// Rounded to brain floats, two bytes a number.
-    Bf16,
+    #[serde(rename = "bf16")]
+    Half,
     /// Rounded to blocks of 32 numbers of eight bits with a common scale, 17 bytes for 16 numbers.
-    Q8,
+    #[serde(rename = "q8")]
+    Quarter,
 }
 
 impl KvPrecision {
     /// All of them, the most exact first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Q8];
+    pub const ALL: [Self; 3] = [Self::Exact, Self::Half, Self::Quarter];
 
     /// Its name in settings, options and recordings.
     pub fn name(self) -> &'static str {
         match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Q8 => "q8",
+            Self::Exact => "f32",
+            Self::Half => "bf16",
+            Self::Quarter => "q8",
         }
     }
 
     /// Whether nothing is rounded.
     pub fn is_exact(&self) -> bool {
-        *self == Self::F32
+        *self == Self::Exact
     }
 }
 

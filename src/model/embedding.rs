@@ -1,12 +1,7 @@
 //! The thinker's table of token embeddings: of a vocabulary of 152,064 a token needs one row of a few KiB.
 
-use super::load::{LoadError, Loader};
-use crate::checkpoint::config::TextConfig;
 use crate::kernels::Matrix;
 use crate::store::{StoreError, TensorRows, WeightSource};
-
-/// The table's name.
-const NAME: &str = "thinker.model.embed_tokens.weight";
 
 /// `embed_tokens`, `[vocabulary, hidden]`.
 #[derive(Debug)]
@@ -18,42 +13,34 @@ pub enum Embedding {
 }
 
 impl Embedding {
+    /// The table's name.
+    pub(super) const NAME: &str = "thinker.model.embed_tokens.weight";
+
     /// The table where it lies, if its rows can be read from there and nobody else needs the whole of it.
-    fn on_disk(
-        source: &dyn WeightSource,
-        config: &TextConfig,
-    ) -> Result<Option<TensorRows>, LoadError> {
-        if config.tie_word_embeddings {
-            return Ok(None);
+    ///
+    /// # Errors
+    /// When there is no such tensor, or its file cannot be opened.
+    pub(super) fn on_disk(source: &dyn WeightSource) -> Result<Option<TensorRows>, StoreError> {
+        match source.config().thinker.text.tie_word_embeddings {
+            true => Ok(None),
+            false => source.rows(Self::NAME),
         }
-        Ok(source.rows(NAME)?)
     }
 
     /// Bytes of the table that stay in memory.
     ///
     /// # Errors
     /// When there is no such tensor.
-    pub fn kept_bytes(source: &dyn WeightSource) -> Result<u64, LoadError> {
-        match Self::on_disk(source, &source.config().thinker.text)? {
+    pub(super) fn kept_bytes(source: &dyn WeightSource) -> Result<u64, StoreError> {
+        match Self::on_disk(source)? {
             Some(_) => Ok(0),
-            None => Ok(source.tensor(NAME)?.bytes),
+            None => Ok(source.tensor(Self::NAME)?.bytes),
         }
     }
 
     /// Whether a tensor is the table.
     pub(super) fn is_named(name: &str) -> bool {
-        name == NAME
-    }
-
-    pub(super) fn load(loader: &Loader<'_>, config: &TextConfig) -> Result<Self, LoadError> {
-        let shape = [config.vocab_size, config.hidden_size];
-        match Self::on_disk(loader.source, config)? {
-            Some(rows) => {
-                loader.checked(NAME, &shape)?;
-                Ok(Self::OnDisk(rows))
-            }
-            None => Ok(Self::Kept(loader.matrix(NAME, shape[0], shape[1])?)),
-        }
+        name == Self::NAME
     }
 
     /// Embeddings of tokens, `[tokens, hidden]`. Panics on an id beyond the vocabulary: callers check.

@@ -20,6 +20,9 @@ use crate::store::{TensorMeta, WeightSource};
 
 pub use crate::store::LoadError;
 
+/// Makes logits, where the table of embeddings does not.
+const HEAD: &str = "thinker.lm_head.weight";
+
 /// Reads tensors by name into memory of their own, and holds them to their shapes.
 pub(super) struct Loader<'a> {
     pub(super) source: &'a dyn WeightSource,
@@ -45,7 +48,7 @@ impl<'a> Loader<'a> {
     }
 
     /// What the source says of the tensor, held to its shape, and how its numbers are stored.
-    pub(super) fn checked(
+    fn checked(
         &self,
         name: &str,
         expected: &[usize],
@@ -83,6 +86,22 @@ impl<'a> Loader<'a> {
         self.source
             .read_tensor_for(self.purpose, name, &mut memory.pages_mut()[..bytes])?;
         Ok((memory, format))
+    }
+
+    /// The table of embeddings, where it is to be.
+    fn embedding(&self, config: &TextConfig) -> Result<Embedding, LoadError> {
+        let shape = [config.vocab_size, config.hidden_size];
+        match Embedding::on_disk(self.source)? {
+            Some(rows) => {
+                self.checked(Embedding::NAME, &shape)?;
+                Ok(Embedding::OnDisk(rows))
+            }
+            None => Ok(Embedding::Kept(self.matrix(
+                Embedding::NAME,
+                shape[0],
+                shape[1],
+            )?)),
+        }
     }
 
     pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
@@ -272,6 +291,32 @@ impl Thinker {
         Ok((expert_shape(config), bytes + Embedding::kept_bytes(source)?))
     }
 
+    /// Bytes of the weights that stay in memory and that every token reads: all of [`Self::sizes`] but a table of embeddings that
+    /// is kept and is not the head as well.
+    ///
+    /// # Errors
+    /// As [`Self::sizes`].
+    pub fn token_bytes(source: &dyn WeightSource) -> Result<u64, LoadError> {
+        let (_, resident_bytes) = Self::sizes(source)?;
+        Ok(match source.config().thinker.text.tie_word_embeddings {
+            true => resident_bytes,
+            false => resident_bytes - Embedding::kept_bytes(source)?,
+        })
+    }
+
+    /// The matrix that makes logits of states, alone.
+    ///
+    /// # Errors
+    /// When it is missing, misshapen or damaged.
+    pub fn head(source: &dyn WeightSource) -> Result<Matrix, LoadError> {
+        let text = &source.config().thinker.text;
+        let name = match text.tie_word_embeddings {
+            true => Embedding::NAME,
+            false => HEAD,
+        };
+        Loader::new(source).matrix(name, text.vocab_size, text.hidden_size)
+    }
+
     /// Loads everything of the thinker but its routed experts; `progress` hears of every finished layer.
     ///
     /// # Errors
@@ -282,15 +327,11 @@ impl Thinker {
     ) -> Result<Self, LoadError> {
         let config = source.config().thinker.text.clone();
         let loader = Loader::new(source);
-        let embed_tokens = Embedding::load(&loader, &config)?;
+        let embed_tokens = loader.embedding(&config)?;
         let lm_head = if config.tie_word_embeddings {
             None
         } else {
-            Some(loader.matrix(
-                "thinker.lm_head.weight",
-                config.vocab_size,
-                config.hidden_size,
-            )?)
+            Some(loader.matrix(HEAD, config.vocab_size, config.hidden_size)?)
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {

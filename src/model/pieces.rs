@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::progress::{Work, WorkProgress};
+
 /// What reading and keeping came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PieceCounts {
@@ -34,6 +36,8 @@ pub struct Pieces<P> {
     /// The first so many may stay.
     kept: usize,
     counts: PieceCounts,
+    /// Who is told which piece runs.
+    progress: Option<Arc<WorkProgress>>,
 }
 
 impl<P> Pieces<P> {
@@ -44,7 +48,13 @@ impl<P> Pieces<P> {
             sizes,
             kept: 0,
             counts: PieceCounts::default(),
+            progress: None,
         }
+    }
+
+    /// From now on `progress` is told which piece runs.
+    pub fn tell(&mut self, progress: &Arc<WorkProgress>) {
+        self.progress = Some(Arc::clone(progress));
     }
 
     /// Bytes of every piece.
@@ -73,6 +83,9 @@ impl<P> Pieces<P> {
     /// # Errors
     /// What `load` says.
     pub fn get<E>(&mut self, at: usize, load: impl FnOnce() -> Result<P, E>) -> Result<Arc<P>, E> {
+        if let Some(progress) = &self.progress {
+            progress.step(Work::Perceiving, at as u64, 1, self.sizes.len() as u64);
+        }
         if let Some(held) = &self.held[at] {
             self.counts.hits += 1;
             return Ok(Arc::clone(held));

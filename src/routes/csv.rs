@@ -142,6 +142,12 @@ impl Reader {
         };
         self.enter(group)?;
         self.steps.insert(step);
+        let token = (group.turn, phase == Phase::Decode, step);
+        let layers = self.draft.tokens.entry(token).or_default();
+        if layers.len() <= layer as usize {
+            layers.resize(layer as usize + 1, Vec::new());
+        }
+        layers[layer as usize].push(expert as u16);
         *self.uses.entry((layer, expert as u16)).or_default() += 1;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use sage_actors::cache::whatif::Routes;
 use sage_actors::protocol::Phase;
 
+use super::tokens::{RecordedTokens, TokenRoutes};
 use crate::trace::TraceError;
 
 /// The most experts and layers that a recording may speak of.
@@ -19,6 +20,8 @@ pub struct Recording {
     pub routes: Routes,
     /// Experts a layer are a guess: the next power of two above the greatest number seen.
     pub experts_guessed: bool,
+    /// Token by token, where that was recorded.
+    pub tokens: Option<TokenRoutes>,
     /// No sizes were recorded: every expert counts one byte, and capacities in bytes mean nothing.
     pub sizes_unknown: bool,
 }
@@ -36,6 +39,8 @@ pub(super) struct Draft {
     /// By expert, of layers whose experts differ.
     pub(super) each_bytes: BTreeMap<usize, Vec<u64>>,
     pub(super) steps: Vec<(Phase, u32, Layers)>,
+    /// Token by token, where that was recorded.
+    pub(super) tokens: RecordedTokens,
 }
 
 impl Draft {
@@ -90,6 +95,7 @@ impl Draft {
             return Err(whole("records no decoded token".to_owned()));
         }
         Ok(Recording {
+            tokens: TokenRoutes::new(&self.tokens, u16::try_from(experts).unwrap_or(u16::MAX)),
             routes,
             experts_guessed: self.experts.is_none(),
             sizes_unknown,

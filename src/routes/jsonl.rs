@@ -46,6 +46,11 @@ pub(super) fn read(path: &Path, text: &mut dyn BufRead) -> Result<Draft, TraceEr
             uses.dedup();
             layers.push(uses);
         }
+        let token = (0, true, draft.steps.len() as u64);
+        let used = |uses: &Vec<(u16, u32)>| uses.iter().map(|(expert, _)| *expert).collect();
+        draft
+            .tokens
+            .insert(token, layers.iter().map(used).collect());
         draft.steps.push((Phase::Decode, 1, layers));
         Ok(())
     })?;

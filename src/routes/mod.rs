@@ -11,7 +11,9 @@ mod csv;
 mod draft;
 mod jsonl;
 mod lines;
+mod locality;
 mod own;
+mod tokens;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -20,6 +22,8 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 pub use draft::Recording;
+pub use locality::Locality;
+pub use tokens::TokenRoutes;
 
 use crate::trace::TraceError;
 

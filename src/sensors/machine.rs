@@ -13,7 +13,7 @@ use super::{Sample, cgroup};
 use crate::input::human_bytes;
 
 /// The variable that names a folder with `proc` and `sys` which stands for the machine.
-const VARIABLE: &str = "SAGE_SYSFS";
+pub(super) const VARIABLE: &str = "SAGE_SYSFS";
 
 /// Something that bounds the memory of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

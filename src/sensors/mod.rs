@@ -9,6 +9,7 @@
 mod battery;
 mod cgroup;
 mod files;
+mod host;
 mod kinds;
 mod live;
 mod machine;
@@ -24,6 +25,7 @@ use cgroup::Counters;
 use files::Root;
 
 pub use files::Garbled;
+pub use host::{HostSetup, HugePages};
 pub use kinds::{KINDS, SensorKind, reserve_level};
 pub use live::{Live, SensorSettings};
 pub use machine::{Machine, MemoryBound};

@@ -59,15 +59,15 @@ mod tests {
     #[test]
     fn the_most_exact_that_fits_is_chosen_and_what_is_asked_for_is_kept_to() {
         let chosen = |limit| choose(None, plan([30, 20, 10], limit)).map(|chosen| chosen.0);
-        assert_eq!(chosen(30).unwrap(), KvPrecision::F32);
-        assert_eq!(chosen(29).unwrap(), KvPrecision::Bf16);
-        assert_eq!(chosen(10).unwrap(), KvPrecision::Q8);
+        assert_eq!(chosen(30).unwrap(), KvPrecision::Exact);
+        assert_eq!(chosen(29).unwrap(), KvPrecision::Half);
+        assert_eq!(chosen(10).unwrap(), KvPrecision::Quarter);
         let refused = chosen(9).unwrap_err();
         assert!(
             matches!(refused, EngineError::BelowFloor(below) if below.floor_bytes == 10),
             "the least that would do is named"
         );
-        let asked = choose(Some(KvPrecision::F32), plan([30, 20, 10], 20));
+        let asked = choose(Some(KvPrecision::Exact), plan([30, 20, 10], 20));
         assert!(matches!(asked, Err(EngineError::BelowFloor(below)) if below.floor_bytes == 30));
     }
 }

@@ -31,6 +31,7 @@ use crate::kernels::threads;
 use crate::model::experts::ExpertShape;
 use crate::model::speech::choice::MAX_CODES;
 use crate::model::{Talker, Thinker};
+use crate::progress::WorkProgress;
 use crate::sensors::Machine;
 use crate::store::{StoreError, WeightSource};
 
@@ -83,7 +84,7 @@ impl Default for EngineOptions {
             limit_policy: LimitPolicy::AsGiven,
             context_tokens: 2048,
             chunk_tokens: None,
-            kv: Some(KvPrecision::F32),
+            kv: Some(KvPrecision::Exact),
             mind: MindConfig::default(),
             degrade: false,
             base_bytes: None,
@@ -117,8 +118,33 @@ impl EngineOptions {
 ///
 /// # Errors
 /// When the limit is below the floor or above the machine, the context is too long, or a tensor is missing.
-pub fn plan(source: &dyn WeightSource, options: &EngineOptions) -> Result<MemoryPlan, EngineError> {
-    Ok(sizes(source, options)?.plan)
+pub fn plan(
+    source: &dyn WeightSource,
+    options: &EngineOptions,
+) -> Result<PlannedMemory, EngineError> {
+    let sizes = sizes(source, options)?;
+    Ok(PlannedMemory {
+        memory: sizes.plan,
+        limit_origin: sizes.limit_origin,
+        kv: sizes.work.kv,
+        chunk_tokens: sizes.work.chunk_tokens,
+        window_experts: sizes.work.window_experts,
+    })
+}
+
+/// How memory would be divided, and what was decided for it.
+#[derive(Clone, Debug)]
+pub struct PlannedMemory {
+    /// The division.
+    pub memory: MemoryPlan,
+    /// Where its limit comes from.
+    pub limit_origin: LimitOrigin,
+    /// How keys and values would be kept.
+    pub kv: KvPrecision,
+    /// Tokens of a prefill chunk.
+    pub chunk_tokens: usize,
+    /// Experts of a lease window.
+    pub window_experts: usize,
 }
 
 /// What is known of a model before its weights are read.
@@ -181,7 +207,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
     // What is exact rounds nothing unless it is told to.
     let asked = options
         .kv
-        .or(is_exact(&options.mind).then_some(KvPrecision::F32));
+        .or(is_exact(&options.mind).then_some(KvPrecision::Exact));
     let (kv, chosen) = kv_choice::choose(asked, chunks_with)?;
     Ok(Sizes {
         plan: chosen.plan,
@@ -299,7 +325,8 @@ pub async fn open_with(
         Some(_) => Some(CpuVoice::load(&*source, codes_of(&options))?),
         None => None,
     };
-    let towers = CpuTowers::new(Arc::clone(&source), sizes.towers);
+    let progress = Arc::new(WorkProgress::default());
+    let towers = CpuTowers::new(Arc::clone(&source), sizes.towers).telling(&progress);
     let (modules, mut map) = modules(&*source, sizes.slots, sizes.talker_slots);
     if options.degrade {
         map.absent = absent_experts(&*source, &modules)?.into_iter().collect();
@@ -329,6 +356,7 @@ pub async fn open_with(
             experts,
             towers: Box::new(towers),
             voice: voice.map(|voice| Arc::new(voice) as Arc<dyn Voice>),
+            progress,
         },
         work: sizes.work,
         experts: map,

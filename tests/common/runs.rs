@@ -137,3 +137,26 @@ pub fn without_timings(events: &[Value]) -> Vec<Value> {
     }
     events
 }
+
+/// A route trace of a model's shape with two experts a token: of so many tokens of a prompt, and so many of an answer.
+pub fn route_trace(model: &Path, prompt: usize, answer: usize) -> String {
+    let config = std::fs::read(model.join("config.json")).expect("a configuration");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    let text = &config["thinker_config"]["text_config"];
+    let number = |key: &str| text[key].as_u64().expect("a number") as usize;
+    let (layers, experts) = (number("num_hidden_layers"), number("num_experts"));
+    let mut lines = format!("# n_layer={layers} n_expert={experts}\nphase,step,layer,expert\n");
+    for (phase, tokens) in [(0, prompt), (1, answer)] {
+        for token in 0..tokens {
+            for layer in 0..layers {
+                for slot in 0..2 {
+                    // A few experts more often than others.
+                    let expert =
+                        (token * token + 7 * token / 3 + 5 * layer + 3 * slot) % (experts / 2);
+                    lines += &format!("{phase},{token},{layer},{expert}\n");
+                }
+            }
+        }
+    }
+    lines
+}

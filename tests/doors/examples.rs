@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::common::hub::Server;
-use crate::common::runs::root;
+use crate::common::runs::{root, route_trace};
 use crate::common::sounds::siren;
 use crate::common::{extract, fixture};
 use sage::store::ExtractSelection;
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 22] = [
+const INSTEAD: [(&str, &str); 23] = [
     // The other one is still to be shown.
     (
         "sage rm Qwen/Qwen3-Omni-30B-A3B-Instruct:q4",
@@ -51,6 +51,10 @@ const INSTEAD: [(&str, &str); 22] = [
     (
         "sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 8",
         "sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 1 --max-tokens-per-document 8 --states wake",
+    ),
+    (
+        "sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 8 --kv bf16,q8",
+        "sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 1 --kv bf16 --max-tokens-per-document 8",
     ),
     (
         "sage eval MODEL --tasks models/tiny/tasks/*.jsonl --items 25 --states wake,rest --policy topk,salient,sage",
@@ -306,6 +310,7 @@ fn furnish(folder: &Path, model: &Path) {
     symlink(model, at("CHECKPOINT")).unwrap();
     extract(model, &at("STORE"), &ExtractSelection::all());
     fs::write(at("SCENARIO"), SCENARIO).unwrap();
+    fs::write(at("TRACE.csv.gz"), route_trace(model, 4, 4)).unwrap();
     fs::write(at("word.wav"), siren(0.5)).unwrap();
     fs::copy(fixture("pictures/gradient.jpg"), at("photo.jpg")).unwrap();
     fs::copy(fixture("preprocess/image-exact.png"), at("drawing.png")).unwrap();

@@ -98,7 +98,7 @@ fn a_request_has_its_own_precision_and_as_much_context_as_the_memory_holds() {
             alone.push(sessions::answer(&mut session, ask(None)).await.tokens);
             session.abort().await;
         }
-        let mut session = sessions::open(source(), exact(KvPrecision::Bf16)).await;
+        let mut session = sessions::open(source(), exact(KvPrecision::Half)).await;
         let engine = session.engine();
         let of = |precision| engine.context_tokens_in(precision).expect("whole blocks");
         assert_eq!(KvPrecision::ALL.map(of), [32, 64, 64]);
@@ -109,7 +109,7 @@ fn a_request_has_its_own_precision_and_as_much_context_as_the_memory_holds() {
             }
         }
         let long = Request {
-            kv: Some(KvPrecision::F32),
+            kv: Some(KvPrecision::Exact),
             ..sessions::request(tokens.clone(), 13)
         };
         let refused = session.answer(long, None, &mut |_| true).await;
@@ -140,12 +140,12 @@ fn a_conversation_goes_on_in_another_precision() {
                 system: Some("You are brief.".to_owned()),
                 ..SessionPlan::of_engine(EngineOptions {
                     context_tokens: 256,
-                    ..exact(KvPrecision::F32)
+                    ..exact(KvPrecision::Exact)
                 })
             };
             let session = sage::session::Session::open(source, plan, |_, _| ()).await;
             let mut session = session.expect("a session");
-            let precisions = [None, Some(KvPrecision::Q8), Some(KvPrecision::F32)];
+            let precisions = [None, Some(KvPrecision::Quarter), Some(KvPrecision::Exact)];
             let mut answers = Vec::new();
             for (turn, kv) in precisions.into_iter().enumerate() {
                 let request = Request {

@@ -13,6 +13,7 @@ mod examples;
 mod heard;
 mod kv_precision;
 mod messages;
+mod planning;
 mod replay;
 mod report;
 mod requests;

@@ -17,11 +17,12 @@ use crate::common::speaking::speaking_model;
 const REQUESTS: [&str; 5] = ["text", "question", "alarm", "sound", "picture"];
 
 /// Events of requests, whatever they are.
-const OF_REQUESTS: [&str; 9] = [
+const OF_REQUESTS: [&str; 10] = [
     "perceived",
     "cache",
     "denied",
     "read",
+    "progress",
     "token",
     "answer",
     "audio",
@@ -175,4 +176,43 @@ fn every_event_of_a_turn_names_it() {
     assert!(answered.count() >= 3, "{named:?}");
     let forgotten = named.values().any(|kinds| kinds.contains("forgotten"));
     assert!(forgotten, "the context is too short for all of it");
+}
+
+/// A prompt of more than one step is heard of while it is read, for every reader alike.
+#[test]
+fn a_long_prompt_says_how_far_it_is_read() {
+    use sage::events::EventKind;
+    use sage::session::opening::EngineOptions;
+    let source = sage::store::open_model(crate::common::fixture("tiny-omni")).expect("a model");
+    let options = EngineOptions {
+        chunk_tokens: Some(8),
+        context_tokens: 64,
+        ..EngineOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut session = crate::common::sessions::open(source.into(), options).await;
+        for (tokens, due) in [(20, vec![(8, 20), (16, 20), (20, 20)]), (8, vec![])] {
+            let request = crate::common::sessions::request((0..tokens).collect(), 2);
+            let mut heard = Vec::new();
+            let mut sink = |event: sage::events::Event| {
+                if let EventKind::Progress {
+                    read_tokens,
+                    prompt_tokens,
+                    ..
+                } = event.kind
+                {
+                    heard.push((read_tokens, prompt_tokens));
+                }
+                true
+            };
+            let answered = session.answer(request, None, &mut sink).await;
+            answered.expect("an answer");
+            assert_eq!(heard, due);
+            assert_eq!(session.engine().progress().state(), None, "it is over");
+        }
+    });
 }

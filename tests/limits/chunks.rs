@@ -27,7 +27,10 @@ fn opened(limit: Limit, context_tokens: usize, asked: Option<usize>) -> (usize, 
         .expect("a runtime");
     runtime.block_on(async {
         let engine = open(source, options, |_, _| ()).await.expect("an engine");
-        assert_eq!(engine.plan, planned, "what is said before is what is done");
+        assert_eq!(
+            engine.plan, planned.memory,
+            "what is said before is what is done"
+        );
         let found = (
             engine.chunk_tokens(),
             engine.plan.floor.total(),

@@ -379,12 +379,12 @@ async fn the_library_chooses_too() {
         ..EngineOptions::default()
     };
     let plan = sage::session::opening::plan(&*source, &plain).expect("a plan");
-    assert_eq!(plan.limit_bytes, None);
+    assert_eq!(plan.memory.limit_bytes, None);
     let narrow = Machine::read(Some(machine(65 * MIB).path()));
     let refused = sage::session::opening::plan(&*source, &plain.limited(None, narrow));
     assert!(refused.is_err());
     // This process has memory of its own, which the other tests move: half of the experts leaves room for that.
-    let roomy = leaving(plan.everything_bytes() - 96 * MIB);
+    let roomy = leaving(plan.memory.everything_bytes() - 96 * MIB);
     let build = async |limit: Option<&str>| {
         let mut builder = Sage::builder()
             .model(&store)

@@ -273,7 +273,7 @@ fn memory_for_speech_is_planned_only_where_it_is_asked_for() {
             speaks,
             ..EngineOptions::default()
         };
-        plan(&*source, &options).expect("a plan")
+        plan(&*source, &options).expect("a plan").memory
     };
     let (mute, speaking) = (planned(false), planned(true));
     assert_eq!(mute.floor.speech_bytes, 0);

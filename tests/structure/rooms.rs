@@ -7,11 +7,12 @@ use super::{production, sources, used_modules};
 
 /// Each room, and the rooms that it may use. Below the line are the instruments, which nothing but each other and the command line
 /// may use.
-const ALLOWED: [(&str, &[&str]); 28] = [
+const ALLOWED: [(&str, &[&str]); 29] = [
     // Used by all, knowing nobody.
     ("formats", &[]),
     ("host_memory", &[]),
     ("input", &[]),
+    ("progress", &[]),
     ("reads", &["input"]),
     ("spans", &["reads"]),
     // Files.
@@ -30,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 28] = [
             "host_memory",
             "kernels",
             "media",
+            "progress",
             "reads",
             "spans",
             "store",
@@ -51,6 +53,7 @@ const ALLOWED: [(&str, &[&str]); 28] = [
             "input",
             "media",
             "model",
+            "progress",
             "reads",
             "sensors",
             "spans",
@@ -66,9 +69,11 @@ const ALLOWED: [(&str, &[&str]); 28] = [
             "core",
             "formats",
             "host_memory",
+            "input",
             "kernels",
             "media",
             "model",
+            "progress",
             "reads",
             "spans",
             "store",
@@ -87,6 +92,7 @@ const ALLOWED: [(&str, &[&str]); 28] = [
             "ledger",
             "media",
             "model",
+            "progress",
             "reads",
             "sensors",
             "settings",

@@ -11,7 +11,7 @@ use crate::metabolic::directives::undriven;
 use crate::protocol::{Module, State};
 
 /// What one token's experts need of a pool. In experts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CycleCliff {
     /// That the pool holds.
     pub capacity_experts: u64,

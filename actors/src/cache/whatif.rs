@@ -120,6 +120,26 @@ pub struct WhatIfCounts {
     pub miss_bytes: u64,
 }
 
+/// Counts of every decoded token, layer by layer.
+pub fn replay_by_layer(
+    routes: &Routes,
+    chooser: Chooser,
+    capacity_bytes: u64,
+) -> Vec<Vec<WhatIfCounts>> {
+    let mut run = Run::new(routes, chooser, capacity_bytes);
+    let mut all = Vec::with_capacity(routes.steps.len());
+    for (step, (phase, tokens)) in routes.steps.iter().enumerate() {
+        let mut layers = vec![WhatIfCounts::default(); routes.layers()];
+        for (layer, counts) in layers.iter_mut().enumerate() {
+            run.layer(step, layer, *tokens, counts);
+        }
+        if *phase == Phase::Decode {
+            all.push(layers);
+        }
+    }
+    all
+}
+
 /// Counts of every step, so that intervals can be drawn over blocks of tokens; steps of a prompt count nothing unless
 /// `with_prompt`.
 pub fn replay(

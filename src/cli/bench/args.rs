@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arms::{ArmChange, Io, Mind};
+use super::arms::{Arm, ArmChange, Io, Mind};
 use super::speech;
 use crate::cli::CliError;
 use crate::cli::opening::RunningArgs;
@@ -17,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   sage bench MODEL --limit 6GiB --mind off --json
   sage bench MODEL --speech --speech-seconds 8
   sage bench MODEL --hearing 30 --seeing 1024 --rounds 5
+  sage bench MODEL --routes TRACE.csv.gz --prompt-tokens 28 --answer-tokens 128 --limit 6GiB
   sage bench MODEL --limit 6GiB --against mind=off --rounds 5
   sage bench STORE --limit 6GiB --mind off --against io=mmap
 
@@ -32,6 +33,10 @@ Parts have shares of the time from the prompt's first token to the last sample.
 
 --against: an arm that differs from the options of the command in one thing. Every arm has a session of its own in every round, one
 after another in an order that turns, with the same prompts; reported are medians of the ratios within a round.
+
+--routes: for synthetic weights, whose routers choose at random. Every token's experts are those of the recording's token at the same
+place of the context, so that reads, evictions and waits are those of a real model. Of the next layer's experts 85 % are foreseen.
+Answers mean nothing, and nobody can use a model so: it is what the report says first.
 
 --io mmap: the kernels read experts where the page cache has them, through a mapping of the store; nothing is copied or checked,
 and of disk_duty nothing is known. The mind decides as it does otherwise, so answers are the same. What --limit leaves to experts
@@ -73,6 +78,13 @@ pub struct BenchArgs {
     /// How experts come from disk: direct, into memory of the process; or mmap, for comparison
     #[arg(long, value_enum, default_value_t = Io::Direct)]
     pub(super) io: Io,
+    /// Force the routing that was recorded in this file (a route trace, or lines with the experts of every token), in the place of
+    /// what the model's routers say; the mind is off then
+    #[arg(long, value_name = "FILE")]
+    pub(super) routes: Option<PathBuf>,
+    /// Force routing with so many experts a token, drawn with the locality of the recording
+    #[arg(long, value_name = "K", requires = "routes")]
+    pub(super) routes_experts: Option<usize>,
     /// An arm to measure in turns with what the other options say: mind=on, mind=off, io=direct or io=mmap; several may be given
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub(super) against: Vec<ArmChange>,
@@ -98,6 +110,17 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
+    /// The arm that the options say.
+    pub(super) fn first_arm(&self) -> Arm {
+        Arm {
+            mind: match self.routes {
+                Some(_) => Mind::Off,
+                None => self.mind,
+            },
+            io: self.io,
+        }
+    }
+
     /// Tokens of the longest prompt.
     pub(super) fn longest_prompt(&self) -> usize {
         let longest = self.prompt_tokens.iter().copied().max().unwrap_or(0);
@@ -118,6 +141,11 @@ impl BenchArgs {
                 "--answer-tokens is too small to measure a rate, expected at least 2",
             )),
             () if self.rounds == 0 => wrong("--rounds is 0"),
+            () if self.routes.is_some() && self.against.contains(&ArmChange::Mind(Mind::On)) => {
+                Err(CliError::request(
+                    "--routes forces what the mind would choose: leave --against mind=on out",
+                ))
+            }
             () => Ok(()),
         }
     }

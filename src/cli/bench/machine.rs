@@ -5,13 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::{CliError, Printer, human_bytes};
-use crate::cpu::probe::disk_rate;
-use crate::host_memory::Mapped;
-use crate::kernels::reading_rate;
+use crate::cpu::probe::{disk_rate, memory_rate};
 use crate::store::WeightSource;
-
-/// Memory that is read for it: more than caches hold.
-const MEMORY_BYTES: usize = 256 << 20;
 
 /// How long the disk is tried.
 const DISK_TIME: Duration = Duration::from_millis(500);
@@ -50,11 +45,4 @@ impl MachineCeilings {
             rate(self.disk_bytes_per_second),
         ))
     }
-}
-
-fn memory_rate() -> std::io::Result<f64> {
-    let mut memory = Mapped::new(MEMORY_BYTES)?;
-    // Pages that nobody wrote to are all the same one.
-    memory.pages_mut().fill(1);
-    Ok(reading_rate(memory.bytes()))
 }

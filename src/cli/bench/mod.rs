@@ -5,11 +5,13 @@ mod arm_report;
 mod arms;
 mod cold;
 mod figures;
+mod forced;
 mod machine;
 mod measure;
 mod ratios;
 mod report;
 mod rounds;
+mod routes;
 mod rows;
 mod speech;
 mod towers;
@@ -25,23 +27,32 @@ pub use args::BenchArgs;
 use arms::{Arm, Io, Mind};
 use report::BenchReport;
 use rounds::{PlannedArm, Rounds};
+pub(super) use routes::ForcedRouting;
 use towers::TowerBench;
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     args.check()?;
     args.running.set_threads()?;
-    let first = Arm {
-        mind: args.mind,
-        io: args.io,
-    };
-    let arms = first.against(&args.against)?;
+    let arms = args.first_arm().against(&args.against)?;
     if arms.iter().any(|arm| arm.io == Io::Mmap) {
         args.check_mapped()?;
     }
     let planned = arms.iter().map(|arm| plan(args, *arm));
-    let planned = planned.collect::<Result<Vec<_>, _>>()?;
+    let mut planned = planned.collect::<Result<Vec<_>, _>>()?;
     let source = opening::source(&args.model)?;
+    let routing = args.routes.as_ref().map(|file| {
+        let routing = ForcedRouting::read(file, args.routes_experts, &*source)?;
+        let k_trained = source.config().thinker.text.num_experts_per_tok;
+        for planned in &mut planned {
+            routing.hold(&mut planned.engine.mind, k_trained);
+        }
+        Ok::<_, CliError>(routing)
+    });
+    let routing = routing.transpose()?;
+    if let Some(routing) = &routing {
+        printer.note(routing.words());
+    }
     if args.speech {
         speech::check(&*source)?;
     }
@@ -52,12 +63,13 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     };
     let patches = args.seeing.map(|patches| patches as usize);
     towers.check(args.hearing.is_some(), patches)?;
-    let rounds = Rounds::new(args, planned, Arc::clone(&source), printer);
+    let rounds = Rounds::new(args, planned, routing.clone(), Arc::clone(&source), printer);
     let figures = opening::runtime()?.block_on(rounds.run())?;
     let hearing = args.hearing.map(|of| towers.hear(of)).transpose()?;
     let seeing = patches.map(|of| towers.see(of)).transpose()?;
     let arms = report::compared(args, &arms, &figures);
-    BenchReport::new(args.rounds, &arms, hearing, seeing, &*source).show(printer)?;
+    let report = BenchReport::new(args.rounds, routing, &arms, &*source);
+    report.with_towers(hearing, seeing).show(printer)?;
     Ok(CommandOutcome::Done)
 }
 

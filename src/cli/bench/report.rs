@@ -8,6 +8,7 @@ use super::arms::{Arm, Mind, turn};
 use super::machine::MachineCeilings;
 use super::ratios::{ArmRatios, LengthRatios};
 use super::rounds::ArmFigures;
+use super::routes::ForcedRouting;
 use super::rows::{self, BenchRow};
 use super::towers::{self, BenchHearing, BenchSeeing};
 use crate::cli::{CliError, Printer, Table};
@@ -41,6 +42,9 @@ pub(super) fn compared(args: &BenchArgs, arms: &[Arm], figures: &[ArmFigures]) -
 pub(super) struct BenchReport<'a> {
     #[serde(flatten)]
     first: &'a ArmReport,
+    /// Where routing is forced, and the answers mean nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forced_routing: Option<ForcedRouting>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hearing: Option<BenchHearing>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,27 +59,37 @@ pub(super) struct BenchReport<'a> {
 impl<'a> BenchReport<'a> {
     pub fn new(
         rounds: usize,
+        routing: Option<ForcedRouting>,
         arms: &'a [ComparedArm],
-        hearing: Option<BenchHearing>,
-        seeing: Option<BenchSeeing>,
         source: &dyn WeightSource,
     ) -> Self {
         let rows = arms.iter().flat_map(|of| {
             // With a mind tokens have as many experts as it says.
             let bytes = match of.report.mind == Mind::Off.name() {
-                true => rows::token_bytes(source),
+                true => rows::token_bytes(source, routing.as_ref().map(ForcedRouting::k)),
                 false => None,
             };
             rows::rows(&of.arm, &of.report, bytes)
         });
         Self {
             first: &arms[0].report,
-            hearing,
-            seeing,
+            hearing: None,
+            seeing: None,
             arms,
             rows: rows.collect(),
+            forced_routing: routing.clone(),
             machine: MachineCeilings::measure(source),
             turns: (0..rounds).map(|round| turn(arms.len(), round)).collect(),
+        }
+    }
+
+    /// With what towers took.
+    #[must_use]
+    pub fn with_towers(self, hearing: Option<BenchHearing>, seeing: Option<BenchSeeing>) -> Self {
+        Self {
+            hearing,
+            seeing,
+            ..self
         }
     }
 
@@ -84,6 +98,9 @@ impl<'a> BenchReport<'a> {
     pub fn show(&self, printer: &Printer) -> Result<(), CliError> {
         if printer.is_json() {
             return printer.json(self);
+        }
+        if let Some(routing) = &self.forced_routing {
+            printer.line(routing.words())?;
         }
         for compared in self.arms {
             if self.arms.len() > 1 {

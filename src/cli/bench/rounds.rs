@@ -7,6 +7,7 @@ use super::arms::{Arm, Io, turn};
 use super::cold::forget_cached;
 use super::figures::Figures;
 use super::measure::{Measured, SessionFigures};
+use super::routes::ForcedRouting;
 use super::speech::SpokenRound;
 use crate::cli::{CliError, Printer, opening};
 use crate::core::limit::LimitPolicy;
@@ -100,6 +101,7 @@ struct Settled {
 pub(super) struct Rounds<'a> {
     args: &'a BenchArgs,
     arms: Vec<PlannedArm>,
+    routing: Option<ForcedRouting>,
     printer: &'a Printer,
     /// For the first session.
     source: Option<Arc<dyn WeightSource>>,
@@ -110,12 +112,14 @@ impl<'a> Rounds<'a> {
     pub fn new(
         args: &'a BenchArgs,
         arms: Vec<PlannedArm>,
+        routing: Option<ForcedRouting>,
         source: Arc<dyn WeightSource>,
         printer: &'a Printer,
     ) -> Self {
         Self {
             args,
             arms,
+            routing,
             printer,
             source: Some(source),
             settled: None,
@@ -176,7 +180,7 @@ impl<'a> Rounds<'a> {
             engine.base_bytes = Some(base_bytes);
         }
         let plan = SessionPlan::new(engine, &planned.settings);
-        let session = if is_first {
+        let mut session = if is_first {
             let session = opening::session(Arc::clone(&source), plan, self.printer).await?;
             let text = &session.mode().text;
             self.printer.note(format_args!("mode: {text}"));
@@ -184,6 +188,9 @@ impl<'a> Rounds<'a> {
         } else {
             Session::open(Arc::clone(&source), plan, |_, _| ()).await?
         };
+        if let Some(routing) = &self.routing {
+            routing.force(session.engine_mut());
+        }
         let engine = session.engine();
         self.settled.get_or_insert(Settled {
             limit: engine.limit(),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::arm_report::ArmReport;
 use super::figures::BenchLength;
 use crate::checkpoint::Component;
-use crate::model::{Embedding, Thinker};
+use crate::model::Thinker;
 use crate::store::WeightSource;
 
 /// One length in one arm, read again in every round.
@@ -59,18 +59,15 @@ pub(super) fn rows(arm: &str, report: &ArmReport, token_bytes: Option<u64>) -> V
         .collect()
 }
 
-/// Bytes of the weights that one token reads with as many experts as were trained: everything but the table of embeddings,
+/// Bytes of the weights that one token reads with as many experts as were trained, or are forced: everything but the table of embeddings,
 /// of which a token reads one row, unless it is the head as well. None where the model lacks a part.
-pub(super) fn token_bytes(source: &dyn WeightSource) -> Option<u64> {
+pub(super) fn token_bytes(source: &dyn WeightSource, forced_k: Option<usize>) -> Option<u64> {
     let text = &source.config().thinker.text;
-    let (_, resident_bytes) = Thinker::sizes(source).ok()?;
-    let table_bytes = match text.tie_word_embeddings {
-        true => 0,
-        false => Embedding::kept_bytes(source).ok()?,
-    };
+    let resident_bytes = Thinker::token_bytes(source).ok()?;
     let experts = text.sparse_layers().map(|layer| {
         let one = source.expert(Component::Thinker, layer, 0).ok()?;
-        Some(one.len_bytes as u64 * text.num_experts_per_tok as u64)
+        let k = forced_k.unwrap_or(text.num_experts_per_tok);
+        Some(one.len_bytes as u64 * k as u64)
     });
-    Some(resident_bytes - table_bytes + experts.sum::<Option<u64>>()?)
+    Some(resident_bytes + experts.sum::<Option<u64>>()?)
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use sage_actors::protocol::Tick;
 
 use super::super::speaking::{SpeechFolder, check_speaker};
+use super::super::watch::WorkWatch;
 use super::super::{CliError, Printer};
 use super::command::{ChatCommand, ChatLine, SpeakWish, parse};
 use super::input::{ChatInput, InputLine, Interrupts};
@@ -52,10 +53,12 @@ impl<'a> Chat<'a> {
         thinking: Thinking,
         (voice, speech): (Option<VoiceChoice>, SpeechFolder),
     ) -> Self {
+        let watch = WorkWatch::start(core.engine().progress(), printer);
         Self {
             core,
             interrupts,
             show: Show {
+                watch,
                 printer,
                 trouble: None,
                 file: None,

@@ -6,6 +6,7 @@ use sage_actors::protocol::State;
 
 use super::super::live::{forgotten, limit_line, lost, name};
 use super::super::speaking::{SpeechFolder, tell};
+use super::super::watch::WorkWatch;
 use super::super::{CliError, Printer};
 use super::reply::CommandReply;
 use crate::core::core_loop::{CoreLoop, SpokenAnswer};
@@ -29,6 +30,8 @@ pub(super) struct Show<'a> {
     pub(super) thought: bool,
     /// Where spoken answers go.
     pub(super) speech: SpeechFolder,
+    /// How far reading is, until there is something to show.
+    pub(super) watch: WorkWatch,
 }
 
 /// What hearing or seeing took, words and an answer about it apart.
@@ -50,6 +53,22 @@ impl PerceptionTally {
             _ => {}
         }
     }
+}
+
+/// Whether something may be written for it.
+fn is_shown(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Mode(_)
+            | EventKind::Observation(_)
+            | EventKind::Token { .. }
+            | EventKind::Answer { .. }
+            | EventKind::Limit(_)
+            | EventKind::Forgotten { .. }
+            | EventKind::Refused { .. }
+            | EventKind::Shed { .. }
+            | EventKind::Missed { .. }
+    )
 }
 
 impl Show<'_> {
@@ -87,6 +106,9 @@ impl Show<'_> {
         self.speech.hear(event)?;
         if printer.is_json() {
             return printer.json(event);
+        }
+        if is_shown(&event.kind) {
+            self.watch.clear();
         }
         match &event.kind {
             EventKind::Mode(mode) => printer.note(format_args!("mode: {}", mode.text)),

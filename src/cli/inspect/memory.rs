@@ -3,17 +3,16 @@
 //! It is the plan of a run, asked before there is one: the same function divides the memory, in a process that holds what a run holds
 //! before it loads a weight.
 
-use clap::Args;
 use sage_actors::cache::state_cliffs;
 use sage_actors::config::{MindConfig, ModuleShape};
-use sage_actors::protocol::{Modality, Module, State};
+use sage_actors::protocol::{Module, State};
 use serde::Serialize;
 
-use super::super::opening::SettingsArgs;
-use super::super::{CliError, Printer, Size, Table, human_bytes};
+use super::super::memory::MemoryArgs;
+use super::super::{CliError, Printer, Table, human_bytes};
 use crate::checkpoint::Component;
+use crate::core::MemoryPlan;
 use crate::core::memory::Floor;
-use crate::core::{Limit, MemoryPlan};
 use crate::cpu::slots::ExpertSlots;
 use crate::input::KvPrecision;
 use crate::session::opening::thinker_shape;
@@ -21,37 +20,13 @@ use crate::session::opening::{EngineOptions, SHORTEST_CHUNK_TOKENS, plan};
 use crate::store::WeightSource;
 use crate::text::Text;
 
-/// Options of what memory is planned for.
-#[derive(Args)]
-pub struct MemoryArgs {
-    /// What would this memory limit give? 512MiB, 6GiB, 25% (of everything resident), 64slots (experts)
-    #[arg(long, value_name = "SIZE")]
-    limit: Option<Size>,
-    /// Tokens of context to plan memory for [default: 2048, or all that the model has]
-    #[arg(long, value_name = "N")]
-    context: Option<usize>,
-    /// How keys and values are kept: f32 (as computed), bf16 (half the memory), q8 (a quarter) [default: f32, or as the settings
-    /// say]
-    #[arg(long, value_name = "PRECISION")]
-    kv: Option<KvPrecision>,
-    /// Plan for a model that hears
-    #[arg(long)]
-    hear: bool,
-    /// Plan for a model that sees
-    #[arg(long)]
-    see: bool,
-    /// Plan for a model that speaks
-    #[arg(long)]
-    speak: bool,
-    #[command(flatten)]
-    settings: SettingsArgs,
-}
-
 /// What is known of memory.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct MemoryReport {
     /// Tokens of context that it is planned for.
     context_tokens: usize,
+    /// How keys and values are kept.
+    kv_precision: KvPrecision,
     /// The least limit.
     floor_bytes: u64,
     /// What it is made of.
@@ -90,54 +65,47 @@ struct StateCost {
     cap_bytes_per_token: Option<u64>,
 }
 
-impl MemoryArgs {
-    /// What the model needs, or why that cannot be said.
-    ///
-    /// # Errors
-    /// When the settings or the context are no request.
-    pub(super) fn of(
-        &self,
-        source: &dyn WeightSource,
-    ) -> Result<Result<MemoryReport, String>, CliError> {
-        let settings = self.settings.load()?;
-        let mind = settings.mind.clone();
-        let kv = self.kv.or(settings.session.kv_precision);
-        let kv = kv.unwrap_or_default();
-        let longest = source.config().thinker.text.max_position_embeddings;
-        let options = EngineOptions::default();
-        let context_tokens = self
-            .context
-            .unwrap_or_else(|| options.context_tokens.min(longest));
-        if !(1..=longest).contains(&context_tokens) {
-            return Err(CliError::request(format!(
-                "--context is {context_tokens}; expected 1 to {longest} tokens for this model"
-            )));
+/// What the model needs, or why that cannot be said.
+///
+/// # Errors
+/// When the settings or the context are no request.
+pub(super) fn report(
+    args: &MemoryArgs,
+    source: &dyn WeightSource,
+) -> Result<Result<MemoryReport, String>, CliError> {
+    let options = args.options(source)?;
+    let mind = options.mind.clone();
+    let asked = options.kv;
+    let with = |kv| EngineOptions {
+        kv: Some(kv),
+        // With these a limit is least. A run with memory to spare takes longer ones.
+        chunk_tokens: Some(SHORTEST_CHUNK_TOKENS),
+        ..options.clone()
+    };
+    // A run has its tokenizer in memory when it plans. A model without one runs too, on token ids.
+    let text = Text::load(source).ok();
+    let planned = match asked {
+        Some(kv) => plan(source, &with(kv)),
+        // Where nobody says it, a run under the least limit rounds as far as the model allows.
+        None => {
+            let [exact, half, quarter] = KvPrecision::ALL.map(with);
+            plan(source, &quarter)
+                .or_else(|_| plan(source, &half))
+                .or_else(|_| plan(source, &exact))
         }
-        let senses = [(self.hear, Modality::Audio), (self.see, Modality::Vision)];
-        let options = EngineOptions {
-            context_tokens,
-            kv: Some(kv),
-            mind: mind.clone(),
-            senses: senses
-                .into_iter()
-                .filter_map(|(asked, sense)| asked.then_some(sense))
-                .collect(),
-            speaks: self.speak,
-            // With these a limit is least. A run with memory to spare takes longer ones.
-            chunk_tokens: Some(SHORTEST_CHUNK_TOKENS),
-            ..options
-        };
-        // A run has its tokenizer in memory when it plans. A model without one runs too, on token ids.
-        let text = Text::load(source).ok();
-        let planned = plan(source, &options);
-        drop(text);
-        let unlimited = match planned {
-            Ok(unlimited) => unlimited,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let asked = self.limit.map(|limit| unlimited.under(Limit::from(limit)));
-        Ok(Ok(MemoryReport::new(source, mind, unlimited, asked)))
-    }
+    };
+    drop(text);
+    let planned = match planned {
+        Ok(planned) => planned,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let unlimited = planned.memory;
+    let asked = args.limit.map(|limit| unlimited.under(limit));
+    let report = MemoryReport::new(source, mind, unlimited, asked);
+    Ok(Ok(MemoryReport {
+        kv_precision: planned.kv,
+        ..report
+    }))
 }
 
 impl MemoryReport {
@@ -151,6 +119,7 @@ impl MemoryReport {
         let experts_bytes = unlimited.all_experts_bytes + unlimited.towers_bytes;
         Self {
             context_tokens: unlimited.context_tokens,
+            kv_precision: KvPrecision::Exact,
             floor_bytes,
             floor_parts: unlimited.floor,
             everything_bytes: floor_bytes + experts_bytes,
@@ -169,9 +138,10 @@ impl MemoryReport {
     /// For people.
     pub(super) fn show(&self, printer: &Printer) -> Result<(), CliError> {
         printer.line(format_args!(
-            "\nleast limit {} for a context of {} tokens; everything in memory takes {}",
+            "\nleast limit {} for a context of {} tokens, keys and values in {}; everything in memory takes {}",
             human_bytes(self.floor_bytes),
             self.context_tokens,
+            self.kv_precision,
             human_bytes(self.everything_bytes)
         ))?;
         printer.line(format_args!("  {}", self.floor_parts.breakdown()))?;

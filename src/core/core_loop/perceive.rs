@@ -64,6 +64,7 @@ impl CoreLoop {
         let scene = self
             .engine
             .perceive(tokens, &features, percept.felt, &mut |_, _| {})?;
+        self.engine.progress().end();
         for (modality, before) in Modality::SENSES.into_iter().zip(before) {
             let after = self.engine.towers().usage(modality);
             let of = |m: &&Modality| **m == modality;

@@ -8,6 +8,7 @@ use crate::core::sampling::Sampling;
 use crate::core::{EngineError, Forward, Orientation};
 use crate::events::Ended;
 use crate::events::{CacheEvent, Event, EventKind};
+use crate::progress::Work;
 use crate::text::TextStream;
 
 impl CoreLoop {
@@ -92,6 +93,7 @@ impl CoreLoop {
         Ok(ended)
     }
 
+    // Long: what follows a chunk is said in the order in which it happens.
     /// Reads the next chunk of a job, or as much of it as comes before something urgent.
     async fn read(
         &mut self,
@@ -105,6 +107,7 @@ impl CoreLoop {
         };
         let most = reading.next_tokens(&self.engine, orientation);
         let tokens = self.heeded_tokens(job, most);
+        self.tell_reading(reading, tokens);
         let Stage::Reading(reading) = &mut job.stage else {
             return Ok(None);
         };
@@ -152,11 +155,29 @@ impl CoreLoop {
         let Stage::Reading(reading) = &job.stage else {
             return Ok(None);
         };
+        // What is read in one step has nothing to tell of.
+        if reading.tokens().len() > step.tokens {
+            let kind = EventKind::Progress {
+                request: job.id,
+                read_tokens: done,
+                prompt_tokens: reading.tokens().len(),
+            };
+            let tick = orientation.tick;
+            sink(Event { tick, kind });
+        }
         if !reading.is_done() {
             self.present.carried.unfinished = !job.request.unmeasured;
             return Ok(None);
         }
+        self.engine.progress().end();
         self.end_reading(job, orientation)
+    }
+
+    /// Tells who looks from another thread what is to be read now.
+    fn tell_reading(&self, reading: &PrefillRun, tokens: usize) {
+        let (done, total) = (reading.done() as u64, reading.tokens().len() as u64);
+        let progress = self.engine.progress();
+        progress.step(Work::Reading, done, tokens as u64, total);
     }
 
     /// Everything of a job is read: the mind is told of the whole of it, and an answer can begin.

@@ -125,6 +125,8 @@ impl CoreLoop {
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), EngineError> {
         let Some(mut job) = self.queue.jobs.pop_front() else {
+            // What was read may have been cancelled.
+            self.engine.progress().end();
             return self.idle(orientation, sink).await;
         };
         let directives = &orientation.directives;

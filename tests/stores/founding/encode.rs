@@ -333,7 +333,10 @@ fn encoding_takes_far_less_than_the_decoder_has_to_hold() {
     let folder = tempfile::tempdir().unwrap();
     with_a_large_vocabulary(folder.path());
     let source = open_model(folder.path()).unwrap();
-    let floor = plan(&*source, &EngineOptions::default()).unwrap().floor;
+    let floor = plan(&*source, &EngineOptions::default())
+        .unwrap()
+        .memory
+        .floor;
     assert!(floor.resident_weights_bytes > 190 << 20);
     let out = folder.path().join("out.safetensors");
     let media = media(folder.path());

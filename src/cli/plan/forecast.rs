@@ -1,0 +1,97 @@
+//! How fast a token would come, from the rates of this machine and from routing that is as local as that of a trained model.
+
+use sage_actors::cache::whatif::{Chooser, WhatIfCounts, replay_by_layer};
+use sage_actors::config::EvictionPolicy;
+use serde::Serialize;
+
+use crate::cpu::probe::WorkRates;
+use crate::routes::TokenRoutes;
+
+/// Tokens of a prompt, and of the answer behind it that is counted.
+pub(super) const PROMPT_TOKENS: usize = 28;
+pub(super) const ANSWER_TOKENS: usize = 128;
+
+/// What a layer takes beside reading its weights: norms, rotation, attention behind a short prompt, asking the mind. Measured
+/// on two cores of 2023 (docs/measurements.md).
+const LAYER_SECONDS: f64 = 120e-6;
+
+/// What one decoded token uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenWork {
+    /// Weights that stay in memory, without a kept table of embeddings.
+    pub resident_bytes: u64,
+    /// One expert in memory, the largest.
+    pub expert_bytes: u64,
+    /// Sparse layers.
+    pub layers: usize,
+    /// All experts of the pool that the mind would keep.
+    pub capacity_bytes: u64,
+}
+
+/// What is to be expected of a decoded token.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Forecast {
+    /// Share of a token's experts that are in memory.
+    pub hit_rate: f64,
+    /// Bytes of the others.
+    pub bytes_per_token: f64,
+    /// None where the rates were not measured.
+    pub tokens_per_second: Option<f64>,
+    /// With every expert in memory; none likewise.
+    pub tokens_per_second_all_resident: Option<f64>,
+}
+
+impl Forecast {
+    /// Of the answer of `routes`, behind its prompt, where nothing else was in memory before.
+    pub fn new(
+        routes: &TokenRoutes,
+        eviction: EvictionPolicy,
+        work: &TokenWork,
+        rates: Option<WorkRates>,
+    ) -> Self {
+        let decoded = routes.tokens.len() - routes.prompt_tokens;
+        let batches = routes.batches(routes.prompt_tokens, decoded, work.expert_bytes);
+        let capacity_bytes = work.capacity_bytes;
+        let counts = replay_by_layer(&batches, Chooser::Online(eviction), capacity_bytes);
+        let sum =
+            |of: fn(&WhatIfCounts) -> u64| counts.iter().flatten().map(of).sum::<u64>() as f64;
+        let (routed, hits) = (sum(|layer| layer.routed), sum(|layer| layer.hits));
+        let tokens = counts.len().max(1) as f64;
+        let seconds = |missing: bool| {
+            let rates = rates?;
+            let own = Self::own_seconds(work, rates);
+            let layers = counts.iter().flatten();
+            let experts: f64 = layers
+                .map(|layer| Self::expert_seconds(layer, work, rates, missing))
+                .sum();
+            Some(own + experts / tokens)
+        };
+        Self {
+            hit_rate: hits / routed.max(1.0),
+            bytes_per_token: sum(|layer| layer.miss_bytes) / tokens,
+            tokens_per_second: seconds(true).map(|seconds| 1.0 / seconds),
+            tokens_per_second_all_resident: seconds(false).map(|seconds| 1.0 / seconds),
+        }
+    }
+
+    /// Of one token, beside its experts.
+    fn own_seconds(work: &TokenWork, rates: WorkRates) -> f64 {
+        work.resident_bytes as f64 / rates.resident + work.layers as f64 * LAYER_SECONDS
+    }
+
+    /// Of a layer's experts for one token: those in memory work while the others are read, and the last of these works when it
+    /// has come.
+    fn expert_seconds(
+        layer: &WhatIfCounts,
+        work: &TokenWork,
+        rates: WorkRates,
+        missing: bool,
+    ) -> f64 {
+        let one = work.expert_bytes as f64 / rates.experts;
+        if !missing || layer.miss_bytes == 0 {
+            return layer.routed as f64 * one;
+        }
+        let read = layer.miss_bytes as f64 / rates.read;
+        (layer.routed as f64 - 1.0).mul_add(one, 0.0).max(read) + one
+    }
+}
