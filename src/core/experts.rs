@@ -4,7 +4,6 @@
 pub(super) mod apart;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use sage_actors::protocol::{
     ExpertKey, ExpertSet, ExpertUse, LayerKey, LeaseRequest, LeasedExpert, Phase, Residency, Route,
@@ -17,8 +16,7 @@ use super::engine::Engine;
 use super::error::EngineError;
 use super::layers::{LayerStep, Passage};
 use super::ports::{
-    Decoder, ExpertHost, ExpertOutput, ExpertTask, HiddenRows, LostHost, WeightedOutput,
-    module_name,
+    ExpertHost, ExpertOutput, ExpertTask, HiddenRows, LostHost, WeightedOutput, module_name,
 };
 use crate::spans;
 
@@ -44,12 +42,6 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let key = key(&passage.step, layer);
         let selection = self.choose(passage, key, logits).await?;
-        let step = &passage.step;
-        if step.phase == Phase::Decode && self.work.read_ahead {
-            let lookahead = step.lookahead;
-            let decoder = Arc::clone(&passage.decoder);
-            self.look_ahead(&*decoder, key, input, lookahead).await?;
-        }
         self.run_experts(passage, key, input, &selection).await
     }
 
@@ -90,16 +82,22 @@ impl Engine {
         let mut workloads = gather(selection);
         in_window_order(&mut workloads, &passage.residency.resident);
         let mut outputs = Vec::with_capacity(workloads.len());
-        for window in workloads.chunks(self.work.window_experts) {
+        for (at, window) in workloads.chunks(self.work.window_experts).enumerate() {
             let request = self.lease_request(&passage.step, key, selection.rows(), window);
             let asked = self.mind.lease(request);
             let asked = asked.instrument(spans::lease(key, window.len()));
             let lease = self.clock.ask(1, asked).await?;
             let traffic = &mut passage.out.traffic;
             traffic.add(&lease.experts, lease.miss_bytes);
+            // Behind what this layer lacks, and after what was foreseen for it was taken over.
+            let ahead = match at {
+                0 => self.look_ahead(passage, key, input).await,
+                _ => Ok(()),
+            };
             let worked = self.run_window(key, window, &lease.experts, input).await;
             // Given back before an error is passed on: a lease must never be lost.
             self.clock.ask(1, self.mind.release(lease.id)).await?;
+            ahead?;
             outputs.extend(worked?);
             passage.residency = lease.next;
         }
@@ -163,12 +161,15 @@ impl Engine {
     /// Predicts the next sparse layer's experts with its router on this layer's input, and has them read ahead.
     async fn look_ahead(
         &mut self,
-        decoder: &dyn Decoder,
+        passage: &Passage<'_>,
         key: LayerKey,
         input: &dyn HiddenRows,
-        lookahead: u16,
     ) -> Result<(), EngineError> {
-        let count = usize::from(lookahead);
+        if passage.step.phase != Phase::Decode || !self.work.read_ahead {
+            return Ok(());
+        }
+        let decoder = &passage.decoder;
+        let count = usize::from(passage.step.lookahead);
         let next = self.experts.layer_after(key);
         // The first layer's input is another token's: nothing to predict from.
         if count == 0 || next <= key {

@@ -18,6 +18,9 @@ use crate::input::Limit;
 /// both are at least 1 MiB from the edge of a step.
 const PROGRAM_BYTES: u64 = 31 << 19;
 
+/// Reads of experts that may be under way at the same time.
+const READERS: u64 = 2;
+
 /// A program with more of its own pages than this in memory, a host's, is counted as it is.
 const LARGE_PROGRAM_BYTES: u64 = 24 << 20;
 
@@ -217,8 +220,8 @@ impl MemoryPlan {
             kv_bytes: demand.kv_bytes,
             mind_bytes: mind_bytes(config, sparse, demand.senses),
             workspace_bytes: demand.workspace_bytes,
-            // The record being read for a slot that may have moved on meanwhile, and a bounce buffer of a matrix.
-            read_buffer_bytes: largest_slot + largest_slot / 3,
+            // Records being read for slots that may have moved on meanwhile, as many to spare, and a bounce buffer of a matrix.
+            read_buffer_bytes: 2 * READERS * largest_slot + largest_slot / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
             dream_bytes: if demand.dreams {
                 shadow::bytes(config, demand.slot_bytes) + episodes::bytes(config)

@@ -78,10 +78,12 @@ struct State {
     slots: BTreeMap<u32, Slot>,
     demand: VecDeque<(SlotId, u64)>,
     speculative: VecDeque<(SlotId, u64)>,
+    /// What was to be read ahead for a layer that has had its turn since: read only if somebody asks for it after all.
+    overtaken: VecDeque<(SlotId, u64)>,
     /// Memory of evicted slots by record length, until `settle`.
     free: BTreeMap<usize, Vec<Mapped>>,
-    /// Whether the thread is reading now.
-    reading: bool,
+    /// Threads that are reading now.
+    reading: usize,
     closing: bool,
     telemetry: ArenaTelemetry,
 }
@@ -105,8 +107,15 @@ struct Shared {
 /// The slots of one process.
 pub struct SlotArena {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// Mappings that stay although no read waits for them: what was read ahead and is taken over leaves its place empty, and the next
+/// read ahead need not fault every page in again.
+pub const SPARE: usize = 2;
+
+/// Threads that read: while one compares a checksum and looks for the next file, the other keeps the disk busy.
+pub const READERS: usize = 2;
 
 fn lock(shared: &Shared) -> MutexGuard<'_, State> {
     // A panic elsewhere cannot leave the state half-changed: every change is complete before the lock is let go.
@@ -114,27 +123,34 @@ fn lock(shared: &Shared) -> MutexGuard<'_, State> {
 }
 
 impl SlotArena {
-    /// An empty arena and its reading thread.
+    /// An empty arena and its reading threads.
     ///
     /// # Errors
-    /// When the system cannot start a thread.
+    /// When the system cannot start one.
     pub fn new(reader: Arc<dyn RecordReader>) -> std::io::Result<Arc<Self>> {
+        Self::with_readers(reader, READERS)
+    }
+
+    fn with_readers(reader: Arc<dyn RecordReader>, readers: usize) -> std::io::Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
             work: Condvar::new(),
             ready: Condvar::new(),
             reader,
         });
-        let thread = std::thread::Builder::new()
-            .name("expert-reader".into())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || read_until_closed(&shared)
-            })?;
-        Ok(Arc::new(Self {
+        // What was started ends with the arena, also where a later one cannot be.
+        let arena = Self {
             shared,
-            thread: Mutex::new(Some(thread)),
-        }))
+            threads: Mutex::new(Vec::new()),
+        };
+        for _ in 0..readers {
+            let shared = Arc::clone(&arena.shared);
+            let thread = std::thread::Builder::new().name("expert-reader".into());
+            let thread = thread.spawn(move || read_until_closed(&shared))?;
+            let mut threads = arena.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.push(thread);
+        }
+        Ok(Arc::new(arena))
     }
 
     /// Whether the slot's expert is in memory now.
@@ -193,7 +209,7 @@ impl SlotArena {
     /// Blocks until everything that is queued has been read: what is counted then is all that was asked for.
     pub fn finish_reads(&self) {
         let mut state = lock(&self.shared);
-        while state.reading || !state.demand.is_empty() || !state.speculative.is_empty() {
+        while state.reading > 0 || !state.demand.is_empty() || !state.speculative.is_empty() {
             state = self
                 .shared
                 .ready
@@ -236,13 +252,9 @@ impl Drop for SlotArena {
     fn drop(&mut self) {
         lock(&self.shared).closing = true;
         self.shared.work.notify_all();
-        if let Some(thread) = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            // The thread only ends early by a panic, which it has already reported.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A thread only ends early by a panic, which it has already reported.
             let _ = thread.join();
         }
     }
@@ -272,6 +284,7 @@ impl ExpertSource for SlotArena {
         }
         let queued = (slot, entry.generation);
         if speculative {
+            overtake(&mut state, key);
             state.speculative.push_back(queued);
         } else {
             state.demand.push_back(queued);
@@ -282,14 +295,21 @@ impl ExpertSource for SlotArena {
 
     fn promote(&self, slot: SlotId) {
         let mut state = lock(&self.shared);
-        if let Some(at) = state
-            .speculative
-            .iter()
-            .position(|(queued, _)| *queued == slot)
-            && let Some(queued) = state.speculative.remove(at)
-        {
-            state.demand.push_back(queued);
+        let State {
+            speculative,
+            overtaken,
+            demand,
+            ..
+        } = &mut *state;
+        for waiting in [speculative, overtaken] {
+            let at = waiting.iter().position(|(queued, _)| *queued == slot);
+            if let Some(queued) = at.and_then(|at| waiting.remove(at)) {
+                demand.push_back(queued);
+                break;
+            }
         }
+        drop(state);
+        self.shared.work.notify_one();
     }
 
     fn evict(&self, slot: SlotId) {
@@ -317,14 +337,40 @@ impl ExpertSource for SlotArena {
                 *wanted.entry(record.len_bytes).or_default() += 1;
             }
         }
-        let mut surplus = Vec::new();
+        let (mut surplus, mut spare) = (Vec::new(), SPARE);
         for (bytes, free) in &mut state.free {
-            let keep = wanted.get(bytes).copied().unwrap_or(0).min(free.len());
+            let keep = wanted.get(bytes).copied().unwrap_or(0) + spare;
+            let keep = keep.min(free.len());
+            spare -= keep.saturating_sub(wanted.get(bytes).copied().unwrap_or(0));
             surplus.extend(free.drain(keep..));
         }
         drop(state);
         // Unmapping takes time; the reading thread need not wait for it.
         drop(surplus);
+    }
+}
+
+/// What waits to be read ahead for another layer than `key`'s has been overtaken: its layer has had its turn. What moved on
+/// meanwhile is forgotten.
+fn overtake(state: &mut State, key: ExpertKey) {
+    let waits = |slots: &BTreeMap<u32, Slot>, (slot, generation): (SlotId, u64)| {
+        let slot = slots.get(&slot.0)?;
+        let is_current = slot.generation == generation;
+        slot.key.filter(|_| is_current).map(|key| key.layer)
+    };
+    let State {
+        slots,
+        speculative,
+        overtaken,
+        ..
+    } = state;
+    overtaken.retain(|queued| waits(slots, *queued).is_some());
+    for queued in std::mem::take(speculative) {
+        match waits(slots, queued) {
+            Some(layer) if layer == key.layer => speculative.push_back(queued),
+            Some(_) => overtaken.push_back(queued),
+            None => {}
+        }
     }
 }
 
@@ -358,7 +404,7 @@ fn read_until_closed(shared: &Shared) {
             Some(_) => BTreeMap::new(),
             None => std::mem::take(&mut state.free),
         };
-        state.reading = true;
+        state.reading += 1;
         drop(state);
         drop(others);
         let span = spans::read(key, purpose, Some(record.len_bytes)).entered();
@@ -376,7 +422,7 @@ fn read_until_closed(shared: &Shared) {
         let read_in = started.elapsed();
         drop(span);
         state = lock(shared);
-        state.reading = false;
+        state.reading -= 1;
         if current(&state, slot, generation).is_some()
             && let Some(entry) = state.slots.get_mut(&slot.0)
         {

@@ -87,11 +87,26 @@ fn an_admitted_expert_arrives_and_its_memory_goes_back() {
     assert_eq!(arena.mapped_bytes(), 12_288);
     arena.evict(SlotId(3));
     arena.settle();
-    assert_eq!(arena.mapped_bytes(), 0);
+    assert_eq!(arena.mapped_bytes(), 12_288, "it is to spare");
     assert!(
         arena.wait(key(7), SlotId(3)).is_err(),
         "an evicted expert is not served"
     );
+}
+
+#[test]
+fn memory_goes_back_but_for_what_the_next_reads_may_want() {
+    let arena = arena(0);
+    let all: Vec<u16> = (0..6).collect();
+    for expert in &all {
+        arena.admit(key(*expert), SlotId(u32::from(*expert)), false);
+    }
+    for expert in &all {
+        assert!(arena.wait(key(*expert), SlotId(u32::from(*expert))).is_ok());
+        arena.evict(SlotId(u32::from(*expert)));
+    }
+    arena.settle();
+    assert_eq!(arena.mapped_bytes(), SPARE * 12_288);
 }
 
 /// Slots of a second module begin far behind those of the first: what is between takes no memory.
@@ -196,7 +211,7 @@ fn a_read_counts_once_and_for_what_it_was_begun() {
         begun,
         go: Mutex::new(gate),
     };
-    let arena = SlotArena::new(Arc::new(reader)).expect("a thread");
+    let arena = SlotArena::with_readers(Arc::new(reader), 1).expect("a thread");
     arena.admit(key(1), SlotId(1), true);
     assert_eq!(reads.recv(), Ok((1, ReadPurpose::Prefetch)));
     // While it is read: two more are read ahead, one of them and the one in flight are demanded, the third is cancelled.
@@ -215,4 +230,44 @@ fn a_read_counts_once_and_for_what_it_was_begun() {
     for slot in [1, 2, 4] {
         assert!(arena.is_ready(SlotId(slot)), "slot {slot}");
     }
+}
+
+/// What was foreseen for a layer that has had its turn is not read any more, unless somebody asks for it after all.
+#[test]
+fn reads_ahead_for_a_layer_that_is_over_wait_until_they_are_asked_for() {
+    let (begun, reads) = mpsc::channel();
+    let (go, gate) = mpsc::channel();
+    let reader = Gated {
+        begun,
+        go: Mutex::new(gate),
+    };
+    let arena = SlotArena::with_readers(Arc::new(reader), 1).expect("a thread");
+    let of_layer = |layer, expert| ExpertKey {
+        layer: LayerKey {
+            module: Module::Thinker,
+            layer,
+        },
+        expert,
+    };
+    arena.admit(of_layer(0, 1), SlotId(1), true);
+    assert_eq!(reads.recv(), Ok((1, ReadPurpose::Prefetch)));
+    arena.admit(of_layer(0, 2), SlotId(2), true);
+    arena.admit(of_layer(0, 3), SlotId(3), true);
+    arena.admit(of_layer(1, 4), SlotId(4), true);
+    for _ in 0..2 {
+        go.send(()).expect("the reader");
+    }
+    arena.finish_reads();
+    assert_eq!(
+        reads.try_iter().collect::<Vec<_>>(),
+        [(4, ReadPurpose::Prefetch)]
+    );
+    assert!(!arena.is_ready(SlotId(2)));
+    arena.promote(SlotId(3));
+    go.send(()).expect("the reader");
+    assert!(arena.wait(of_layer(0, 3), SlotId(3)).is_ok());
+    assert_eq!(
+        reads.try_iter().collect::<Vec<_>>(),
+        [(3, ReadPurpose::Demand)]
+    );
 }
