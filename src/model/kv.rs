@@ -19,7 +19,7 @@ pub struct KvShape {
     pub heads: usize,
     /// Numbers of a head.
     pub dim: usize,
-    /// How they are stored: one of [`KV_FORMATS`].
+    /// How they are stored: as 32-bit floats, brain floats, or blocks of eight bits.
     pub format: WeightFormat,
 }
 
