@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ActorLatency {
     pub asks: u64,
-    /// From asking to the answer: the message, the actor's work, and what the cache has the reading thread told.
+    /// From asking to the answer: the message, the actor's work, and what the cache has the reading threads told.
     pub time: Duration,
 }
 

@@ -18,9 +18,6 @@ use crate::input::Limit;
 /// both are at least 1 MiB from the edge of a step.
 const PROGRAM_BYTES: u64 = 31 << 19;
 
-/// Reads of experts that may be under way at the same time.
-const READERS: u64 = 2;
-
 /// A program with more of its own pages than this in memory, a host's, is counted as it is.
 const LARGE_PROGRAM_BYTES: u64 = 24 << 20;
 
@@ -77,7 +74,7 @@ pub struct Floor {
     pub mind_bytes: u64,
     /// Activations of a prefill chunk.
     pub workspace_bytes: u64,
-    /// Buffers of the reading thread.
+    /// Buffers of the reading threads.
     pub read_buffer_bytes: u64,
     /// One lease window of experts.
     pub window_bytes: u64,
@@ -174,6 +171,8 @@ pub struct Demand<'a> {
     pub workspace_bytes: u64,
     /// Experts of a lease window.
     pub window_experts: usize,
+    /// Records that reading holds beside the pool.
+    pub read_records: u64,
     /// Always-resident weights as loaded.
     pub resident_weights_bytes: u64,
     /// What the process has in memory before loading, beside its own program: [`own_memory_bytes`].
@@ -220,8 +219,8 @@ impl MemoryPlan {
             kv_bytes: demand.kv_bytes,
             mind_bytes: mind_bytes(config, sparse, demand.senses),
             workspace_bytes: demand.workspace_bytes,
-            // Records being read for slots that may have moved on meanwhile, as many to spare, and a bounce buffer of a matrix.
-            read_buffer_bytes: 2 * READERS * largest_slot + largest_slot / 3,
+            // Beside the records a bounce buffer of a matrix.
+            read_buffer_bytes: demand.read_records * largest_slot + largest_slot / 3,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
             dream_bytes: if demand.dreams {
                 shadow::bytes(config, demand.slot_bytes) + episodes::bytes(config)

@@ -97,7 +97,7 @@ pub struct ArenaTelemetry {
 
 struct Shared {
     state: Mutex<State>,
-    /// Work for the reading thread.
+    /// Work for the reading threads.
     work: Condvar,
     /// A slot became ready or failed.
     ready: Condvar,
@@ -339,13 +339,13 @@ impl ExpertSource for SlotArena {
         }
         let (mut surplus, mut spare) = (Vec::new(), SPARE);
         for (bytes, free) in &mut state.free {
-            let keep = wanted.get(bytes).copied().unwrap_or(0) + spare;
-            let keep = keep.min(free.len());
-            spare -= keep.saturating_sub(wanted.get(bytes).copied().unwrap_or(0));
+            let wanted = wanted.get(bytes).copied().unwrap_or(0);
+            let keep = (wanted + spare).min(free.len());
+            spare -= keep.saturating_sub(wanted);
             surplus.extend(free.drain(keep..));
         }
         drop(state);
-        // Unmapping takes time; the reading thread need not wait for it.
+        // Unmapping takes time; the reading threads need not wait for it.
         drop(surplus);
     }
 }

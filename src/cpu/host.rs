@@ -32,7 +32,7 @@ pub enum ExpertIo {
     Mapped,
 }
 
-/// Slots of this process, filled from the store or checkpoint by one reading thread.
+/// Slots of this process, filled from the store or checkpoint by reading threads.
 pub struct LocalHost {
     source: Arc<dyn WeightSource>,
     arena: Arc<SlotArena>,
@@ -41,7 +41,7 @@ pub struct LocalHost {
 }
 
 impl LocalHost {
-    /// Empty slots, and the thread that reads into them; `shapes` says how each module's experts are stored.
+    /// Empty slots, and the threads that read into them; `shapes` says how each module's experts are stored.
     ///
     /// # Errors
     /// When the system cannot start a thread.
@@ -55,7 +55,7 @@ impl LocalHost {
             ExpertIo::Mapped => Arc::new(MappedReader::new(Arc::clone(&source))),
         };
         let arena = SlotArena::new(reader).map_err(|source| HostError::System {
-            what: "cannot start the reading thread",
+            what: "cannot start the reading threads",
             source,
         })?;
         Ok(Self {

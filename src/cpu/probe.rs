@@ -102,6 +102,9 @@ pub fn work_rates(source: &Arc<dyn WeightSource>) -> Option<WorkRates> {
             break;
         }
     }
+    if experts.is_empty() {
+        return None;
+    }
     let pass = median(|| pass_seconds(&experts, shape))?;
     drop(experts);
     let head = Thinker::head(&**source).ok()?;
@@ -116,7 +119,6 @@ pub fn work_rates(source: &Arc<dyn WeightSource>) -> Option<WorkRates> {
         .format()
         .matrix_bytes(head.rows(), head.cols())?;
     drop(head);
-    (bytes > 0).then_some(())?;
     Some(WorkRates {
         read: bytes as f64 / reading.as_secs_f64(),
         experts: bytes as f64 / pass,

@@ -1,5 +1,6 @@
 //! What computing on this machine's processor takes of its memory.
 
+use super::arena::{READERS, SPARE};
 use crate::checkpoint::config::TextConfig;
 use crate::core::ports::LOGIT_ROWS;
 use crate::formats::WeightFormat;
@@ -62,3 +63,7 @@ pub fn workspace_bytes(config: &TextConfig, chunk_tokens: usize, context_tokens:
     let scores = chunk_tokens * (residual + attention) + context_tokens * SCORE_ROWS;
     ((experts.max(scores) + logits) * size_of::<f32>()) as u64
 }
+
+/// Records in memory beside those that the pool counts: being read for slots that may have moved on meanwhile, and kept for the
+/// next reads.
+pub const READ_RECORDS: u64 = (READERS + SPARE) as u64;

@@ -7,8 +7,7 @@ use crate::host_memory::Mapped;
 use crate::kernels::{HeadRows, MatrixView};
 
 /// What keys and values may be stored in: as they are computed, or rounded.
-pub const KV_FORMATS: [WeightFormat; 3] =
-    [WeightFormat::F32, WeightFormat::BF16, WeightFormat::Q8_0];
+const KV_FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::BF16, WeightFormat::Q8_0];
 
 /// What the memory of a cache depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

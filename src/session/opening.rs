@@ -22,7 +22,7 @@ use crate::core::speech::{MOST_CODES, talker_layers, talker_shape};
 use crate::core::{Body, Engine, EngineError, EngineParts, ExpertMap, LimitInForce, WorkSizes};
 use crate::cpu::decoder::{CpuDecoder, spec_of};
 use crate::cpu::host::LocalHost;
-use crate::cpu::sizes::{kv_bytes, widened_bytes, workspace_bytes};
+use crate::cpu::sizes::{READ_RECORDS, kv_bytes, widened_bytes, workspace_bytes};
 use crate::cpu::slots::ExpertSlots;
 use crate::cpu::towers::{CpuTowers, TowerSet};
 use crate::cpu::voice::{self, CpuVoice};
@@ -251,13 +251,14 @@ impl FloorParts<'_> {
             precision: kv,
             head_dim: config.head_dim,
         };
-        let speech = match (options.speaks, &self.source.config().talker) {
-            (true, Some(talker)) => {
+        let speech = match options.speaks {
+            true => {
                 let demand = voice::demand(self.source, context_tokens, chunk_tokens, codes, kv)?;
-                Some(demand.ok_or_else(|| unfit(&talker.text))?)
+                let talker = self.source.config().talker.as_ref();
+                let decoder = talker.map_or(config, |talker| &talker.text);
+                Some(demand.ok_or_else(|| unfit(decoder))?)
             }
-            (true, None) => voice::demand(self.source, context_tokens, chunk_tokens, codes, kv)?,
-            (false, _) => None,
+            false => None,
         };
         let demand = Demand {
             config,
@@ -268,6 +269,7 @@ impl FloorParts<'_> {
             workspace_bytes: workspace_bytes(config, chunk_tokens, context_tokens)
                 + widened_bytes(config, kv),
             window_experts: self.window_experts,
+            read_records: READ_RECORDS,
             resident_weights_bytes: self.resident_weights_bytes,
             base_bytes: self.base_bytes,
             dreams: options.mind.hold.is_none(),

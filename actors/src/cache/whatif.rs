@@ -126,18 +126,13 @@ pub fn replay_by_layer(
     chooser: Chooser,
     capacity_bytes: u64,
 ) -> Vec<Vec<WhatIfCounts>> {
-    let mut run = Run::new(routes, chooser, capacity_bytes);
-    let mut all = Vec::with_capacity(routes.steps.len());
-    for (step, (phase, tokens)) in routes.steps.iter().enumerate() {
-        let mut layers = vec![WhatIfCounts::default(); routes.layers()];
-        for (layer, counts) in layers.iter_mut().enumerate() {
-            run.layer(step, layer, *tokens, counts);
+    let mut layers = Vec::new();
+    run_through(routes, chooser, capacity_bytes, |phase, counts| {
+        if phase == Phase::Decode {
+            layers.push(counts.to_vec());
         }
-        if *phase == Phase::Decode {
-            all.push(layers);
-        }
-    }
-    all
+    });
+    layers
 }
 
 /// Counts of every step, so that intervals can be drawn over blocks of tokens; steps of a prompt count nothing unless
@@ -148,18 +143,39 @@ pub fn replay(
     capacity_bytes: u64,
     with_prompt: bool,
 ) -> Vec<WhatIfCounts> {
-    let mut run = Run::new(routes, chooser, capacity_bytes);
     let mut all = Vec::with_capacity(routes.steps.len());
-    for (step, (phase, tokens)) in routes.steps.iter().enumerate() {
-        let mut counts = WhatIfCounts::default();
-        for layer in 0..routes.layers() {
-            run.layer(step, layer, *tokens, &mut counts);
+    run_through(routes, chooser, capacity_bytes, |phase, layers| {
+        if phase == Phase::Decode || with_prompt {
+            all.push(
+                layers
+                    .iter()
+                    .fold(WhatIfCounts::default(), |sum, of| WhatIfCounts {
+                        routed: sum.routed + of.routed,
+                        hits: sum.hits + of.hits,
+                        miss_bytes: sum.miss_bytes + of.miss_bytes,
+                    }),
+            );
         }
-        if *phase == Phase::Decode || with_prompt {
-            all.push(counts);
-        }
-    }
+    });
     all
+}
+
+/// Every step of a recording in turn; `done` hears of its phase and of what every layer counted.
+fn run_through(
+    routes: &Routes,
+    chooser: Chooser,
+    capacity_bytes: u64,
+    mut done: impl FnMut(Phase, &[WhatIfCounts]),
+) {
+    let mut run = Run::new(routes, chooser, capacity_bytes);
+    let mut layers = vec![WhatIfCounts::default(); routes.layers()];
+    for (step, (phase, tokens)) in routes.steps.iter().enumerate() {
+        layers.fill(WhatIfCounts::default());
+        for (layer, counts) in layers.iter_mut().enumerate() {
+            run.layer(step, layer, *tokens, counts);
+        }
+        done(*phase, &layers);
+    }
 }
 
 /// A cache on its way through a recording.

@@ -4,12 +4,14 @@
 //! share the whole of the probability. Everything behind the logits runs as ever: the mind's routers choose (with as many
 //! experts a token as were recorded), the cache evicts and reads.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::checkpoint::config::TextConfig;
 use crate::core::ports::{
     Decoder, DecoderError, DecoderInput, HiddenRows, RoutedRows, Sequence, WeightedOutput,
 };
+use crate::core::sampling::uniform;
 use crate::input::KvPrecision;
 use crate::routes::TokenRoutes;
 
@@ -19,14 +21,14 @@ pub(super) const FORESEEN: f64 = 0.85;
 /// A logit of an expert that is not chosen: its probability is nothing beside that of a chosen one.
 const NOT_CHOSEN: f32 = -40.0;
 
-/// See the module.
+/// The thinker with other router logits: see the module.
 pub(super) struct ForcedDecoder {
     thinker: Arc<dyn Decoder>,
     routes: Arc<TokenRoutes>,
     /// Of every decoder layer, which of the recording's it is; none of a dense one.
     sparse: Vec<Option<usize>>,
     /// Where the rows that are on their way begin in the context.
-    at: Mutex<usize>,
+    at: AtomicUsize,
 }
 
 impl ForcedDecoder {
@@ -40,12 +42,12 @@ impl ForcedDecoder {
             thinker,
             routes,
             sparse,
-            at: Mutex::new(0),
+            at: AtomicUsize::new(0),
         }
     }
 
     fn begin(&self) -> usize {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.at.load(Ordering::Relaxed)
     }
 
     /// Logits of some rows, each with the experts that `of_row` has.
@@ -65,7 +67,7 @@ impl ForcedDecoder {
         let due = self.routes.at(place, layer);
         let mut seen: Vec<u16> = Vec::with_capacity(due.len());
         for (slot, expert) in due.iter().enumerate() {
-            let chance = crate::core::sampling::uniform((place * 64 + slot) as u64, layer as u64);
+            let chance = uniform((place * 64 + slot) as u64, layer as u64);
             if chance < FORESEEN {
                 seen.push(*expert);
                 continue;
@@ -113,7 +115,7 @@ impl Decoder for ForcedDecoder {
         x: &mut dyn HiddenRows,
         sequence: &mut Sequence,
     ) -> Result<(), DecoderError> {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = sequence.len();
+        self.at.store(sequence.len(), Ordering::Relaxed);
         self.thinker.attend(layer, x, sequence)
     }
 

@@ -16,7 +16,7 @@ use crate::core::memory::Floor;
 use crate::cpu::slots::ExpertSlots;
 use crate::input::KvPrecision;
 use crate::session::opening::thinker_shape;
-use crate::session::opening::{EngineOptions, SHORTEST_CHUNK_TOKENS, plan};
+use crate::session::opening::{EngineOptions, PlannedMemory, SHORTEST_CHUNK_TOKENS, plan};
 use crate::store::WeightSource;
 use crate::text::Text;
 
@@ -99,34 +99,30 @@ pub(super) fn report(
         Ok(planned) => planned,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let unlimited = planned.memory;
-    let asked = args.limit.map(|limit| unlimited.under(limit));
-    let report = MemoryReport::new(source, mind, unlimited, asked);
-    Ok(Ok(MemoryReport {
-        kv_precision: planned.kv,
-        ..report
-    }))
+    let asked = args.limit.map(|limit| planned.memory.under(limit));
+    Ok(Ok(MemoryReport::new(source, mind, &planned, asked)))
 }
 
 impl MemoryReport {
     fn new(
         source: &dyn WeightSource,
         mind: MindConfig,
-        unlimited: MemoryPlan,
+        planned: &PlannedMemory,
         asked: Option<MemoryPlan>,
     ) -> Self {
+        let unlimited = &planned.memory;
         let floor_bytes = unlimited.floor.total();
         let experts_bytes = unlimited.all_experts_bytes + unlimited.towers_bytes;
         Self {
             context_tokens: unlimited.context_tokens,
-            kv_precision: KvPrecision::Exact,
+            kv_precision: planned.kv,
             floor_bytes,
             floor_parts: unlimited.floor,
             everything_bytes: floor_bytes + experts_bytes,
             limit_bytes: asked.and_then(|plan| plan.limit_bytes),
             lacking_bytes: asked.map_or(0, |plan| plan.shortfall_bytes()),
             pool_bytes: asked.map(|plan| plan.pool_bytes),
-            states: states(source, mind, &unlimited, asked.as_ref()),
+            states: states(source, mind, unlimited, asked.as_ref()),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::routes::TokenRoutes;
 pub(super) const PROMPT_TOKENS: usize = 28;
 pub(super) const ANSWER_TOKENS: usize = 128;
 
-/// What a layer takes beside reading its weights: norms, rotation, attention behind a short prompt, asking the mind. Measured
-/// on two cores of 2023 (docs/measurements.md).
+/// What a layer takes beside reading its weights. An estimate: it is what asking the mind was measured to take of a layer, 0.11 to
+/// 0.14 ms (docs/measurements.md, "Asking the actors": 0.44 to 0.55 ms for four layers); norms, rotation and attention behind a short prompt are left out.
 const LAYER_SECONDS: f64 = 120e-6;
 
 /// What one decoded token uses.
@@ -79,8 +79,8 @@ impl Forecast {
         work.resident_bytes as f64 / rates.resident + work.layers as f64 * LAYER_SECONDS
     }
 
-    /// Of a layer's experts for one token: those in memory work while the others are read, and the last of these works when it
-    /// has come.
+    /// Of a layer's experts for one token: all but the last work while the missing ones are read, and the last works when it has
+    /// come.
     fn expert_seconds(
         layer: &WhatIfCounts,
         work: &TokenWork,
@@ -92,6 +92,6 @@ impl Forecast {
             return layer.routed as f64 * one;
         }
         let read = layer.miss_bytes as f64 / rates.read;
-        (layer.routed as f64 - 1.0).mul_add(one, 0.0).max(read) + one
+        ((layer.routed as f64 - 1.0) * one).max(read) + one
     }
 }

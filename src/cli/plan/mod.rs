@@ -35,10 +35,10 @@ const EXAMPLES: &str = "Examples:
   sage plan MODEL --limit 6GiB --speak --hear --see
   sage plan MODEL --limit 6GiB --json --no-measure
 
-Nothing is loaded but some experts, to try the disk and the arithmetic for a second; --no-measure leaves that out. The forecast is of
-the first 128 tokens of an answer with the trained experts (exact) behind a short prompt, in all of the pool. Which experts are in memory then is asked
-of the cache's own policy, on routing that is drawn to be as local as a trained model's (Qwen3-30B-A3B); a model that spreads its
-tokens more finds fewer.
+Nothing is loaded but some experts and the head, to try the disk and the arithmetic for a second; --no-measure leaves that out. The
+forecast is of the first 128 tokens of an answer with the trained experts (exact) behind a short prompt, in all of the pool. Which
+experts are in memory then is asked of the cache's own policy, on routing that is drawn to be as local as a trained model's
+(Qwen3-30B-A3B); a model that spreads its tokens more finds fewer.
 
 --json: floor_bytes, floor_parts{}, limit_bytes, limit_reason, pool_bytes, everything_bytes, context_tokens, chunk_tokens,
 kv_precision, cycle_cliff_bytes (the least limit at which all experts of one token stay: below it a least-recently-used cache finds

@@ -201,10 +201,12 @@ impl RecordReader for Gated {
     }
 }
 
-/// A read is what it was when it began: a prefetch that nobody had demanded by then stays one, and is not read again for
-/// the demand that comes meanwhile.
-#[test]
-fn a_read_counts_once_and_for_what_it_was_begun() {
+/// An arena whose one reading thread tells of its reads, and waits for a word before each ends.
+fn gated() -> (
+    Arc<SlotArena>,
+    mpsc::Receiver<(u16, ReadPurpose)>,
+    mpsc::Sender<()>,
+) {
     let (begun, reads) = mpsc::channel();
     let (go, gate) = mpsc::channel();
     let reader = Gated {
@@ -212,6 +214,14 @@ fn a_read_counts_once_and_for_what_it_was_begun() {
         go: Mutex::new(gate),
     };
     let arena = SlotArena::with_readers(Arc::new(reader), 1).expect("a thread");
+    (arena, reads, go)
+}
+
+/// A read is what it was when it began: a prefetch that nobody had demanded by then stays one, and is not read again for
+/// the demand that comes meanwhile.
+#[test]
+fn a_read_counts_once_and_for_what_it_was_begun() {
+    let (arena, reads, go) = gated();
     arena.admit(key(1), SlotId(1), true);
     assert_eq!(reads.recv(), Ok((1, ReadPurpose::Prefetch)));
     // While it is read: two more are read ahead, one of them and the one in flight are demanded, the third is cancelled.
@@ -235,13 +245,7 @@ fn a_read_counts_once_and_for_what_it_was_begun() {
 /// What was foreseen for a layer that has had its turn is not read any more, unless somebody asks for it after all.
 #[test]
 fn reads_ahead_for_a_layer_that_is_over_wait_until_they_are_asked_for() {
-    let (begun, reads) = mpsc::channel();
-    let (go, gate) = mpsc::channel();
-    let reader = Gated {
-        begun,
-        go: Mutex::new(gate),
-    };
-    let arena = SlotArena::with_readers(Arc::new(reader), 1).expect("a thread");
+    let (arena, reads, go) = gated();
     let of_layer = |layer, expert| ExpertKey {
         layer: LayerKey {
             module: Module::Thinker,
