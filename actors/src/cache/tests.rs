@@ -1,4 +1,5 @@
 mod policies;
+mod whatif;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
