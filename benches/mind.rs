@@ -191,6 +191,7 @@ impl Leases {
             layer: layer_key(layer),
             tokens: 1,
             uses,
+            upcoming: Vec::new(),
             next_layer: layer_key((layer + 1) % LAYERS),
         }
     }

@@ -148,6 +148,7 @@ async fn token(mind: &Mind, tick: Tick, times: &mut [f64; 5], sweep: &mut Option
             layer,
             tokens: 1,
             uses,
+            upcoming: Vec::new(),
             next_layer,
         };
         let at = Instant::now();

@@ -124,6 +124,7 @@ async fn token(mind: &Mind, tick: Tick) -> Result<String, MindError> {
             layer: key(layer),
             tokens: 1,
             uses,
+            upcoming: Vec::new(),
             next_layer,
         };
         let lease = mind.lease(request).await?;
@@ -273,6 +274,7 @@ async fn a_panic_is_an_error_that_names_its_actor() {
         layer: key(0),
         tokens: 1,
         uses,
+        upcoming: Vec::new(),
         next_layer: key(1),
     };
     assert_eq!(

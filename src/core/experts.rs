@@ -4,10 +4,11 @@
 pub(super) mod apart;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sage_actors::protocol::{
-    ExpertKey, ExpertSet, ExpertUse, LayerKey, LeaseRequest, LeasedExpert, Phase, Residency, Route,
-    Selection, Use,
+    ExpertKey, ExpertUse, LayerKey, LeaseRequest, LeasedExpert, Phase, Residency, Route, Selection,
+    Use,
 };
 
 use tracing::Instrument;
@@ -16,7 +17,8 @@ use super::engine::Engine;
 use super::error::EngineError;
 use super::layers::{LayerStep, Passage};
 use super::ports::{
-    ExpertHost, ExpertOutput, ExpertTask, HiddenRows, LostHost, WeightedOutput, module_name,
+    EXPERT_ROWS, ExpertHost, ExpertOutput, ExpertTask, HiddenRows, LostHost, WeightedOutput,
+    module_name,
 };
 use crate::spans;
 
@@ -71,7 +73,8 @@ impl Engine {
     }
 
     /// Leases and runs a layer's experts window by window and adds their weighted outputs to the rows, in ascending order
-    /// of experts for every token, whatever was in memory first and whoever answered first.
+    /// of experts for every token, whoever answered first. An expert has one turn, however many rows there are; of its
+    /// outputs no more exist at a time than memory is planned for.
     async fn run_experts(
         &mut self,
         passage: &mut Passage<'_>,
@@ -79,11 +82,11 @@ impl Engine {
         input: &dyn HiddenRows,
         selection: &Selection,
     ) -> Result<(), EngineError> {
-        let mut workloads = gather(selection);
-        in_window_order(&mut workloads, &passage.residency.resident);
-        let mut outputs = Vec::with_capacity(workloads.len());
-        for (at, window) in workloads.chunks(self.work.window_experts).enumerate() {
-            let request = self.lease_request(&passage.step, key, selection.rows(), window);
+        let workloads = gather(selection);
+        let window_experts = self.work.window_experts;
+        for (at, window) in workloads.chunks(window_experts).enumerate() {
+            let later = &workloads[((at + 1) * window_experts).min(workloads.len())..];
+            let request = self.lease_request(&passage.step, key, selection.rows(), window, later);
             let asked = self.mind.lease(request);
             let asked = asked.instrument(spans::lease(key, window.len()));
             let lease = self.clock.ask(1, asked).await?;
@@ -94,26 +97,50 @@ impl Engine {
                 0 => self.look_ahead(passage, key, input).await,
                 _ => Ok(()),
             };
-            let worked = self.run_window(key, window, &lease.experts, input).await;
+            let worked = match ahead {
+                Ok(()) => {
+                    self.add_window(passage, key, window, &lease.experts, input)
+                        .await
+                }
+                failed => failed,
+            };
             // Given back before an error is passed on: a lease must never be lost.
             self.clock.ask(1, self.mind.release(lease.id)).await?;
-            ahead?;
-            outputs.extend(worked?);
+            worked?;
             passage.residency = lease.next;
         }
-        workloads.sort_unstable_by_key(|workload| workload.expert);
-        outputs.sort_unstable_by_key(|output| output.expert);
-        passage
-            .out
-            .work
-            .used
-            .extend(workloads.iter().map(|workload| ExpertUse {
-                layer: key.layer,
-                expert: workload.expert,
-                tokens: workload.rows.len() as u32,
-            }));
-        let weighted: Vec<_> = workloads.iter().zip(&outputs).map(weighted).collect();
-        passage.decoder.add_experts(&mut *passage.x, &weighted)?;
+        let used = workloads.iter().map(|workload| ExpertUse {
+            layer: key.layer,
+            expert: workload.expert,
+            tokens: workload.rows.len() as u32,
+        });
+        passage.out.work.used.extend(used);
+        Ok(())
+    }
+
+    /// Runs a leased window over the rows and adds what comes of it, some rows at a time.
+    async fn add_window(
+        &self,
+        passage: &mut Passage<'_>,
+        key: LayerKey,
+        window: &[Workload],
+        leased: &[LeasedExpert],
+        input: &dyn HiddenRows,
+    ) -> Result<(), EngineError> {
+        for rows in row_ranges(window, EXPERT_ROWS) {
+            let (mut parts, mut leases) = (Vec::new(), Vec::new());
+            for (workload, leased) in window.iter().zip(leased) {
+                let part = workload.within(&rows);
+                if !part.rows.is_empty() {
+                    parts.push(part);
+                    leases.push(*leased);
+                }
+            }
+            let mut outputs = self.run_window(key, &parts, &leases, input).await?;
+            outputs.sort_unstable_by_key(|output| output.expert);
+            let weighted: Vec<_> = parts.iter().zip(&outputs).map(weighted).collect();
+            passage.decoder.add_experts(&mut *passage.x, &weighted)?;
+        }
         Ok(())
     }
 
@@ -123,6 +150,7 @@ impl Engine {
         key: LayerKey,
         tokens: usize,
         window: &[Workload],
+        later: &[Workload],
     ) -> LeaseRequest {
         let uses = window.iter().map(|workload| Use {
             expert: workload.expert,
@@ -134,6 +162,7 @@ impl Engine {
             layer: key,
             tokens: tokens as u32,
             uses: uses.collect(),
+            upcoming: later.iter().map(|workload| workload.expert).collect(),
             next_layer: self.experts.layer_after(key),
         }
     }
@@ -282,7 +311,66 @@ fn gather(selection: &Selection) -> Vec<Workload> {
         .collect()
 }
 
-/// Residents first: a window of misses must not evict what a later window of the same layer could have hit.
-fn in_window_order(workloads: &mut [Workload], resident: &ExpertSet) {
-    workloads.sort_by_key(|workload| (!resident.contains(workload.expert), workload.expert));
+/// Rows of a window that are worked on at a time: as many as have `most` outputs together, one token's at least.
+fn row_ranges(window: &[Workload], most: usize) -> Vec<Range<usize>> {
+    let mut used: Vec<usize> = window.iter().flat_map(|work| &work.rows).copied().collect();
+    used.sort_unstable();
+    let mut ranges = Vec::new();
+    let (mut start, mut outputs) = (0, 0);
+    for of_row in used.chunk_by(|a, b| a == b) {
+        if outputs > 0 && outputs + of_row.len() > most {
+            ranges.push(start..of_row[0]);
+            (start, outputs) = (of_row[0], 0);
+        }
+        outputs += of_row.len();
+    }
+    if let Some(last) = used.last() {
+        ranges.push(start..last + 1);
+    }
+    ranges
+}
+
+impl Workload {
+    /// The part of it that is about these rows.
+    fn within(&self, rows: &Range<usize>) -> Self {
+        let first = self.rows.partition_point(|row| *row < rows.start);
+        let end = self.rows.partition_point(|row| *row < rows.end);
+        Self {
+            expert: self.expert,
+            rows: self.rows[first..end].to_vec(),
+            weights: self.weights[first..end].to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_cut_where_its_outputs_would_be_too_many() {
+        let workload = |expert, rows: &[usize]| Workload {
+            expert,
+            rows: rows.to_vec(),
+            weights: rows.iter().map(|row| *row as f32).collect(),
+        };
+        let window = [
+            workload(1, &[0, 1, 2, 5]),
+            workload(4, &[1, 2, 3]),
+            workload(6, &[2]),
+        ];
+        assert_eq!(row_ranges(&window, 100), [0..6]);
+        assert_eq!(row_ranges(&window, 4), [0..2, 2..5, 5..6]);
+        assert_eq!(row_ranges(&window, 1), [0..1, 1..2, 2..3, 3..5, 5..6]);
+        assert!(row_ranges(&[], 4).is_empty());
+        let part = window[0].within(&(1..5));
+        assert_eq!((part.rows, part.weights), (vec![1, 2], vec![1.0, 2.0]));
+        // Every row is in one range.
+        for most in 1..9 {
+            let ranges = row_ranges(&window, most);
+            let rows = |range: &Range<usize>| window[0].within(range).rows;
+            let all: Vec<usize> = ranges.iter().flat_map(rows).collect();
+            assert_eq!(all, window[0].rows);
+        }
+    }
 }

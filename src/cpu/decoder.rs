@@ -19,6 +19,9 @@ use crate::model::rope::Angles;
 use crate::model::{KvCache, Talker, Thinker};
 use crate::store::WeightSource;
 
+/// Tokens of a chunk that go through attention, or through a dense block, at a time.
+pub(super) const BLOCK_TOKENS: usize = 128;
+
 /// Weights of the module that decodes.
 enum Weights {
     Thinker(Box<Thinker>),
@@ -193,7 +196,7 @@ impl Decoder for CpuDecoder {
         x: &mut dyn HiddenRows,
         sequence: &mut Sequence,
     ) -> Result<(), DecoderError> {
-        let CpuRows { x, angles, .. } = own(x)?;
+        let CpuRows { x, hidden, angles } = own(x)?;
         let past = sequence.len();
         let memory = sequence.memory_mut().as_any_mut();
         let kv = memory
@@ -201,13 +204,19 @@ impl Decoder for CpuDecoder {
             .ok_or(DecoderError::Foreign {
                 what: "keys and values",
             })?;
-        kv.cache.count(past);
         let at = if kv.one_layer { 0 } else { layer };
         let kv = &mut kv.cache;
-        self.scratch.with(|scratch| match &self.weights {
-            Weights::Thinker(thinker) => thinker.attend(layer, at, x, kv, angles, scratch),
-            Weights::Talker(talker) => talker.attend(layer, at, x, kv, angles, scratch),
-        });
+        let hidden = *hidden;
+        // A row sees no later one, so that some of them after others are all of them at once.
+        for (block, x) in x.chunks_mut(BLOCK_TOKENS * hidden).enumerate() {
+            let first = block * BLOCK_TOKENS;
+            let angles = angles.of(first..first + x.len() / hidden);
+            kv.count(past + first);
+            self.scratch.with(|scratch| match &self.weights {
+                Weights::Thinker(thinker) => thinker.attend(layer, at, x, kv, &angles, scratch),
+                Weights::Talker(talker) => talker.attend(layer, at, x, kv, &angles, scratch),
+            });
+        }
         Ok(())
     }
 
@@ -227,8 +236,11 @@ impl Decoder for CpuDecoder {
                 if let Some(logits) = thinker.router_logits(layer, &normed, scratch) {
                     return Ok(Some(routed(normed, logits)));
                 }
-                if let Some(added) = thinker.dense(layer, &normed, scratch) {
-                    add_scaled(x, &added, 1.0);
+                let blocks = x.chunks_mut(BLOCK_TOKENS * *hidden);
+                for (x, normed) in blocks.zip(normed.chunks(BLOCK_TOKENS * *hidden)) {
+                    if let Some(added) = thinker.dense(layer, normed, scratch) {
+                        add_scaled(x, &added, 1.0);
+                    }
                 }
                 Ok(None)
             }

@@ -1,8 +1,9 @@
 //! What computing on this machine's processor takes of its memory.
 
 use super::arena::{READERS, SPARE};
+use super::decoder::BLOCK_TOKENS;
 use crate::checkpoint::config::TextConfig;
-use crate::core::ports::LOGIT_ROWS;
+use crate::core::ports::{EXPERT_ROWS, LOGIT_ROWS};
 use crate::formats::WeightFormat;
 use crate::input::KvPrecision;
 use crate::kernels::WIDENED_ROWS;
@@ -43,25 +44,26 @@ pub fn widened_bytes(config: &TextConfig, precision: KvPrecision) -> u64 {
 /// exceeded by a block for each.
 const TASKS: usize = 16;
 
-/// Bytes of the activations of one chunk, at their peak: where rows see all of the context, inside a layer's experts, or
-/// in the vocabulary.
+/// Bytes of the activations of one chunk, at their peak: of every token its row, the row that experts see or the one behind
+/// the final norm, a row that is added to it, and the router's numbers; and beside them what exists of some tokens at a time,
+/// in attention, in the experts, or in the vocabulary.
 pub fn workspace_bytes(config: &TextConfig, chunk_tokens: usize, context_tokens: usize) -> u64 {
     let (hidden, heads) = (
         config.hidden_size,
         config.num_attention_heads * config.head_dim,
     );
     let kv = config.num_key_value_heads * config.head_dim;
-    let residual = 3 * hidden;
-    let attention = 3 * heads + 3 * kv + hidden;
-    let inner = config.moe_intermediate_size.max(config.intermediate_size);
-    let experts =
-        config.num_experts_per_tok.min(config.num_experts) * 2 * hidden + 4 * hidden + 4 * inner;
-    let per_token = residual + attention.max(experts + config.num_experts * 2);
+    let k = config.num_experts_per_tok.min(config.num_experts);
+    // Twice the router's numbers on their way to the mind, and twice as many experts as were trained, chosen, with weights.
+    let per_token = 3 * hidden + 2 * config.num_experts + 16 * k;
+    let block = chunk_tokens.min(BLOCK_TOKENS);
+    let attention = block * (3 * heads + 3 * kv + 2 * hidden) + context_tokens * SCORE_ROWS;
+    let dense = block * (2 * hidden + 2 * config.intermediate_size);
+    let outputs = EXPERT_ROWS.min(chunk_tokens * 2 * k).max(2 * k);
+    let experts = outputs * (3 * hidden + 3 * config.moe_intermediate_size);
     let logits = LOGIT_ROWS * 2 * config.vocab_size;
-    // Two rows of the context beside the experts have always been planned for: a recording's pool depends on them.
-    let experts = chunk_tokens * per_token + context_tokens * 2;
-    let scores = chunk_tokens * (residual + attention) + context_tokens * SCORE_ROWS;
-    ((experts.max(scores) + logits) * size_of::<f32>()) as u64
+    let some = attention.max(dense).max(experts);
+    ((chunk_tokens * per_token + some + logits) * size_of::<f32>()) as u64
 }
 
 /// Records in memory beside those that the pool counts: being read for slots that may have moved on meanwhile, and kept for the

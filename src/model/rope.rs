@@ -1,5 +1,7 @@
 //! Rotary position embedding over three axes (M-RoPE, interleaved).
 
+use std::ops::Range;
+
 use super::axes::Positions;
 
 /// Cosines and sines of some tokens' positions.
@@ -11,6 +13,18 @@ pub struct Angles {
     pub sin: Vec<f32>,
     /// Half a head's dimensions.
     pub half: usize,
+}
+
+impl Angles {
+    /// Those of some tokens.
+    pub fn of(&self, tokens: Range<usize>) -> Self {
+        let numbers = tokens.start * self.half..tokens.end * self.half;
+        Self {
+            cos: self.cos[numbers.clone()].to_vec(),
+            sin: self.sin[numbers].to_vec(),
+            half: self.half,
+        }
+    }
 }
 
 /// Frequencies of one module's heads, and which axis turns which of them.

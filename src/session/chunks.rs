@@ -10,13 +10,16 @@ use crate::core::memory::MemoryPlan;
 use crate::input::Limit;
 
 /// Lengths that may be chosen, longest first. With the last the floor is least; it is chosen wherever no other can be.
-const LENGTHS: [usize; 3] = [512, 256, SHORTEST_CHUNK_TOKENS];
+const LENGTHS: [usize; 6] = [4096, 2048, 1024, 512, 256, SHORTEST_CHUNK_TOKENS];
+
+/// Longer ones are of no use where every expert stays in memory, and an alarm gives up what was read of a chunk.
+const LONGEST_WITHOUT_LIMIT: usize = 512;
 
 /// Tokens of the shortest chunk that is chosen where nobody says a length.
 pub const SHORTEST_CHUNK_TOKENS: usize = 128;
 
 /// A longer chunk takes at most this part of the memory that experts would have beside the shortest.
-const PART_OF_POOL: u64 = 16;
+const PART_OF_POOL: u64 = 8;
 
 /// Memory with chunks of some length.
 pub(super) struct ChunkPlan {
@@ -30,6 +33,9 @@ impl ChunkPlan {
     /// Whether these chunks, longer than those of `least`, leave the experts nearly as much. They never bring a limit
     /// about where there would be none.
     fn spares(&self, least: &Self) -> bool {
+        if self.plan.limit_bytes.is_none() && self.chunk_tokens > LONGEST_WITHOUT_LIMIT {
+            return false;
+        }
         if self.plan.limit_bytes.is_none() || least.plan.limit_bytes.is_none() {
             return self.plan.limit_bytes == least.plan.limit_bytes;
         }

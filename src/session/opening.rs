@@ -46,7 +46,7 @@ pub struct EngineOptions {
     pub limit_policy: LimitPolicy,
     /// Tokens of context to plan memory for.
     pub context_tokens: usize,
-    /// Tokens of a prefill chunk; none: as many as memory allows, 128 to 512.
+    /// Tokens of a prefill chunk; none: as many as memory allows, 128 to 4096.
     pub chunk_tokens: Option<usize>,
     /// How keys and values are kept; none: as they are computed where the limit has room for that, else rounded.
     pub kv: Option<KvPrecision>,
@@ -328,7 +328,7 @@ pub async fn open_with(
         None => None,
     };
     let progress = Arc::new(WorkProgress::default());
-    let towers = CpuTowers::new(Arc::clone(&source), sizes.towers).telling(&progress);
+    let towers = CpuTowers::new(Arc::clone(&source), sizes.towers);
     let (modules, mut map) = modules(&*source, sizes.slots, sizes.talker_slots);
     if options.degrade {
         map.absent = absent_experts(&*source, &modules)?.into_iter().collect();

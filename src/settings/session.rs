@@ -21,7 +21,7 @@ pub struct SessionSettings {
     /// model goes.
     #[serde(deserialize_with = "maybe_whole")]
     pub context_tokens: Option<usize>,
-    /// Tokens that are read at once; none (`auto`): 128 to 512, as memory allows.
+    /// Tokens that are read at once; none (`auto`): 128 to 4096, as memory allows.
     #[serde(deserialize_with = "maybe_whole")]
     pub chunk_tokens: Option<usize>,
     /// How keys and values are kept; none (`auto`): as they are computed where the limit has room for that, else rounded.

@@ -51,21 +51,18 @@ fn a_chunk_is_as_long_as_the_context_can_use() {
     assert_eq!(opened(Limit::None, 500, Some(7)).0, 7);
 }
 
-/// The floor is that of the shortest chunk; a longer one comes when its memory is a sixteenth of what the experts have.
+/// The floor is that of the shortest chunk; a longer one comes when its memory is an eighth of what the experts have.
 #[test]
 fn a_longer_chunk_leaves_the_experts_nearly_all_of_a_limit() {
     let least = opened(Limit::Slots(0), 500, None);
     assert_eq!(least, opened(Limit::Slots(0), 500, Some(128)));
     let floor = |asked| opened(Limit::Slots(0), 500, Some(asked)).1;
     for (longer, next) in [(256, 128), (512, 256)] {
-        let enough = least.1 + 16 * (floor(longer) - least.1);
+        let enough = least.1 + 8 * (floor(longer) - least.1);
         let just = opened(Limit::Bytes(enough), 500, None);
         assert_eq!((just.0, just.1), (longer, floor(longer)));
         let little = opened(Limit::Bytes(enough - 16), 500, None);
         assert_eq!((little.0, little.1), (next, floor(next)));
-        assert!(
-            just.2 * 17 >= (enough - least.1) * 15,
-            "a sixteenth at most"
-        );
+        assert!(just.2 * 9 >= (enough - least.1) * 7, "an eighth at most");
     }
 }

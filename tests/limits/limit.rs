@@ -341,10 +341,10 @@ fn a_conversation_says_where_its_limit_comes_from() {
     let roomy = leaving(bytes(&least["everything_bytes"]) - MIB);
     let report = chat(&roomy, "/limit", "limit_report", &context);
     assert_eq!(report["limit_chosen"], true);
-    // The same floor, but for chunks that take a sixteenth at most of what experts would have.
+    // The same floor, but for chunks that take an eighth at most of what experts would have.
     let floor = bytes(&least["floor_bytes"]);
     let more = bytes(&report["floor_bytes"]) - floor;
-    assert!(16 * more <= bytes(&report["limit_bytes"]) - floor);
+    assert!(8 * more <= bytes(&report["limit_bytes"]) - floor);
     assert_eq!(
         bytes(&report["pool_bytes"]) + bytes(&report["floor_bytes"]),
         bytes(&report["limit_bytes"])

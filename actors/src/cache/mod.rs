@@ -216,6 +216,16 @@ impl Cache {
             pool.pin(*index);
         }
         let needed = claim.miss_bytes;
+        let spared: Vec<u32> = request
+            .upcoming
+            .iter()
+            .filter_map(|expert| pool.index(layer, *expert))
+            .filter(|index| pool.is_resident(*index))
+            .collect();
+        spared.iter().for_each(|index| pool.pin(*index));
+        self.stats.evictions += pool.make_room(needed, &mut orders.evict);
+        spared.iter().for_each(|index| pool.unpin(*index));
+        // Where nothing else is left to go.
         self.stats.evictions += pool.make_room(needed, &mut orders.evict);
         let mut experts = Vec::with_capacity(claim.indices.len());
         for (index, used) in claim.indices.iter().zip(&request.uses) {

@@ -117,6 +117,7 @@ fn request(tick: Tick, rank: u16, experts: &[u16]) -> LeaseRequest {
                 tokens: 1,
             })
             .collect(),
+        upcoming: Vec::new(),
         next_layer: layer((rank + 1) % LAYERS),
     }
 }
@@ -333,6 +334,7 @@ fn impossible_requests_are_named_and_change_nothing() {
         ),
         (
             LeaseRequest {
+                upcoming: Vec::new(),
                 next_layer: bad,
                 ..request(1, 0, &[0])
             },

@@ -26,6 +26,9 @@ pub struct LeaseRequest {
     pub tokens: u32,
     /// Distinct experts, at most the window.
     pub uses: Vec<Use>,
+    /// Experts of the same layer that later windows of the step will ask for: they leave last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upcoming: Vec<u16>,
     /// The layer that runs next, whose residency the answer carries.
     pub next_layer: LayerKey,
 }

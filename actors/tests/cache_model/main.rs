@@ -65,6 +65,7 @@ fn lease_request(
         layer,
         tokens: 1,
         uses: experts.iter().map(used).collect(),
+        upcoming: Vec::new(),
         next_layer,
     }
 }
@@ -97,6 +98,7 @@ impl Play<'_> {
                     layer,
                     tokens: *tokens,
                     uses: uses.iter().map(used).collect(),
+                    upcoming: Vec::new(),
                     next_layer,
                 })
             }

@@ -63,7 +63,7 @@ impl Engine {
         let mut outputs = Vec::new();
         let workloads = gather(&selection);
         for window in workloads.chunks(self.work.window_experts) {
-            let request = self.lease_request(step, key, 1, window);
+            let request = self.lease_request(step, key, 1, window, &[]);
             let asked = self.mind.lease(request);
             let asked = asked.instrument(spans::lease(key, window.len()));
             let lease = self.clock.ask(1, asked).await?;

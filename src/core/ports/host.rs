@@ -10,6 +10,10 @@ use sage_actors::protocol::{ExpertKey, ExpertSource, LayerKey, LeasedExpert};
 use super::decoder::{DecoderError, HiddenRows};
 use super::names::component_name;
 
+/// Outputs of experts, a row each, that are asked for at the same time, and so exist at the same time; where one row asks for
+/// more experts than that, its own.
+pub const EXPERT_ROWS: usize = 512;
+
 /// Why an expert is not in its slot.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{component} expert {} of layer {} cannot be read: {reason}", key.expert, key.layer.layer)]

@@ -19,8 +19,8 @@ pub use decoder::{
     RoutedRows, Sequence, WeightedOutput,
 };
 pub use host::{
-    ExpertHost, ExpertOutput, ExpertReadError, ExpertTask, HostError, HostFuture, HostUsage,
-    LostHost, ShadowExperts,
+    EXPERT_ROWS, ExpertHost, ExpertOutput, ExpertReadError, ExpertTask, HostError, HostFuture,
+    HostUsage, LostHost, ShadowExperts,
 };
 pub use names::{component_name, component_of, module_name};
 pub(crate) use senses::{BLIND, DEAF, NO_EARS, NO_EYES};
