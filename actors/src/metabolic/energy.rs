@@ -37,6 +37,17 @@ impl Bucket {
         self.level
     }
 
+    /// `ticks` steps, each with its part of the refill and of the cost: what a step of many ticks leaves is what as many steps
+    /// of one tick would, so that energy does not depend on how a text is cut into chunks.
+    pub fn steps(&mut self, ticks: u32, refill: f64, cost: f64) {
+        // Nothing passes in no time, but a cost is a cost.
+        let ticks = ticks.max(1);
+        let (refill, cost) = (refill / f64::from(ticks), cost / f64::from(ticks));
+        for _ in 0..ticks {
+            self.step(refill, cost);
+        }
+    }
+
     /// Refills first, then takes the cost. What is not a number above 0 counts 0.
     pub fn step(&mut self, refill: f64, cost: f64) {
         let (refill, cost) = (refill.max(0.0), cost.max(0.0));
@@ -85,8 +96,8 @@ impl Reserves {
             .unwrap_or(0.0)
             .max(0.0);
         let io = assess.spent.miss_bytes as f64 / exact_token_bytes.max(1) as f64;
-        self.compute.step(refill, compute);
-        self.io.step(refill, io);
+        self.compute.steps(assess.ticks, refill, compute);
+        self.io.steps(assess.ticks, refill, io);
         self.level = assess
             .levels
             .iter()

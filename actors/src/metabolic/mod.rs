@@ -148,12 +148,28 @@ impl Controller {
         self.reserves.compute.level() >= compute && self.reserves.io.level() >= io
     }
 
-    /// In Threat: tokens of which even the dearest form (every expert computed and read) stays in the allowance.
+    /// Tokens of a step after which the state may have to change: in Threat those of which even the dearest form (every expert
+    /// computed and read) stays in the allowance; in others those that compute can be paid for until too little is left for
+    /// the state. None where that does not end.
     fn tokens_max(&self, state: State) -> Option<u32> {
-        if state != State::Threat || self.config.hold.is_some() {
+        if self.config.hold.is_some() {
             return None;
         }
-        Some(libm::floor(self.threat_units_left() / (2.0 * self.config.budgets.threat.f)) as u32)
+        let transitions = &self.config.transitions;
+        if state == State::Threat {
+            let allowed = self.threat_units_left() / (2.0 * self.config.budgets.threat.f);
+            return Some(libm::floor(allowed) as u32);
+        }
+        let leaves_below = match state {
+            State::Focus => transitions.focus_wake_atp,
+            State::Wake => transitions.wake_rest_atp,
+            _ => transitions.depletion_atp,
+        };
+        let energy = &self.config.energy;
+        let lost = self.budget().f - energy.refill_units_per_tick;
+        let spare = self.reserves.compute.level() - leaves_below / 100.0 * energy.capacity_units;
+        // One tick beyond it, so that the state really changes.
+        (lost > 0.0).then(|| libm::ceil((spare / lost).max(0.0)) as u32 + 1)
     }
 
     fn drive(&mut self, assess: &Assess) -> f32 {

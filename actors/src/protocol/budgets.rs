@@ -154,7 +154,8 @@ pub struct Directives {
     pub may_step: bool,
     /// A running answer ends at the next token (only Depletion does so).
     pub end_answer: bool,
-    /// Tokens that the next step may span at most, so that Threat stays within its allowance; none: no limit.
+    /// Tokens that the next step may span at most, so that Threat stays within its allowance, and no state spends what it would
+    /// have been left for; none: no limit.
     pub tokens_max: Option<u32>,
     /// One for each module awake.
     pub modules: Vec<ModuleDirective>,

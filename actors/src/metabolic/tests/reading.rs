@@ -58,3 +58,50 @@ fn a_drive_that_only_stands_is_not_overwhelming() {
     let measured = drives(&[(32, 1.0, false), (32, 1.0, false)]);
     assert_eq!(measured[1].1, State::Threat);
 }
+
+/// A question that is read in Focus, a chunk of at most so many tokens a step: energy and state afterwards, and the least that
+/// energy ever was.
+fn read_in_focus(chunk_tokens: u32, tokens: u32) -> (f64, State, f64) {
+    let mut world = World::new();
+    let question = Input {
+        request: true,
+        urgency: 0.9,
+        ..IDLE
+    };
+    let asked = world.until(&question, 40);
+    assert_eq!(asked.0, State::Focus);
+    let (mut left, mut least) = (tokens, f64::INFINITY);
+    let mut last = world.step(&question);
+    while left > 0 {
+        let most = last.tokens_max.unwrap_or(u32::MAX);
+        let ticks = chunk_tokens.min(left).min(most).max(1);
+        last = world.step(&Input {
+            load: 1.0,
+            ticks,
+            ..question
+        });
+        left -= ticks;
+        least = least.min(last.energy.atp);
+    }
+    (last.energy.atp, last.state, least)
+}
+
+#[test]
+fn energy_does_not_depend_on_how_a_text_is_cut() {
+    let short = read_in_focus(1, 300);
+    for chunk_tokens in [7, 64, 128, 300] {
+        let (atp, state, _) = read_in_focus(chunk_tokens, 300);
+        assert!((atp - short.0).abs() < 1e-6, "{chunk_tokens}: {atp}");
+        assert_eq!(state, short.1);
+    }
+}
+
+#[test]
+fn a_long_chunk_leaves_focus_where_short_ones_would_and_exhausts_nothing() {
+    let leaves = config().transitions.focus_wake_atp;
+    for chunk_tokens in [32, 512, 4096] {
+        let (_, _, least) = read_in_focus(chunk_tokens, 4000);
+        // A chunk of 32 tokens that begins above the threshold may end 8 units below it.
+        assert!(least > leaves - 4.0, "{chunk_tokens}: {least}");
+    }
+}
