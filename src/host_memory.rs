@@ -1,18 +1,42 @@
 //! Page-aligned memory straight from the system, and back to it.
 
-use std::ptr::NonNull;
+mod shelf;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+pub use shelf::Shelf;
 
 /// Direct reads and record offsets are multiples of this.
 pub const PAGE_BYTES: usize = 4096;
+
+/// Bytes of a huge page, where the system gives them to who asks; none where it has them not, or they are switched off. Asked
+/// once.
+pub fn huge_page_bytes() -> Option<usize> {
+    static BYTES: OnceLock<Option<usize>> = OnceLock::new();
+    *BYTES.get_or_init(|| {
+        let read = |name: &str| {
+            std::fs::read_to_string(format!("/sys/kernel/mm/transparent_hugepage/{name}")).ok()
+        };
+        let enabled = read("enabled").filter(|words| !words.contains("[never]"));
+        let bytes: usize = enabled
+            .and_then(|_| read("hpage_pmd_size"))?
+            .trim()
+            .parse()
+            .ok()?;
+        (bytes.is_power_of_two() && bytes > PAGE_BYTES).then_some(bytes)
+    })
+}
 
 /// Rounds up to a whole number of pages.
 pub fn round_up_to_page(bytes: usize) -> usize {
     bytes.div_ceil(PAGE_BYTES) * PAGE_BYTES
 }
 
-/// An anonymous private mapping, zeroed, page-aligned; its pages go back to the system when it is dropped.
+/// Anonymous private memory, page-aligned, of its own mapping or a place of a [`Shelf`]; its pages go back to the system when
+/// it is dropped.
 ///
 /// Weights live here and not on the heap, so that what is given back really leaves the process.
 #[derive(Debug)]
@@ -20,6 +44,8 @@ pub struct Mapped {
     start: NonNull<u8>,
     mapped_bytes: usize,
     len: usize,
+    /// None of a mapping of its own.
+    place: Option<shelf::Place>,
 }
 
 // SAFETY: the mapping is owned, and shared references only read it.
@@ -28,7 +54,7 @@ unsafe impl Send for Mapped {}
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
-    /// Maps at least `len` bytes (and at least one page).
+    /// Maps at least `len` bytes (and at least one page), zeroed.
     ///
     /// # Errors
     /// The system's, when it has no memory to map.
@@ -49,7 +75,39 @@ impl Mapped {
             start,
             mapped_bytes,
             len,
+            place: None,
         })
+    }
+
+    /// As [`Self::new`], for what is written at once and as a whole: what fills a huge page lies in one, where the system has
+    /// them, and what remains in ordinary ones, so that it takes no more memory.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn in_huge_pages(len: usize) -> std::io::Result<Self> {
+        let Some(huge) = huge_page_bytes().filter(|huge| len >= *huge) else {
+            return Self::new(len);
+        };
+        let mut whole = Self::new(round_up_to_page(len) + huge)?;
+        let address = whole.start.as_ptr() as usize;
+        let lead = address.next_multiple_of(huge) - address;
+        let mapped_bytes = round_up_to_page(len);
+        let tail = whole.mapped_bytes - lead - mapped_bytes;
+        // SAFETY: both ends of a mapping that nobody else knows; what remains begins at a huge page. Where the system refuses
+        // huge pages, it gives ordinary ones; a part that stays mapped is a loss of addresses and no more.
+        unsafe {
+            let start = whole.start.add(lead);
+            if lead > 0 {
+                let _ = munmap(whole.start.as_ptr().cast(), lead);
+            }
+            if tail > 0 {
+                let _ = munmap(start.add(mapped_bytes).as_ptr().cast(), tail);
+            }
+            let _ = madvise(start.as_ptr().cast(), mapped_bytes, Advice::LinuxHugepage);
+            whole.start = start;
+        }
+        (whole.mapped_bytes, whole.len) = (mapped_bytes, len);
+        Ok(whole)
     }
 
     /// Bytes asked for.
@@ -69,7 +127,7 @@ impl Mapped {
 
     /// The bytes asked for.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped for `mapped_bytes >= len`, initialised by the system to zero.
+        // SAFETY: mapped for `mapped_bytes >= len`, initialised by the system.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
@@ -82,7 +140,11 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: exactly the range that `new` mapped, and nobody borrows it any more. A failure cannot be
+        if self.place.is_some() {
+            // The shelf has it back when the place is dropped.
+            return;
+        }
+        // SAFETY: exactly the range that was mapped, and nobody borrows it any more. A failure cannot be
         // handled here and only leaks the range.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.mapped_bytes) };
     }

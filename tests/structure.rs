@@ -253,6 +253,7 @@ fn one_type_enumerates_the_formats_of_weights() {
 fn formats_and_host_memory_use_nothing() {
     let leaves = sources("src/formats")
         .into_iter()
+        .chain(sources("src/host_memory"))
         .chain([PathBuf::from("src/host_memory.rs")]);
     for path in leaves {
         let code = code(&path);

@@ -1,8 +1,10 @@
 //! Slots: the memory that holds experts, and the thread that fills them.
 //!
-//! The cache decides which expert lives in which slot; the arena obeys. A slot's memory is mapped from the
-//! system when an expert is admitted and goes back when the decision that evicted it is complete and no admitted
-//! expert took it over. One thread reads, one record after the other.
+//! The cache decides which expert lives in which slot; the arena obeys. A slot's memory is taken from the
+//! system when an expert is read and goes back when the decision that evicted it is complete and no admitted
+//! expert took it over.
+
+mod memory;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +22,8 @@ use crate::host_memory::Mapped;
 use crate::reads::ReadPurpose;
 use crate::spans;
 use crate::store::ExpertLocation;
+pub use memory::SPARE;
+use memory::{MemoryOfRead, RecordMemory};
 
 /// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
 pub trait RecordReader: Send + Sync + 'static {
@@ -80,8 +84,7 @@ struct State {
     speculative: VecDeque<(SlotId, u64)>,
     /// What was to be read ahead for a layer that has had its turn since: read only if somebody asks for it after all.
     overtaken: VecDeque<(SlotId, u64)>,
-    /// Memory of evicted slots by record length, until `settle`.
-    free: BTreeMap<usize, Vec<Mapped>>,
+    memory: RecordMemory,
     /// Threads that are reading now.
     reading: usize,
     closing: bool,
@@ -109,10 +112,6 @@ pub struct SlotArena {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
-
-/// Mappings that stay although no read waits for them: what was read ahead and is taken over leaves its place empty, and the next
-/// read ahead need not fault every page in again.
-pub const SPARE: usize = 2;
 
 /// Threads that read: while one compares a checksum and looks for the next file, the other keeps the disk busy.
 pub const READERS: usize = 2;
@@ -229,12 +228,7 @@ impl SlotArena {
                 _ => 0,
             })
             .sum();
-        held + state
-            .free
-            .values()
-            .flatten()
-            .map(Mapped::mapped_bytes)
-            .sum::<usize>()
+        held + state.memory.held_bytes()
     }
 
     /// What it took to read the slot's expert from disk and check it; none while it is not there. Telemetry: no decision reads it.
@@ -323,7 +317,7 @@ impl ExpertSource for SlotArena {
             && let Ok(expert) = Arc::try_unwrap(expert)
             && let Some(memory) = expert.into_memory()
         {
-            state.free.entry(memory.len()).or_default().push(memory);
+            state.memory.keep(memory);
         }
     }
 
@@ -337,16 +331,21 @@ impl ExpertSource for SlotArena {
                 *wanted.entry(record.len_bytes).or_default() += 1;
             }
         }
-        let (mut surplus, mut spare) = (Vec::new(), SPARE);
-        for (bytes, free) in &mut state.free {
-            let wanted = wanted.get(bytes).copied().unwrap_or(0);
-            let keep = (wanted + spare).min(free.len());
-            spare -= keep.saturating_sub(wanted);
-            surplus.extend(free.drain(keep..));
-        }
+        let surplus = state.memory.surplus(&wanted);
         drop(state);
-        // Unmapping takes time; the reading threads need not wait for it.
+        // Giving back takes time; the reading threads need not wait for it.
         drop(surplus);
+        let mut state = lock(&self.shared);
+        let State { slots, memory, .. } = &mut *state;
+        if memory.has_gaps() {
+            let unused = slots
+                .values_mut()
+                .filter_map(|slot| match &mut slot.contents {
+                    Contents::Ready(expert) => Arc::get_mut(expert),
+                    _ => None,
+                });
+            memory.close_gaps(unused);
+        }
     }
 }
 
@@ -398,18 +397,13 @@ fn read_until_closed(shared: &Shared) {
             continue;
         };
         let record = Arc::clone(record);
-        let reusable = state.free.get_mut(&record.len_bytes).and_then(Vec::pop);
-        // What is mapped anew takes the place of what is free, and does not stand beside it.
-        let others = match reusable {
-            Some(_) => BTreeMap::new(),
-            None => std::mem::take(&mut state.free),
-        };
+        let (memory, others) = state.memory.for_read(record.len_bytes);
         state.reading += 1;
         drop(state);
         drop(others);
         let span = spans::read(key, purpose, Some(record.len_bytes)).entered();
         let started = Instant::now();
-        let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, &record, reusable));
+        let read = AssertUnwindSafe(|| read_with_retry(shared, purpose, key, &record, memory));
         let outcome = catch_unwind(read).unwrap_or_else(|_| {
             // Whoever waits must hear of it.
             Err(ExpertReadError {
@@ -457,7 +451,7 @@ fn read_with_retry(
     purpose: ReadPurpose,
     key: ExpertKey,
     record: &ExpertLocation,
-    reusable: Option<Mapped>,
+    memory: MemoryOfRead,
 ) -> Result<ExpertMemory, ExpertReadError> {
     let reader = &shared.reader;
     if let Some(mapped) = reader.map(key, record) {
@@ -468,10 +462,7 @@ fn read_with_retry(
         component: component_name(key),
         reason: format!("no memory for it: {error}"),
     };
-    let mut memory = match reusable {
-        Some(memory) => memory,
-        None => Mapped::new(record.len_bytes).map_err(system)?,
-    };
+    let mut memory = memory.take().map_err(system)?;
     if reader.read(purpose, key, record, &mut memory).is_err() {
         reader.read(purpose, key, record, &mut memory)?;
     }

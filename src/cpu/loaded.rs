@@ -75,9 +75,24 @@ impl LoadedExpert {
 
     /// Bytes of this process's own memory that it takes.
     pub(crate) fn held_bytes(&self) -> usize {
+        self.memory().map_or(0, Mapped::mapped_bytes)
+    }
+
+    /// The memory of this process that it is in; none of a file.
+    pub(crate) fn memory(&self) -> Option<&Mapped> {
         match &self.memory {
-            ExpertMemory::Slot(memory) => memory.mapped_bytes(),
-            ExpertMemory::File(_) => 0,
+            ExpertMemory::Slot(memory) => Some(memory),
+            ExpertMemory::File(_) => None,
+        }
+    }
+
+    /// Moves the record into the memory, of its length, that `find` gives for its own; if it gives some.
+    pub(crate) fn move_to(&mut self, find: impl FnOnce(&Mapped) -> Option<Mapped>) {
+        if let ExpertMemory::Slot(memory) = &mut self.memory
+            && let Some(mut other) = find(memory)
+        {
+            other.pages_mut().copy_from_slice(memory.pages_mut());
+            *memory = other;
         }
     }
 

@@ -71,7 +71,7 @@ impl LocalShadow {
         let freed = freed.filter(|(_, expert)| expert.bytes().len() == bytes);
         let mut memory = match freed.and_then(|(_, expert)| expert.into_memory()) {
             Some(memory) => memory,
-            None => Mapped::new(bytes).map_err(no_memory)?,
+            None => Mapped::in_huge_pages(bytes).map_err(no_memory)?,
         };
         self.reader
             .read(ReadPurpose::Shadow, key, &record, &mut memory)?;

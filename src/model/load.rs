@@ -78,7 +78,7 @@ impl<'a> Loader<'a> {
     fn raw(&self, name: &str, expected: &[usize]) -> Result<(Mapped, WeightFormat), LoadError> {
         let (info, format) = self.checked(name, expected)?;
         let bytes = info.bytes as usize;
-        let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
+        let mut memory = Mapped::in_huge_pages(bytes).map_err(|source| LoadError::Memory {
             name: name.into(),
             bytes,
             source,
@@ -141,7 +141,7 @@ impl<'a> Loader<'a> {
                 });
             }
         };
-        let mut memory = Mapped::new(bytes).map_err(|source| LoadError::Memory {
+        let mut memory = Mapped::in_huge_pages(bytes).map_err(|source| LoadError::Memory {
             name: name.into(),
             bytes,
             source,

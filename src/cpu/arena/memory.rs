@@ -1,0 +1,106 @@
+//! The memory of records: what evicted slots leave is kept for the reads that wait, and goes back to the system otherwise.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::loaded::LoadedExpert;
+use crate::host_memory::{Mapped, Shelf};
+
+/// Mappings that stay although no read waits for them: what was read ahead and is taken over leaves its place empty, and the next
+/// read ahead need not fault every page in again.
+pub const SPARE: usize = 2;
+
+/// Memory by the length of the records that it is for.
+#[derive(Default)]
+pub(super) struct RecordMemory {
+    /// Of slots that were evicted.
+    free: BTreeMap<usize, Vec<Mapped>>,
+    /// None where the system has no addresses for one.
+    shelves: BTreeMap<usize, Option<Arc<Shelf>>>,
+}
+
+/// Where the memory of a read comes from.
+pub(super) struct MemoryOfRead {
+    len: usize,
+    kept: Option<Mapped>,
+    shelf: Option<Arc<Shelf>>,
+}
+
+impl MemoryOfRead {
+    /// # Errors
+    /// When the system has none.
+    pub(super) fn take(self) -> std::io::Result<Mapped> {
+        if let Some(kept) = self.kept {
+            return Ok(kept);
+        }
+        // A shelf that is full is no reason to read nothing.
+        match self.shelf.map(|shelf| shelf.take()) {
+            Some(Ok(memory)) => Ok(memory),
+            _ => Mapped::in_huge_pages(self.len),
+        }
+    }
+}
+
+impl RecordMemory {
+    /// Keeps what an evicted slot leaves.
+    pub(super) fn keep(&mut self, memory: Mapped) {
+        self.free.entry(memory.len()).or_default().push(memory);
+    }
+
+    /// Memory for a record of `len` bytes; and what is to be dropped first: what is mapped anew takes the place of what is free,
+    /// and does not stand beside it.
+    pub(super) fn for_read(&mut self, len: usize) -> (MemoryOfRead, Vec<Mapped>) {
+        let kept = self.free.get_mut(&len).and_then(Vec::pop);
+        let others = match kept {
+            Some(_) => Vec::new(),
+            None => std::mem::take(&mut self.free)
+                .into_values()
+                .flatten()
+                .collect(),
+        };
+        let shelf = self.shelves.entry(len).or_insert_with(|| Shelf::new(len));
+        let shelf = shelf.clone();
+        (MemoryOfRead { len, kept, shelf }, others)
+    }
+
+    /// What is free beyond the reads that wait, `wanted` of each length, and the spare.
+    pub(super) fn surplus(&mut self, wanted: &BTreeMap<usize, usize>) -> Vec<Mapped> {
+        let (mut surplus, mut spare) = (Vec::new(), SPARE);
+        for (len, free) in &mut self.free {
+            let wanted = wanted.get(len).copied().unwrap_or(0);
+            let keep = (wanted + spare).min(free.len());
+            spare -= keep.saturating_sub(wanted);
+            surplus.extend(free.drain(keep..));
+        }
+        surplus
+    }
+
+    /// Bytes that are kept, or cannot go back yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        let free = self.free.values().flatten().map(Mapped::mapped_bytes);
+        let shelves = self.shelves.values().flatten();
+        free.chain(shelves.map(|shelf| shelf.gap_bytes())).sum()
+    }
+
+    /// Whether records would have to move together, so that memory goes back.
+    pub(super) fn has_gaps(&self) -> bool {
+        let mut shelves = self.shelves.values().flatten();
+        shelves.any(|shelf| shelf.gap_bytes() > 0)
+    }
+
+    /// Moves records from the end of their shelf into its gaps. `experts` are those that nobody uses.
+    pub(super) fn close_gaps<'a>(&self, experts: impl Iterator<Item = &'a mut LoadedExpert>) {
+        let shelf_of = |expert: &LoadedExpert| {
+            let shelf = self.shelves.get(&expert.memory()?.len())?.as_ref()?;
+            (shelf.gap_bytes() > 0 && shelf.holds(expert.memory()?)).then_some(shelf)
+        };
+        let mut movable: Vec<_> = experts
+            .filter_map(|expert| shelf_of(expert).map(|shelf| (shelf, expert)))
+            .collect();
+        movable.sort_unstable_by_key(|(_, expert)| Reverse(expert.bytes().as_ptr()));
+        for (shelf, expert) in movable {
+            expert.move_to(|memory| shelf.take_below(memory));
+        }
+    }
+}
