@@ -13,6 +13,22 @@ pub enum Work {
     Perceiving,
 }
 
+/// Who hears of a tower that encodes: of its intermediate results, by name, or of how far it is, or of both. A closure hears of
+/// results.
+pub trait TowerListener {
+    /// An intermediate result.
+    fn tensor(&mut self, _name: &str, _values: &[f32]) {}
+
+    /// The tower's piece `at` begins, the first is 0, of `pieces`.
+    fn piece(&mut self, _at: usize, _pieces: usize) {}
+}
+
+impl<F: FnMut(&str, &[f32])> TowerListener for F {
+    fn tensor(&mut self, name: &str, values: &[f32]) {
+        self(name, values);
+    }
+}
+
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WorkState {

@@ -118,6 +118,16 @@ impl<'a> View<'a> {
             } => self
                 .heard
                 .push_str(&format!(" read {read_tokens} of {prompt_tokens} tokens")),
+            EventKind::Perceiving {
+                pieces_done,
+                pieces,
+                ..
+            } => {
+                self.now(&format!(
+                    "perceiving, {pieces_done} of {pieces} pieces of the tower"
+                ));
+                return Ok(());
+            }
             EventKind::Token { text, .. } => {
                 self.answer.push_str(text);
                 self.heard.push_str(&format!(" says {text:?}"));
@@ -224,6 +234,17 @@ impl<'a> View<'a> {
         };
         let message = format!("{}{cause}{heard}{answer}", self.step(cache));
         status.set_message(printable(&message).into_owned());
+        status.tick();
+    }
+
+    /// What takes long, in the live view alone: nobody wants a line in a pipe for each.
+    fn now(&self, text: &str) {
+        let Some(status) = &self.status else { return };
+        let step = self
+            .last
+            .as_ref()
+            .map_or(String::new(), |cache| self.step(cache));
+        status.set_message(printable(&format!("{step} {text}")).into_owned());
         status.tick();
     }
 

@@ -14,7 +14,7 @@ use crate::media::sound::Mel;
 use crate::model::audio::{self, AudioTower};
 use crate::model::pieces::Pieces;
 use crate::model::vision::{self, VisionError, VisionTower};
-use crate::progress::WorkProgress;
+use crate::progress::TowerListener;
 use crate::store::WeightSource;
 
 /// Towers of which every piece is read when its turn comes, unless it may stay; one that is missing was not asked for.
@@ -117,23 +117,23 @@ impl TowerSet {
         &mut self,
         source: &dyn WeightSource,
         clips: &[Mel],
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<Vec<f32>, TowerError> {
         if clips.is_empty() {
             return Ok(Vec::new());
         }
         let tower = self.audio.as_mut().ok_or(DEAF)?;
         let clips: Vec<&Mel> = clips.iter().collect();
-        Ok(tower.encode(source, &clips, probe)?.concat())
+        Ok(tower.encode(source, &clips, listener)?.concat())
     }
 
-    /// Rows of all images, or of all videos; `name` goes before the names that the probe hears.
+    /// Rows of all images, or of all videos; `name` goes before the names that the listener hears.
     pub(super) fn look(
         &mut self,
         source: &dyn WeightSource,
         patches: &ImagePatches,
         name: &str,
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<EncodedImages, TowerError> {
         if patches.is_empty() {
             return Ok(EncodedImages::default());
@@ -143,7 +143,7 @@ impl TowerSet {
             values: &patches.values,
             grids: &patches.grids,
         };
-        let mut named = |tensor: &str, values: &[f32]| probe(&format!("{name}.{tensor}"), values);
+        let mut named = Named { name, listener };
         let encoded = tower.encode(source, &view, &mut named);
         let encoded = encoded.map_err(|error| match error {
             VisionError::Load(error) => TowerError::Load(error),
@@ -156,6 +156,23 @@ impl TowerSet {
     }
 }
 
+/// Who hears of results under their tower's name.
+struct Named<'a> {
+    name: &'a str,
+    listener: &'a mut dyn TowerListener,
+}
+
+impl TowerListener for Named<'_> {
+    fn tensor(&mut self, name: &str, values: &[f32]) {
+        self.listener
+            .tensor(&format!("{}.{name}", self.name), values);
+    }
+
+    fn piece(&mut self, at: usize, pieces: usize) {
+        self.listener.piece(at, pieces);
+    }
+}
+
 impl CpuTowers {
     /// Towers that read from `source`, of which nothing stays yet.
     pub fn new(source: Arc<dyn WeightSource>, set: TowerSet) -> Self {
@@ -164,18 +181,6 @@ impl CpuTowers {
             set,
             obeyed: Vec::new(),
         }
-    }
-
-    /// The same, telling `progress` how far they are.
-    #[must_use]
-    pub fn telling(mut self, progress: &Arc<WorkProgress>) -> Self {
-        if let Some(tower) = &mut self.set.audio {
-            tower.pieces_mut().tell(progress);
-        }
-        if let Some(tower) = &mut self.set.vision {
-            tower.pieces_mut().tell(progress);
-        }
-        self
     }
 
     /// What the mind said last of a tower; nothing of one that sleeps.
@@ -217,17 +222,17 @@ impl Towers for CpuTowers {
     fn hear(
         &mut self,
         clips: &[Mel],
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<Vec<f32>, TowerError> {
-        self.set.hear(&*self.source, clips, probe)
+        self.set.hear(&*self.source, clips, listener)
     }
 
     fn look(
         &mut self,
         patches: &ImagePatches,
         name: &str,
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<EncodedImages, TowerError> {
-        self.set.look(&*self.source, patches, name, probe)
+        self.set.look(&*self.source, patches, name, listener)
     }
 }

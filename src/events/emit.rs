@@ -12,7 +12,8 @@ pub(crate) const TARGET: &str = "sage::events";
 
 /// Names of all events.
 #[cfg(feature = "cli")]
-pub(crate) const NAMES: [&str; 24] = [
+pub(crate) const NAMES: [&str; 26] = [
+    "loading",
     "mode",
     "observation",
     "refused",
@@ -22,6 +23,7 @@ pub(crate) const NAMES: [&str; 24] = [
     "salience",
     "directive",
     "tower",
+    "perceiving",
     "perceived",
     "cache",
     "denied",
@@ -68,6 +70,8 @@ impl EventKind {
             // What is shed never reaches the loop: its host records that.
             Self::Shed { .. }
             | Self::Progress { .. }
+            | Self::Perceiving { .. }
+            | Self::Loading { .. }
             | Self::Missed { .. }
             | Self::Mode(_)
             | Self::Observation(_)
@@ -102,6 +106,8 @@ impl Event {
                 emit!(DEBUG, "directive", tick, ?module, k, expert_bytes, lambda, beta, miss_bytes_per_token);
             }
             EventKind::Tower { modality, weight_bytes, drive } => emit!(DEBUG, "tower", tick, ?modality, weight_bytes, drive),
+            EventKind::Perceiving { request, pieces_done, pieces } => emit!(DEBUG, "perceiving", tick, request, pieces_done, pieces),
+            EventKind::Loading { layers_done, layers } => emit!(DEBUG, "loading", tick, layers_done, layers),
             EventKind::Perceived(perceived) => perceived.emit(tick),
             EventKind::Cache(cache) => cache.emit(tick),
             EventKind::Denied { request, mass, experts } => emit!(DEBUG, "denied", tick, request, mass, experts),

@@ -37,6 +37,13 @@ pub struct Event {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
+    /// A layer of the model is in memory. Nothing runs yet, so that only who listens by way of `tracing` hears of it.
+    Loading {
+        /// Layers that are loaded.
+        layers_done: usize,
+        /// Layers in all.
+        layers: usize,
+    },
     /// Which mode runs: the first line of every run.
     Mode(RunMode),
     /// An observation arrived.
@@ -159,6 +166,15 @@ pub enum EventKind {
         /// Tokens in all.
         prompt_tokens: usize,
     },
+    /// A piece of a tower begins: a sound or a picture is being perceived.
+    Perceiving {
+        /// Number of the request that it belongs to.
+        request: u64,
+        /// Pieces that the sound or picture is through.
+        pieces_done: usize,
+        /// Pieces of the tower.
+        pieces: usize,
+    },
     /// A word of an answer.
     Token {
         /// Of the request that it answers.
@@ -215,12 +231,14 @@ impl EventKind {
             Self::Forgotten { request, .. }
             | Self::Read { request, .. }
             | Self::Progress { request, .. }
+            | Self::Perceiving { request, .. }
             | Self::Token { request, .. }
             | Self::Answer { request, .. } => Some(*request),
             Self::Audio(audio) => Some(audio.request),
             Self::Spoken(spoken) => Some(spoken.request),
             Self::Expectation { answer, .. } => answer.as_ref().map(|answer| answer.id),
             Self::Mode(_)
+            | Self::Loading { .. }
             | Self::Missed { .. }
             | Self::State { .. }
             | Self::Salience(_)

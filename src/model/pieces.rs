@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::progress::{Work, WorkProgress};
+use crate::progress::TowerListener;
 
 /// What reading and keeping came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +36,6 @@ pub struct Pieces<P> {
     /// The first so many may stay.
     kept: usize,
     counts: PieceCounts,
-    /// Who is told which piece runs.
-    progress: Option<Arc<WorkProgress>>,
 }
 
 impl<P> Pieces<P> {
@@ -48,13 +46,7 @@ impl<P> Pieces<P> {
             sizes,
             kept: 0,
             counts: PieceCounts::default(),
-            progress: None,
         }
-    }
-
-    /// From now on `progress` is told which piece runs.
-    pub fn tell(&mut self, progress: &Arc<WorkProgress>) {
-        self.progress = Some(Arc::clone(progress));
     }
 
     /// Bytes of every piece.
@@ -78,14 +70,17 @@ impl<P> Pieces<P> {
         }
     }
 
-    /// Piece `at`, read by `load` where it is not in memory. Panics when there is no such piece.
+    /// Piece `at`, read by `load` where it is not in memory; `listener` hears that it begins. Panics when there is no such piece.
     ///
     /// # Errors
     /// What `load` says.
-    pub fn get<E>(&mut self, at: usize, load: impl FnOnce() -> Result<P, E>) -> Result<Arc<P>, E> {
-        if let Some(progress) = &self.progress {
-            progress.step(Work::Perceiving, at as u64, 1, self.sizes.len() as u64);
-        }
+    pub fn get<E>(
+        &mut self,
+        at: usize,
+        listener: &mut dyn TowerListener,
+        load: impl FnOnce() -> Result<P, E>,
+    ) -> Result<Arc<P>, E> {
+        listener.piece(at, self.sizes.len());
         if let Some(held) = &self.held[at] {
             self.counts.hits += 1;
             return Ok(Arc::clone(held));
@@ -109,12 +104,24 @@ impl<P> Pieces<P> {
 mod tests {
     use super::*;
 
+    #[derive(Default)]
+    struct Heard(Vec<(usize, usize)>);
+
+    impl TowerListener for Heard {
+        fn piece(&mut self, at: usize, pieces: usize) {
+            self.0.push((at, pieces));
+        }
+    }
+
     fn run(pieces: &mut Pieces<usize>) -> PieceCounts {
         let before = pieces.counts();
+        let mut heard = Heard::default();
         for at in 0..3 {
-            let piece = pieces.get(at, || Ok::<_, ()>(at)).unwrap();
+            let piece = pieces.get(at, &mut heard, || Ok::<_, ()>(at)).unwrap();
             assert_eq!(*piece, at);
         }
+        // Whether they are in memory or not.
+        assert_eq!(heard.0, [(0, 3), (1, 3), (2, 3)]);
         pieces.counts().since(before)
     }
 

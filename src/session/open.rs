@@ -14,7 +14,7 @@ use super::run::Session;
 use crate::core::core_loop::{AnswerPolicy, CoreLoop};
 use crate::core::sampling::Sampling;
 use crate::core::{Engine, EngineError};
-use crate::events::RunMode;
+use crate::events::{Event, EventKind, RunMode};
 use crate::ledger::{LedgerError, LedgerFile, LedgerSummary};
 use crate::settings::{SamplingSettings, SessionSettings, Settings};
 use crate::store::WeightSource;
@@ -126,7 +126,8 @@ pub fn context_tokens(settings: &SessionSettings, source: &dyn WeightSource) -> 
 }
 
 impl Session {
-    /// Opens a session. Call inside a current-thread runtime; `progress` hears of loaded layers.
+    /// Opens a session. Call inside a current-thread runtime; `progress` hears of loaded layers, and so do those who listen to
+    /// `loading` by way of `tracing`.
     ///
     /// # Errors
     /// When the limit is below the floor or above the machine, weights are missing or damaged, an actor cannot start, or the
@@ -134,9 +135,17 @@ impl Session {
     pub async fn open(
         source: Arc<dyn WeightSource>,
         plan: SessionPlan,
-        progress: impl FnMut(usize, usize),
+        mut progress: impl FnMut(usize, usize),
     ) -> Result<Self, OpenError> {
         let degrade = plan.engine.degrade;
+        let progress = |layers_done, layers| {
+            let kind = EventKind::Loading {
+                layers_done,
+                layers,
+            };
+            Event { tick: 0, kind }.emit();
+            progress(layers_done, layers);
+        };
         let mut engine = opening::open(source, plan.engine, progress).await?;
         let mut mode = mode(&engine)?;
         let mut torn_bytes = 0;

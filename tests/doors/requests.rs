@@ -17,12 +17,13 @@ use crate::common::speaking::speaking_model;
 const REQUESTS: [&str; 5] = ["text", "question", "alarm", "sound", "picture"];
 
 /// Events of requests, whatever they are.
-const OF_REQUESTS: [&str; 10] = [
+const OF_REQUESTS: [&str; 11] = [
     "perceived",
     "cache",
     "denied",
     "read",
     "progress",
+    "perceiving",
     "token",
     "answer",
     "audio",
@@ -124,8 +125,21 @@ fn every_event_of_a_request_in_a_run_names_it() {
             2,
             &["observation", "cache", "token", "answer", "audio", "spoken"],
         ),
-        (3, &["observation", "cache", "perceived", "read"]),
-        (4, &["observation", "cache", "perceived", "token", "answer"]),
+        (
+            3,
+            &["observation", "cache", "perceiving", "perceived", "read"],
+        ),
+        (
+            4,
+            &[
+                "observation",
+                "cache",
+                "perceiving",
+                "perceived",
+                "token",
+                "answer",
+            ],
+        ),
         (5, &["observation", "cache", "token", "answer"]),
     ];
     assert_eq!(Vec::from_iter(named.keys().copied()), [0, 1, 2, 3, 4, 5]);
@@ -137,13 +151,21 @@ fn every_event_of_a_request_in_a_run_names_it() {
                 named[&id]
             );
         }
-        for kind in ["answer", "audio", "read", "perceived"] {
+        for kind in ["answer", "audio", "read", "perceiving", "perceived"] {
             assert_eq!(
                 named[&id].contains(kind),
                 kinds.contains(&kind),
                 "{id}: {kind}"
             );
         }
+    }
+    // The tower says how far it is, piece by piece.
+    let perceiving = |event: &&Value| event["type"] == "perceiving" && event["request"] == 3;
+    let pieces: Vec<_> = events.iter().filter(perceiving).collect();
+    assert!(pieces.len() > 2, "{pieces:?}");
+    for (at, piece) in pieces.iter().enumerate() {
+        assert_eq!(piece["pieces_done"], at);
+        assert_eq!(piece["pieces"], pieces.len());
     }
     for other in ["sensor", "feedback"] {
         let observed = |event: &&Value| event["type"] == "observation" && event["kind"] == other;

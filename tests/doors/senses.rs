@@ -75,7 +75,7 @@ async fn hear(engine: &mut Engine, sound: Vec<u8>, carried: Option<Segment>) -> 
     let before = engine.towers().usage(Modality::Audio);
     let features = &sensed.features;
     let scene = engine
-        .perceive(&tokens, features, felt, &mut |_, _| {})
+        .perceive(&tokens, features, felt, &mut |_: &str, _: &[f32]| {})
         .unwrap();
     let after = engine.towers().usage(Modality::Audio);
     let hidden = engine.text_config().hidden_size;

@@ -290,6 +290,7 @@ fn a_run_does_not_notice_that_somebody_listens() {
 
     let timeline = Timeline::read(&timeline);
     for event in [
+        "loading",
         "mode",
         "state",
         "observation",

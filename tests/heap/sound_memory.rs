@@ -37,13 +37,14 @@ fn encoding_stays_within_what_it_says() {
     // The weights stay, and the threads are there, before anything is counted.
     tower.pieces_mut().keep(usize::MAX);
     tower
-        .encode(source.as_ref(), &[&clip(200)], &mut |_, _| ())
+        .encode(source.as_ref(), &[&clip(200)], &mut |_: &str, _: &[f32]| ())
         .unwrap();
     for (clips, bound_bytes) in cases {
         let clips: Vec<&Mel> = clips.iter().collect();
         let mut out = None;
-        let peak =
-            heap.peak_of(|| out = Some(tower.encode(source.as_ref(), &clips, &mut |_, _| ())));
+        let peak = heap.peak_of(|| {
+            out = Some(tower.encode(source.as_ref(), &clips, &mut |_: &str, _: &[f32]| ()))
+        });
         let out = out.unwrap();
         assert!(!out.unwrap()[0].is_empty());
         println!("{peak} of {bound_bytes} bytes");

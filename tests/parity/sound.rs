@@ -239,7 +239,7 @@ fn nothing_is_heard_of_nothing_and_no_tower_is_no_error() {
     let (source, mut tower) = opened();
     assert!(
         tower
-            .encode(source.as_ref(), &[], &mut |_, _| ())
+            .encode(source.as_ref(), &[], &mut |_: &str, _: &[f32]| ())
             .unwrap()
             .is_empty()
     );
@@ -248,7 +248,7 @@ fn nothing_is_heard_of_nothing_and_no_tower_is_no_error() {
         ..Mel::default()
     };
     let out = tower
-        .encode(source.as_ref(), &[&empty], &mut |_, _| ())
+        .encode(source.as_ref(), &[&empty], &mut |_: &str, _: &[f32]| ())
         .unwrap();
     assert_eq!(out, [Vec::<f32>::new()]);
     assert_eq!(tower.pieces().counts(), PieceCounts::default());

@@ -272,7 +272,7 @@ fn patches_that_do_not_fit_are_refused() {
             values,
             grids: &[grid],
         };
-        let result = tower.encode(&*source, &patches, &mut |_, _| ());
+        let result = tower.encode(&*source, &patches, &mut |_: &str, _: &[f32]| ());
         result.expect_err("it does not fit")
     };
     assert!(matches!(
@@ -296,7 +296,7 @@ fn patches_that_do_not_fit_are_refused() {
         grids: &[],
     };
     let encoded = tower
-        .encode(&*source, &nothing, &mut |_, _| ())
+        .encode(&*source, &nothing, &mut |_: &str, _: &[f32]| ())
         .expect("nothing");
     assert!(encoded.merged.is_empty() && encoded.deepstack == vec![Vec::<f32>::new(); 2]);
 }
@@ -337,7 +337,7 @@ fn the_workspace_is_as_large_as_stated() {
             let mut run = || {
                 let [now, _] = HELD.get();
                 HELD.set([now, now]);
-                let encoded = tower.encode(&*source, &seen.patches(), &mut |_, _| ());
+                let encoded = tower.encode(&*source, &seen.patches(), &mut |_: &str, _: &[f32]| ());
                 let [_, most] = HELD.get();
                 encoded.expect("an encoding");
                 (most - now) as u64

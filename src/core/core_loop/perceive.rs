@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sage_actors::protocol::Modality;
+use sage_actors::protocol::{Modality, Tick};
 
 use super::conductor::CoreLoop;
 use super::job::Job;
@@ -10,6 +10,30 @@ use crate::core::perception::senses_of;
 use crate::core::scene::Scene;
 use crate::core::{EngineError, Orientation};
 use crate::events::{Event, EventKind, PerceivedEvent};
+use crate::progress::{TowerListener, Work, WorkProgress};
+
+/// Tells who waits how far the towers are.
+struct PieceTeller<'a> {
+    progress: Arc<WorkProgress>,
+    tick: Tick,
+    request: u64,
+    sink: &'a mut dyn FnMut(Event),
+}
+
+impl TowerListener for PieceTeller<'_> {
+    fn piece(&mut self, at: usize, pieces: usize) {
+        let work = Work::Perceiving;
+        self.progress.step(work, at as u64, 1, pieces as u64);
+        (self.sink)(Event {
+            tick: self.tick,
+            kind: EventKind::Perceiving {
+                request: self.request,
+                pieces_done: at,
+                pieces,
+            },
+        });
+    }
+}
 
 impl CoreLoop {
     /// Modalities of what waits, is being read or answered.
@@ -61,9 +85,15 @@ impl CoreLoop {
             None => self.engine.sense(&percept.media, 0.0)?.features,
         };
         percept.grids = features.grids();
+        let mut teller = PieceTeller {
+            progress: Arc::clone(self.engine.progress()),
+            tick: orientation.tick,
+            request: job.id,
+            sink: &mut *sink,
+        };
         let scene = self
             .engine
-            .perceive(tokens, &features, percept.felt, &mut |_, _| {})?;
+            .perceive(tokens, &features, percept.felt, &mut teller)?;
         self.engine.progress().end();
         for (modality, before) in Modality::SENSES.into_iter().zip(before) {
             let after = self.engine.towers().usage(modality);

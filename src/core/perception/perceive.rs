@@ -14,6 +14,7 @@ use crate::core::scene::Scene;
 use crate::media::medium::{Medium, MediumKind};
 use crate::model::Positions;
 use crate::model::positions::media_positions;
+use crate::progress::TowerListener;
 
 impl Engine {
     /// As [`sense`], for what this engine can perceive.
@@ -53,7 +54,7 @@ impl Engine {
     }
 
     /// What the towers make of a prompt's sounds and pictures, and where its tokens stand; `tokens` with every placeholder
-    /// repeated. `probe` hears of the towers' intermediate results by the golden files' names.
+    /// repeated. `listener` hears of the towers' pieces, and of their intermediate results by the golden files' names.
     ///
     /// # Errors
     /// When the model was opened without the sense, tokens and media do not match, or a weight cannot be read.
@@ -62,7 +63,7 @@ impl Engine {
         tokens: &[u32],
         features: &Features,
         felt: Option<Senses>,
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<Arc<Scene>, EngineError> {
         let config = self.source.config().thinker.clone();
         // Before any weight is read: it says where tokens and media do not match.
@@ -70,10 +71,10 @@ impl Engine {
         let towers = &mut self.body.towers;
         let before = towers.bytes_read();
         let perceive = PerceptionError::from;
-        let heard = towers.hear(&features.clips, probe).map_err(perceive)?;
-        let images = towers.look(&features.images, "vision_image", probe);
+        let heard = towers.hear(&features.clips, listener).map_err(perceive)?;
+        let images = towers.look(&features.images, "vision_image", listener);
         let images = images.map_err(perceive)?;
-        let videos = towers.look(&features.videos, "vision_video", probe);
+        let videos = towers.look(&features.videos, "vision_video", listener);
         let videos = videos.map_err(perceive)?;
         let read_bytes = towers.bytes_read() - before;
         self.clock.spend(0.0, read_bytes);

@@ -7,6 +7,7 @@ use sage_actors::protocol::{Modality, TowerDirective};
 use crate::media::picture::ImagePatches;
 use crate::media::sound::Mel;
 use crate::model::pieces::PieceCounts;
+use crate::progress::TowerListener;
 use crate::store::LoadError;
 
 /// Why a tower does not perceive.
@@ -100,10 +101,10 @@ pub trait Towers: Send {
     fn hear(
         &mut self,
         clips: &[Mel],
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<Vec<f32>, TowerError>;
 
-    /// Rows of all images, or of all videos; `name` goes before the names that the probe hears.
+    /// Rows of all images, or of all videos; `name` goes before the names that the listener hears.
     ///
     /// # Errors
     /// When there is no such tower, patches and grids do not match, or a weight cannot be read.
@@ -111,7 +112,7 @@ pub trait Towers: Send {
         &mut self,
         patches: &ImagePatches,
         name: &str,
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<EncodedImages, TowerError>;
 
     /// Modalities that can be perceived.

@@ -12,6 +12,7 @@ mod stem;
 use crate::checkpoint::config::{AudioConfig, ModelConfigError};
 use crate::checkpoint::{Component, expected_tensors};
 use crate::media::sound::{MEL_BINS, Mel};
+use crate::progress::TowerListener;
 use crate::spans;
 use crate::store::WeightSource;
 
@@ -90,7 +91,7 @@ impl AudioTower {
     /// What the thinker hears of each clip: `[token_count, output_dim]`, in the order of `clips`. The clips of a call
     /// influence each other: the last chunk of each is padded to the longest of all.
     ///
-    /// `probe` hears `audio.layer_in.0` and `audio.layer_out.i`, `[tokens of all clips, d_model]`, and `audio.output`,
+    /// `listener` hears `audio.layer_in.0` and `audio.layer_out.i`, `[tokens of all clips, d_model]`, and `audio.output`,
     /// `[tokens of all clips, output_dim]`.
     ///
     /// Panics when a clip has not [`AudioConfig::num_mel_bins`] bins, or not `bins * frames` values.
@@ -101,7 +102,7 @@ impl AudioTower {
         &mut self,
         source: &dyn WeightSource,
         clips: &[&Mel],
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<Vec<Vec<f32>>, LoadError> {
         for clip in clips {
             assert_eq!(clip.bins, self.config.num_mel_bins, "mel bins of a clip");
@@ -121,7 +122,7 @@ impl AudioTower {
         // In a block of its own: a piece that may not stay goes before the next comes.
         let mut x = {
             let _span = spans::piece("audio", 0).entered();
-            let stem = self.pieces.get(0, || {
+            let stem = self.pieces.get(0, listener, || {
                 Ok::<_, LoadError>(AudioPiece::Stem(Stem::load(&loader, config)?))
             })?;
             let AudioPiece::Stem(stem) = &*stem else {
@@ -129,12 +130,12 @@ impl AudioTower {
             };
             stem.apply(clips, &plan, &mut scratch)
         };
-        probe("audio.layer_in.0", &x);
+        listener.tensor("audio.layer_in.0", &x);
 
         let width = config.d_model;
         for at in 0..config.encoder_layers {
             let _span = spans::piece("audio", 1 + at).entered();
-            let layer = self.pieces.get(1 + at, || {
+            let layer = self.pieces.get(1 + at, listener, || {
                 Ok::<_, LoadError>(AudioPiece::Layer(EncoderLayer::load(&loader, at, config)?))
             })?;
             let AudioPiece::Layer(layer) = &*layer else {
@@ -146,11 +147,11 @@ impl AudioTower {
                     &mut scratch,
                 );
             }
-            probe(&format!("audio.layer_out.{at}"), &x);
+            listener.tensor(&format!("audio.layer_out.{at}"), &x);
         }
 
         let _span = spans::piece("audio", 1 + config.encoder_layers).entered();
-        let head = self.pieces.get(1 + config.encoder_layers, || {
+        let head = self.pieces.get(1 + config.encoder_layers, listener, || {
             Ok::<_, LoadError>(AudioPiece::Head(Head::load(&loader, config)?))
         })?;
         let AudioPiece::Head(head) = &*head else {
@@ -161,7 +162,7 @@ impl AudioTower {
             let x = &x[window.start * width..window.end * width];
             out.extend(head.apply(x, &mut scratch));
         }
-        probe("audio.output", &out);
+        listener.tensor("audio.output", &out);
         Ok(plan.by_clip(&out, config.output_dim))
     }
 }

@@ -11,6 +11,7 @@ mod rows;
 
 use crate::checkpoint::config::VisionConfig;
 use crate::kernels::panel_bytes;
+use crate::progress::TowerListener;
 use crate::spans;
 use crate::store::WeightSource;
 
@@ -79,7 +80,7 @@ impl VisionTower {
         &self.config
     }
 
-    /// Encodes the patches of one call. `probe` hears of every intermediate result: `patch_embed` (before positions),
+    /// Encodes the patches of one call. `listener` hears of every intermediate result: `patch_embed` (before positions),
     /// `layer_in.0`, `layer_out.{block}`, `deepstack.{level}` and `merged`.
     ///
     /// # Errors
@@ -88,7 +89,7 @@ impl VisionTower {
         &mut self,
         source: &dyn WeightSource,
         patches: &VisionInput<'_>,
-        probe: &mut dyn FnMut(&str, &[f32]),
+        listener: &mut dyn TowerListener,
     ) -> Result<Encoded, VisionError> {
         let layout = Layout::new(&self.config, patches)?;
         let (config, pieces) = (&self.config, &mut self.pieces);
@@ -101,21 +102,21 @@ impl VisionTower {
         let mut x = Vec::new();
         for (at, step) in self.steps.iter().enumerate() {
             let _span = spans::piece("vision", at).entered();
-            let piece = pieces.get(at, || piece::load(source, config, *step))?;
+            let piece = pieces.get(at, listener, || piece::load(source, config, *step))?;
             match &*piece {
                 VisionPiece::Embed { proj, pos_embed } => {
                     x = rows_through(proj, patches.values, &mut scratch);
-                    probe("patch_embed", &x);
+                    listener.tensor("patch_embed", &x);
                     layout.add_positions(pos_embed.view(), &mut x);
-                    probe("layer_in.0", &x);
+                    listener.tensor("layer_in.0", &x);
                 }
                 VisionPiece::Block(block) => {
                     block.apply(&mut x, config.num_heads, &layout, &mut scratch);
-                    probe(&step.name(), &x);
+                    listener.tensor(&step.name(), &x);
                 }
                 VisionPiece::Merger(merger) => {
                     let rows = merger.apply(&x, &mut scratch);
-                    probe(&step.name(), &rows);
+                    listener.tensor(&step.name(), &rows);
                     match step {
                         TowerStep::Deepstack { .. } => encoded.deepstack.push(rows),
                         _ => encoded.merged = rows,
