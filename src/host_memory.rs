@@ -12,21 +12,19 @@ pub use shelf::Shelf;
 /// Direct reads and record offsets are multiples of this.
 pub const PAGE_BYTES: usize = 4096;
 
-/// Bytes of a huge page, where the system gives them to who asks; none where it has them not, or they are switched off. Asked
-/// once.
-pub fn huge_page_bytes() -> Option<usize> {
-    static BYTES: OnceLock<Option<usize>> = OnceLock::new();
-    *BYTES.get_or_init(|| {
+/// Bytes of a huge page. Larger ones, as some systems have, are not used: one that is partly used counts in full.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Whether the system gives huge pages to who asks; not where it has none of that size, or they are switched off. Asked once.
+pub fn has_huge_pages() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
         let read = |name: &str| {
             std::fs::read_to_string(format!("/sys/kernel/mm/transparent_hugepage/{name}")).ok()
         };
-        let enabled = read("enabled").filter(|words| !words.contains("[never]"));
-        let bytes: usize = enabled
-            .and_then(|_| read("hpage_pmd_size"))?
-            .trim()
-            .parse()
-            .ok()?;
-        (bytes.is_power_of_two() && bytes > PAGE_BYTES).then_some(bytes)
+        let enabled = read("enabled").is_some_and(|words| !words.contains("[never]"));
+        let bytes = read("hpage_pmd_size").and_then(|text| text.trim().parse().ok());
+        enabled && bytes == Some(HUGE_PAGE_BYTES)
     })
 }
 
@@ -85,9 +83,10 @@ impl Mapped {
     /// # Errors
     /// As [`Self::new`].
     pub fn in_huge_pages(len: usize) -> std::io::Result<Self> {
-        let Some(huge) = huge_page_bytes().filter(|huge| len >= *huge) else {
+        let huge = HUGE_PAGE_BYTES;
+        if len < huge || !has_huge_pages() {
             return Self::new(len);
-        };
+        }
         let mut whole = Self::new(round_up_to_page(len) + huge)?;
         let address = whole.start.as_ptr() as usize;
         let lead = address.next_multiple_of(huge) - address;

@@ -173,6 +173,8 @@ pub struct Demand<'a> {
     pub window_experts: usize,
     /// Records that reading holds beside the pool.
     pub read_records: u64,
+    /// What experts take in memory beyond their bytes, since pages are whole.
+    pub unused_bytes: u64,
     /// Always-resident weights as loaded.
     pub resident_weights_bytes: u64,
     /// What the process has in memory before loading, beside its own program: [`own_memory_bytes`].
@@ -219,8 +221,10 @@ impl MemoryPlan {
             kv_bytes: demand.kv_bytes,
             mind_bytes: mind_bytes(config, sparse, demand.senses),
             workspace_bytes: demand.workspace_bytes,
-            // Beside the records a bounce buffer of a matrix.
-            read_buffer_bytes: demand.read_records * largest_slot + largest_slot / 3,
+            // Beside the records a bounce buffer of a matrix, and what is unused of pages.
+            read_buffer_bytes: demand.read_records * largest_slot
+                + largest_slot / 3
+                + demand.unused_bytes,
             window_bytes: demand.window_experts as u64 * demand.slot_bytes,
             dream_bytes: if demand.dreams {
                 shadow::bytes(config, demand.slot_bytes) + episodes::bytes(config)

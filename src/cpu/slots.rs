@@ -1,10 +1,12 @@
 //! What a module's experts take in memory: each by the format that its own record is in.
 
+use std::collections::BTreeSet;
+
 use sage_actors::ExpertRun;
 
 use crate::checkpoint::Component;
 use crate::formats::WeightFormat;
-use crate::host_memory::round_up_to_page;
+use crate::host_memory::{Shelf, round_up_to_page};
 use crate::store::WeightSource;
 
 /// Bytes of a module's experts in memory, in whole pages.
@@ -51,6 +53,16 @@ impl ExpertSlots {
             }
         }
         slots
+    }
+
+    /// Bytes that memory for records of these lengths may take beyond them: an unused part of a page for every length.
+    pub fn unused_bytes(&self) -> u64 {
+        let smaller = self.smaller.iter().map(|run| run.bytes);
+        let lengths: BTreeSet<u64> = smaller.chain([self.largest_bytes]).collect();
+        let unused = lengths
+            .into_iter()
+            .map(|len| Shelf::unused_bytes(len as usize));
+        unused.sum::<usize>() as u64
     }
 
     /// Adds an expert behind those that are known to be smaller.

@@ -13,7 +13,7 @@ use rustix::mm::{
 };
 use rustix::process::{Resource, getrlimit};
 
-use super::{Mapped, PAGE_BYTES, huge_page_bytes, round_up_to_page};
+use super::{HUGE_PAGE_BYTES, Mapped, PAGE_BYTES, has_huge_pages, round_up_to_page};
 
 /// Addresses reserved for a shelf: no memory, and little of the 128 TiB that a process has. What does not fit is mapped by
 /// itself.
@@ -72,10 +72,11 @@ impl Shelf {
         if getrlimit(Resource::As).current.is_some() {
             return None;
         }
-        let huge = (len >= SHORTEST_IN_HUGE_PAGES_BYTES)
-            .then(huge_page_bytes)
-            .flatten();
-        let page_bytes = huge.unwrap_or(PAGE_BYTES);
+        let huge = len >= SHORTEST_IN_HUGE_PAGES_BYTES && has_huge_pages();
+        let page_bytes = match huge {
+            true => HUGE_PAGE_BYTES,
+            false => PAGE_BYTES,
+        };
         let place_bytes = round_up_to_page(len.max(1));
         let reserved_bytes = RESERVED_BYTES.max(place_bytes);
         // SAFETY: an anonymous mapping at an address of the system's choice touches nothing that exists.
@@ -96,7 +97,7 @@ impl Shelf {
             page_bytes,
             places: Mutex::default(),
         };
-        if huge.is_some() {
+        if huge {
             // SAFETY: the range that was just mapped. Where the system refuses, its pages are ordinary ones.
             let _ = unsafe {
                 madvise(
@@ -107,6 +108,14 @@ impl Shelf {
             };
         }
         Some(Arc::new(shelf))
+    }
+
+    /// Bytes of a shelf's last page that may be unused, at most; the same on every machine, so that it can be planned for.
+    pub fn unused_bytes(len: usize) -> usize {
+        match len >= SHORTEST_IN_HUGE_PAGES_BYTES {
+            true => HUGE_PAGE_BYTES,
+            false => 0,
+        }
     }
 
     /// Where the first place is: the first address that begins a page of the kind that goes back.
