@@ -216,12 +216,11 @@ impl Cache {
             pool.pin(*index);
         }
         let needed = claim.miss_bytes;
-        let spared: Vec<u32> = request
-            .upcoming
-            .iter()
-            .filter_map(|expert| pool.index(layer, *expert))
-            .filter(|index| pool.is_resident(*index))
-            .collect();
+        let upcoming = request.upcoming.iter();
+        let upcoming = upcoming.filter_map(|expert| pool.index(layer, *expert));
+        let upcoming: Vec<u32> = upcoming.collect();
+        let spared = upcoming.iter().copied();
+        let spared: Vec<u32> = spared.filter(|index| pool.is_resident(*index)).collect();
         spared.iter().for_each(|index| pool.pin(*index));
         self.stats.evictions += pool.make_room(needed, &mut orders.evict);
         spared.iter().for_each(|index| pool.unpin(*index));
@@ -245,7 +244,11 @@ impl Cache {
         }
         match request.phase {
             Phase::Decode => pool.charge(needed),
-            Phase::Prefill => self.predictions[at].forget_open(),
+            Phase::Prefill => {
+                self.predictions[at].forget_open();
+                let window = pool.window().min(upcoming.len());
+                pool.read_behind(&upcoming[..window], &mut orders.evict, &mut orders.admit);
+            }
         }
         self.stats.hits += (experts.len() - claim.misses) as u64;
         self.stats.misses += claim.misses as u64;

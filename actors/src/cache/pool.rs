@@ -349,6 +349,21 @@ impl Pool {
         }
     }
 
+    /// Has what the next window asks for read behind what this one does, as far as the speculation pool has room: nobody waits
+    /// for it yet, but it is certain.
+    pub fn read_behind(
+        &mut self,
+        next: &[u32],
+        evicted: &mut Vec<SlotId>,
+        admitted: &mut Vec<(ExpertKey, SlotId, bool)>,
+    ) {
+        let before = admitted.len();
+        self.speculate(next, evicted, admitted);
+        for (_, _, speculative) in &mut admitted[before..] {
+            *speculative = false;
+        }
+    }
+
     pub fn shrink_speculation(&mut self, evicted: &mut Vec<SlotId>) {
         self.trim_speculation(self.speculation_bytes, evicted);
     }

@@ -37,8 +37,7 @@ impl ExpertSource for Memory {
     }
     fn promote(&self, slot: SlotId) {
         let mut held = self.0.lock().unwrap();
-        let speculative = &mut held.slots.get_mut(&slot).unwrap().1;
-        assert!(std::mem::replace(speculative, false));
+        held.slots.get_mut(&slot).unwrap().1 = false;
     }
     fn evict(&self, slot: SlotId) {
         let mut held = self.0.lock().unwrap();
@@ -376,4 +375,28 @@ fn impossible_requests_are_named_and_change_nothing() {
     );
     assert_eq!(cache.stats().misses, 1);
     assert_eq!(memory.0.lock().unwrap().settles, 1);
+}
+
+#[test]
+fn what_the_next_window_asks_for_is_read_behind_this_one_and_is_still_a_miss() {
+    let (mut cache, memory) = cache(EvictionPolicy::Lru, 6, 2);
+    let prefill = |uses: &[u16], upcoming: &[u16]| LeaseRequest {
+        phase: Phase::Prefill,
+        upcoming: upcoming.to_vec(),
+        ..request(1, 0, uses)
+    };
+    let read = || {
+        let held = memory.0.lock().unwrap();
+        let slots = held.slots.values();
+        Vec::from_iter(slots.map(|(key, speculative)| (key.expert, *speculative)))
+    };
+    let first = cache.lease(&prefill(&[0, 1], &[2, 3, 4])).unwrap();
+    // As many as the speculation pool holds, and none of them as a guess.
+    assert_eq!(read(), [(0, false), (1, false), (2, false), (3, false)]);
+    assert_eq!(cache.stats().speculative_reads, 0);
+    cache.release(first.id).unwrap();
+    let second = cache.lease(&prefill(&[2, 3, 4], &[])).unwrap();
+    assert!(second.experts.iter().all(|expert| !expert.hit));
+    assert_eq!(second.miss_bytes, 3 * BYTES);
+    assert_eq!(read().len(), 5, "nothing is read twice");
 }
