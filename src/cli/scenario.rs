@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{CliError, CommandOutcome, Printer};
-use crate::input::{Problem, TextFileError};
+use crate::input::{Problem, TextFileError, counted};
 use crate::scenario::{Scenario, ScenarioError};
 
 const EXAMPLES: &str = "Examples:
@@ -129,7 +129,7 @@ fn show(printer: &Printer, file: &Path, problems: &[Problem]) -> Result<(), CliE
     for problem in problems {
         printer.line(problem)?;
     }
-    let count = counted(problems.len(), "problem");
+    let count = counted(problems.len() as u64, "problem");
     printer.line(format_args!("{}: {count}", file.display()))
 }
 
@@ -137,16 +137,9 @@ fn show(printer: &Printer, file: &Path, problems: &[Problem]) -> Result<(), CliE
 fn contents(scenario: &Scenario) -> String {
     format!(
         "fine: {}, {}, {}, {}",
-        counted(scenario.ticks as usize, "tick"),
-        counted(scenario.observe.len(), "observation"),
-        counted(scenario.sensors.len(), "sensor"),
-        counted(scenario.expect.len(), "expectation"),
+        counted(scenario.ticks, "tick"),
+        counted(scenario.observe.len() as u64, "observation"),
+        counted(scenario.sensors.len() as u64, "sensor"),
+        counted(scenario.expect.len() as u64, "expectation"),
     )
-}
-
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }

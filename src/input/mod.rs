@@ -18,5 +18,5 @@ pub use kv::KvPrecision;
 pub use limit::Limit;
 pub use place::Place;
 pub use problem::{Problem, known, nearest};
-pub use size::{Size, SizeError, human_bytes, lacks_unit};
+pub use size::{Size, SizeError, counted, human_bytes, lacks_unit, two_sizes};
 pub use text::{Source, TextFileError, read_text, short, shown, without_mark};

@@ -107,6 +107,21 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{value:.2} {}", units[unit])
 }
 
+/// Two sizes for one sentence: as `shown` has them, or in bytes where they would look alike and are not.
+pub fn two_sizes(one: u64, other: u64, shown: impl Fn(u64) -> String) -> [String; 2] {
+    let rounded = [one, other].map(shown);
+    match one != other && rounded[0] == rounded[1] {
+        true => [one, other].map(|bytes| counted(bytes, "byte")),
+        false => rounded,
+    }
+}
+
+/// `1 token`, `2 tokens`.
+pub fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +162,21 @@ mod tests {
         for (bytes, shown) in cases {
             assert_eq!(human_bytes(bytes), shown);
         }
+    }
+
+    #[test]
+    fn two_sizes_that_differ_look_different() {
+        let sizes = |one, other| two_sizes(one, other, human_bytes).join(" < ");
+        assert_eq!(sizes(48 << 20, 49 << 20), "48.00 MiB < 49.00 MiB");
+        assert_eq!(
+            sizes(48 << 20, (48 << 20) + 1),
+            "50331648 bytes < 50331649 bytes"
+        );
+        assert_eq!(sizes(0, 1), "0 B < 1 B");
+        assert_eq!(sizes(48 << 20, 48 << 20), "48.00 MiB < 48.00 MiB");
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "token")),
+            ["0 tokens", "1 token", "2 tokens"]
+        );
     }
 }

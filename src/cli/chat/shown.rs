@@ -7,6 +7,7 @@ use super::super::live::name;
 use super::reply::{CommandReply, SegmentLine, StateReport, TrustLayer, Trusted, TurnWork};
 use super::why::Move;
 use crate::events::SalienceEvent;
+use crate::input::counted;
 
 impl Display for CommandReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -270,11 +271,6 @@ fn why(f: &mut fmt::Formatter<'_>, moves: &[Move], turn: Option<&TurnWork>) -> f
         }
     }
     Ok(())
-}
-
-/// `1 turn`, `2 turns`.
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A number without decimals that say nothing.

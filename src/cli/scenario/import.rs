@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::{CliError, CommandOutcome, Printer};
 use crate::core::Limit;
+use crate::input::counted;
 use crate::scenario::Scenario;
 use crate::scenario::import::{self, Options};
 use crate::store::write_file;
@@ -72,7 +73,7 @@ pub fn run(args: &ImportArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
     let left_out: usize = logs.iter().map(|log| log.left_out).sum();
     printer.note(format_args!(
         "{} of {}: {observations} observations{}",
-        counted(logs.len(), "log"),
+        counted(logs.len() as u64, "log"),
         logs.iter()
             .map(|log| log.shape)
             .collect::<Vec<_>>()
@@ -87,11 +88,6 @@ pub fn run(args: &ImportArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
         None => printer.line(text.trim_end())?,
     }
     Ok(CommandOutcome::Done)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
 }
 
 /// As a scenario says it.
