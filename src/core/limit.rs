@@ -9,7 +9,7 @@
 
 pub use super::limit_choice::LimitChoice;
 use super::memory::{BelowFloor, MemoryPlan, mib_argument};
-use crate::input::{Limit, human_bytes};
+use crate::input::{Limit, human_bytes, two_sizes};
 use crate::sensors::{Machine, MemoryBound};
 
 /// What is available differs from one moment to the next, and everything that is decided depends on the limit: so a chosen one
@@ -140,10 +140,7 @@ impl LimitOrigin {
 
 /// A limit above everything that the machine has.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "a limit of {} is more than this process can have: {} {}\n  hint: {}",
-    human_bytes(*limit_bytes), bound.what, human_bytes(bound.total_bytes), self.hint()
-)]
+#[error("{}", self.refusal())]
 pub struct AboveMachine {
     /// Limit that was asked for.
     pub limit_bytes: u64,
@@ -156,6 +153,15 @@ pub struct AboveMachine {
 }
 
 impl AboveMachine {
+    fn refusal(&self) -> String {
+        let [limit, total] = two_sizes(self.limit_bytes, self.bound.total_bytes, human_bytes);
+        format!(
+            "a limit of {limit} is more than this process can have: {} {total}\n  hint: {}",
+            self.bound.what,
+            self.hint()
+        )
+    }
+
     fn hint(&self) -> String {
         match self.would_do_bytes {
             Some(bytes) => format!(
@@ -209,6 +215,7 @@ pub fn resolve(
             limit_bytes: choice.room_bytes(),
             floor_bytes: plan.floor.total(),
             context_tokens: plan.context_tokens,
+            kv_precision: None,
             breakdown: plan.floor.breakdown(),
             chosen: Some(choice),
         }

@@ -10,7 +10,7 @@ use super::limit_choice::LimitChoice;
 use super::ports::SpeechDemand;
 use super::shadow::sizes as shadow;
 use crate::checkpoint::config::TextConfig;
-use crate::input::Limit;
+use crate::input::{KvPrecision, Limit, counted, two_sizes};
 
 /// The program's own pages that are mapped from its file, what the allocator keeps, thread stacks, rounding. How many pages of the
 /// file are counted depends on what the system happens to cache, so they are not measured: 13 to 18 MiB. Beside them, measured, a
@@ -27,10 +27,7 @@ const BASE_STEP_BYTES: u64 = 8 << 20;
 
 /// A limit below what must be there.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "a limit of {}{} is below the floor of {} for this model and a context of {context_tokens} tokens\n  {breakdown}\n  hint: {}",
-    mib(*limit_bytes), reason(chosen.as_ref()), mib(*floor_bytes), hint(self)
-)]
+#[error("{}", refusal(self))]
 pub struct BelowFloor {
     /// Limit that was asked for.
     pub limit_bytes: u64,
@@ -38,10 +35,26 @@ pub struct BelowFloor {
     pub floor_bytes: u64,
     /// Declared context.
     pub context_tokens: usize,
+    /// How keys and values are kept in it; none: nobody has decided.
+    pub kv_precision: Option<KvPrecision>,
     /// Parts of the floor, for people.
     pub breakdown: String,
     /// From what the limit was chosen, where nobody asked for it.
     pub chosen: Option<LimitChoice>,
+}
+
+fn refusal(below: &BelowFloor) -> String {
+    let [limit, floor] = two_sizes(below.limit_bytes, below.floor_bytes, mib);
+    let kept = below.kv_precision.map_or(String::new(), |precision| {
+        format!(", keys and values in {precision}")
+    });
+    format!(
+        "a limit of {limit}{} is below the floor of {floor} for this model and a context of {}{kept}\n  {}\n  hint: {}",
+        reason(below.chosen.as_ref()),
+        counted(below.context_tokens as u64, "token"),
+        below.breakdown,
+        hint(below)
+    )
 }
 
 fn reason(chosen: Option<&LimitChoice>) -> String {
@@ -261,6 +274,7 @@ impl MemoryPlan {
                 limit_bytes,
                 floor_bytes: plan.floor.total(),
                 context_tokens: plan.context_tokens,
+                kv_precision: None,
                 breakdown: plan.floor.breakdown(),
                 chosen: None,
             }),

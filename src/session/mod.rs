@@ -29,6 +29,7 @@ mod handle;
 mod hearing;
 mod inbox;
 mod kv_choice;
+pub mod least;
 mod loop_options;
 mod messages;
 pub mod mode;

@@ -7,7 +7,7 @@ use crate::events::RunMode;
 use crate::input::human_bytes;
 
 /// Whether every token gets the reference's experts.
-pub(super) fn is_exact(mind: &MindConfig) -> bool {
+fn is_exact(mind: &MindConfig) -> bool {
     mind.routing == RoutingPolicy::Exact && mind.hold.is_some()
 }
 

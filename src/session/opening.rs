@@ -11,7 +11,6 @@ use sage_actors::protocol::{ExpertKey, Modality, Module, State};
 pub use super::chunks::SHORTEST_CHUNK_TOKENS;
 use super::chunks::{self, ChunkPlan};
 use super::kv_choice;
-use super::mode::is_exact;
 use crate::checkpoint::Component;
 use crate::checkpoint::config::TextConfig;
 use crate::core::limit::{LimitOrigin, LimitPolicy};
@@ -204,10 +203,7 @@ fn sizes(source: &dyn WeightSource, options: &EngineOptions) -> Result<Sizes, En
         };
         chunks::choose(options.chunk_tokens, options.context_tokens, of_length)
     };
-    // What is exact rounds nothing unless it is told to.
-    let asked = options
-        .kv
-        .or(is_exact(&options.mind).then_some(KvPrecision::Exact));
+    let asked = kv_choice::asked(options.kv, &options.mind);
     let (kv, chosen) = kv_choice::choose(asked, chunks_with)?;
     Ok(Sizes {
         plan: chosen.plan,

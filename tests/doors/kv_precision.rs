@@ -232,7 +232,12 @@ fn where_nobody_says_it_the_limit_decides() {
     let said = complaint(&fits);
     assert!(fits.status.success(), "{said}");
     assert!(said.contains("; keys and values in bf16"), "{said}");
-    for more in [["--kv", "f32"].as_slice(), &["--exact"]] {
+    for more in [
+        ["--kv", "f32"].as_slice(),
+        &["--exact"],
+        &["--routing", "exact"],
+        &["--set", "mind.routing=exact"],
+    ] {
         let refused = generate(more);
         assert_eq!(refused.status.code(), Some(2), "{}", complaint(&refused));
         assert!(complaint(&refused).contains("below the floor"));
