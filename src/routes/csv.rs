@@ -143,7 +143,7 @@ impl Reader {
         self.enter(group)?;
         self.steps.insert(step);
         let token = (group.turn, phase == Phase::Decode, step);
-        let layers = self.draft.tokens.entry(token).or_default();
+        let layers = self.draft.tokens.of_step(token);
         if layers.len() <= layer as usize {
             layers.resize(layer as usize + 1, Vec::new());
         }

@@ -20,8 +20,8 @@ pub struct Recording {
     pub routes: Routes,
     /// Experts a layer are a guess: the next power of two above the greatest number seen.
     pub experts_guessed: bool,
-    /// Token by token, where that was recorded.
-    pub tokens: Option<TokenRoutes>,
+    /// Token by token; else why that cannot be had, in words.
+    pub tokens: Result<TokenRoutes, String>,
     /// No sizes were recorded: every expert counts one byte, and capacities in bytes mean nothing.
     pub sizes_unknown: bool,
 }
@@ -48,6 +48,7 @@ impl Draft {
         self,
         path: &Path,
         declared: Option<u64>,
+        of_model: Option<u64>,
     ) -> Result<Recording, TraceError> {
         let whole = |problem: String| TraceError::Whole {
             path: path.to_owned(),
@@ -56,7 +57,15 @@ impl Draft {
         let used = || self.steps.iter().flat_map(|(_, _, layers)| layers);
         let greatest = used().flatten().map(|(expert, _)| u64::from(*expert)).max();
         let greatest = greatest.ok_or_else(|| whole("records no expert".to_owned()))?;
-        let experts = self.experts.unwrap_or((greatest + 1).next_power_of_two());
+        let said = self.experts.or(of_model);
+        let experts = said.unwrap_or((greatest + 1).next_power_of_two());
+        if greatest >= experts && self.experts.is_none() {
+            return Err(whole(format!(
+                "{} uses expert {greatest}; the model has experts 0 to {}: take a recording of such a model",
+                self.tokens.who_uses(greatest),
+                experts - 1
+            )));
+        }
         if greatest >= experts {
             return Err(whole(format!(
                 "expert {greatest} is used, but there are {experts} a layer: correct --experts or the file"
@@ -95,9 +104,11 @@ impl Draft {
             return Err(whole("records no decoded token".to_owned()));
         }
         Ok(Recording {
-            tokens: TokenRoutes::new(&self.tokens, u16::try_from(experts).unwrap_or(u16::MAX)),
+            tokens: self
+                .tokens
+                .routes(u16::try_from(experts).unwrap_or(u16::MAX)),
             routes,
-            experts_guessed: self.experts.is_none(),
+            experts_guessed: said.is_none(),
             sizes_unknown,
         })
     }

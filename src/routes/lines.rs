@@ -18,10 +18,7 @@ pub(super) fn lines(
     for line in 1.. {
         bytes.clear();
         let read = text.take(MOST_LINE_BYTES).read_until(b'\n', &mut bytes);
-        let read = read.map_err(|source| TraceError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let read = read.map_err(|source| unreadable(path, source))?;
         if read == 0 {
             break;
         }
@@ -38,6 +35,26 @@ pub(super) fn lines(
         })?;
     }
     Ok(())
+}
+
+/// Why the text of a recording cannot be had: what is compressed may end too soon, or be no such thing, which is the file's doing
+/// and not the disk's.
+pub(super) fn unreadable(path: &Path, source: std::io::Error) -> TraceError {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let problem = match source.kind() {
+        UnexpectedEof => "the compressed file ends before its text does",
+        InvalidData | InvalidInput => "the compressed file is damaged",
+        _ => {
+            return TraceError::Io {
+                path: path.to_owned(),
+                source,
+            };
+        }
+    };
+    TraceError::Whole {
+        path: path.to_owned(),
+        problem: format!("{problem} ({source}): get the whole file again"),
+    }
 }
 
 /// A whole number below `most`.

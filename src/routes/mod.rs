@@ -4,7 +4,8 @@
 //! - CSV (BigMoeOnEdge, `route_trace v1`): a header line with at least `phase,step,layer,expert` (`turn` and
 //!   `expert_bytes` where there are), phase 0 for a prompt and 1 for decoded tokens, and `#` lines of `key=value` words
 //!   (`n_layer`, `n_expert`, and `layer=` with `expert_bytes=`). The prompt of a turn becomes one batch.
-//! - JSON lines (waste): `{"tok": n, "layers": [[ids], …]}`, every line a decoded token.
+//! - JSON lines (waste): `{"tok": n, "layers": [[ids], …]}`, every line a decoded token, with a list for each of the model's
+//!   layers by its number; that of a dense layer is empty.
 //! - A recorded run of SAGE: what was read is a batch, a chunk each; what was generated is decoded.
 
 mod csv;
@@ -22,6 +23,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 pub use draft::Recording;
+use lines::unreadable;
 pub use locality::Locality;
 pub use tokens::TokenRoutes;
 
@@ -34,6 +36,8 @@ pub struct Declared {
     pub experts: Option<u16>,
     /// Bytes of every expert.
     pub expert_bytes: Option<u64>,
+    /// Experts a layer of the model that the recording is read for: they count where it does not say how many there are.
+    pub model_experts: Option<u16>,
 }
 
 /// Reads a recording.
@@ -52,7 +56,7 @@ pub fn read(path: &Path, declared: Declared) -> Result<Recording, TraceError> {
     } else {
         Box::new(file)
     };
-    let beginning = text.fill_buf().map_err(io)?;
+    let beginning = text.fill_buf().map_err(|source| unreadable(path, source))?;
     let (own, json) = (
         beginning.starts_with(own::BEGINNING),
         beginning.first() == Some(&b'{'),
@@ -65,7 +69,8 @@ pub fn read(path: &Path, declared: Declared) -> Result<Recording, TraceError> {
         csv::read(path, &mut text)?
     };
     draft.experts = declared.experts.map(u64::from).or(draft.experts);
-    draft.finish(path, declared.expert_bytes)
+    let of_model = declared.model_experts.map(u64::from);
+    draft.finish(path, declared.expert_bytes, of_model)
 }
 
 #[cfg(test)]
@@ -131,8 +136,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_decoded_tokens_of_unknown_size() {
-        let text =
-            "{\"tok\": 1, \"layers\": [[0, 5], [1, 2]]}\n\n{\"tok\": 2, \"layers\": [[5], [2]]}\n";
+        let text = "{\"tok\": 1, \"layers\": [[0, 5], [1, 2]]}\n\n{\"tok\": 2, \"layers\": [[5, 1], [2, 0]]}\n";
         let recording = read_text(text).unwrap();
         assert!(recording.experts_guessed && recording.sizes_unknown);
         let routes = recording.routes;
@@ -154,8 +158,71 @@ mod tests {
         assert!(row("0,2,4,0,0,1,1,0,10").contains("phase is `2`"));
         assert!(row("0,1,2,0,0,1,1,0,10").contains("step 2 after step 3"));
         assert!(row("0,1,4,0,0,9,1,0,10").contains("expert 9 is used"));
+        for (lines, expected) in [
+            (
+                "[[0], [1]]|[[0]]",
+                ":2: layers: 1; expected 2, as line 1 has",
+            ),
+            ("[[0], [1]]|[[0], []]", ":2: layer 1 has no expert"),
+            (
+                "[[], [1]]|[[0], [1]]",
+                ":2: layer 0 has experts; expected none",
+            ),
+            (
+                "[[0, 1], [3, 3]]",
+                ":1: layer 1: expert 3 stands there twice",
+            ),
+        ] {
+            let lines = lines.split('|').map(|of| format!("{{\"layers\": {of}}}\n"));
+            let problem = say(&lines.collect::<String>());
+            assert!(problem.starts_with(expected), "{problem}");
+        }
         assert!(say("{\"tok\": 1}\n").starts_with(":1: "));
         assert!(say("{\"tok\": 1, \"layers\": [[70000]]}\n").contains(":1: "));
         assert!(read(Path::new("/nowhere"), Declared::default()).is_err());
+    }
+
+    /// What a file does not say is taken from the model, and what it says is held against it.
+    #[test]
+    fn the_number_of_experts_is_the_models_where_the_file_does_not_say_it() {
+        let lines = "{\"layers\": [[0, 5]]}\n{\"layers\": [[5, 20]]}\n";
+        let of_model = |experts| {
+            let file = file(lines, false);
+            let declared = Declared {
+                model_experts: Some(experts),
+                ..Declared::default()
+            };
+            read(file.path(), declared).map_err(|error| error.to_string())
+        };
+        let recording = of_model(24).unwrap();
+        assert!(!recording.experts_guessed);
+        assert_eq!(recording.tokens.unwrap().experts, 24);
+        let problem = of_model(16).unwrap_err();
+        assert!(
+            problem.contains("line 2, layer 0, uses expert 20; the model has experts 0 to 15"),
+            "{problem}"
+        );
+        let varying = read_text("{\"layers\": [[0, 5]]}\n{\"layers\": [[5]]}\n").unwrap();
+        let problem = varying.tokens.unwrap_err();
+        assert!(problem.starts_with("line 2, layer 0: experts: 1; expected 2"));
+    }
+
+    #[test]
+    fn a_compressed_file_that_ends_too_soon_is_a_bad_file() {
+        use crate::input::{Attributed, Fault};
+        let whole = file(CSV, true);
+        let bytes = std::fs::read(whole.path()).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[12] ^= 0xff;
+        for bytes in [&bytes[..bytes.len() / 2], &bytes[..12], &damaged] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            let error = read(file.path(), Declared::default()).unwrap_err();
+            assert_eq!(error.fault(), Fault::Request, "{error}");
+            assert!(
+                error.to_string().contains("get the whole file again"),
+                "{error}"
+            );
+        }
     }
 }

@@ -45,22 +45,29 @@ impl ForcedRouting {
         drawn_k: Option<usize>,
         source: &dyn WeightSource,
     ) -> Result<Self, CliError> {
-        let name = file.display();
-        let recording = routes::read(file, Declared::default())?;
-        let recorded = recording.tokens.ok_or_else(|| {
+        let wrong = |problem: String| {
             CliError::request(format!(
-                "{name} does not say which experts each token used in every layer; expected a route trace or lines with `layers`"
+                "{}: {problem}: take a recording of such a model",
+                file.display()
             ))
-        })?;
+        };
         let text = &source.config().thinker.text;
-        let (layers, experts) = (text.sparse_layers().count(), text.num_experts);
-        if recorded.layers() < layers || usize::from(recorded.experts) != experts {
-            return Err(CliError::request(format!(
-                "{name} is of {} layers with {} experts; the model has {layers} with {experts}: take a recording of such a model",
-                recorded.layers(),
-                recorded.experts
+        let (layers, experts) = (text.sparse_layers().collect::<Vec<_>>(), text.num_experts);
+        let declared = Declared {
+            model_experts: u16::try_from(experts).ok(),
+            ..Declared::default()
+        };
+        let recording = routes::read(file, declared)?;
+        let recorded = recording
+            .tokens
+            .map_err(|problem| CliError::request(format!("{}: {problem}", file.display())))?;
+        if usize::from(recorded.experts) != experts {
+            let found = recorded.experts;
+            return Err(wrong(format!(
+                "its layers have {found} experts; the model's have {experts}"
             )));
         }
+        let recorded = recorded.of_layers(&layers).map_err(wrong)?;
         let k = drawn_k.unwrap_or(recorded.k());
         if !(1..=experts).contains(&k) {
             return Err(CliError::request(format!(
@@ -70,7 +77,7 @@ impl ForcedRouting {
         let decoded = recorded.tokens.len() - recorded.prompt_tokens;
         let tokens = [recorded.prompt_tokens, decoded];
         let routes = match drawn_k {
-            Some(k) => Locality::of(&recorded).draw(layers, k, tokens, SEED),
+            Some(k) => Locality::of(&recorded).draw(layers.len(), k, tokens, SEED),
             None => recorded,
         };
         Ok(Self {
@@ -90,6 +97,11 @@ impl ForcedRouting {
             token.truncate(layers);
         }
         routes
+    }
+
+    /// Which experts every token has, in the sparse layers of the model; behind its last token it begins again.
+    pub fn routes(&self) -> &TokenRoutes {
+        &self.routes
     }
 
     /// Experts a token and layer.

@@ -137,6 +137,7 @@ pub fn run(args: &RoutesArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
     let declared = Declared {
         experts: args.experts,
         expert_bytes,
+        ..Declared::default()
     };
     let mut rows = Vec::new();
     for path in &args.routes {
