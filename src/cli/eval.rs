@@ -58,7 +58,7 @@ pub struct EvalArgs {
     /// Memory limits of an arm's process: none, 512MiB, 25%, 48slots, …
     #[arg(long, value_delimiter = ',', default_value = "none")]
     limits: Vec<LimitArg>,
-    /// Also run exact routing with rounded keys and values: bf16, q8
+    /// Also run exact routing with rounded keys and values: bf16, q8 (f32 is how the exact arm keeps them)
     #[arg(long, value_delimiter = ',', value_name = "PRECISION")]
     kv: Vec<KvPrecision>,
     /// Keep finished results in this file, and go on from it
@@ -131,6 +131,11 @@ impl EvalArgs {
             ("items", self.items, 1),
             ("answer-tokens", Some(self.answer_tokens), 1),
         ];
+        if self.kv.contains(&KvPrecision::Exact) {
+            return Err(CliError::request(
+                "--kv is f32, as the exact arm has it anyway; expected bf16, q8, or both: leave f32 out",
+            ));
+        }
         for (name, value, least) in least {
             if let Some(value) = value.filter(|value| *value < least) {
                 return Err(CliError::request(format!(
@@ -160,7 +165,7 @@ impl EvalArgs {
             },
             control_tokens: self.untrusted.allow_control_tokens,
             arms: arms(&self.states, &self.policy, &limits, &self.kv),
-            mind: running.resolve(false, |_| ())?.mind,
+            mind: running.resolve(None, |_| ())?.mind,
             answer_tokens: self.answer_tokens,
             record: self.out.clone(),
             scratch: self.scratch.clone(),

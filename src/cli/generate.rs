@@ -134,7 +134,8 @@ pub fn run(args: &GenerateArgs, printer: &Printer) -> Result<CommandOutcome, Cli
     check_max_tokens(args.max_tokens)?;
     args.learning.check(args.exact)?;
     args.running.set_threads()?;
-    let RunningSettings { settings, mut mind } = args.running.resolve(args.exact, |sources| {
+    let exact = args.exact.then_some("--exact");
+    let RunningSettings { settings, mut mind } = args.running.resolve(exact, |sources| {
         args.sampling.say(sources);
         sources.option(keys::ANSWER_TOKENS, "--max-tokens", args.max_tokens);
         sources.option(keys::CONTEXT_TOKENS, "--context", args.context);

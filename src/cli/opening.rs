@@ -13,7 +13,7 @@ use super::{CliError, Printer};
 use crate::core::{LimitOrigin, MOST_THREADS};
 use crate::input::{KvPrecision, Limit};
 use crate::reads::{ReadPurpose, kernel_read_bytes};
-use crate::session::exact::resolve_mind;
+use crate::session::exact::{RoutingContradiction, resolve_mind};
 use crate::session::{Learning, Session, SessionPlan};
 use crate::settings::{Settings, Sources, keys};
 use crate::store::{WeightSource, open_model};
@@ -114,11 +114,11 @@ pub struct RunningSettings {
 }
 
 impl RunningArgs {
-    /// The settings with the command's own options over them, of which `say` tells those that not every command has; `exact`
-    /// holds the mind to the reference.
+    /// The settings with the command's own options over them, of which `say` tells those that not every command has; what is
+    /// `exact`, by the name of the option or the command that asks for it, holds the mind to the reference.
     pub fn resolve(
         &self,
-        exact: bool,
+        exact: Option<&str>,
         say: impl FnOnce(&mut Sources),
     ) -> Result<RunningSettings, CliError> {
         let mut sources = self.settings.sources();
@@ -130,17 +130,16 @@ impl RunningArgs {
         Ok(RunningSettings { settings, mind })
     }
 
-    fn mind(&self, settings: &Settings, exact: bool) -> Result<MindConfig, CliError> {
-        let mut mind = resolve_mind(settings, exact).map_err(CliError::request)?;
+    fn mind(&self, settings: &Settings, exact: Option<&str>) -> Result<MindConfig, CliError> {
+        let contradiction = |asked_for: &str| inexact(exact, asked_for);
+        let mut mind = mind_of(settings, exact)?;
         match (exact, self.routing) {
-            (true, Some(RoutingPolicy::Sage | RoutingPolicy::Salient)) => {
-                return Err(CliError::request(
-                    "--exact routes exactly: leave --routing out, or --exact",
-                ));
+            (Some(_), Some(RoutingPolicy::Sage | RoutingPolicy::Salient)) => {
+                return Err(contradiction("--routing"));
             }
-            (true, _) => {}
-            (false, Some(routing)) => mind.routing = routing,
-            (false, None) => {}
+            (Some(_), _) => {}
+            (None, Some(routing)) => mind.routing = routing,
+            (None, None) => {}
         }
         if self.degrade && mind.routing == RoutingPolicy::Exact {
             return Err(CliError::request(
@@ -166,6 +165,22 @@ impl RunningArgs {
             None => Ok(()),
         }
     }
+}
+
+/// The mind of the settings; what is `exact`, by the name of the option or the command that asks for it, holds it to the reference.
+pub fn mind_of(settings: &Settings, exact: Option<&str>) -> Result<MindConfig, CliError> {
+    let resolved = resolve_mind(settings, exact.is_some());
+    resolved.map_err(|RoutingContradiction| inexact(exact, "--set mind.routing"))
+}
+
+/// Another routing was `asked_for` beside what is `exact`.
+fn inexact(exact: Option<&str>, asked_for: &str) -> CliError {
+    let exact = exact.unwrap_or("exactness");
+    let or = match exact.starts_with("--") {
+        true => format!(", or {exact}"),
+        false => String::new(),
+    };
+    CliError::request(format!("{exact} routes exactly: leave {asked_for} out{or}"))
 }
 
 /// Starts the threads of the arithmetic: `threads` of them, or as many as there are cores.

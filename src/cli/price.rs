@@ -90,7 +90,7 @@ pub fn run(args: &PriceArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
     }
     let text = args.untrusted.load(&*source)?;
     let (texts, other) = material(args, &text, tokens)?;
-    let RunningSettings { settings, mut mind } = running.resolve(false, |_| ())?;
+    let RunningSettings { settings, mut mind } = running.resolve(None, |_| ())?;
     apply_exact_mode(&mut mind);
     let options = EngineOptions {
         context_tokens: tokens,

@@ -87,7 +87,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<CommandOutcome, CliError
     let text = args.template.text(&*source)?;
     let resolved = args
         .running
-        .resolve(false, |sources| say(&script, sources))?;
+        .resolve(None, |sources| say(&script, sources))?;
     let mut live = match args.live_sensors {
         true => Some(sensors::live(
             args.sysfs.as_deref(),

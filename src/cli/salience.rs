@@ -85,7 +85,7 @@ impl SalienceArgs {
             ..RunningArgs::default()
         };
         running.set_threads()?;
-        let resolved = running.resolve(false, |_| ())?;
+        let resolved = running.resolve(None, |_| ())?;
         // None is chosen: what is compared is compared alike on every machine.
         let limit = self.limit.or(resolved.settings.session.limit);
         Ok(SalienceEvalSettings {

@@ -39,7 +39,7 @@ pub fn run(args: &VerifyArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
     args.running.set_threads()?;
     let cases = goldens::cases(goldens)?;
     let source = opening::source(&args.model)?;
-    let RunningSettings { settings, mind } = args.running.resolve(true, |_| ())?;
+    let RunningSettings { settings, mind } = args.running.resolve(Some("`sage verify`"), |_| ())?;
     // Cases that speak say so themselves where the model cannot.
     let codes = goldens::codes(&cases).filter(|_| can_speak(&*source));
     let options = EngineOptions {

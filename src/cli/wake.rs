@@ -158,7 +158,7 @@ pub fn run(args: &WakeArgs, printer: &Printer) -> Result<CommandOutcome, CliErro
     let module = Module::from(args.component);
     let layer = args.layer_of(&*source)?;
     let (text, tokens) = args.read(&*source)?;
-    let RunningSettings { settings, mut mind } = args.running.resolve(false, |_| ())?;
+    let RunningSettings { settings, mut mind } = args.running.resolve(None, |_| ())?;
     let state = State::from(args.state);
     let budget = mind.budgets[state];
     let speaks = module == Module::Talker;

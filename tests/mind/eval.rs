@@ -376,7 +376,7 @@ fn wrong_requests_say_what_is_wrong_and_end_with_2() {
         "{\"task\": \"x\", \"prompt\": \"y\", \"answer\": \" \"}\n",
     );
     let notes = material.write("notes.txt", "notes of mine\n");
-    let cases: [(&[&str], &[&str]); 11] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (&["models/tiny"], &["--text"]),
         (&["no-such-model", "--text", &text], &["no-such-model"]),
         (&["models/tiny", "--text", "no-such.txt"], &["no-such.txt"]),
@@ -409,6 +409,10 @@ fn wrong_requests_say_what_is_wrong_and_end_with_2() {
                 "1",
             ],
             &["--max-tokens-per-document is 1"],
+        ),
+        (
+            &["models/tiny", "--text", &text, "--kv", "bf16,f32"],
+            &["--kv is f32", "expected bf16, q8"],
         ),
         (
             &["models/tiny", "--text", &text, "--out", &notes],

@@ -72,9 +72,9 @@ pub struct BenchArgs {
     /// How often each length is measured
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(super) rounds: usize,
-    /// Whether the mind takes part: on, or off for the trained experts of every token
-    #[arg(long, value_enum, default_value_t = Mind::On)]
-    pub(super) mind: Mind,
+    /// Whether the mind takes part: on, or off for the trained experts of every token [default: on; off with --routes]
+    #[arg(long, value_enum)]
+    pub(super) mind: Option<Mind>,
     /// How experts come from disk: direct, into memory of the process; or mmap, for comparison
     #[arg(long, value_enum, default_value_t = Io::Direct)]
     pub(super) io: Io,
@@ -115,9 +115,18 @@ impl BenchArgs {
         Arm {
             mind: match self.routes {
                 Some(_) => Mind::Off,
-                None => self.mind,
+                None => self.mind.unwrap_or(Mind::On),
             },
             io: self.io,
+        }
+    }
+
+    /// The option that has the mind off, in an arm without one.
+    pub(super) fn why_off(&self) -> &'static str {
+        match (&self.routes, self.mind) {
+            (Some(_), _) => "--routes",
+            (None, Some(Mind::Off)) => "--mind off",
+            (None, _) => "--against mind=off",
         }
     }
 
@@ -141,6 +150,9 @@ impl BenchArgs {
                 "--answer-tokens is too small to measure a rate, expected at least 2",
             )),
             () if self.rounds == 0 => wrong("--rounds is 0"),
+            () if self.routes.is_some() && self.mind == Some(Mind::On) => Err(CliError::request(
+                "--routes forces what the mind would choose: leave --mind on out, or --routes",
+            )),
             () if self.routes.is_some() && self.against.contains(&ArmChange::Mind(Mind::On)) => {
                 Err(CliError::request(
                     "--routes forces what the mind would choose: leave --against mind=on out",

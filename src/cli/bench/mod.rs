@@ -76,7 +76,7 @@ pub fn run(args: &BenchArgs, printer: &Printer) -> Result<CommandOutcome, CliErr
 /// How the sessions of an arm are opened.
 fn plan(args: &BenchArgs, arm: Arm) -> Result<PlannedArm, CliError> {
     let context = args.longest_prompt().saturating_add(args.answer_tokens);
-    let exact = arm.mind == Mind::Off;
+    let exact = (arm.mind == Mind::Off).then(|| args.why_off());
     let RunningSettings { settings, mut mind } = args.running.resolve(exact, |sources| {
         let answer = Some(args.answer_tokens);
         sources.option(keys::ANSWER_TOKENS, "--answer-tokens", answer);

@@ -135,7 +135,7 @@ fn model(
     prompt: &[u32],
     steps: usize,
 ) -> Result<PromptRun, CliError> {
-    let RunningSettings { settings, mind } = args.running.resolve(true, |_| ())?;
+    let RunningSettings { settings, mind } = args.running.resolve(Some("`sage verify`"), |_| ())?;
     let options = EngineOptions {
         context_tokens: prompt.len().saturating_add(steps),
         chunk_tokens: Some(usize::from(args.chunk)),
