@@ -6,12 +6,15 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
+use super::findings::Finding;
+use super::memory::MemoryArgs;
+use super::trial::{ExpertSurvey, Measured, measure};
 use super::{CliError, CommandOutcome, Printer, human_bytes, opening};
 use crate::core::LimitOrigin;
-use crate::cpu::probe::{WorkRates, memory_rate, work_rates};
+use crate::cpu::probe::{WorkRates, memory_rate};
 use crate::kernels::InstructionSet;
 use crate::sensors::{HostSetup, HugePages, Machine};
-use crate::session::opening::{EngineOptions, plan};
+use crate::session::opening::plan;
 use crate::store::{WeightSource, is_direct};
 
 const EXAMPLES: &str = "Examples:
@@ -21,8 +24,8 @@ const EXAMPLES: &str = "Examples:
 
 With a model its disk is tried too, and what bounds a token of it is said: the disk, or the arithmetic.
 
---json: findings[] with name, state (fine, notice, limits), found and advice; measured{memory_bytes_per_second,
-disk_bytes_per_second, expert_bytes_per_second}.";
+--json: findings[] with name, state (fine, notice, limits), found and advice (null where nothing is to be done);
+measured{memory_bytes_per_second, disk_bytes_per_second, expert_bytes_per_second, problem (why experts were not tried)}.";
 
 /// Files that a run has open at a time: shards of a checkpoint, and some more.
 const OPEN_FILES: u64 = 256;
@@ -39,66 +42,10 @@ pub struct DoctorArgs {
     pub(super) json: bool,
 }
 
-/// How much something limits a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum FindingState {
-    /// It does not.
-    Fine,
-    /// Worth knowing.
-    Notice,
-    /// It does, and something can be done.
-    Limits,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct Finding {
-    name: &'static str,
-    state: FindingState,
-    /// What was found.
-    found: String,
-    /// What to do; none where nothing is to be done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct DoctorMeasurements {
-    memory_bytes_per_second: Option<f64>,
-    disk_bytes_per_second: Option<f64>,
-    expert_bytes_per_second: Option<f64>,
-}
-
 #[derive(Debug, Serialize)]
 struct DoctorReport {
     findings: Vec<Finding>,
-    measured: DoctorMeasurements,
-}
-
-impl Finding {
-    fn fine(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            name,
-            state: FindingState::Fine,
-            found: found.into(),
-            advice: None,
-        }
-    }
-
-    fn notice(self, advice: impl Into<String>) -> Self {
-        Self {
-            state: FindingState::Notice,
-            advice: Some(advice.into()),
-            ..self
-        }
-    }
-
-    fn limits(self, advice: impl Into<String>) -> Self {
-        Self {
-            state: FindingState::Limits,
-            ..self.notice(advice)
-        }
-    }
+    measured: Measured,
 }
 
 /// Runs the command.
@@ -107,23 +54,17 @@ pub fn run(args: &DoctorArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
     let setup = HostSetup::of_process();
     opening::start_threads(None)?;
     let mut findings = vec![processor(), memory(&machine)];
-    let mut measured = DoctorMeasurements {
-        memory_bytes_per_second: memory_rate().ok(),
-        ..DoctorMeasurements::default()
-    };
     findings.push(pages(setup.huge_pages));
     findings.extend(setup_findings(&setup));
-    if let Some(folder) = &args.model {
-        let source = opening::source(folder)?;
-        findings.push(reads(&*source));
-        let bar = printer.steps("trying disk and arithmetic", 1);
-        let rates = work_rates(&source);
-        bar.finish_and_clear();
-        if let Some(rates) = rates {
-            measured.disk_bytes_per_second = Some(rates.read);
-            measured.expert_bytes_per_second = Some(rates.experts);
+    let mut measured = match &args.model {
+        Some(folder) => of_named(folder, machine, &mut findings, printer)?,
+        None => Measured::nothing("no model was named"),
+    };
+    if measured.memory_bytes_per_second.is_none() {
+        match memory_rate() {
+            Ok(rate) => measured.memory_bytes_per_second = Some(rate),
+            Err(error) => findings.push(unmeasured_memory(&error)),
         }
-        findings.extend(of_model(&source, machine, rates)?);
     }
     let report = DoctorReport { findings, measured };
     if printer.is_json() {
@@ -132,6 +73,28 @@ pub fn run(args: &DoctorArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
         report.show(printer)?;
     }
     Ok(CommandOutcome::Done)
+}
+
+/// Looks at the model in `folder`, and tries it.
+fn of_named(
+    folder: &Path,
+    machine: Machine,
+    findings: &mut Vec<Finding>,
+    printer: &Printer,
+) -> Result<Measured, CliError> {
+    let source = opening::source(folder)?;
+    findings.push(reads(&*source));
+    let survey = ExpertSurvey::of(&*source, false);
+    findings.extend(survey.findings());
+    let (rates, measured, finding) = measure(&source, &survey, printer);
+    findings.extend(finding);
+    findings.extend(of_model(&source, machine, rates)?);
+    Ok(measured)
+}
+
+fn unmeasured_memory(error: &std::io::Error) -> Finding {
+    let found = Finding::fine("memory rate", format!("not measured: {error}"));
+    found.limits("the process has no 256 MiB to try it on: let it have more memory")
 }
 
 fn processor() -> Finding {
@@ -247,11 +210,9 @@ fn of_model(
     machine: Machine,
     rates: Option<WorkRates>,
 ) -> Result<Vec<Finding>, CliError> {
-    let options = EngineOptions::default().limited(None, machine);
-    let options = EngineOptions {
-        kv: None,
-        ..options
-    };
+    // As `sage plan` asks it without options.
+    let question = MemoryArgs::default().question(&**source, None)?;
+    let options = question.options.limited(question.limit, machine);
     let planned = match plan(&**source, &options) {
         Ok(planned) => planned,
         Err(error) => {
@@ -304,15 +265,7 @@ impl DoctorReport {
     /// For people.
     fn show(&self, printer: &Printer) -> Result<(), CliError> {
         for finding in &self.findings {
-            let mark = match finding.state {
-                FindingState::Fine => "ok    ",
-                FindingState::Notice => "note  ",
-                FindingState::Limits => "limits",
-            };
-            printer.line(format_args!("{mark}  {}: {}", finding.name, finding.found))?;
-            if let Some(advice) = &finding.advice {
-                printer.line(format_args!("        {advice}"))?;
-            }
+            finding.show(printer)?;
         }
         if let Some(rate) = self.measured.memory_bytes_per_second {
             printer.line(format_args!(

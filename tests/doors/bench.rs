@@ -5,7 +5,7 @@
 use sage::store::ExtractSelection;
 use serde_json::Value;
 
-use crate::common::runs::{complaint, root, route_trace, sage};
+use crate::common::runs::{complaint, sage};
 use crate::common::{extract, fixture};
 
 const OMNI: &str = "tests/fixtures/tiny-omni";
@@ -344,60 +344,4 @@ fn rows_are_the_arms_and_lengths_in_one_table() {
     let bytes = number(row, "memory_bytes_per_second") / number(row, "decode_tokens_per_second");
     // Weights of a token: more than its experts alone, less than the whole of the small model.
     assert!((1e4..1e7).contains(&bytes), "{bytes} of {machine}");
-}
-
-/// Forced routing asks for the experts that were recorded, as many a token, whatever the weights' routers say.
-#[test]
-fn forced_routes_are_what_decides_which_experts_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("routes.csv");
-    std::fs::write(&trace, route_trace(&root().join(OMNI), 4, 6)).unwrap();
-    let trace = trace.to_str().unwrap();
-    let base = [
-        "--prompt-tokens",
-        "4",
-        "--answer-tokens",
-        "7",
-        "--rounds",
-        "1",
-    ];
-    let run = |more: &[&str]| -> Value {
-        let command = ["bench", OMNI, "--json", "--routes", trace];
-        let output = sage(&[&command, &base[..], more].concat());
-        assert!(output.status.success(), "{}", complaint(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    let report = run(&["--limit", "0slots"]);
-    let forced = &report["forced_routing"];
-    assert_eq!((&forced["k"], &forced["drawn"]), (&2.into(), &false.into()));
-    assert_eq!(report["mind"], "off");
-    // Of an answer's tokens the first comes of the prompt: the context's places 4 to 9 are read.
-    let text = std::fs::read_to_string(folder.path().join("routes.csv")).unwrap();
-    let decoded = text.lines().filter(|line| line.starts_with("1,")).count();
-    assert_eq!(decoded % 6, 0);
-    let again = run(&["--limit", "0slots"]);
-    assert_eq!(report["answers_blake3"], again["answers_blake3"]);
-    assert_eq!(
-        report["cold"]["decode_hit_rate"], again["cold"]["decode_hit_rate"],
-        "the same experts"
-    );
-    let all = run(&["--limit", "none"]);
-    assert_eq!(
-        report["answers_blake3"], all["answers_blake3"],
-        "the same experts in any memory"
-    );
-    let free = bench(OMNI, &["--mind", "off"]);
-    assert_ne!(report["answers_blake3"], free["answers_blake3"]);
-    let drawn = run(&["--limit", "none", "--routes-experts", "3"]);
-    assert_eq!(drawn["forced_routing"]["k"], 3);
-    assert_ne!(drawn["answers_blake3"], all["answers_blake3"]);
-
-    let other = "tests/fixtures/edge-bf16";
-    let message = refused(other, &["--routes", trace]);
-    assert!(
-        message.contains("take a recording of such a model"),
-        "{message}"
-    );
-    let message = refused(OMNI, &["--routes", trace, "--against", "mind=on"]);
-    assert!(message.contains("--against mind=on"), "{message}");
 }

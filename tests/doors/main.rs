@@ -10,6 +10,7 @@ mod embed_record;
 mod embed_running;
 mod embed_speaking;
 mod examples;
+mod forced;
 mod heard;
 mod kv_precision;
 mod messages;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::cli::trial::ExpertSurvey;
 use crate::cli::{CliError, Printer, human_bytes};
 use crate::cpu::probe::{disk_rate, memory_rate};
 use crate::store::WeightSource;
@@ -17,7 +18,7 @@ pub(super) struct MachineCeilings {
     threads: usize,
     /// At which all threads read memory; none where there was not enough to try it on.
     pub memory_bytes_per_second: Option<f64>,
-    /// At which experts come from disk; none where there is none to read.
+    /// At which experts come from disk; none where there is none to read, or where they are holes in their files.
     pub disk_bytes_per_second: Option<f64>,
 }
 
@@ -27,7 +28,10 @@ impl MachineCeilings {
         Self {
             threads: rayon::current_num_threads(),
             memory_bytes_per_second: memory_rate().ok(),
-            disk_bytes_per_second: disk_rate(source, DISK_TIME),
+            disk_bytes_per_second: match ExpertSurvey::of(source, false).has_holes() {
+                true => None,
+                false => disk_rate(source, DISK_TIME),
+            },
         }
     }
 

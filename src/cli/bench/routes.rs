@@ -90,15 +90,6 @@ impl ForcedRouting {
         })
     }
 
-    /// The first so many layers of it.
-    pub fn of_layers(&self, layers: usize) -> TokenRoutes {
-        let mut routes = TokenRoutes::clone(&self.routes);
-        for token in &mut routes.tokens {
-            token.truncate(layers);
-        }
-        routes
-    }
-
     /// Which experts every token has, in the sparse layers of the model; behind its last token it begins again.
     pub fn routes(&self) -> &TokenRoutes {
         &self.routes

@@ -14,9 +14,9 @@ use crate::checkpoint::Component;
 use crate::core::MemoryPlan;
 use crate::core::memory::Floor;
 use crate::cpu::slots::ExpertSlots;
-use crate::input::KvPrecision;
-use crate::session::opening::thinker_shape;
-use crate::session::opening::{EngineOptions, PlannedMemory, SHORTEST_CHUNK_TOKENS, plan};
+use crate::input::{KvPrecision, counted};
+use crate::session::least::least_plan;
+use crate::session::opening::{PlannedMemory, thinker_shape};
 use crate::store::WeightSource;
 use crate::text::Text;
 
@@ -73,33 +73,17 @@ pub(super) fn report(
     args: &MemoryArgs,
     source: &dyn WeightSource,
 ) -> Result<Result<MemoryReport, String>, CliError> {
-    let options = args.options(source)?;
-    let mind = options.mind.clone();
-    let asked = options.kv;
-    let with = |kv| EngineOptions {
-        kv: Some(kv),
-        // With these a limit is least. A run with memory to spare takes longer ones.
-        chunk_tokens: Some(SHORTEST_CHUNK_TOKENS),
-        ..options.clone()
-    };
+    let question = args.question(source, None)?;
+    let mind = question.options.mind.clone();
     // A run has its tokenizer in memory when it plans. A model without one runs too, on token ids.
     let text = Text::load(source).ok();
-    let planned = match asked {
-        Some(kv) => plan(source, &with(kv)),
-        // Where nobody says it, a run under the least limit rounds as far as the model allows.
-        None => {
-            let [exact, half, quarter] = KvPrecision::ALL.map(with);
-            plan(source, &quarter)
-                .or_else(|_| plan(source, &half))
-                .or_else(|_| plan(source, &exact))
-        }
-    };
+    let planned = least_plan(source, &question.options);
     drop(text);
     let planned = match planned {
         Ok(planned) => planned,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let asked = args.limit.map(|limit| planned.memory.under(limit));
+    let asked = question.limit.map(|limit| planned.memory.under(limit));
     Ok(Ok(MemoryReport::new(source, mind, &planned, asked)))
 }
 
@@ -134,9 +118,9 @@ impl MemoryReport {
     /// For people.
     pub(super) fn show(&self, printer: &Printer) -> Result<(), CliError> {
         printer.line(format_args!(
-            "\nleast limit {} for a context of {} tokens, keys and values in {}; everything in memory takes {}",
+            "\nleast limit {} for a context of {}, keys and values in {}; everything in memory takes {}",
             human_bytes(self.floor_bytes),
-            self.context_tokens,
+            counted(self.context_tokens as u64, "token"),
             self.kv_precision,
             human_bytes(self.everything_bytes)
         ))?;

@@ -7,9 +7,26 @@ use serde::Serialize;
 use crate::cpu::probe::WorkRates;
 use crate::routes::TokenRoutes;
 
-/// Tokens of a prompt, and of the answer behind it that is counted.
+/// Tokens of a prompt where none was recorded, and of the answer behind it that is counted where nobody says how many.
 pub(super) const PROMPT_TOKENS: usize = 28;
 pub(super) const ANSWER_TOKENS: usize = 128;
+
+/// How many tokens are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Length {
+    pub prompt: usize,
+    /// Decoded ones behind the prompt.
+    pub answer: usize,
+}
+
+impl Length {
+    /// As far as a context of so many tokens has room: an answer has one at least, and of the rest a prompt goes first.
+    pub fn within(self, context_tokens: usize) -> Self {
+        let prompt = self.prompt.min(context_tokens.saturating_sub(1));
+        let answer = self.answer.min(context_tokens.saturating_sub(prompt));
+        Self { prompt, answer }
+    }
+}
 
 /// What a layer takes beside reading its weights. An estimate: it is what asking the mind was measured to take of a layer, 0.11 to
 /// 0.14 ms (docs/measurements.md, "Asking the actors": 0.44 to 0.55 ms for four layers); norms, rotation and attention behind a short prompt are left out.
@@ -31,6 +48,10 @@ pub(super) struct TokenWork {
 /// What is to be expected of a decoded token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Forecast {
+    /// Tokens of the prompt that is read before.
+    pub prompt_tokens: usize,
+    /// Tokens of the answer that are counted.
+    pub answer_tokens: usize,
     /// Share of a token's experts that are in memory.
     pub hit_rate: f64,
     /// Bytes of the others.
@@ -42,15 +63,16 @@ pub(super) struct Forecast {
 }
 
 impl Forecast {
-    /// Of the answer of `routes`, behind its prompt, where nothing else was in memory before.
+    /// Of an answer that is routed so, behind its prompt, where nothing else was in memory before. Behind the last token of
+    /// `routes` they begin again.
     pub fn new(
         routes: &TokenRoutes,
+        length: Length,
         eviction: EvictionPolicy,
         work: &TokenWork,
         rates: Option<WorkRates>,
     ) -> Self {
-        let decoded = routes.tokens.len() - routes.prompt_tokens;
-        let batches = routes.batches(routes.prompt_tokens, decoded, work.expert_bytes);
+        let batches = routes.batches(length.prompt, length.answer, work.expert_bytes);
         let capacity_bytes = work.capacity_bytes;
         let counts = replay_by_layer(&batches, Chooser::Online(eviction), capacity_bytes);
         let sum =
@@ -67,6 +89,8 @@ impl Forecast {
             Some(own + experts / tokens)
         };
         Self {
+            prompt_tokens: length.prompt,
+            answer_tokens: length.answer,
             hit_rate: hits / routed.max(1.0),
             bytes_per_token: sum(|layer| layer.miss_bytes) / tokens,
             tokens_per_second: seconds(true).map(|seconds| 1.0 / seconds),
@@ -93,5 +117,52 @@ impl Forecast {
         }
         let read = layer.miss_bytes as f64 / rates.read;
         ((layer.routed as f64 - 1.0) * one).max(read) + one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit_rate(routes: &TokenRoutes, prompt: usize, answer: usize) -> f64 {
+        let work = TokenWork {
+            resident_bytes: 1,
+            expert_bytes: 1,
+            layers: 1,
+            capacity_bytes: 100,
+        };
+        let length = Length { prompt, answer };
+        let forecast = Forecast::new(routes, length, EvictionPolicy::Lru, &work, None);
+        assert_eq!(
+            (forecast.prompt_tokens, forecast.answer_tokens),
+            (prompt, answer)
+        );
+        forecast.hit_rate
+    }
+
+    /// Two tokens that were recorded are answered 64 times over: only what is new of the first turn is read.
+    #[test]
+    fn a_short_recording_begins_again() {
+        let routes = TokenRoutes {
+            experts: 8,
+            prompt_tokens: 0,
+            tokens: vec![vec![vec![0, 1]], vec![vec![2, 3]]],
+        };
+        assert_eq!(hit_rate(&routes, 0, 2), 0.0);
+        assert_eq!(hit_rate(&routes, 0, 128), 1.0 - 4.0 / 256.0);
+        assert_eq!(hit_rate(&routes, 2, 128), 1.0);
+    }
+
+    #[test]
+    fn a_forecast_is_no_longer_than_the_context() {
+        let within = |prompt, answer, context| {
+            let length = Length { prompt, answer }.within(context);
+            (length.prompt, length.answer)
+        };
+        assert_eq!(within(28, 128, 2048), (28, 128));
+        assert_eq!(within(28, 128, 100), (28, 72));
+        assert_eq!(within(28, 128, 20), (19, 1));
+        assert_eq!(within(28, 128, 1), (0, 1));
+        assert_eq!(within(0, 128, 1), (0, 1));
     }
 }
