@@ -137,16 +137,15 @@ fn a_limit_above_the_machine_is_refused_with_both_numbers() {
         ("control group /x allows", 4 * GIB, GIB),
         ("the machine has", 32 * GIB, 24 * GIB),
     ]);
-    for asked in [
-        Limit::Bytes(4 * GIB + 1),
-        Limit::Percent(100.0),
-        Limit::Slots(1 << 20),
+    for (asked, total) in [
+        // Rounded, both would be 4.00 GiB.
+        (Limit::Bytes(4 * GIB + 1), "4294967296 bytes"),
+        (Limit::Percent(100.0), "4.00 GiB"),
+        (Limit::Slots(1 << 20), "4.00 GiB"),
     ] {
         let error = refused(Some(asked), &here, &model);
-        assert!(
-            error.contains("control group /x allows 4.00 GiB"),
-            "{error}"
-        );
+        let expected = format!("control group /x allows {total}");
+        assert!(error.contains(&expected), "{error}");
         assert!(error.contains("a limit of "), "{error}");
     }
     // Half a GiB is left and the floor is above it: nothing is promised.
