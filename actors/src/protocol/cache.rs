@@ -104,7 +104,7 @@ pub struct Holding {
 pub trait ExpertSource: Send + Sync + 'static {
     /// Starts reading `key` into `slot`; at demand priority, or behind every demand when `speculative`.
     fn admit(&self, key: ExpertKey, slot: SlotId, speculative: bool);
-    /// A demand takes over a speculative slot: its read, if still under way, gets demand priority.
+    /// A demand takes over a slot of the speculation pool: its read, if it has not begun, gets demand priority.
     fn promote(&self, slot: SlotId);
     /// The slot's contents are no longer needed; its memory may serve a following `admit`.
     fn evict(&self, slot: SlotId);
