@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::scratch::ScratchPool;
-use super::sizes::{kv_bytes, kv_shape};
+use super::sizes::{BLOCK_TOKENS, kv_bytes, kv_shape};
 use crate::checkpoint::config::TextConfig;
 use crate::core::ports::{
     Decoder, DecoderError, DecoderInput, HiddenRows, InputRows, KvMemory, PlainRows, RoutedRows,
@@ -18,9 +18,6 @@ use crate::kernels::pointwise::add_scaled;
 use crate::model::rope::Angles;
 use crate::model::{KvCache, Talker, Thinker};
 use crate::store::WeightSource;
-
-/// Tokens of a chunk that go through attention, or through a dense block, at a time.
-pub(super) const BLOCK_TOKENS: usize = 128;
 
 /// Weights of the module that decodes.
 enum Weights {

@@ -1,7 +1,6 @@
 //! What computing on this machine's processor takes of its memory.
 
 use super::arena::{READERS, SPARE};
-use super::decoder::BLOCK_TOKENS;
 use crate::checkpoint::config::TextConfig;
 use crate::core::ports::{EXPERT_ROWS, LOGIT_ROWS};
 use crate::formats::WeightFormat;
@@ -9,6 +8,9 @@ use crate::input::KvPrecision;
 use crate::kernels::WIDENED_ROWS;
 use crate::model::KvShape;
 use crate::model::heads::SCORE_ROWS;
+
+/// Tokens of a chunk that go through attention, or through a dense block, at a time.
+pub(super) const BLOCK_TOKENS: usize = 128;
 
 /// The keys and values of `layers` layers of a decoder, kept in `precision`.
 pub fn kv_shape(config: &TextConfig, layers: usize, precision: KvPrecision) -> KvShape {

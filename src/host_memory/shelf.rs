@@ -13,7 +13,7 @@ use rustix::mm::{
 };
 use rustix::process::{Resource, getrlimit};
 
-use super::{HUGE_PAGE_BYTES, Mapped, PAGE_BYTES, has_huge_pages, round_up_to_page};
+use super::mapped::{HUGE_PAGE_BYTES, Mapped, Owner, PAGE_BYTES, has_huge_pages, round_up_to_page};
 
 /// Addresses reserved for a shelf: no memory, and little of the 128 TiB that a process has. What does not fit is mapped by
 /// itself.
@@ -54,10 +54,12 @@ struct Places {
 
 /// A place in use, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+struct Place {
     shelf: Arc<Shelf>,
     number: usize,
 }
+
+impl Owner for Place {}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -150,10 +152,10 @@ impl Shelf {
     /// The first place that is not in use, if it lies before `other`, one of this shelf's: what is in `other` may move there,
     /// so that memory in use stays together.
     pub fn take_below(self: &Arc<Self>, other: &Mapped) -> Option<Mapped> {
-        let of = other.place.as_ref().filter(|_| self.holds(other))?;
+        let number = self.number_of(other)?;
         let mut places = self.lock();
         let first = *places.gaps.first()?;
-        if first > of.number {
+        if first > number {
             return None;
         }
         places.gaps.remove(&first);
@@ -172,22 +174,24 @@ impl Shelf {
 
     /// Whether it is a place of this shelf.
     pub fn holds(&self, memory: &Mapped) -> bool {
-        let place = memory.place.as_ref();
-        place.is_some_and(|place| std::ptr::eq(&*place.shelf, self))
+        self.number_of(memory).is_some()
+    }
+
+    fn number_of(&self, memory: &Mapped) -> Option<usize> {
+        let start = self.start.as_ptr() as usize;
+        let at = (memory.bytes().as_ptr() as usize).checked_sub(start)?;
+        (at < self.reserved_bytes).then(|| (at - self.first()) / self.place_bytes)
     }
 
     fn mapped(self: &Arc<Self>, number: usize) -> Mapped {
         // SAFETY: within the reserved range, which `make_usable` has seen.
         let start = unsafe { self.start.add(self.first() + number * self.place_bytes) };
-        Mapped {
-            start,
-            mapped_bytes: self.place_bytes,
-            len: self.len,
-            place: Some(Place {
-                shelf: Arc::clone(self),
-                number,
-            }),
-        }
+        let place = Box::new(Place {
+            shelf: Arc::clone(self),
+            number,
+        });
+        // SAFETY: as above, and a place is handed out once, until it is dropped.
+        unsafe { Mapped::of(place, start, self.place_bytes, self.len) }
     }
 
     /// Makes the addresses of one more place usable.
