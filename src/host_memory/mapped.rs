@@ -32,7 +32,7 @@ pub fn round_up_to_page(bytes: usize) -> usize {
 /// Has memory back when it is dropped.
 pub(super) trait Owner: std::fmt::Debug + Send + Sync {}
 
-/// Anonymous private memory, page-aligned, of its own mapping or a place of a [`Shelf`]; its pages go back to the system when
+/// Anonymous private memory, page-aligned, of its own mapping or a place of a shelf; its pages go back to the system when
 /// it is dropped.
 ///
 /// Weights live here and not on the heap, so that what is given back really leaves the process.
