@@ -38,7 +38,7 @@ impl Bucket {
     }
 
     /// `ticks` steps, each with its part of the refill and of the cost: what a step of many ticks leaves is what as many steps
-    /// of one tick would, so that energy does not depend on how a text is cut into chunks.
+    /// of one tick would, so that energy within a state does not depend on how a text is cut into chunks.
     pub fn steps(&mut self, ticks: u32, refill: f64, cost: f64) {
         // Nothing passes in no time, but a cost is a cost.
         let ticks = ticks.max(1);

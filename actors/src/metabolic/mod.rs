@@ -150,7 +150,8 @@ impl Controller {
 
     /// Tokens of a step after which the state may have to change: in Threat those of which even the dearest form (every expert
     /// computed and read) stays in the allowance; in others those that compute can be paid for until too little is left for
-    /// the state. None where that does not end.
+    /// the state. None where that does not end: a chunk goes on where there would be enough for a higher state, since every
+    /// chunk reads most experts again.
     fn tokens_max(&self, state: State) -> Option<u32> {
         if self.config.hold.is_some() {
             return None;
@@ -169,7 +170,8 @@ impl Controller {
         let lost = self.budget().f - energy.refill_units_per_tick;
         let spare = self.reserves.compute.level() - leaves_below / 100.0 * energy.capacity_units;
         // One tick beyond it, so that the state really changes.
-        (lost > 0.0).then(|| libm::ceil((spare / lost).max(0.0)) as u32 + 1)
+        let covered = libm::ceil((spare / lost).max(0.0)) as u32;
+        (lost > 0.0).then(|| covered.saturating_add(1))
     }
 
     fn drive(&mut self, assess: &Assess) -> f32 {
