@@ -18,7 +18,13 @@ pub(super) struct RecordMemory {
     free: BTreeMap<usize, Vec<Mapped>>,
     /// None where the system has no addresses for one.
     shelves: BTreeMap<usize, Option<Arc<Shelf>>>,
+    /// Bytes of gaps that could not be closed, and how often that was not tried since.
+    left_bytes: usize,
+    waited: u32,
 }
+
+/// Times that gaps are let be where no new one came: what stood in the way may be gone by then.
+const LET_BE: u32 = 64;
 
 /// Where the memory of a read comes from.
 pub(super) struct MemoryOfRead {
@@ -79,18 +85,25 @@ impl RecordMemory {
     /// Bytes that are kept, or cannot go back yet.
     pub(super) fn held_bytes(&self) -> usize {
         let free = self.free.values().flatten().map(Mapped::mapped_bytes);
-        let shelves = self.shelves.values().flatten();
-        free.chain(shelves.map(|shelf| shelf.gap_bytes())).sum()
+        free.sum::<usize>() + self.gap_bytes()
     }
 
-    /// Whether records would have to move together, so that memory goes back.
-    pub(super) fn has_gaps(&self) -> bool {
-        let mut shelves = self.shelves.values().flatten();
-        shelves.any(|shelf| shelf.gap_bytes() > 0)
+    fn gap_bytes(&self) -> usize {
+        let shelves = self.shelves.values().flatten();
+        shelves.map(|shelf| shelf.gap_bytes()).sum()
+    }
+
+    /// Whether records are to move together, so that memory goes back.
+    pub(super) fn has_gaps(&mut self) -> bool {
+        let gaps = self.gap_bytes();
+        self.waited = self.waited.saturating_add(1);
+        let due = gaps > self.left_bytes || (gaps > 0 && self.waited > LET_BE);
+        self.left_bytes = self.left_bytes.min(gaps);
+        due
     }
 
     /// Moves records from the end of their shelf into its gaps. `experts` are those that nobody uses.
-    pub(super) fn close_gaps<'a>(&self, experts: impl Iterator<Item = &'a mut LoadedExpert>) {
+    pub(super) fn close_gaps<'a>(&mut self, experts: impl Iterator<Item = &'a mut LoadedExpert>) {
         let shelf_of = |expert: &LoadedExpert| {
             let shelf = self.shelves.get(&expert.memory()?.len())?.as_ref()?;
             (shelf.gap_bytes() > 0 && shelf.holds(expert.memory()?)).then_some(shelf)
@@ -102,5 +115,6 @@ impl RecordMemory {
         for (shelf, expert) in movable {
             expert.move_to(|memory| shelf.take_below(memory));
         }
+        (self.left_bytes, self.waited) = (self.gap_bytes(), 0);
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::formats::{GatedFormats, WeightFormat};
+use crate::host_memory::{has_huge_pages, round_up_to_page};
 use sage_actors::protocol::{LayerKey, Module};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -18,8 +19,12 @@ impl RecordReader for Counting {
                 reason: "it is nowhere".into(),
             });
         }
-        // From the thousandth on they are larger.
-        Ok(record(if key.expert < 1_000 { 10_000 } else { 20_000 }))
+        // From the thousandth on they are larger, from the two thousandth on they lie in huge pages.
+        Ok(record(match key.expert {
+            ..1_000 => 10_000,
+            1_000..2_000 => 20_000,
+            _ => 300_000,
+        }))
     }
     fn read(
         &self,
@@ -107,6 +112,38 @@ fn memory_goes_back_but_for_what_the_next_reads_may_want() {
     }
     arena.settle();
     assert_eq!(arena.mapped_bytes(), SPARE * 12_288);
+}
+
+/// What stays moves together, so that whole huge pages go back; what is in use stays where it is until it is not.
+#[test]
+fn records_move_together_where_memory_goes_back() {
+    let arena = arena(0);
+    let slot = |expert: u16| SlotId(u32::from(expert - 2_000));
+    let all: Vec<u16> = (2_000..2_040).collect();
+    for expert in &all {
+        arena.admit(key(*expert), slot(*expert), false);
+    }
+    arena.finish_reads();
+    let place = round_up_to_page(300_000);
+    assert_eq!(arena.mapped_bytes(), 40 * place);
+    // The first of every four stay, and of them the last is in use.
+    let (stay, go): (Vec<u16>, Vec<u16>) = all.iter().partition(|expert| *expert % 4 == 0);
+    let used = arena.wait(key(2_036), slot(2_036)).expect("read");
+    for expert in &go {
+        arena.evict(slot(*expert));
+    }
+    arena.settle();
+    let held = (stay.len() + SPARE) * place;
+    assert_eq!(arena.mapped_bytes() > held, has_huge_pages());
+    drop(used);
+    for _ in 0..100 {
+        arena.settle();
+    }
+    assert_eq!(arena.mapped_bytes(), held);
+    for expert in &stay {
+        let record = arena.wait(key(*expert), slot(*expert)).expect("read");
+        assert!(record.bytes().iter().all(|byte| *byte == *expert as u8));
+    }
 }
 
 /// Slots of a second module begin far behind those of the first: what is between takes no memory.
