@@ -23,7 +23,7 @@ use crate::reads::ReadPurpose;
 use crate::spans;
 use crate::store::ExpertLocation;
 pub use memory::SPARE;
-use memory::{MemoryOfRead, RecordMemory};
+use memory::{ReadMemory, RecordMemory};
 
 /// Fills the memory of a slot with an expert's record. Implemented by the store's direct reader.
 pub trait RecordReader: Send + Sync + 'static {
@@ -337,7 +337,7 @@ impl ExpertSource for SlotArena {
         drop(surplus);
         let mut state = lock(&self.shared);
         let State { slots, memory, .. } = &mut *state;
-        if memory.has_gaps() {
+        if memory.closing_is_due() {
             let unused = slots
                 .values_mut()
                 .filter_map(|slot| match &mut slot.contents {
@@ -451,7 +451,7 @@ fn read_with_retry(
     purpose: ReadPurpose,
     key: ExpertKey,
     record: &ExpertLocation,
-    memory: MemoryOfRead,
+    memory: ReadMemory,
 ) -> Result<ExpertMemory, ExpertReadError> {
     let reader = &shared.reader;
     if let Some(mapped) = reader.map(key, record) {

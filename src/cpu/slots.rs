@@ -9,6 +9,11 @@ use crate::formats::WeightFormat;
 use crate::host_memory::{Shelf, round_up_to_page};
 use crate::store::WeightSource;
 
+/// Bytes that memory for records of so many bytes may take beyond them.
+pub fn unused_bytes(record_bytes: u64) -> u64 {
+    Shelf::unused_bytes(record_bytes as usize) as u64
+}
+
 /// Bytes of a module's experts in memory, in whole pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpertSlots {
@@ -59,10 +64,7 @@ impl ExpertSlots {
     pub fn unused_bytes(&self) -> u64 {
         let smaller = self.smaller.iter().map(|run| run.bytes);
         let lengths: BTreeSet<u64> = smaller.chain([self.largest_bytes]).collect();
-        let unused = lengths
-            .into_iter()
-            .map(|len| Shelf::unused_bytes(len as usize));
-        unused.sum::<usize>() as u64
+        lengths.into_iter().map(unused_bytes).sum()
     }
 
     /// Adds an expert behind those that are known to be smaller.

@@ -16,13 +16,13 @@ use crate::checkpoint::config::TextConfig;
 use crate::core::limit::{LimitOrigin, LimitPolicy};
 use crate::core::memory::{Demand, MemoryPlan, own_memory_bytes};
 use crate::core::perception::PerceptionError;
-use crate::core::ports::{ExpertHost, SpeechDemand, Towers, Voice, component_of, module_name};
+use crate::core::ports::{ExpertHost, Towers, Voice, component_of, module_name};
 use crate::core::speech::{MOST_CODES, talker_layers, talker_shape};
 use crate::core::{Body, Engine, EngineError, EngineParts, ExpertMap, LimitInForce, WorkSizes};
 use crate::cpu::decoder::{CpuDecoder, spec_of};
 use crate::cpu::host::LocalHost;
 use crate::cpu::sizes::{READ_RECORDS, kv_bytes, widened_bytes, workspace_bytes};
-use crate::cpu::slots::ExpertSlots;
+use crate::cpu::slots::{ExpertSlots, unused_bytes};
 use crate::cpu::towers::{CpuTowers, TowerSet};
 use crate::cpu::voice::{self, CpuVoice};
 use crate::input::{KvPrecision, Limit};
@@ -237,15 +237,6 @@ struct FloorParts<'a> {
     base_bytes: u64,
 }
 
-/// What the talker's experts take in memory beyond their bytes.
-fn unused_of(speech: Option<&SpeechDemand>) -> u64 {
-    let slots = speech.map(|speech| ExpertSlots {
-        largest_bytes: speech.slot_bytes,
-        ..ExpertSlots::default()
-    });
-    slots.map_or(0, |slots| slots.unused_bytes())
-}
-
 impl FloorParts<'_> {
     /// Memory without a limit, with chunks of so many tokens, and keys and values kept so.
     fn whole(&self, chunk_tokens: usize, kv: KvPrecision) -> Result<MemoryPlan, EngineError> {
@@ -275,7 +266,10 @@ impl FloorParts<'_> {
                 + widened_bytes(config, kv),
             window_experts: self.window_experts,
             read_records: READ_RECORDS,
-            unused_bytes: self.slots.unused_bytes() + unused_of(speech.as_ref()),
+            unused_bytes: self.slots.unused_bytes()
+                + speech
+                    .as_ref()
+                    .map_or(0, |speech| unused_bytes(speech.slot_bytes)),
             resident_weights_bytes: self.resident_weights_bytes,
             base_bytes: self.base_bytes,
             dreams: options.mind.hold.is_none(),

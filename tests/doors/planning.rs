@@ -13,6 +13,16 @@ use serde_json::Value;
 use crate::common::extract;
 use crate::common::runs::{complaint, root, route_trace, sage};
 
+/// How long prompt and answer of a bench are, which a forecast is held to.
+const LENGTH: [&str; 6] = [
+    "--prompt-tokens",
+    "8",
+    "--answer-tokens",
+    "64",
+    "--rounds",
+    "1",
+];
+
 fn number(value: &Value, key: &str) -> f64 {
     let found = value[key].as_f64();
     found.unwrap_or_else(|| panic!("no number {key} in {value}"))
@@ -57,16 +67,8 @@ fn a_plan_says_what_a_limit_would_give() {
     ] {
         assert!(number(&report["measured"], key) > 0.0, "{report}");
     }
-    let length = [
-        "--prompt-tokens",
-        "8",
-        "--answer-tokens",
-        "64",
-        "--rounds",
-        "1",
-    ];
     let command = ["bench", "models/tiny", "--json"];
-    let bench = sage(&[&command[..], &length, &limit].concat());
+    let bench = sage(&[&command[..], &LENGTH, &limit].concat());
     let measured = parsed(&bench);
     let (due, is) = (
         number(expected, "hit_rate"),
@@ -230,18 +232,10 @@ fn an_exact_run_is_planned_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("routes.csv");
     fs::write(&trace, route_trace(&root().join(model), 8, 64)).unwrap();
-    let length = [
-        "--prompt-tokens",
-        "8",
-        "--answer-tokens",
-        "64",
-        "--rounds",
-        "1",
-    ];
     let forced = ["--routes", trace.to_str().unwrap()];
     for limit in ["4slots", "24slots"] {
         let limit = ["--limit", limit];
-        let bench = [&["bench", model, "--json"], &length[..], &forced, &limit].concat();
+        let bench = [&["bench", model, "--json"], &LENGTH[..], &forced, &limit].concat();
         let measured = parsed(&sage(&bench));
         let more = ["--context", "72", "--answer-tokens", "64"];
         let planned = parsed(&plan(model, &[&more[..], &forced, &limit].concat()));

@@ -18,22 +18,22 @@ pub(super) struct RecordMemory {
     free: BTreeMap<usize, Vec<Mapped>>,
     /// None where the system has no addresses for one.
     shelves: BTreeMap<usize, Option<Arc<Shelf>>>,
-    /// Bytes of gaps that could not be closed, and how often that was not tried since.
-    left_bytes: usize,
-    waited: u32,
+    /// Bytes of gaps that could not be closed when it was last tried, and decisions since then.
+    unclosable_bytes: usize,
+    decisions_since: u32,
 }
 
-/// Times that gaps are let be where no new one came: what stood in the way may be gone by then.
-const LET_BE: u32 = 64;
+/// Decisions after which closing gaps is tried again although there is no new one: what was in use may not be any more.
+const RETRY_DECISIONS: u32 = 64;
 
 /// Where the memory of a read comes from.
-pub(super) struct MemoryOfRead {
+pub(super) struct ReadMemory {
     len: usize,
     kept: Option<Mapped>,
     shelf: Option<Arc<Shelf>>,
 }
 
-impl MemoryOfRead {
+impl ReadMemory {
     /// # Errors
     /// When the system has none.
     pub(super) fn take(self) -> std::io::Result<Mapped> {
@@ -56,7 +56,7 @@ impl RecordMemory {
 
     /// Memory for a record of `len` bytes; and what is to be dropped first: what is mapped anew takes the place of what is free,
     /// and does not stand beside it.
-    pub(super) fn for_read(&mut self, len: usize) -> (MemoryOfRead, Vec<Mapped>) {
+    pub(super) fn for_read(&mut self, len: usize) -> (ReadMemory, Vec<Mapped>) {
         let kept = self.free.get_mut(&len).and_then(Vec::pop);
         let others = match kept {
             Some(_) => Vec::new(),
@@ -67,7 +67,7 @@ impl RecordMemory {
         };
         let shelf = self.shelves.entry(len).or_insert_with(|| Shelf::new(len));
         let shelf = shelf.clone();
-        (MemoryOfRead { len, kept, shelf }, others)
+        (ReadMemory { len, kept, shelf }, others)
     }
 
     /// What is free beyond the reads that wait, `wanted` of each length, and the spare.
@@ -93,12 +93,13 @@ impl RecordMemory {
         shelves.map(|shelf| shelf.gap_bytes()).sum()
     }
 
-    /// Whether records are to move together, so that memory goes back.
-    pub(super) fn has_gaps(&mut self) -> bool {
+    /// Whether records are to move together, so that memory goes back; asked once a decision.
+    pub(super) fn closing_is_due(&mut self) -> bool {
         let gaps = self.gap_bytes();
-        self.waited = self.waited.saturating_add(1);
-        let due = gaps > self.left_bytes || (gaps > 0 && self.waited > LET_BE);
-        self.left_bytes = self.left_bytes.min(gaps);
+        self.decisions_since = self.decisions_since.saturating_add(1);
+        let due =
+            gaps > self.unclosable_bytes || (gaps > 0 && self.decisions_since > RETRY_DECISIONS);
+        self.unclosable_bytes = self.unclosable_bytes.min(gaps);
         due
     }
 
@@ -115,6 +116,6 @@ impl RecordMemory {
         for (shelf, expert) in movable {
             expert.move_to(|memory| shelf.take_below(memory));
         }
-        (self.left_bytes, self.waited) = (self.gap_bytes(), 0);
+        (self.unclosable_bytes, self.decisions_since) = (self.gap_bytes(), 0);
     }
 }
