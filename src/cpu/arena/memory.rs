@@ -103,7 +103,7 @@ impl RecordMemory {
         due
     }
 
-    /// Moves records from the end of their shelf into its gaps. `experts` are those that nobody uses.
+    /// Moves records from the end of their shelf into its gaps, and then what is free. `experts` are those that nobody uses.
     pub(super) fn close_gaps<'a>(&mut self, experts: impl Iterator<Item = &'a mut LoadedExpert>) {
         let shelf_of = |expert: &LoadedExpert| {
             let shelf = self.shelves.get(&expert.memory()?.len())?.as_ref()?;
@@ -115,6 +115,17 @@ impl RecordMemory {
         movable.sort_unstable_by_key(|(_, expert)| Reverse(expert.bytes().as_ptr()));
         for (shelf, expert) in movable {
             expert.move_to(|memory| shelf.take_below(memory));
+        }
+        for (len, free) in &mut self.free {
+            let Some(Some(shelf)) = self.shelves.get(len) else {
+                continue;
+            };
+            free.sort_unstable_by_key(|memory| Reverse(memory.bytes().as_ptr()));
+            for memory in free {
+                if let Some(lower) = shelf.take_below(memory) {
+                    *memory = lower;
+                }
+            }
         }
         (self.unclosable_bytes, self.decisions_since) = (self.gap_bytes(), 0);
     }
