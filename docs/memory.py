@@ -11,7 +11,13 @@ HERE = Path(__file__).parent
 WIDTH, HEIGHT = 790, 380
 LEFT, RIGHT, TOP, BOTTOM = 56, 240, 46, 52
 # Colours that a reader tells apart on white and on black, and without colour by the marks.
-STYLES = [("#8a8a8a", "none", "3 4"), ("#d55e00", "square", ""), ("#0072b2", "circle", "")]
+STYLES = [
+    ("#8a8a8a", "none", "3 4"),
+    ("#d55e00", "square", ""),
+    ("#0072b2", "circle", ""),
+    ("#009e73", "triangle", ""),
+    ("#cc79a7", "diamond", ""),
+]
 
 
 def read():
@@ -58,6 +64,10 @@ def main():
                 out.append(f'<circle cx="{x(limit):.1f}" cy="{y(rate):.1f}" r="4.5" fill="{colour}"/>')
             elif mark == "square":
                 out.append(f'<rect x="{x(limit) - 4.5:.1f}" y="{y(rate) - 4.5:.1f}" width="9" height="9" fill="{colour}"/>')
+            elif mark == "triangle":
+                out.append(f'<path d="M{x(limit):.1f} {y(rate) - 6:.1f}l5.5 10h-11z" fill="{colour}"/>')
+            elif mark == "diamond":
+                out.append(f'<path d="M{x(limit):.1f} {y(rate) - 6:.1f}l6 6l-6 6l-6 -6z" fill="{colour}"/>')
     for at, (name, (colour, _, dashes)) in enumerate(zip(series, STYLES)):
         line = TOP + 14 + 46 * at
         out.append(f'<path d="M{WIDTH - RIGHT + 14} {line}h26" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dashes}"/>')
