@@ -22,7 +22,8 @@ const EXAMPLES: &str = "Examples:
 Shards are fetched one after the other and extracted as they come, so the checkpoint is never on disk as a whole. A pull that
 was interrupted goes on when it is run again, inside the shard where it stopped. The sum of every shard that is fetched whole is
 compared with the hub's; where --components leaves most of a shard out, only parts are fetched and nothing can be compared: the
-store says so. HF_ENDPOINT names another hub, HF_TOKEN a token for it (it is sent to that host only), HTTPS_PROXY a proxy.";
+store says so. HF_ENDPOINT names another hub, HF_TOKEN a token for it (it is sent to that host only), HTTPS_PROXY a proxy,
+SSL_CERT_FILE the certificates (PEM) of an authority of your own.";
 
 /// Arguments of `sage pull`.
 #[derive(Args)]

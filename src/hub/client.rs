@@ -3,8 +3,9 @@
 //! The token goes to the hub's own scheme, host and port and to nobody else, wherever a redirect leads; that is why redirects
 //! are followed here.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use ureq::Agent;
@@ -12,9 +13,11 @@ use ureq::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use ureq::http::{HeaderName, Response, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Body, Error};
 
 use super::HubError;
+use super::certificates::{CERTIFICATES, certificates};
 
 /// Where models are looked for if nothing else is said.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -93,17 +96,9 @@ impl Hub {
         let origin = origin(&endpoint).ok_or_else(|| HubError::Address {
             address: endpoint.clone(),
         })?;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(retries.timeout))
-            .timeout_recv_response(Some(retries.timeout))
-            .timeout_per_read(Some(retries.timeout))
-            .user_agent(concat!("sage/", env!("CARGO_PKG_VERSION")))
-            .build();
+        let agent = agent(&retries, RootCerts::WebPki);
         Ok(Self {
-            agent: config.new_agent(),
+            agent,
             endpoint,
             origin,
             token,
@@ -111,10 +106,20 @@ impl Hub {
         })
     }
 
-    /// The hub that `HF_ENDPOINT` names, with the token of `HF_TOKEN`; proxies as `HTTPS_PROXY` and its like say.
+    /// The same hub, whose certificate is to be signed by one of those in the file `path` (PEM), and by no other.
     ///
     /// # Errors
-    /// As [`Hub::new`].
+    /// If it cannot be read, or holds no certificate.
+    pub fn trusting(mut self, path: &Path) -> Result<Self, HubError> {
+        self.agent = agent(&self.retries, certificates(path)?);
+        Ok(self)
+    }
+
+    /// The hub that `HF_ENDPOINT` names, with the token of `HF_TOKEN`; proxies as `HTTPS_PROXY` and its like say, and certificates
+    /// as `SSL_CERT_FILE` does.
+    ///
+    /// # Errors
+    /// As [`Hub::new`] and [`Hub::trusting`].
     pub fn of_process() -> Result<Self, HubError> {
         let variable = |name| {
             std::env::var(name)
@@ -123,7 +128,11 @@ impl Hub {
         };
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let token = variable("HF_TOKEN").map(|token| token.trim().to_owned());
-        Self::new(&endpoint, token, RetryPolicy::default())
+        let hub = Self::new(&endpoint, token, RetryPolicy::default())?;
+        match variable(CERTIFICATES) {
+            Some(path) => hub.trusting(Path::new(&path)),
+            None => Ok(hub),
+        }
     }
 
     /// Its address, without a slash at the end.
@@ -175,12 +184,34 @@ impl Hub {
                 url,
                 "cannot be asked for: look at HF_ENDPOINT and HF_TOKEN for signs that do not belong there".to_owned(),
             ),
+            // What comes is not what was agreed: another time it is not either.
+            Error::Io(error) if error.kind() == ErrorKind::InvalidData => wrong(
+                url,
+                format!(
+                    "cannot be asked safely: {error}; if its certificate is of an authority of your own, name that authority's in {CERTIFICATES} (a file of PEM)"
+                ),
+            ),
             error => AttemptError::Passing {
                 reason: error.to_string(),
                 wait: None,
             },
         })
     }
+}
+
+/// What asks, and trusts `roots`.
+fn agent(retries: &RetryPolicy, roots: RootCerts) -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(retries.timeout))
+        .timeout_recv_response(Some(retries.timeout))
+        .timeout_per_read(Some(retries.timeout))
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .user_agent(concat!("sage/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent()
 }
 
 fn wrong(url: &str, problem: String) -> AttemptError {

@@ -23,6 +23,14 @@ pub enum HubError {
         /// As it was given.
         address: String,
     },
+    /// There are no certificates to trust.
+    #[error("no certificates of {} (SSL_CERT_FILE): {problem}; expected a file of certificates in PEM", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The hub says no.
     #[error("{url}: the hub answers {status}: {advice}")]
     Refused {
@@ -130,6 +138,7 @@ impl Attributed for HubError {
         match self {
             Self::Name { .. }
             | Self::Address { .. }
+            | Self::Certificates { .. }
             | Self::Refused { .. }
             | Self::NotACheckpoint { .. }
             | Self::Occupied { .. } => Fault::Request,

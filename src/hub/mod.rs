@@ -6,6 +6,7 @@
 //! is never on disk as a whole, a kill costs nothing that was fetched, and extraction knows nothing of all this.
 
 mod arriving;
+mod certificates;
 mod client;
 mod download;
 mod error;

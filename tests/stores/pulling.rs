@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -323,6 +324,38 @@ fn a_token_that_cannot_be_sent_is_not_tried_again() {
         "{error}"
     );
     assert!(server.seen("").is_empty());
+}
+
+#[test]
+fn an_address_that_cannot_be_trusted_is_not_tried_again() {
+    let (server, folder) = setting();
+    let hub = |address: &str| Hub::new(address, None, RetryPolicy::default()).unwrap();
+    // It speaks no TLS, which is as good as a certificate that nobody knows.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let https = hub(&format!("https://{}", listener.local_addr().unwrap()));
+    let plain = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+        // Until the other side has gone.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let store = folder.path().join("store");
+    let pull = Pull::prepare(&https, options(&store), false, &|_| ());
+    let error = pull.err().unwrap().to_string();
+    assert!(error.contains("SSL_CERT_FILE"), "{error}");
+    plain.join().unwrap();
+
+    let file = folder.path().join("authorities.pem");
+    for text in ["", "-----BEGIN CERTIFICATE-----\n?\n"] {
+        std::fs::write(&file, text).unwrap();
+        let error = hub(&server.address).trusting(&file).err().unwrap();
+        assert_eq!(error.fault(), Fault::Request);
+        assert!(error.to_string().contains("authorities.pem"), "{error}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(hub(&server.address).trusting(&file).is_err());
 }
 
 #[test]
