@@ -23,7 +23,7 @@ Shards are fetched one after the other and extracted as they come, so the checkp
 was interrupted goes on when it is run again, inside the shard where it stopped. The sum of every shard that is fetched whole is
 compared with the hub's; where --components leaves most of a shard out, only parts are fetched and nothing can be compared: the
 store says so. HF_ENDPOINT names another hub, HF_TOKEN a token for it (it is sent to that host only), HTTPS_PROXY a proxy,
-SSL_CERT_FILE the certificates (PEM) of an authority of your own.";
+SSL_CERT_FILE a PEM file with the certificate of your own certificate authority.";
 
 /// Arguments of `sage pull`.
 #[derive(Args)]

@@ -109,7 +109,7 @@ impl Engine {
             let share = layer as f64 / layers as f64;
             let mut out = passage.out;
             self.note_spent(tokens as f64 * share, orientation, &out);
-            // What was computed took its time, or a long chunk that is given up would cost more than a token's refill at once.
+            // The layers that were computed take their share of the ticks: else the cost of a long chunk would meet one tick's refill.
             self.clock.pass((tokens * layer / layers) as u64);
             out.given_up = true;
             return Ok(out);

@@ -1,4 +1,4 @@
-//! Whom a hub's certificate has to come from, where that is not one of the authorities that everybody knows.
+//! Certificate authorities to trust in place of those that are built in.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ pub(super) const CERTIFICATES: &str = "SSL_CERT_FILE";
 /// A system's whole collection has 0.25 MB.
 const MOST_CERTIFICATES_BYTES: u64 = 16 << 20;
 
-/// The certificates in the file `path`.
+/// The certificates in the PEM file `path`.
 ///
 /// # Errors
 /// If it cannot be read, or holds none.
-pub(super) fn certificates(path: &Path) -> Result<RootCerts, HubError> {
+pub(super) fn read_certificates(path: &Path) -> Result<RootCerts, HubError> {
     let problem = |problem: String| HubError::Certificates {
         path: path.to_owned(),
         problem,

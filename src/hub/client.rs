@@ -17,7 +17,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Body, Error};
 
 use super::HubError;
-use super::certificates::{CERTIFICATES, certificates};
+use super::certificates::{CERTIFICATES, read_certificates};
 
 /// Where models are looked for if nothing else is said.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -96,9 +96,8 @@ impl Hub {
         let origin = origin(&endpoint).ok_or_else(|| HubError::Address {
             address: endpoint.clone(),
         })?;
-        let agent = agent(&retries, RootCerts::WebPki);
         Ok(Self {
-            agent,
+            agent: agent(&retries, RootCerts::WebPki),
             endpoint,
             origin,
             token,
@@ -106,12 +105,12 @@ impl Hub {
         })
     }
 
-    /// The same hub, whose certificate is to be signed by one of those in the file `path` (PEM), and by no other.
+    /// The same hub, trusting the certificate authorities in the PEM file `path` in place of those that are built in.
     ///
     /// # Errors
     /// If it cannot be read, or holds no certificate.
     pub fn trusting(mut self, path: &Path) -> Result<Self, HubError> {
-        self.agent = agent(&self.retries, certificates(path)?);
+        self.agent = agent(&self.retries, read_certificates(path)?);
         Ok(self)
     }
 
@@ -184,11 +183,11 @@ impl Hub {
                 url,
                 "cannot be asked for: look at HF_ENDPOINT and HF_TOKEN for signs that do not belong there".to_owned(),
             ),
-            // What comes is not what was agreed: another time it is not either.
+            // TLS refuses what the hub sends, its certificate for one: it would do so again.
             Error::Io(error) if error.kind() == ErrorKind::InvalidData => wrong(
                 url,
                 format!(
-                    "cannot be asked safely: {error}; if its certificate is of an authority of your own, name that authority's in {CERTIFICATES} (a file of PEM)"
+                    "cannot be asked safely: {error}; if your own certificate authority signed its certificate, name a PEM file with that authority's certificate in {CERTIFICATES}"
                 ),
             ),
             error => AttemptError::Passing {
@@ -199,7 +198,7 @@ impl Hub {
     }
 }
 
-/// What asks, and trusts `roots`.
+/// The HTTP client, which trusts the certificate authorities `roots`.
 fn agent(retries: &RetryPolicy, roots: RootCerts) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)

@@ -23,8 +23,8 @@ pub enum HubError {
         /// As it was given.
         address: String,
     },
-    /// There are no certificates to trust.
-    #[error("no certificates of {} (SSL_CERT_FILE): {problem}; expected a file of certificates in PEM", path.display())]
+    /// The certificates to trust cannot be read.
+    #[error("cannot take certificates from {}: {problem}; expected a PEM file with certificates (SSL_CERT_FILE names it)", path.display())]
     Certificates {
         /// The file.
         path: PathBuf,
