@@ -29,7 +29,7 @@ class Batches:
         """Encode another 400 chat documents of one to four turns."""
         heads, answers, joins = [], [], []
         for _ in range(400):
-            for turn, (prompt, answer) in enumerate(prompts.training_turns(self.rng, self.mix)):
+            for turn, (prompt, answer) in enumerate(self.turns()):
                 head, tail = prompts.wrap(prompt, answer)
                 heads.append(head)
                 answers.append(tail)
@@ -48,6 +48,10 @@ class Batches:
             self.stock.append((ids, weight))
         self.stock = [d for d in self.stock if len(d[0]) <= self.length + 1]
         self.rng.shuffle(self.stock)
+
+    def turns(self):
+        """One training conversation: [(prompt, answer)]."""
+        return prompts.training_turns(self.rng, self.mix)
 
     def state(self):
         """What the next batches depend on."""

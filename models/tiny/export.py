@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import data
 import prompts
 from model import Model, Shape
+from names import Names
 
 TOP = "thinker.model."
 ATTENTION = ("q", "k", "v", "o")
@@ -40,13 +41,13 @@ def named_tensors(model):
 
 
 @torch.no_grad()
-def read(folder):
+def read(folder, shape=Shape()):
     """The model whose files lie in `folder`, in f32."""
     weights = {}
     for path in sorted(folder.glob("model-*.safetensors")):
         with safe_open(str(path), "pt") as shard:
             weights.update({name: shard.get_tensor(name).float() for name in shard.keys()})
-    model = Model(Shape())
+    model = Model(shape)
     for n, layer in enumerate(model.layers):
         at = TOP + "layers.%d." % n
         take = lambda name: weights[at + name + ".weight"]
@@ -89,7 +90,7 @@ def config(ids, s):
     text = {
         "model_type": "qwen3_omni_moe_text", "attention_bias": False, "attention_dropout": 0.0,
         "decoder_sparse_step": 1, "head_dim": s.head_dim, "hidden_act": "silu", "hidden_size": s.hidden,
-        "initializer_range": 0.02, "intermediate_size": s.expert_dim, "max_position_embeddings": 4096,
+        "initializer_range": 0.02, "intermediate_size": s.expert_dim, "max_position_embeddings": s.positions,
         "mlp_only_layers": [], "moe_intermediate_size": s.expert_dim, "norm_topk_prob": True,
         "num_attention_heads": s.heads, "num_experts": s.experts, "num_experts_per_tok": s.top_k,
         "num_hidden_layers": s.layers, "num_key_value_heads": s.kv_heads, "output_router_logits": False,
@@ -153,17 +154,21 @@ def json_files(tokenizer, tensors, names, shape):
         "tokenizer_config.json": {
             "add_bos_token": False, "add_prefix_space": False, "added_tokens_decoder": added,
             "bos_token": None, "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>",
-            "errors": "replace", "model_max_length": 4096, "pad_token": "<|endoftext|>",
+            "errors": "replace", "model_max_length": shape.positions, "pad_token": "<|endoftext|>",
             "split_special_tokens": False, "tokenizer_class": "Qwen2Tokenizer", "unk_token": None},
         "chat_template.json": {"chat_template": chat_template()}}
 
 
 def write(work, target):
-    """Write the trained model of `work`, the test prompts and the held-out texts into `target`."""
+    """Write the model that train.py trained in `work` into `target`."""
     texts = data.load_texts(work)
-    tokenizer = data.build_tokenizer(work, texts)
     model = Model(Shape())
     model.load_state_dict(torch.load(work / "experts.pt", weights_only=False)["model"])
+    write_files(model, data.build_tokenizer(work, texts), texts, target)
+
+
+def write_files(model, tokenizer, texts, target):
+    """Write a model, the test prompts and the held-out texts into `target`."""
     tensors = named_tensors(model)
     shards = cut_shards(tensors)
     new = target / ".new"
@@ -180,7 +185,7 @@ def write(work, target):
     tokenizer.save(str(new / "tokenizer.json"))
     for folder in ("tasks", "heldout"):
         (new / folder).mkdir()
-    for task, items in prompts.test_items(ITEMS).items():
+    for task, items in prompts.test_items(ITEMS, names=Names(texts)).items():
         lines = [json.dumps({"task": task, "prompt": q, "answer": a}) for q, a in items]
         (new / "tasks" / (task + ".jsonl")).write_text("\n".join(lines) + "\n", "utf-8")
     for name, (_, held) in texts.items():

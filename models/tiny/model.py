@@ -28,6 +28,10 @@ class Shape:
     expert_dim: int = 64
     theta: float = 10000.0
     eps: float = 1e-6
+    positions: int = 4096       # that the files declare
+
+
+SECOND = Shape(hidden=256, experts=40, theta=1000000.0, positions=32768)    # of the second stage, further.py
 
 
 class Dispatch(torch.autograd.Function):

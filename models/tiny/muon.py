@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
                 held = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(held, group["momentum"])
                 # gate and up stand side by side, but are two matrices
-                parts = update.chunk(2, -1) if p.dim() == 3 and p.shape[-1] == p.shape[-2] else (update,)
+                parts = update.chunk(group["matrices"], -1)
                 scale = 0.2 * max(parts[0].shape[-2:]) ** 0.5
                 done = torch.cat([orthogonalise(u) for u in parts], -1)
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(done.to(p.dtype), alpha=-group["lr"] * scale)

@@ -11,6 +11,7 @@ never occur in training; `new=True` draws only them.
 
 import random
 import re
+import typing
 import zlib
 
 SENSORS = ("pump boiler valve fan motor tank pipe oven heater cooler turbine battery "
@@ -29,6 +30,21 @@ WORDS = ("sun sea map ice pen oak ant bus sky egg "
          "chicken blanket journey kitchen village "
          "mountain elephant hospital umbrella").split()
 VOCABULARY = SENSORS + NAMES + COLOURS + OBJECTS + CITIES + ANIMALS + WORDS
+
+
+class Lists(typing.NamedTuple):
+    """What a task's names are drawn from."""
+
+    sensors: list
+    names: list
+    colours: list
+    objects: list
+    cities: list
+    animals: list
+    words: list
+
+
+KNOWN = Lists(SENSORS, NAMES, COLOURS, OBJECTS, CITIES, ANIMALS, WORDS)
 
 READINGS = ("{n} {v}", "{n}: {v}", "{n} = {v}", "{n} at {v}", "{n} reads {v}")
 RANGES = (" ({lo}-{hi})", ", range {lo}-{hi}", " [{lo}, {hi}]", " ({lo} to {hi})", ", min {lo}, max {hi}")
@@ -64,27 +80,39 @@ def pick(rng, task, combinations, new):
     return rng.choice([c for c in combinations if (c in NEW[task]) == new])
 
 
-def draw_range(rng):
-    """A range between multiples of ten, at least twenty wide."""
+def draw_range(rng, free=False):
+    """A range between multiples of ten, at least twenty wide; a `free` one has any ends below 1,000."""
+    if free:
+        most = rng.choice((99, 99, 999))
+        low = rng.randint(0, most - 10)
+        return low, rng.randint(low + 3, most)
     low = rng.randint(2, 6)
     return 10 * low, 10 * rng.randint(low + 2, 9)
 
 
-def draw_value(rng, low, high, inside):
-    """A two-digit reading; the ends of the range are inside."""
+def draw_value(rng, low, high, inside, free=False):
+    """A two-digit reading, or any below 1,000; the ends of the range are inside."""
     if inside:
         return rng.randint(low, high)
-    return rng.choice(rng.choice((range(10, low), range(high + 1, 100))))
+    least, most = (0, 99 if high <= 99 else 999) if free else (10, 99)
+    sides = [side for side in (range(least, low), range(high + 1, most + 1)) if side]
+    if not sides:
+        return high + rng.randint(1, 99)
+    side = rng.choice(sides)
+    if free and rng.random() < 0.4:         # close to the range: the ends have to be compared
+        near = side[-12:] if side[0] == least and side[-1] < low else side[:12]
+        return rng.choice(near)
+    return rng.choice(side)
 
 
-def readings(rng, count, bad, new):
+def readings(rng, count, bad, new, lists=KNOWN, free=False):
     """Lines of readings: (body, [(name, state, held_out)]); `bad` are the indices outside."""
     first, second = pick(rng, "sensor", [(a, b) for a in range(5) for b in range(5)], new)
-    common = draw_range(rng) if not new and rng.random() < 0.12 else None
+    common = draw_range(rng, free) if not new and rng.random() < 0.12 else None
     lines, out = [], []
-    for i, name in enumerate(rng.sample(SENSORS, count)):
-        low, high = common or draw_range(rng)
-        value = draw_value(rng, low, high, i not in bad)
+    for i, name in enumerate(rng.sample(lists.sensors, count)):
+        low, high = common or draw_range(rng, free)
+        value = draw_value(rng, low, high, i not in bad, free)
         form = READINGS[first] + ("" if common else RANGES[second])
         lines.append(form.format(n=name, v=value, lo=low, hi=high))
         state = "ok" if i not in bad else "low" if value < low else "high"
@@ -96,11 +124,11 @@ def readings(rng, count, bad, new):
     return body, out
 
 
-def sensor(rng, least=3, new=False):
+def sensor(rng, least=3, new=False, lists=KNOWN, free=False):
     """Up to five readings, one out of range: which?  Then further questions about them."""
     count = rng.randint(max(least, 2), 5)
     bad = rng.randrange(count)
-    body, states = readings(rng, count, {bad}, new)
+    body, states = readings(rng, count, {bad}, new, lists, free)
     questions = [("Is %s in range?" % n, "yes" if s == "ok" else "no", h) for n, s, h in states]
     questions.append(every_state(states))
     rng.shuffle(questions)
@@ -112,36 +140,38 @@ def every_state(states):
     return ("Check every sensor.", "\n".join("%s %s" % s[:2] for s in states), any(s[2] for s in states))
 
 
-def check(rng, least=3, new=False):
+def check(rng, least=3, new=False, lists=KNOWN, free=False):
     """Any number of the readings may be out of range; the state of each is asked."""
     count = rng.randint(max(least, 2), 5)
-    body, states = readings(rng, count, {i for i in range(count) if rng.random() < 0.4}, new)
+    outside = {i for i in range(count) if rng.random() < 0.4}
+    body, states = readings(rng, count, outside, new, lists, free)
     return body, [every_state(states)]
 
 
-def in_range(rng, least=1, new=False):
+def in_range(rng, least=1, new=False, lists=KNOWN, free=False):
     """One to three readings and yes-or-no questions about them."""
     count = rng.choice((1, 1, 2, 3))
-    body, states = readings(rng, count, {i for i in range(count) if rng.random() < 0.5}, new)
+    outside = {i for i in range(count) if rng.random() < 0.5}
+    body, states = readings(rng, count, outside, new, lists, free)
     questions = [("Is %s in range?" % n, "yes" if s == "ok" else "no", h) for n, s, h in states]
     rng.shuffle(questions)
     return body, questions
 
 
-def facts(rng, least=3, new=False):
+def facts(rng, least=3, new=False, lists=KNOWN, free=False):
     """Up to six facts, then questions that one of them answers."""
     count = rng.randint(least, 6)
     one_kind = rng.choice(list(FACTS)) if rng.random() < 0.5 else None
-    animals, cities = rng.sample(ANIMALS, count), rng.sample(CITIES, count)
+    animals, cities = rng.sample(lists.animals, count), rng.sample(lists.cities, count)
     body, questions = [], []
-    for i, who in enumerate(rng.sample(NAMES, count)):
+    for i, who in enumerate(rng.sample(lists.names, count)):
         kind = one_kind or rng.choice(list(FACTS))
         statements, about_person, about_thing = FACTS[kind]
         said, asked = pick(rng, "facts", [(a, b) for a in (0, 1) for b in (0, 1)], new)
         reverse = bool(about_thing) and rng.random() < 0.5
-        names = {"who": who, "thing": rng.choice(OBJECTS),
-                 "what": {"colour": rng.choice(COLOURS), "city": cities[i], "animal": animals[i],
-                          "code": str(rng.randint(10, 99))}[kind]}
+        names = {"who": who, "thing": rng.choice(lists.objects),
+                 "what": {"colour": rng.choice(lists.colours), "city": cities[i], "animal": animals[i],
+                          "code": str(rng.randint(10, 9999 if free else 99))}[kind]}
         body.append(statements[said].format(**names))
         question = (about_thing if reverse else about_person)[asked].format(**names)
         key = (kind, who, names["what"], names["thing"] if kind == "colour" else "")
@@ -151,14 +181,14 @@ def facts(rng, least=3, new=False):
     return join.join(body) + join, questions
 
 
-def told(rng, least=2, new=False):
+def told(rng, least=2, new=False, lists=KNOWN, free=False):
     """Two to four facts, to be said again: which words belong together is learned from whole sentences."""
     while True:
-        body, questions = facts(rng, 2, new)
+        body, questions = facts(rng, 2, new, lists, free)
         said = re.split(r"(?<=\.)\s", body.strip())
         if len(said) <= 4:
             break
-    people = [next(n for n in NAMES if re.search(r"\b%s\b" % n, fact)) for fact in said]
+    people = [next(n for n in lists.names if re.search(r"\b%s\b" % n, fact)) for fact in said]
     # `questions` are shuffled: which facts are held out is asked of the fact itself
     kept = [q for q in questions if not q[2]]
     unseen = {w for w in people for q, answer, out in questions if out and (w in q or w == answer)}
@@ -170,9 +200,9 @@ def told(rng, least=2, new=False):
     return body, turns
 
 
-def word_list(rng, least=3, new=False):
+def word_list(rng, least=3, new=False, lists=KNOWN, free=False):
     """Follow an instruction about a list of words."""
-    words = rng.sample(WORDS, rng.randint(least, 6))
+    words = rng.sample(lists.words, rng.randint(least, 6))
     lengths = sorted((len(w) for w in words), reverse=True)
     possible = [k for k in KINDS if (k != "third" or len(words) > 2) and (k != "longest" or lengths[0] > lengths[1])]
     answer = dict(zip(KINDS, words[:3]), last=words[-1], longest=max(words, key=len))
@@ -191,9 +221,9 @@ def word_list(rng, least=3, new=False):
     return "", [first] + rest
 
 
-def repeat(rng, least=3, new=False):
+def repeat(rng, least=3, new=False, lists=KNOWN, free=False):
     """Say some words, names or numbers again."""
-    words = rng.sample(rng.choice((WORDS, VOCABULARY)), rng.randint(least, 8))
+    words = rng.sample(rng.choice((lists.words, VOCABULARY if lists is KNOWN else lists.names)), rng.randint(least, 8))
     if rng.random() < 0.3:
         words = [str(rng.randint(10, 99)) for _ in words]
     text = rng.choice((" ", ", ")).join(words)
@@ -211,7 +241,7 @@ def draw_sum(rng):
     return a, "-", b, a - b
 
 
-def arithmetic(rng, least=1, new=False):
+def arithmetic(rng, least=1, new=False, lists=KNOWN, free=False):
     """Sums and differences."""
     questions = []
     for _ in range(4):
@@ -223,7 +253,7 @@ def arithmetic(rng, least=1, new=False):
     return "", questions
 
 
-def sums(rng, least=1, new=False):
+def sums(rng, least=1, new=False, lists=KNOWN, free=False):
     """Several sums in one line, answered in one: what arithmetic is mostly learned from."""
     drawn = [draw_sum(rng) for _ in range(rng.randint(3, 8))]
     question = "; ".join("%d %s %d" % d[:3] for d in drawn)
@@ -256,6 +286,13 @@ TESTS = {"sensor": (sensor, False), "sensor_new_form": (sensor, True), "in_range
          "list": (word_list, False), "list_new_form": (word_list, True), "repeat": (repeat, False),
          "arithmetic": (arithmetic, False), "arithmetic_new_form": (arithmetic, True)}
 
+# with names held out of training, with free ranges: (task, new names, free ranges)
+NAMED = {"sensor_new_names": (sensor, True, False), "sensor_free_range": (sensor, False, True),
+         "sensor_new_names_free_range": (sensor, True, True), "in_range_new_names": (in_range, True, False),
+         "in_range_free_range": (in_range, False, True), "check_new_names": (check, True, False),
+         "facts_new_names": (facts, True, False), "list_new_words": (word_list, True, False),
+         "repeat_new_words": (repeat, True, False)}
+
 
 def training_turns(rng, mix=MIXES[0][2]):
     """[(prompt, answer)]: one to four turns about one context, nothing held out."""
@@ -270,13 +307,16 @@ def training_turns(rng, mix=MIXES[0][2]):
         return [(body + turns[0][0], turns[0][1])] + turns[1:]
 
 
-def test_items(count, seed=20):
-    """{task: [(prompt, answer)]}: single turns with held-out values only."""
+def test_items(count, seed=20, names=None):
+    """{task: [(prompt, answer)]}: single turns with held-out values only; those of `NAMED` where there are `names`."""
     out = {}
-    for task, (function, new) in TESTS.items():
+    tests = [(task, function, new, False, False) for task, (function, new) in TESTS.items()]
+    tests += [(task, function, False, *how) for task, (function, *how) in NAMED.items() if names]
+    for task, function, new, named, free in tests:
         rng, seen = random.Random(seed), {}
         while len(seen) < count:
-            body, questions = function(rng, new=new)
+            lists = names.lists(rng, unseen=True) if named else KNOWN
+            body, questions = function(rng, new=new, lists=lists, free=free)
             question, answer, unseen = questions[0]
             if unseen:
                 seen[body + question] = answer

@@ -65,15 +65,15 @@ def save_atomic(path, state):
 
 def new_optimisers(model, rate):
     """Muon for the matrices of attention and experts, AdamW for the rest; norms and embeddings do not decay."""
-    muon, decay, keep = [], [], []
+    muon, pairs, decay, keep = [], [], [], []
     for name, p in model.named_parameters():
         if p.dim() == 1 or name == "embed":
             keep.append(p)
         elif name == "head" or name.endswith("router"):
             decay.append(p)
         else:
-            muon.append(p)
-    return (Muon(muon, rate, weight_decay=0.05),
+            (pairs if name.endswith("gate_up") else muon).append(p)
+    return (Muon([{"params": muon, "matrices": 1}, {"params": pairs, "matrices": 2}], rate, weight_decay=0.05),
             torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": keep, "weight_decay": 0.0}],
                               lr=rate, betas=(0.9, 0.98), eps=1e-9, fused=True))
 
