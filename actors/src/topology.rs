@@ -3,6 +3,9 @@
 //! Asks form a tree from the caller outward: actors never ask each other. A policy actor stops at its first error
 //! or panic, because its state cannot be trusted afterwards; every later ask of it fails and names it.
 
+mod episodes;
+mod remembering;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -21,17 +24,19 @@ use crate::cache::actor::{
 };
 use crate::cache::{Cache, CacheError};
 use crate::config::{ConfigError, MindConfig};
+use crate::memory::Memory;
+use crate::memory::actor::SegmentMemory;
 use crate::metabolic::Controller;
 use crate::metabolic::actor::MetabolicController;
 use crate::protocol::{
     Assess, CacheStats, Directives, ExpertKey, ExpertSource, ExpertUse, Habit, Holding, LayerKey,
-    Lease, LeaseId, LeaseRequest, Module, Observe, Outcome, Propose, Pruned, Residency, Route,
+    Lease, LeaseId, LeaseRequest, Module, Observe, Outcome, Propose, Residency, Route,
     SalienceReport, Selection, State, TrustSnapshot,
 };
 use crate::router::actor::{ApplyDirective, LayerRouter};
 use crate::router::{RouteError, Router};
 use crate::snarc::Assessor;
-use crate::snarc::actor::{CountEpisodes, EpisodesConsolidated, PruneEpisodes, SalienceAssessor};
+use crate::snarc::actor::SalienceAssessor;
 use crate::trust::actor::{GetRecord, GetState, Resume, Snapshot, TrustLedger};
 use crate::trust::state::LedgerState;
 use crate::trust::{ExpertTrust, Ledger, TrustError};
@@ -51,6 +56,8 @@ pub enum ActorName {
     Trust,
     /// The expert cache.
     Cache,
+    /// The memory of what was read.
+    Memory,
     /// One layer's router.
     Router(LayerKey),
 }
@@ -62,6 +69,7 @@ impl fmt::Display for ActorName {
             Self::Metabolic => f.write_str("metabolic controller"),
             Self::Trust => f.write_str("trust ledger"),
             Self::Cache => f.write_str("expert cache"),
+            Self::Memory => f.write_str("memory"),
             Self::Router(key) => write!(f, "router of {:?} layer {}", key.module, key.layer),
         }
     }
@@ -117,6 +125,7 @@ pub struct Mind {
     metabolic: ActorRef<MetabolicController>,
     trust: ActorRef<TrustLedger>,
     cache: ActorRef<ExpertCache>,
+    memory: ActorRef<SegmentMemory>,
     routers: BTreeMap<LayerKey, ActorRef<LayerRouter>>,
     witness: Option<Arc<dyn Witness>>,
 }
@@ -150,6 +159,7 @@ impl Mind {
             metabolic: spawn(MetabolicController(Controller::new(&config))),
             trust: spawn(TrustLedger(Ledger::new(&config.modules))),
             cache: spawn(ExpertCache(Cache::new(&config, source))),
+            memory: spawn(SegmentMemory(Memory::new(config.memory, config.salience))),
             routers,
             witness: None,
         })
@@ -348,16 +358,6 @@ impl Mind {
         Ok(ask(&self.cache, GetHolding(module), ActorName::Cache).await??)
     }
 
-    /// Episodes that entered memory and were not consolidated.
-    ///
-    /// # Errors
-    /// [`MindError::Stopped`].
-    pub async fn unconsolidated_episodes(&self) -> Result<u32, MindError> {
-        ask(&self.salience, CountEpisodes, ActorName::Salience)
-            .await?
-            .map_err(never)
-    }
-
     /// Which experts of a recorded segment are worth scoring next, best first; all of one layer.
     ///
     /// # Errors
@@ -416,40 +416,12 @@ impl Mind {
         Ok(ask(&self.cache, GetHabits, ActorName::Cache).await??)
     }
 
-    /// The oldest `episodes` that were not consolidated now are.
-    ///
-    /// # Errors
-    /// [`MindError::Stopped`].
-    pub async fn episodes_consolidated(&self, episodes: u32) -> Result<(), MindError> {
-        let message = EpisodesConsolidated(episodes);
-        ask(&self.salience, message, ActorName::Salience)
-            .await?
-            .map_err(never)?;
-        if let Some(witness) = &self.witness {
-            witness.saw(Exchange::Consolidated(episodes));
-        }
-        Ok(())
-    }
-
-    /// Merges episodes that are nearly alike.
-    ///
-    /// # Errors
-    /// [`MindError::Stopped`].
-    pub async fn prune_episodes(&self) -> Result<Pruned, MindError> {
-        let pruned = ask(&self.salience, PruneEpisodes, ActorName::Salience)
-            .await?
-            .map_err(never)?;
-        if let Some(witness) = &self.witness {
-            witness.saw(Exchange::Pruned(&pruned));
-        }
-        Ok(pruned)
-    }
-
     /// Stops every actor after what it has in its mailbox, and waits until all have stopped.
     pub async fn shutdown(self) {
         for router in self.routers.values() {
             stop(router).await;
         }
+        stop(&self.memory).await;
         stop(&self.cache).await;
         stop(&self.trust).await;
         stop(&self.metabolic).await;

@@ -4,8 +4,9 @@
 //! to ask a fresh mind the same again, and to say where it answers otherwise.
 
 use crate::protocol::{
-    Assess, Directives, ExpertUse, Habit, LayerKey, Lease, LeaseRequest, Observe, Outcome, Propose,
-    Pruned, Residency, Route, SalienceReport, Selection, State, TrustSnapshot,
+    Assess, Condense, Directives, ExpertUse, Habit, LayerKey, Lease, LeaseRequest, Observe,
+    Outcome, Propose, Pruned, Recall, Remember, Remembered, Residency, Route, SalienceReport,
+    Selection, State, TrustSnapshot,
 };
 
 /// A question and its answer. Reading ahead is not among them: no decision sees it.
@@ -33,6 +34,14 @@ pub enum Exchange<'a> {
     Consolidated(u32),
     /// Episodes that were nearly alike were merged.
     Pruned(&'a Pruned),
+    /// A segment was read; its salience, and what was forgotten for it.
+    Remembered(&'a Remember, &'a Remembered),
+    /// The context was full; the segments that stay.
+    Condensed(&'a Condense, &'a [u64]),
+    /// A question; the segments that it brought back.
+    Recalled(&'a Recall, &'a [u64]),
+    /// Everything that was said was forgotten.
+    SegmentsForgotten,
 }
 
 /// Hears of every exchange that was answered, in the order of the answers. Must not block.

@@ -152,6 +152,10 @@ impl<'a> View<'a> {
             }
             EventKind::Limit(limit) => self.line(&limit_line(limit))?,
             EventKind::Forgotten { turns, left, .. } => self.line(&forgotten(*turns, *left))?,
+            EventKind::Condensed { segments, left, .. } => {
+                self.line(&condensed(*segments, *left))?;
+            }
+            EventKind::Recalled { segments, .. } => self.line(&recalled(*segments))?,
             EventKind::Dream(dream) => self.line(&dreamt(dream))?,
             EventKind::Refused { .. } | EventKind::Shed { .. } | EventKind::Missed { .. } => {
                 if let Some(text) = lost(&event.kind) {
@@ -414,6 +418,26 @@ pub fn forgotten(turns: usize, left: usize) -> String {
         plural(turns),
         plural(left)
     )
+}
+
+/// What left the context of the conversation, in words.
+pub fn condensed(segments: usize, left: usize) -> String {
+    format!(
+        "the context is full: {} of the conversation put into memory, {left} left",
+        segment_count(segments)
+    )
+}
+
+/// What came back into it, in words.
+pub fn recalled(segments: usize) -> String {
+    format!("{} remembered for this question", segment_count(segments))
+}
+
+fn segment_count(count: usize) -> String {
+    match count {
+        1 => "1 segment".to_owned(),
+        _ => format!("{count} segments"),
+    }
 }
 
 fn dreamt(dream: &DreamEvent) -> String {

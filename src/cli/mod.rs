@@ -24,6 +24,7 @@ mod price;
 mod printable;
 mod printer;
 mod pull;
+mod recall;
 mod recording;
 mod replay;
 mod report;
@@ -121,6 +122,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Measure whether salience tells a change of domain from the run of a text
     Salience(salience::SalienceArgs),
+    /// Measure how much of what was told once is remembered, beside simpler rules
+    Recall(recall::RecallArgs),
     /// Measure how fast prompts are read and answered
     Bench(bench::BenchArgs),
     /// Make a store of random weights at real shapes, or a checkpoint of headers only
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::EvalWorker(args) => with(true, |_| eval::work(&args)),
         Command::Replay(args) => with(args.json, |printer| replay::run(&args, printer)),
         Command::Salience(args) => with(args.json, |printer| salience::run(&args, printer)),
+        Command::Recall(args) => with(args.json, |printer| recall::run(&args, printer)),
         Command::Bench(args) => with(args.json, |printer| bench::run(&args, printer)),
         Command::Synth(args) => with(args.json, |printer| synth::run(&args, printer)),
     };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sage_actors::protocol::{Module, Phase};
+use sage_actors::protocol::{Module, Phase, SalienceSpan};
 
 use super::engine::Engine;
 use super::error::EngineError;
@@ -21,6 +21,8 @@ pub struct TokenChunk<'a> {
     pub tokens: &'a [u32],
     /// The scene that they are a part of, and the number of their first in it; none for words alone.
     pub scene: Option<(&'a Scene, usize)>,
+    /// Rows whose router entropies are wanted each by themselves, where there is no scene.
+    pub pieces: &'a [Range<usize>],
 }
 
 impl<'a> TokenChunk<'a> {
@@ -29,6 +31,7 @@ impl<'a> TokenChunk<'a> {
         Self {
             tokens,
             scene: None,
+            pieces: &[],
         }
     }
 
@@ -150,6 +153,14 @@ impl Engine {
             replaced = scene.replaced(of.clone(), hidden);
             step.spans = scene.spans(of.clone());
             positions = Some(scene.positions.of(of.clone()));
+        } else {
+            let span = |rows: &Range<usize>| SalienceSpan {
+                first_row: rows.start as u32,
+                rows: rows.len() as u32,
+                salience_t: step.felt.salience_t,
+                surprise_t: step.felt.surprise_t,
+            };
+            step.spans = chunk.pieces.iter().map(span).collect();
         }
         let words = || Positions::text_from(sequence.next_position(), chunk.tokens.len());
         let input = DecoderInput {
@@ -194,7 +205,15 @@ impl Engine {
 
     fn note_spent(&mut self, tokens: f64, orientation: &Orientation, out: &Forward) {
         let trained = self.text_config().num_experts_per_tok as f64;
-        let units = tokens * f64::from(orientation.directive.k) / trained;
+        let directive = &orientation.directive;
+        let units = if directive.router_mass < 1.0 {
+            // A token has as many as its mass asks for.
+            let layers = self.experts.thinker.len().max(1) as f64;
+            let worked: usize = out.work.worked.iter().map(Vec::len).sum();
+            worked as f64 / layers / trained
+        } else {
+            tokens * f64::from(directive.k) / trained
+        };
         self.clock.spend(units, out.traffic.miss_bytes);
     }
 }

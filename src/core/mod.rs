@@ -22,6 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod orient;
 mod parts;
 pub mod perception;
+mod pieces;
 pub mod ports;
 pub(crate) mod prediction;
 mod probe;

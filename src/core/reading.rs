@@ -9,6 +9,7 @@ use super::episodes::Uses;
 use super::error::EngineError;
 use super::forward::TokenChunk;
 use super::orient::Orientation;
+use super::pieces::PieceMeter;
 use super::ports::{LOGIT_ROWS, Sequence};
 use super::prediction::nll_and_entropy;
 use super::sampling::Sampling;
@@ -30,6 +31,8 @@ pub struct PrefillRun {
     measure: bool,
     last_row: Vec<f32>,
     uses: Uses,
+    /// Where the pieces of a text are measured each by itself.
+    pieces: Option<PieceMeter>,
 }
 
 /// What one step of reading gave.
@@ -65,7 +68,15 @@ impl PrefillRun {
             measure,
             last_row: Vec::new(),
             uses: Uses::default(),
+            pieces: None,
         }
+    }
+
+    /// The same, its pieces measured each by itself.
+    #[must_use]
+    pub fn in_pieces(mut self, pieces: PieceMeter) -> Self {
+        self.pieces = Some(pieces);
+        self
     }
 
     /// Forgets what was read.
@@ -73,6 +84,9 @@ impl PrefillRun {
         self.done = 0;
         self.segment.take();
         self.uses.clear();
+        if let Some(pieces) = &mut self.pieces {
+            pieces.begin_again();
+        }
     }
 
     /// Whether everything is read.
@@ -138,9 +152,13 @@ impl PrefillRun {
             self.segment.begin_context();
         }
         let scene = self.scene.as_deref().map(|scene| (scene, self.done));
+        let of = self.done..end;
+        let pieces = self.pieces.as_ref();
+        let pieces = pieces.map_or(Vec::new(), |pieces| pieces.rows(&of));
         let chunk = TokenChunk {
-            tokens: &self.tokens[self.done..end],
+            tokens: &self.tokens[of.clone()],
             scene,
+            pieces: &pieces,
         };
         let mut forward = engine
             .forward_unless(kv, chunk, Phase::Prefill, orientation, interrupt)
@@ -164,6 +182,9 @@ impl PrefillRun {
             engine.measure(&gathered(&forward.normed, &rows, hidden), &targets)?
         };
         self.segment.add(&forward, &measures, scene);
+        if let Some(pieces) = &mut self.pieces {
+            pieces.add(self.done, &forward, &measures, end - self.done);
+        }
         if self.measure {
             let mut worked = std::mem::take(&mut forward.work.worked);
             let perceived = scene.map_or(Vec::new(), |scene| perceived(scene, &mut worked));
@@ -199,6 +220,11 @@ impl PrefillRun {
     /// The scene among its tokens, if there is one.
     pub fn scene(&self) -> Option<&Scene> {
         self.scene.as_deref()
+    }
+
+    /// The tokens of every finished piece, and its segment; none where pieces are not measured.
+    pub fn take_pieces(&mut self) -> Vec<(std::ops::Range<usize>, Segment)> {
+        self.pieces.as_mut().map_or(Vec::new(), PieceMeter::take)
     }
 
     /// The finished segment.

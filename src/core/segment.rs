@@ -122,6 +122,24 @@ impl SegmentBuilder {
         self.words.entropy += entropy;
     }
 
+    /// Adds some rows of a step without a scene, the measures of the tokens among them, and the sum of their router entropies.
+    pub fn add_rows(
+        &mut self,
+        forward: &Forward,
+        rows: Range<usize>,
+        measures: &[TokenMeasure],
+        entropy_sum: f32,
+    ) {
+        self.tokens.extend_from_slice(measures);
+        self.words.add(forward, rows, self.hidden, false);
+        self.words.entropy += f64::from(entropy_sum);
+    }
+
+    /// Adds measures of tokens whose rows come later.
+    pub fn add_measures(&mut self, measures: &[TokenMeasure]) {
+        self.tokens.extend_from_slice(measures);
+    }
+
     /// Tokens so far.
     pub fn rows(&self) -> usize {
         let perceived = self.perceived.values().map(|part| part.sums.rows);

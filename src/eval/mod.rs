@@ -22,6 +22,7 @@ mod message;
 mod metrics;
 mod price;
 mod rank;
+pub mod recall;
 mod record;
 mod report;
 mod rows;

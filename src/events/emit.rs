@@ -12,7 +12,7 @@ pub(crate) const TARGET: &str = "sage::events";
 
 /// Names of all events.
 #[cfg(feature = "cli")]
-pub(crate) const NAMES: [&str; 26] = [
+pub(crate) const NAMES: [&str; 28] = [
     "loading",
     "mode",
     "observation",
@@ -29,6 +29,8 @@ pub(crate) const NAMES: [&str; 26] = [
     "denied",
     "limit",
     "forgotten",
+    "condensed",
+    "recalled",
     "read",
     "progress",
     "token",
@@ -59,6 +61,8 @@ impl EventKind {
         match self {
             Self::Limit(_)
             | Self::Forgotten { .. }
+            | Self::Condensed { .. }
+            | Self::Recalled { .. }
             | Self::Read { .. }
             | Self::Perceived(_)
             | Self::Dream(_)
@@ -113,6 +117,8 @@ impl Event {
             EventKind::Denied { request, mass, experts } => emit!(DEBUG, "denied", tick, request, mass, experts),
             EventKind::Limit(limit) => limit.emit(tick),
             EventKind::Forgotten { request, turns, left } => emit!(INFO, "forgotten", tick, request, turns, left),
+            EventKind::Condensed { request, segments, left, tokens } => emit!(INFO, "condensed", tick, request, segments, left, tokens),
+            EventKind::Recalled { request, segments } => emit!(INFO, "recalled", tick, request, segments),
             EventKind::Progress { request, read_tokens, prompt_tokens } => emit!(DEBUG, "progress", tick, request, read_tokens, prompt_tokens),
             EventKind::Read { id: _, request, source, tokens, mean_loss } => emit!(DEBUG, "read", tick, request, source, tokens, mean_loss),
             EventKind::Token { request, text } => emit!(TRACE, "token", tick, request, text),

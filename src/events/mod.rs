@@ -144,6 +144,24 @@ pub enum EventKind {
         /// Turns that are left.
         left: usize,
     },
+    /// The context was full: segments of the conversation are remembered and no longer in it.
+    Condensed {
+        /// Of what there was no room for.
+        request: u64,
+        /// Segments that left the context.
+        segments: usize,
+        /// Segments that are left in it.
+        left: usize,
+        /// Tokens of the prompt that is left, the new ones included.
+        tokens: usize,
+    },
+    /// A question brought back segments that resemble it.
+    Recalled {
+        /// The question.
+        request: u64,
+        /// How many.
+        segments: usize,
+    },
     /// A part of a text was read.
     Read {
         /// Of its observation.
@@ -229,6 +247,8 @@ impl EventKind {
             Self::Cache(cache) => cache.request,
             Self::Denied { request, .. } => *request,
             Self::Forgotten { request, .. }
+            | Self::Condensed { request, .. }
+            | Self::Recalled { request, .. }
             | Self::Read { request, .. }
             | Self::Progress { request, .. }
             | Self::Perceiving { request, .. }

@@ -42,6 +42,7 @@ pub(crate) async fn read(
         let chunk = TokenChunk {
             tokens: ids,
             scene: scene.as_deref().map(|scene| (scene, first)),
+            pieces: &[],
         };
         let act = async |engine: &mut Engine, orientation: &Orientation| {
             let probe: &mut dyn Probe = recorder;

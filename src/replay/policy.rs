@@ -128,6 +128,16 @@ impl Again {
             TraceRecord::Prune { .. } => {
                 mind.prune_episodes().await?;
             }
+            TraceRecord::Remember { asked, .. } => {
+                mind.remember(asked).await?;
+            }
+            TraceRecord::Condense { asked, .. } => {
+                mind.condense(asked).await?;
+            }
+            TraceRecord::Recall { asked, .. } => {
+                mind.recall(asked).await?;
+            }
+            TraceRecord::ForgetSegments {} => mind.forget_segments().await?,
             TraceRecord::Input { .. }
             | TraceRecord::Cut { .. }
             | TraceRecord::GivenUp { .. }

@@ -64,7 +64,7 @@ pub const SENSOR: [ScenarioKey; 3] = [
 ];
 
 /// Keys of `[[observe]]`.
-pub const OBSERVE: [ScenarioKey; 13] = [
+pub const OBSERVE: [ScenarioKey; 14] = [
     required("at", "a whole number from 0 to 1000000000"),
     required(
         "kind",
@@ -76,6 +76,7 @@ pub const OBSERVE: [ScenarioKey; 13] = [
     key("file", "a path", "none"),
     key("sound", "a path of a WAV or FLAC file", "none"),
     key("picture", "a path of a PNG or JPEG file", "none"),
+    key("conversation", "true or false", "false"),
     key("expect", "a text", "none"),
     key("speak", "true, false, or the name of a voice", "false"),
     key("sensor", "the name of a declared sensor", "none"),
@@ -108,11 +109,18 @@ pub const STATES: [&str; 7] = [
 
 /// Kinds of observations by name, with the keys that mean something to each besides `at`, `kind` and `source`.
 pub const KINDS: [(&str, &[&str]); 8] = [
-    ("text", &["urgency", "text", "file"]),
+    ("text", &["urgency", "text", "file", "conversation"]),
     (
         "question",
         &[
-            "urgency", "text", "file", "sound", "picture", "expect", "speak",
+            "urgency",
+            "text",
+            "file",
+            "sound",
+            "picture",
+            "conversation",
+            "expect",
+            "speak",
         ],
     ),
     (

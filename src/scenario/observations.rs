@@ -65,6 +65,7 @@ impl Observations<'_> {
         let value = fields.optional("value", report, number);
         let sensor = fields.optional("sensor", report, text);
         let limit = fields.optional("limit", report, size);
+        let conversation = fields.optional("conversation", report, DeValue::as_bool);
         let expect = fields.optional("expect", report, text);
         let speak = fields.optional("speak", report, voice);
         let text = self.text(&fields, report);
@@ -72,6 +73,13 @@ impl Observations<'_> {
         let kind = kind?;
         // What is missing or does not belong depends on the kind.
         unused(&fields, kind, report);
+        let conversation = conversation.is_some_and(|conversation| conversation.value);
+        if conversation && !media.is_empty() {
+            let message = "a question about a sound or a picture stands for itself";
+            let hint = Some("leave `conversation` out".to_owned());
+            let span = fields.key_span("conversation");
+            report.note(&span, &fields.entry, message, hint);
+        }
         self.check_needs(&fields, kind, sensor.as_ref(), value.as_ref(), report);
         Some(Scripted {
             at: at?.value,
@@ -83,6 +91,7 @@ impl Observations<'_> {
             sensor: sensor.map(|sensor| sensor.value),
             value: value.map(|value| value.value),
             limit: limit.map(|limit| limit.value),
+            conversation,
             expect: expect.map(|expect| expect.value),
             speak: speak.and_then(|speak| speak.value),
         })

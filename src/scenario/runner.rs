@@ -148,7 +148,9 @@ fn observation(scenario: &Scenario, entry: &Scripted, voice: &VoiceChoice) -> Op
         }));
     }
     Some(match entry.kind {
+        ScriptedKind::Text if entry.conversation => said(Observation::told(source, text)),
         ScriptedKind::Text => said(Observation::text(source, text)),
+        ScriptedKind::Question if entry.conversation => said(Observation::turn(source, text)),
         ScriptedKind::Question => said(Observation::question(source, text)),
         ScriptedKind::Alarm => said(Observation::alarm(source, text)),
         // Without a file the check has refused them.

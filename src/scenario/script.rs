@@ -102,6 +102,8 @@ pub struct Scripted {
     pub limit: Option<Limit>,
     /// What is seen and heard, the picture first.
     pub media: Vec<Medium>,
+    /// Of text and question: whether it is read into the conversation, or continues it.
+    pub conversation: bool,
     /// Of question and alarm: the expected answer, word for word.
     pub expect: Option<String>,
     /// Of question and alarm: how the answer is spoken, if it is.

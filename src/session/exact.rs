@@ -8,6 +8,7 @@ use crate::settings::{SettingOrigin, Settings};
 pub const EXACT: StateBudget = StateBudget {
     f: 1.0,
     expert_memory: 1.0,
+    router_mass: 1.0,
     miss_bytes_per_token: 0.0,
     residency_bias: 0.0,
     salience_bias: 0.0,

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sage_actors::config::{Bound, EvictionPolicy, MindConfig, Named, RoutingPolicy, TowerPolicy};
+use sage_actors::config::{
+    Bound, EvictionPolicy, MindConfig, Named, Retention, RoutingPolicy, TowerPolicy,
+};
 use sage_actors::protocol::State;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -137,6 +139,7 @@ fn bounds() -> BTreeMap<String, Bound> {
 fn names(key: &str) -> Option<Vec<&'static str>> {
     match key {
         "mind.routing" => Some(RoutingPolicy::names()),
+        "mind.memory.retention" => Some(Retention::names()),
         "mind.eviction" => Some(EvictionPolicy::names()),
         _ if key == keys::KV_PRECISION.name => {
             let precisions = KvPrecision::ALL.map(KvPrecision::name);

@@ -122,6 +122,21 @@ impl Text {
         Ok(text + &stream.finish(self)?)
     }
 
+    /// As [`Text::decode`], with the bytes that each token adds.
+    ///
+    /// # Errors
+    /// As [`Text::decode`].
+    pub fn decode_each(&self, ids: &[u32]) -> Result<(String, Vec<usize>), TextError> {
+        let mut stream = TextStream::default();
+        let (mut text, mut lengths) = (String::new(), Vec::with_capacity(ids.len()));
+        for id in ids {
+            let shown = stream.push(self, *id)?;
+            lengths.push(shown.len());
+            text += &shown;
+        }
+        Ok((text, lengths))
+    }
+
     /// Token ids in words, special tokens written out: what [`Text::encode_trusted`] makes the same ids of.
     ///
     /// # Errors

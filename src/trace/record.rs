@@ -1,9 +1,10 @@
 //! The lines after the first: what came in, what the mind was asked and answered, what came out.
 
 use sage_actors::protocol::{
-    Assess, Chosen, Directives, ExpertSet, ExpertUse, Habit, LayerKey, Lease, LeaseRequest, Module,
-    Observe, Outcome, Phase, Propose, Pruned, Residency, Route, SalienceReport, SalienceSpan,
-    Scored, Selection, State, Tick, TokenOrigin, TokenOutcome, Worked,
+    Assess, Chosen, Condense, Directives, ExpertSet, ExpertUse, Habit, LayerKey, Lease,
+    LeaseRequest, Module, Observe, Outcome, Phase, Propose, Pruned, Recall, Remember, Remembered,
+    Residency, Route, SalienceReport, SalienceSpan, Scored, Selection, State, Tick, TokenOrigin,
+    TokenOutcome, Worked,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -111,6 +112,29 @@ pub enum TraceRecord {
         /// What became of memory.
         answer: Pruned,
     },
+    /// A segment was read into the conversation.
+    Remember {
+        /// What reading it measured.
+        asked: Remember,
+        /// Its salience, and what was forgotten for it.
+        answer: Remembered,
+    },
+    /// The conversation's context was full.
+    Condense {
+        /// How much may stay.
+        asked: Condense,
+        /// The segments that stay.
+        answer: Vec<u64>,
+    },
+    /// A question was about to be read.
+    Recall {
+        /// The question.
+        asked: Recall,
+        /// The segments that it brought back.
+        answer: Vec<u64>,
+    },
+    /// What was said in the conversation was forgotten.
+    ForgetSegments {},
     /// What the loop told the outside.
     Event {
         /// As in the output of `sage run --json`.
@@ -368,6 +392,10 @@ impl TraceRecord {
             TraceRecord::Domain { .. } => "domain",
             TraceRecord::Consolidate { .. } => "consolidate",
             TraceRecord::Prune { .. } => "prune",
+            TraceRecord::Remember { .. } => "remember",
+            TraceRecord::Condense { .. } => "condense",
+            TraceRecord::Recall { .. } => "recall",
+            TraceRecord::ForgetSegments {} => "forget_segments",
             TraceRecord::Event { .. } => "event",
             TraceRecord::Host { .. } => "host",
             TraceRecord::End { .. } => "end",

@@ -122,6 +122,19 @@ impl Witness for Tape {
             },
             Exchange::Consolidated(episodes) => TraceRecord::Consolidate { episodes },
             Exchange::Pruned(answer) => TraceRecord::Prune { answer: *answer },
+            Exchange::Remembered(asked, answer) => TraceRecord::Remember {
+                asked: asked.clone(),
+                answer: answer.clone(),
+            },
+            Exchange::Condensed(asked, answer) => TraceRecord::Condense {
+                asked: *asked,
+                answer: answer.to_vec(),
+            },
+            Exchange::Recalled(asked, answer) => TraceRecord::Recall {
+                asked: asked.clone(),
+                answer: answer.to_vec(),
+            },
+            Exchange::SegmentsForgotten => TraceRecord::ForgetSegments {},
         };
         inner.sink.put(&record);
     }

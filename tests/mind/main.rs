@@ -7,6 +7,7 @@ mod dream;
 mod eval;
 mod import;
 mod ledger;
+mod memory;
 mod price;
 mod salience;
 mod scenario;

@@ -4,6 +4,7 @@
 //! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
 
 mod eviction;
+mod memory;
 mod named;
 mod names;
 mod numbers;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ExpertKey, Module, State};
 pub use eviction::EvictionPolicy;
+pub use memory::{MemoryConfig, Retention};
 pub use named::{Named, UnknownName};
 pub use numbers::{Bound, Number, ThresholdGap};
 pub use salience::SalienceConfig;
@@ -61,6 +63,9 @@ pub struct StateBudget {
     pub f: f64,
     /// Share of the pool P for the demand pool, in [0, 1].
     pub expert_memory: f64,
+    /// Router mass at which a token has experts enough, as a share of what its k best have, in (0, 1]; 1: always k.
+    #[serde(default = "StateBudget::whole_mass")]
+    pub router_mass: f32,
     /// Bytes a decoded token may miss, as a share of an exact token's expert bytes; 0: no cap.
     pub miss_bytes_per_token: f64,
     /// Residency bias λ of the routers, in [0, 1].
@@ -75,6 +80,13 @@ pub struct StateBudget {
     pub talker: bool,
     /// Which towers are awake, where the model has them.
     pub towers: TowerPolicy,
+}
+
+impl StateBudget {
+    /// The mass of all k experts.
+    fn whole_mass() -> f32 {
+        1.0
+    }
 }
 
 /// The budgets of the six states.
@@ -116,6 +128,7 @@ impl Default for Budgets {
             StateBudget {
                 f,
                 expert_memory,
+                router_mass: 1.0,
                 miss_bytes_per_token: miss,
                 residency_bias: lambda,
                 salience_bias: beta,
@@ -192,6 +205,9 @@ pub struct MindConfig {
     /// What is measured of the moment.
     #[serde(default = "SalienceConfig::unsaid")]
     pub salience: SalienceConfig,
+    /// What is remembered of what was read. Off in recordings that say nothing of it.
+    #[serde(default)]
+    pub memory: MemoryConfig,
     /// Stay in Focus with exactly these budgets: no transition, every step allowed, no answer ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<StateBudget>,
@@ -218,6 +234,7 @@ impl Default for MindConfig {
             transitions: Transitions::default(),
             energy: EnergyConfig::default(),
             salience: SalienceConfig::default(),
+            memory: MemoryConfig::default(),
             hold: None,
             hold_state: None,
             absent: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::named::{Named, UnknownName};
-use super::{EvictionPolicy, RoutingPolicy, TowerPolicy};
+use super::{EvictionPolicy, Retention, RoutingPolicy, TowerPolicy};
 use crate::protocol::State;
 
 impl Named for RoutingPolicy {
@@ -23,6 +23,28 @@ impl Named for RoutingPolicy {
             Self::Exact => "The trained top-k",
             Self::Sage => "Logit, novelty, trust and affinity",
             Self::Salient => "The best are protected, the rest is biased by residency and salience",
+        }
+    }
+}
+
+impl Named for Retention {
+    const ALL: &'static [Self] = &[Self::Off, Self::Salience, Self::Recency, Self::Uniform];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Salience => "salience",
+            Self::Recency => "recency",
+            Self::Uniform => "uniform",
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Off => "Nothing beyond the context, which loses its oldest turns when it is full",
+            Self::Salience => "The most salient segments",
+            Self::Recency => "The newest segments",
+            Self::Uniform => "A uniform sample of the segments",
         }
     }
 }

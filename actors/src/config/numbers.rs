@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{EvictionPolicy, MindConfig, StateBudget, Transitions};
+use super::{EvictionPolicy, MemoryConfig, MindConfig, StateBudget, Transitions};
 use crate::protocol::State;
 
 /// What a number must be.
@@ -146,6 +146,7 @@ impl MindConfig {
         add("energy.drive_reward_weight", weight, Bound::Share);
         let half_life = self.salience.reward_half_life_ticks.into();
         add("salience.reward_half_life_ticks", half_life, Bound::Count);
+        memory(&self.memory, &mut add);
         numbers
     }
 
@@ -204,6 +205,11 @@ fn budget(key: &str, budget: &StateBudget, add: &mut impl FnMut(&str, f64, Bound
         ("f", budget.f, Bound::Positive),
         ("expert_memory", budget.expert_memory, Bound::Share),
         (
+            "router_mass",
+            budget.router_mass.into(),
+            Bound::ShareAboveZero,
+        ),
+        (
             "miss_bytes_per_token",
             budget.miss_bytes_per_token,
             Bound::Bytes,
@@ -213,6 +219,20 @@ fn budget(key: &str, budget: &StateBudget, add: &mut impl FnMut(&str, f64, Bound
         ("focus_weight", budget.focus_weight.into(), Bound::Share),
     ] {
         add(&format!("{key}.{name}"), value, bound);
+    }
+}
+
+fn memory(memory: &MemoryConfig, add: &mut impl FnMut(&str, f64, Bound)) {
+    for (name, value, bound) in [
+        ("store_bytes", memory.store_bytes as f64, Bound::Count),
+        ("context_share", memory.context_share, Bound::ShareAboveZero),
+        ("recent_share", memory.recent_share, Bound::Share),
+        ("recall_share", memory.recall_share, Bound::ShareBelowOne),
+    ] {
+        add(&format!("memory.{name}"), value, bound);
+    }
+    for weight in memory.weights {
+        add("memory.weights", weight.into(), Bound::Share);
     }
 }
 

@@ -136,6 +136,7 @@ pub fn directives(
             epoch,
             state,
             k,
+            router_mass: budget.router_mass,
             expert_bytes,
             speculation_bytes: (config.speculation_share * pool) as u64,
             miss_bytes_per_token: (miss_bytes > 0.0).then_some((miss_bytes * share) as u64),

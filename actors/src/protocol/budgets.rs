@@ -117,8 +117,14 @@ pub struct ModuleDirective {
     pub epoch: u64,
     /// The state it comes from.
     pub state: State,
-    /// Experts a token, in 1..=E.
+    /// Experts a token at most, in 1..=E.
     pub k: u16,
+    /// Router mass at which a token has experts enough, as a share of what its k best have, in (0, 1]; 1: always k.
+    #[serde(
+        default = "ModuleDirective::whole_mass",
+        skip_serializing_if = "ModuleDirective::is_whole_mass"
+    )]
+    pub router_mass: f32,
     /// Capacity of the demand pool, one lease window included.
     pub expert_bytes: u64,
     /// Capacity of the speculation pool.
@@ -133,6 +139,17 @@ pub struct ModuleDirective {
     pub focus_weight: f32,
     /// Experts a layer to prefetch ahead.
     pub lookahead: u16,
+}
+
+impl ModuleDirective {
+    /// The mass of all k experts: what recordings had before there was another.
+    fn whole_mass() -> f32 {
+        1.0
+    }
+
+    fn is_whole_mass(mass: &f32) -> bool {
+        *mass == 1.0
+    }
 }
 
 /// Answer of the metabolic controller.

@@ -8,6 +8,7 @@ mod cache;
 mod consolidation;
 mod ids;
 mod learning;
+mod memory;
 mod routing;
 mod salience;
 
@@ -16,5 +17,6 @@ pub use cache::*;
 pub use consolidation::*;
 pub use ids::*;
 pub use learning::*;
+pub use memory::*;
 pub use routing::*;
 pub use salience::*;

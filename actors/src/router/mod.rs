@@ -15,7 +15,7 @@ use crate::config::{ModuleShape, RoutingPolicy};
 use crate::protocol::{
     Chosen, ExpertSet, LayerTrust, ModuleDirective, Phase, Route, Selection, State,
 };
-use select::{Cap, fits, top_into};
+use select::{Cap, fits, softmax, top_into};
 
 /// Why a router refuses to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,8 @@ pub struct Router {
     bytes: Vec<u64>,
     norm_topk_prob: bool,
     k: usize,
+    /// Share of the k best's mass at which a row has experts enough; 1: always k.
+    router_mass: f32,
     state: State,
     lambda: f32,
     beta: f32,
@@ -131,6 +133,7 @@ impl Router {
             bytes: Vec::new(),
             norm_topk_prob: shape.norm_topk_prob,
             k: usize::from(shape.k_trained),
+            router_mass: 1.0,
             state: State::Wake,
             lambda: 0.0,
             beta: 0.0,
@@ -191,6 +194,7 @@ impl Router {
             });
         }
         self.k = usize::from(directive.k.clamp(1, self.experts));
+        self.router_mass = directive.router_mass;
         self.state = directive.state;
         self.lambda = directive.lambda;
         self.beta = directive.beta;
@@ -286,7 +290,8 @@ impl Router {
         } else {
             self.score(z, route, carried, &mut scratch.scores);
             self.leave_out_absent(z, scratch);
-            self.admit(z.len(), &route.resident, cap, scratch);
+            let enough = self.enough(carried, scratch);
+            self.admit(z.len(), enough, &route.resident, cap, scratch);
         }
         self.weigh(z, scratch, out);
         self.deny(scratch, out);
@@ -357,10 +362,34 @@ impl Router {
         top_into(&scratch.present, self.k.min(present), &mut scratch.best);
     }
 
-    /// Fills `scratch.admitted` from the scores: first the protected top, then the best that the cap lets in.
+    /// The mass with which a row has experts enough: the state's share of what its k best have, the more of it the more
+    /// salient it is. Of the trained choice only those that make it up stay wanted. Without end where all k are.
+    fn enough(&self, carried: Carried, scratch: &mut Scratch) -> f32 {
+        if self.router_mass >= 1.0 {
+            return f32::INFINITY;
+        }
+        let mass = |expert: &u16| scratch.probabilities[usize::from(*expert)];
+        let whole = scratch.exact.iter().fold(0.0f32, |sum, e| sum + mass(e));
+        let salience_t = carried.salience_t.clamp(0.0, 1.0);
+        let enough = whole * (self.router_mass + (1.0 - self.router_mass) * salience_t);
+        let mut held = 0.0;
+        let wanted = scratch.exact.iter().position(|expert| {
+            held += mass(expert);
+            held >= enough
+        });
+        let least = protected_top(self.k);
+        if let Some(last) = wanted {
+            scratch.exact.truncate((last + 1).max(least));
+        }
+        enough
+    }
+
+    /// Fills `scratch.admitted` from the scores: first the protected top, then the best that the cap lets in, until there are
+    /// k of them or they have mass `enough`.
     fn admit(
         &self,
         experts: usize,
+        enough: f32,
         resident: &ExpertSet,
         cap: &mut Option<Cap>,
         scratch: &mut Scratch,
@@ -380,21 +409,24 @@ impl Router {
                     .extend_from_slice(&scratch.best[..protected_top.min(scratch.best.len())]);
             }
         }
+        let mut held = 0.0f32;
         for expert in &scratch.admitted {
+            held += scratch.probabilities[usize::from(*expert)];
             if let Some(cap) = cap {
                 fits(cap, *expert, resident, self.bytes_of(*expert), true);
             }
         }
+        let is_done = |admitted: usize, held: f32| admitted == k || held >= enough;
         // With the protected top among them, the first `k + protected_top` decide unless the cap keeps some of them out.
         let likely = (k + protected_top).min(present);
         let mut looked_at = 0;
         for wanted in [likely, present] {
-            if scratch.admitted.len() == k || looked_at == wanted {
+            if is_done(scratch.admitted.len(), held) || looked_at == wanted {
                 break;
             }
             top_into(&scratch.scores, wanted, &mut scratch.order);
             for expert in &scratch.order[looked_at..] {
-                if scratch.admitted.len() == k {
+                if is_done(scratch.admitted.len(), held) {
                     break;
                 }
                 if scratch.admitted[..protected_top].contains(expert) {
@@ -404,6 +436,7 @@ impl Router {
                     .as_mut()
                     .is_none_or(|cap| fits(cap, *expert, resident, self.bytes_of(*expert), false))
                 {
+                    held += scratch.probabilities[usize::from(*expert)];
                     scratch.admitted.push(*expert);
                 }
             }
@@ -448,24 +481,4 @@ impl Router {
             }
         }
     }
-}
-
-/// Softmax over a row in f32, in index order; returns its entropy divided by ln E (0 for a single expert).
-fn softmax(z: &[f32], p: &mut Vec<f32>) -> f32 {
-    let max = z.iter().fold(f32::MIN, |max, z| max.max(*z));
-    p.clear();
-    p.extend(z.iter().map(|z| libm::expf(z - max)));
-    let sum = p.iter().fold(0.0f32, |sum, e| sum + e);
-    let mut weighted = 0.0f32;
-    for (p, z) in p.iter_mut().zip(z) {
-        *p /= sum;
-        if *p > 0.0 {
-            weighted += *p * (z - max);
-        }
-    }
-    if z.len() < 2 {
-        return 0.0;
-    }
-    // −Σ p ln p = ln Σ e^(z − max) − Σ p (z − max)
-    ((libm::logf(sum) - weighted) / libm::logf(z.len() as f32)).clamp(0.0, 1.0)
 }

@@ -1,4 +1,4 @@
-//! Top-k with ties by the lowest id, and the byte cap.
+//! Top-k with ties by the lowest id, the byte cap, and the softmax.
 
 use crate::protocol::ExpertSet;
 
@@ -61,4 +61,24 @@ pub(super) fn fits(
     cap.bytes_left = cap.bytes_left.saturating_sub(bytes);
     cap.paid.insert(expert);
     true
+}
+
+/// Softmax over a row in f32, in index order; returns its entropy divided by ln E (0 for a single expert).
+pub(super) fn softmax(z: &[f32], p: &mut Vec<f32>) -> f32 {
+    let max = z.iter().fold(f32::MIN, |max, z| max.max(*z));
+    p.clear();
+    p.extend(z.iter().map(|z| libm::expf(z - max)));
+    let sum = p.iter().fold(0.0f32, |sum, e| sum + e);
+    let mut weighted = 0.0f32;
+    for (p, z) in p.iter_mut().zip(z) {
+        *p /= sum;
+        if *p > 0.0 {
+            weighted += *p * (z - max);
+        }
+    }
+    if z.len() < 2 {
+        return 0.0;
+    }
+    // −Σ p ln p = ln Σ e^(z − max) − Σ p (z − max)
+    ((libm::logf(sum) - weighted) / libm::logf(z.len() as f32)).clamp(0.0, 1.0)
 }

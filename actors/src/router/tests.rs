@@ -6,6 +6,7 @@ use super::*;
 use crate::protocol::Module;
 
 mod absent;
+mod mass;
 mod spans;
 
 fn shape(experts: u16, k_trained: u16, norm_topk_prob: bool) -> ModuleShape {
@@ -26,6 +27,7 @@ fn directive(k: u16, lambda: f32, beta: f32, focus_weight: f32) -> ModuleDirecti
         epoch: 1,
         state: State::Focus,
         k,
+        router_mass: 1.0,
         expert_bytes: 0,
         speculation_bytes: 0,
         miss_bytes_per_token: None,

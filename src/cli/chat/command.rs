@@ -7,7 +7,7 @@ use crate::input::{SizeError, known};
 use crate::media::medium::MediumKind;
 
 /// The commands: name, arguments, meaning.
-pub const COMMANDS: [(&str, &str, &str); 14] = [
+pub const COMMANDS: [(&str, &str, &str); 15] = [
     ("/help", "", "this list"),
     ("/state", "", "state, energy, budgets, memory"),
     (
@@ -24,6 +24,11 @@ pub const COMMANDS: [(&str, &str, &str); 14] = [
         "/why",
         "",
         "what moved the states in the last turn, and which experts answered",
+    ),
+    (
+        "/read",
+        "FILE",
+        "a text that is read into the conversation: ask about it afterwards",
     ),
     (
         "/hear",
@@ -69,6 +74,8 @@ pub enum ChatCommand {
     Trust,
     /// Reasons.
     Why,
+    /// A text file, to be read into the conversation.
+    Read(PathBuf),
     /// A sound or a picture.
     Perceive {
         /// Which of them.
@@ -151,6 +158,11 @@ fn command(name: &str, argument: &str) -> Result<ChatCommand, (String, String)> 
         "/bad" => plain(ChatCommand::Feedback(-1.0)),
         "/reset" => plain(ChatCommand::Reset),
         "/quit" => plain(ChatCommand::Quit),
+        "/read" if argument.is_empty() => Err((
+            "/read needs a file".to_owned(),
+            "/read FILE, a text in UTF-8".to_owned(),
+        )),
+        "/read" => Ok(ChatCommand::Read(argument.into())),
         "/hear" => perceive(name, MediumKind::Sound, argument),
         "/see" => perceive(name, MediumKind::Picture, argument),
         "/speak" => Ok(ChatCommand::Speak(match argument {

@@ -19,6 +19,7 @@ use crate::core::request::VoiceChoice;
 use crate::core::speech::SPEAKER;
 use crate::core::{Engine, Limit, LimitOrigin, Orientation};
 use crate::events::{Event, SalienceEvent};
+use crate::input::read_text;
 use crate::media::medium::{Medium, MediumKind};
 use crate::reads::ReadBytes;
 use crate::session::Session;
@@ -133,6 +134,23 @@ impl<'a> Chat<'a> {
         self.attend(Observation::turn(USER, text)).await
     }
 
+    /// A text that is read into the conversation.
+    async fn read(&mut self, file: &Path) -> Result<(), CliError> {
+        let text = match read_text(file) {
+            Ok(text) if text.trim().is_empty() => {
+                let empty = format!("{} is empty", file.display());
+                return self.show.reply(&CommandReply::refused(empty, None));
+            }
+            Ok(text) => text,
+            Err(error) => {
+                let unread = format!("{} cannot be read: {error}", file.display());
+                return self.show.reply(&CommandReply::refused(unread, None));
+            }
+        };
+        let source = file.display().to_string();
+        self.attend(Observation::told(source, text)).await
+    }
+
     /// A sound or a picture. What is said about it stands for itself: it is no turn of the conversation.
     async fn perceive(
         &mut self,
@@ -208,6 +226,7 @@ impl<'a> Chat<'a> {
                 }
             }
             ChatCommand::Why => self.why(),
+            ChatCommand::Read(file) => return self.read(&file).await,
             ChatCommand::Perceive {
                 kind,
                 file,

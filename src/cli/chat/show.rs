@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sage_actors::protocol::State;
 
-use super::super::live::{forgotten, limit_line, lost, name};
+use super::super::live::{condensed, forgotten, limit_line, lost, name, recalled};
 use super::super::speaking::{SpeechFolder, tell};
 use super::super::watch::WorkWatch;
 use super::super::{CliError, Printer};
@@ -65,6 +65,8 @@ fn is_shown(kind: &EventKind) -> bool {
             | EventKind::Answer { .. }
             | EventKind::Limit(_)
             | EventKind::Forgotten { .. }
+            | EventKind::Condensed { .. }
+            | EventKind::Recalled { .. }
             | EventKind::Refused { .. }
             | EventKind::Shed { .. }
             | EventKind::Missed { .. }
@@ -129,6 +131,10 @@ impl Show<'_> {
             EventKind::Observation(observed) => self.taken(observed)?,
             EventKind::Limit(limit) => printer.line(limit_line(limit))?,
             EventKind::Forgotten { turns, left, .. } => printer.note(forgotten(*turns, *left)),
+            EventKind::Condensed { segments, left, .. } => {
+                printer.note(condensed(*segments, *left))
+            }
+            EventKind::Recalled { segments, .. } => printer.note(recalled(*segments)),
             kind => {
                 if let Some(text) = lost(kind) {
                     printer.note(text);

@@ -69,7 +69,7 @@ impl CoreLoop {
             tokens.clone_from(&answering.tokens);
         }
         if job.is_turn() {
-            self.conversation.add(&job.text, &job.answer);
+            self.end_turn(&mut job)?;
         }
         let waits_avoided = self.minding.books.waits_avoided;
         let answer = Answer {

@@ -9,6 +9,7 @@ use super::heed::Heeding;
 use super::queue::Queue;
 use super::recall::Recall;
 use super::sleeping::Dreaming;
+use super::telling::MemoryNews;
 use super::usage::Usage;
 use crate::core::episodes::Uses;
 use crate::core::orient::{Arrivals, Orientation};
@@ -82,6 +83,7 @@ pub struct CoreLoop {
 pub(super) struct Minding {
     pub(super) own: OwnWords,
     pub(super) dreaming: Dreaming,
+    pub(super) news: MemoryNews,
     pub(super) books: Books,
 }
 
@@ -127,6 +129,7 @@ impl CoreLoop {
                     uses: Uses::default(),
                 },
                 dreaming,
+                news: MemoryNews::default(),
                 books: Books {
                     account,
                     usage,

@@ -1,23 +1,60 @@
-//! What was said in a conversation.
+//! What was said and told in a conversation.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::text::Message;
+
+/// Something that stands in the conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum EntryContent {
+    /// A question and its answer.
+    Turn { asked: String, answered: String },
+    /// A piece of a text that was read into the conversation.
+    Told(String),
+}
+
+/// What stands in the conversation, under the number by which the mind remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    id: u64,
+    content: EntryContent,
+}
 
 /// What was said so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ConversationTurns {
     pub(super) system: Option<String>,
     /// The host's standing instruction.
-    pub(super) goal: Option<String>,
-    /// Questions and answers.
-    pub(super) turns: VecDeque<(String, String)>,
+    goal: Option<String>,
+    /// In the context, in its order.
+    entries: VecDeque<Entry>,
+    /// Remembered, and not in the context.
+    archive: BTreeMap<u64, EntryContent>,
+    next_id: u64,
 }
 
 impl ConversationTurns {
-    pub(super) fn add(&mut self, question: &str, answer: &str) {
-        self.turns
-            .push_back((question.to_owned(), answer.to_owned()));
+    /// Nothing was said; the goal of another one stays in force.
+    pub(super) fn begin(&mut self, system: Option<String>) {
+        *self = Self {
+            system,
+            goal: self.goal.take(),
+            next_id: self.next_id,
+            ..Self::default()
+        };
+    }
+
+    /// Adds to it; returns the number under which it stands.
+    pub(super) fn add(&mut self, content: EntryContent) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.entries.push_back(Entry { id, content });
+        id
+    }
+
+    /// Whether anything was ever in it.
+    pub(super) fn was_used(&self) -> bool {
+        self.next_id > 0
     }
 
     /// The standing instruction, if there is one.
@@ -30,22 +67,123 @@ impl ConversationTurns {
         std::mem::replace(&mut self.goal, goal)
     }
 
-    /// Turns in it.
+    /// What stands in it: turns, and pieces of texts.
     pub(super) fn len(&self) -> usize {
-        self.turns.len()
+        self.entries.len()
     }
 
-    /// The messages up to `text`; of the turns only those from `first` on. A goal stands in place of the conversation's own
-    /// system message.
+    /// Turns in it.
+    pub(super) fn turns(&self) -> usize {
+        let is_turn = |entry: &&Entry| matches!(entry.content, EntryContent::Turn { .. });
+        self.entries.iter().filter(is_turn).count()
+    }
+
+    /// Takes the oldest out of the context for good.
+    pub(super) fn drop_oldest(&mut self, entries: usize) {
+        self.entries.drain(..entries.min(self.entries.len()));
+    }
+
+    /// Takes everything out of the context but `stay`; it is remembered.
+    pub(super) fn condense(&mut self, stay: &[u64]) {
+        let stay: BTreeSet<u64> = stay.iter().copied().collect();
+        let (kept, gone): (VecDeque<Entry>, VecDeque<Entry>) =
+            (self.entries.drain(..)).partition(|entry| stay.contains(&entry.id));
+        self.entries = kept;
+        let gone = gone.into_iter().map(|entry| (entry.id, entry.content));
+        self.archive.extend(gone);
+    }
+
+    /// Puts what is remembered back behind everything else in the context; returns how many there were.
+    pub(super) fn bring_back(&mut self, ids: &[u64]) -> usize {
+        let before = self.entries.len();
+        for id in ids {
+            if let Some(content) = self.archive.remove(id) {
+                self.entries.push_back(Entry { id: *id, content });
+            }
+        }
+        self.entries.len() - before
+    }
+
+    /// These are not remembered any more.
+    pub(super) fn forget(&mut self, ids: &[u64]) {
+        for id in ids {
+            self.archive.remove(id);
+        }
+    }
+
+    /// The messages up to `text`; of what stands there only that from `first` on. What was told stands at the head of the
+    /// question that comes next. A goal stands in place of the conversation's own system message.
     pub(super) fn messages(&self, first: usize, text: &str) -> Vec<Message> {
         let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = self.goal().or(self.system.as_deref());
-        let system = system.into_iter().map(|text| message("system", text));
-        let turns =
-            self.turns.iter().skip(first).flat_map(|(asked, answered)| {
-                [message("user", asked), message("assistant", answered)]
-            });
-        let last = message("user", text);
-        system.chain(turns).chain([last]).collect()
+        let mut messages: Vec<Message> = (system.into_iter())
+            .map(|text| message("system", text))
+            .collect();
+        let mut told = String::new();
+        for entry in self.entries.iter().skip(first) {
+            match &entry.content {
+                EntryContent::Told(text) => put_line(&mut told, text),
+                EntryContent::Turn { asked, answered } => {
+                    messages.push(message("user", &format!("{told}{asked}")));
+                    messages.push(message("assistant", answered));
+                    told.clear();
+                }
+            }
+        }
+        messages.push(message("user", &format!("{told}{text}")));
+        messages
+    }
+}
+
+/// Adds a piece of a text, and a line's end where it has no white space at its own.
+fn put_line(told: &mut String, text: &str) {
+    told.push_str(text);
+    if !text.ends_with(char::is_whitespace) {
+        told.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> EntryContent {
+        EntryContent::Told(text.to_owned())
+    }
+
+    fn turn(asked: &str, answered: &str) -> EntryContent {
+        EntryContent::Turn {
+            asked: asked.to_owned(),
+            answered: answered.to_owned(),
+        }
+    }
+
+    fn users(conversation: &ConversationTurns, text: &str) -> Vec<String> {
+        let messages = conversation.messages(0, text);
+        let content = messages.iter().map(Message::text);
+        content.collect()
+    }
+
+    #[test]
+    fn what_was_told_stands_before_the_next_question() {
+        let mut all = ConversationTurns::default();
+        all.add(told("One. "));
+        all.add(told("Two."));
+        all.add(turn("which?", "both"));
+        all.add(told("Three.\n"));
+        assert_eq!(
+            users(&all, "and?"),
+            ["One. Two.\nwhich?", "both", "Three.\nand?"]
+        );
+        assert_eq!((all.len(), all.turns()), (4, 1));
+        // What leaves the context comes back behind the rest, unless it was forgotten.
+        all.condense(&[2, 3]);
+        assert_eq!(users(&all, "and?"), ["which?", "both", "Three.\nand?"]);
+        all.forget(&[1]);
+        assert_eq!(all.bring_back(&[0, 1]), 1);
+        assert_eq!(users(&all, "and?"), ["which?", "both", "Three.\nOne. and?"]);
+        // A new conversation numbers on.
+        all.begin(None);
+        assert_eq!(all.add(told("Four. ")), 4);
     }
 }

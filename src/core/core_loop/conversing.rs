@@ -1,19 +1,16 @@
 //! A conversation: one context that its turns continue.
 //!
 //! What a turn sees is the chat template's rendering of every turn before it, exactly as if all had been asked at once.
-//! Of that, the cache keeps what it holds already; only the rest is read. When the declared context is full the oldest
-//! turns go, and what is left is read again from where it differs.
-
-use std::collections::VecDeque;
+//! Of that, the cache keeps what it holds already; only the rest is read. When the declared context is full some of it
+//! goes (`remembering.rs`), and what is left is read again from where it differs.
 
 use sage_actors::protocol::State;
 
 use super::conductor::CoreLoop;
-use super::conversation::ConversationTurns;
-use super::job::{Job, Stage};
 use super::prompts::fits;
+use super::telling::MemoryNews;
 use crate::core::EngineError;
-use crate::events::{Event, EventKind};
+use crate::events::Event;
 
 /// Ticks between two turns at most: a full bucket fills in 342, and three quarters of one are enough for anything.
 const MOST_SETTLE_TICKS: u32 = 256;
@@ -21,11 +18,11 @@ const MOST_SETTLE_TICKS: u32 = 256;
 impl CoreLoop {
     /// Begins a conversation; one before it is forgotten.
     pub fn converse(&mut self, system: Option<String>) {
-        let goal = self.conversation.set_goal(None);
-        self.conversation = ConversationTurns {
-            system,
-            goal,
-            turns: VecDeque::new(),
+        let forget = self.remembers() && self.conversation.was_used();
+        self.conversation.begin(system);
+        self.minding.news = MemoryNews {
+            forget,
+            ..MemoryNews::default()
         };
         if self.context.is("conversation") {
             self.context.rename(None);
@@ -40,7 +37,7 @@ impl CoreLoop {
 
     /// Turns that are in the conversation's context.
     pub fn turns(&self) -> usize {
-        self.conversation.len()
+        self.conversation.turns()
     }
 
     /// Tokens that the cache holds of the context that it holds.
@@ -68,13 +65,13 @@ impl CoreLoop {
         if text.trim().is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let alone = self.rendered_turn(self.turns(), "", text)?;
+        let alone = self.rendered_turn(self.conversation.len(), "", text)?;
         fits(alone.len() + answer_tokens, capacity)?;
         Ok(alone)
     }
 
     /// Token ids of the turns from `first` on and of `places` (what the program wrote) with `text` behind them.
-    fn rendered_turn(
+    pub(super) fn rendered_turn(
         &self,
         first: usize,
         places: &str,
@@ -99,42 +96,11 @@ impl CoreLoop {
         loop {
             let prompt = self.rendered_turn(first, places, text)?;
             let needed = prompt.len() + more_tokens;
-            if needed <= capacity || first == self.turns() {
+            if needed <= capacity || first == self.conversation.len() {
                 return Ok(prompt);
             }
             first += 1;
         }
-    }
-
-    /// Finds what a turn has to read: its prompt, without what the context holds of it.
-    pub(super) fn prepare_turn(
-        &mut self,
-        job: &mut Job,
-        sink: &mut dyn FnMut(Event),
-    ) -> Result<(), EngineError> {
-        let (turns, answer_tokens) = (self.turns(), self.answer_tokens(&job.request));
-        let mut first = 0;
-        let mut prompt = self.rendered_turn(first, "", &job.text)?;
-        while prompt.len() + answer_tokens > self.context.capacity() && first < turns {
-            first += 1;
-            prompt = self.rendered_turn(first, "", &job.text)?;
-        }
-        if first > 0 {
-            self.conversation.turns.drain(..first);
-            let kind = EventKind::Forgotten {
-                request: job.id,
-                turns: first,
-                left: turns - first,
-            };
-            let tick = self.engine.tick();
-            sink(Event { tick, kind });
-        }
-        // Something must be read: the answer begins with what is predicted after it.
-        let shared = self.context.shared_with(&prompt);
-        let kept = shared.min(prompt.len().saturating_sub(1));
-        self.context.truncate(kept);
-        job.stage = Stage::Waiting(prompt[kept..].to_vec());
-        Ok(())
     }
 
     /// Lets time pass between turns, as much as the mind itself says and no clock: until it is neither in Focus, Threat nor

@@ -1,7 +1,10 @@
 //! A request that the loop has accepted, and how far it is.
 
+use sage_actors::protocol::Segment;
+
 use super::meter::Meter;
 use super::percept::Percept;
+use super::telling::Telling;
 use crate::core::reading::{Answering, PrefillRun};
 use crate::core::request::{ContextKind, Request, RequestKind};
 use crate::core::speech::Speaking;
@@ -30,6 +33,10 @@ pub(super) struct Job {
     pub(super) meter: Meter,
     /// Tokens of its whole prompt, what the context held of it already included.
     pub(super) prompt_tokens: usize,
+    /// Of a text that is told: what is left of it.
+    pub(super) telling: Telling,
+    /// Of a turn that will be remembered: what reading its question measured.
+    pub(super) asked: Option<Segment>,
 }
 
 impl Job {
@@ -46,6 +53,8 @@ impl Job {
             percept,
             meter: Meter::default(),
             prompt_tokens: 0,
+            telling: Telling::default(),
+            asked: None,
         }
     }
 
@@ -70,6 +79,11 @@ impl Job {
     /// Whether it continues the conversation: what is to be read is found when it begins.
     pub(super) fn is_turn(&self) -> bool {
         self.request.context == ContextKind::Conversation
+    }
+
+    /// Whether it is a text that is read into the conversation.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_turn() && !self.is_request()
     }
 
     /// Tokens that are to be read before it begins.

@@ -75,6 +75,15 @@ impl Observation {
         })
     }
 
+    /// A text that is read into the conversation: the questions that continue it can be about it.
+    pub fn told(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::from(Request {
+            want: RequestKind::Reading,
+            context: ContextKind::Conversation,
+            ..Request::question(source, text)
+        })
+    }
+
     /// A threat that has to be answered.
     pub fn alarm(source: impl Into<String>, text: impl Into<String>) -> Self {
         Self::from(Request {

@@ -19,7 +19,8 @@ impl CoreLoop {
         orientation: &Orientation,
         sink: &mut dyn FnMut(Event),
     ) -> Result<Option<Ended>, EngineError> {
-        self.prepare_context(job, orientation, sink)?;
+        self.tell_memory().await?;
+        self.prepare_context(job, orientation, sink).await?;
         let state = orientation.directives.state;
         self.enter_domain(&job.request.source, state).await?;
         if let Stage::Waiting(tokens) = &mut job.stage {
@@ -29,7 +30,9 @@ impl CoreLoop {
             let scene = self.perceive(job, &tokens, orientation, sink)?;
             let hidden = self.engine.text_config().hidden_size;
             let measure = !job.request.unmeasured;
-            job.stage = Stage::Reading(PrefillRun::of_scene(tokens, scene, hidden, measure));
+            let reading = PrefillRun::of_scene(tokens.clone(), scene, hidden, measure);
+            let reading = self.measured_pieces(job, &tokens, reading)?;
+            job.stage = Stage::Reading(reading);
         }
         match &job.stage {
             Stage::Reading(_) => self.read(job, orientation, sink).await,
@@ -205,9 +208,16 @@ impl CoreLoop {
             self.present.carried.segment = Some(segment);
             self.present.carried_source.clone_from(&job.request.source);
         }
+        if job.is_told() && self.end_portion(job) {
+            return Ok(None);
+        }
         if job.request.want == RequestKind::Reading {
             return Ok(Some(Ended::Stop));
         }
+        let Stage::Reading(reading) = &mut job.stage else {
+            return Ok(None);
+        };
+        job.asked = reading.take_pieces().pop().map(|(_, segment)| segment);
         let logits = reading.logits(&self.engine)?;
         let answering = Answering::new(
             logits,
@@ -241,7 +251,7 @@ impl CoreLoop {
 
     /// The cache must hold the job's own context, or nothing: a reading that was interrupted by something more
     /// urgent begins again.
-    fn prepare_context(
+    async fn prepare_context(
         &mut self,
         job: &mut Job,
         orientation: &Orientation,
@@ -260,7 +270,7 @@ impl CoreLoop {
         }
         self.context.rename(Some(name));
         if job.is_turn() && !job.is_started() {
-            self.prepare_turn(job, sink)?;
+            self.prepare_conversation(job, sink).await?;
         }
         Ok(())
     }

@@ -1,0 +1,53 @@
+//! The actor around a [`Memory`].
+
+use std::convert::Infallible;
+
+use kameo::Actor;
+use kameo::message::{Context, Message};
+
+use super::Memory;
+use crate::protocol::{Condense, Recall, Remember, Remembered};
+
+/// The memory as an actor.
+#[derive(Actor)]
+pub struct SegmentMemory(pub Memory);
+
+impl Message<Remember> for SegmentMemory {
+    type Reply = Result<Remembered, Infallible>;
+
+    async fn handle(&mut self, msg: Remember, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.remember(&msg))
+    }
+}
+
+impl Message<Condense> for SegmentMemory {
+    type Reply = Result<Vec<u64>, Infallible>;
+
+    async fn handle(&mut self, msg: Condense, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.condense(&msg))
+    }
+}
+
+impl Message<Recall> for SegmentMemory {
+    type Reply = Result<Vec<u64>, Infallible>;
+
+    async fn handle(&mut self, msg: Recall, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        Ok(self.0.recall(&msg))
+    }
+}
+
+/// Everything that was said is to be forgotten.
+pub struct ForgetSegments;
+
+impl Message<ForgetSegments> for SegmentMemory {
+    type Reply = Result<(), Infallible>;
+
+    async fn handle(
+        &mut self,
+        _: ForgetSegments,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        self.0.clear();
+        Ok(())
+    }
+}
