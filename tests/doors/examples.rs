@@ -331,6 +331,8 @@ fn furnish(folder: &Path, model: &Path) {
     }
     let task = r#"{"task": "sum", "prompt": "What is 21 + 3?", "answer": "24"}"#;
     fs::write(at("QUESTIONS.jsonl"), format!("{task}\n")).unwrap();
+    let told = r#"{"told": ["Tom lives in Rome. "], "questions": [{"question": "Where does Tom live?", "answer": "Rome"}]}"#;
+    fs::write(at("FACTS.jsonl"), format!("{told}\n")).unwrap();
     let conversation =
         r#"[{"role": "user", "content": "Tom lives in Rome. Where does Tom live?"}]"#;
     fs::write(at("conversation.json"), conversation).unwrap();

@@ -117,6 +117,7 @@ async fn admitted(
     let chunk = sage::core::forward::TokenChunk {
         tokens: &heard.tokens,
         scene: Some((&scene, 0)),
+        pieces: &[],
     };
     let mut kv = engine.new_sequence().unwrap();
     let forward = engine
