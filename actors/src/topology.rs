@@ -4,6 +4,7 @@
 //! or panic, because its state cannot be trusted afterwards; every later ask of it fails and names it.
 
 mod episodes;
+mod reconfiguring;
 mod remembering;
 
 use std::collections::BTreeMap;

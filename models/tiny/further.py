@@ -39,9 +39,13 @@ KNOWN_SHARE = 0.35
 MIXES = ((1000, 0.6, ((prompts.sensor, 0.16), (prompts.check, 0.12), (prompts.in_range, 0.10), (prompts.facts, 0.21),
                       (prompts.told, 0.12), (prompts.repeat, 0.09), (prompts.word_list, 0.11), (prompts.arithmetic, 0.04),
                       (prompts.sums, 0.05))),
-         (math.inf, 0.45, ((prompts.sensor, 0.20), (prompts.check, 0.17), (prompts.in_range, 0.08), (prompts.facts, 0.16),
+         (2100, 0.45, ((prompts.sensor, 0.20), (prompts.check, 0.17), (prompts.in_range, 0.08), (prompts.facts, 0.16),
                            (prompts.told, 0.06), (prompts.repeat, 0.10), (prompts.word_list, 0.09), (prompts.arithmetic, 0.05),
-                           (prompts.sums, 0.09))))
+                           (prompts.sums, 0.09))),
+         # copying words of several tokens is what naming anything new is made of
+         (math.inf, 0.4, ((prompts.sensor, 0.18), (prompts.check, 0.13), (prompts.in_range, 0.05), (prompts.facts, 0.13),
+                          (prompts.told, 0.08), (prompts.repeat, 0.20), (prompts.word_list, 0.12), (prompts.arithmetic, 0.04),
+                          (prompts.sums, 0.07))))
 
 
 @torch.no_grad()
@@ -242,7 +246,7 @@ def main():
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/sage-tiny")
     parser.add_argument("--first", type=Path, required=True, help="the first stage's checkpoint")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=4200)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--rows", type=int, default=8, help="rows of %d tokens in a batch" % measure.LENGTH)
     parser.add_argument("--lr", type=float, default=1.4e-3)
     parser.add_argument("--seed", type=int, default=2)

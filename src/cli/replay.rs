@@ -13,6 +13,8 @@ const EXAMPLES: &str = "Examples:
   sage replay run.trace --verify                        the inputs again, through the model: every line must come again
   sage replay run.trace --verify --threads 1 --kernels portable --no-read-ahead --actor-threads 2
   sage replay run.trace --policy-only                   the mind alone is asked again (recorded with --record-logits)
+  sage replay run.trace --fork 40 --drop 3              what observation 3 changed
+  sage replay run.trace --fork 40 --set mind.budgets.focus.f=0.5
   sage replay --routes FILE.csv.gz --capacity 5%,10%,25%
   sage replay --routes FILE.jsonl run.trace --capacity 256slots --policy lru,horizon:16,belady --json
 
@@ -46,7 +48,7 @@ pub fn run(args: &ReplayArgs, printer: &Printer) -> Result<CommandOutcome, CliEr
             "a recorded run is repeated, or routing is replayed with --routes: give one of them",
         )),
         (None, true) => Err(CliError::request(
-            "what is to be replayed? Give a recorded run with --verify or --policy-only, or --routes FILE",
+            "what is to be replayed? Give a recorded run with --verify, --policy-only or --fork TICK, or --routes FILE",
         )),
     }
 }

@@ -4,6 +4,7 @@ use sage_actors::cache::state_cliffs;
 use sage_actors::config::MindConfig;
 
 use super::engine::Engine;
+use super::error::EngineError;
 use super::limit::{LimitChange, LimitError, LimitOrigin, check};
 use super::memory::MemoryPlan;
 use crate::input::Limit;
@@ -43,6 +44,20 @@ impl Engine {
             Err(_) => LimitOrigin::Imposed,
         };
         self.divide(self.plan.under(limit))
+    }
+
+    /// Puts other numbers of the mind in force from the next step on: see [`sage_actors::Mind::reconfigure`].
+    ///
+    /// # Errors
+    /// A number out of its bounds, or an actor that failed.
+    pub async fn reconfigure(&mut self, mind: &MindConfig) -> Result<(), EngineError> {
+        self.mind.reconfigure(mind).await?;
+        let config = &mut self.mind_config;
+        (config.budgets, config.transitions) = (mind.budgets, mind.transitions);
+        (config.energy, config.salience) = (mind.energy, mind.salience);
+        config.memory = mind.memory;
+        self.divide(self.plan);
+        Ok(())
     }
 
     fn divide(&mut self, plan: MemoryPlan) -> LimitChange {

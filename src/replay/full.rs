@@ -50,6 +50,25 @@ pub async fn verify_with(
     way: Way<'_>,
 ) -> Result<ReplayVerdict, ReplayError> {
     let (reader, header) = TraceReader::open(trace)?;
+    let Way {
+        read_ahead,
+        loading,
+        progress,
+    } = way;
+    let mut session = open(trace, source, &header, read_ahead, loading).await?;
+    let verdict = compare(trace, reader, &header, &mut session, progress).await;
+    session.abort().await;
+    verdict
+}
+
+/// Opens the model as the recorded run had it.
+pub(super) async fn open(
+    trace: &Path,
+    source: Arc<dyn WeightSource>,
+    header: &TraceHeader,
+    read_ahead: bool,
+    loading: &mut dyn FnMut(usize, usize),
+) -> Result<Session, ReplayError> {
     let fingerprint = source.fingerprint()?;
     if fingerprint != header.fingerprint {
         return Err(ReplayError::Lacks(format!(
@@ -57,8 +76,8 @@ pub async fn verify_with(
             header.fingerprint
         )));
     }
-    let ledger = ledger_of(trace, &header)?;
-    let (limit, sampling) = asked(&header)?;
+    let ledger = ledger_of(trace, header)?;
+    let (limit, sampling) = asked(header)?;
     let args = TemplateArgs::from(header.template_args.clone());
     let text = Text::load_with(&*source, args).map_err(EngineError::from)?;
     let text = text.allowing_control_tokens(header.control_tokens);
@@ -70,7 +89,7 @@ pub async fn verify_with(
         mind: header.mind.clone(),
         degrade: header.degrade,
         base_bytes: Some(header.base_bytes),
-        read_ahead: way.read_ahead,
+        read_ahead,
         senses: header.senses.clone(),
         media_tokens: header.media_tokens,
         waiting_media_bytes: header.waiting_media_bytes,
@@ -93,14 +112,12 @@ pub async fn verify_with(
         },
         ..SessionPlan::of_engine(engine)
     };
-    let mut session = Session::open(source, plan, way.loading).await?;
-    if let Err(other) = of_arithmetic(&header, &session) {
+    let session = Session::open(source, plan, loading).await?;
+    if let Err(other) = of_arithmetic(header, &session) {
         session.abort().await;
         return Err(other);
     }
-    let verdict = compare(trace, reader, &header, &mut session, way.progress).await;
-    session.abort().await;
-    verdict
+    Ok(session)
 }
 
 /// Whether the model that is open computes as the recorded one did.

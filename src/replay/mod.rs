@@ -3,6 +3,7 @@
 mod comparison;
 mod difference;
 mod files;
+mod fork;
 mod full;
 mod policy;
 
@@ -21,6 +22,7 @@ use crate::store::StoreError;
 use crate::trace::{TraceError, TraceHeader};
 
 pub use difference::ReplayDifference;
+pub use fork::{DroppedInput, ForkAnswer, ForkChange, ForkOutcome, ForkReport, ForkState, fork};
 pub use full::{Way, verify, verify_with};
 pub use policy::ask_again;
 

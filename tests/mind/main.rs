@@ -5,6 +5,7 @@ mod cli_trust;
 mod common;
 mod dream;
 mod eval;
+mod fork;
 mod import;
 mod ledger;
 mod memory;

@@ -243,6 +243,20 @@ impl Default for MindConfig {
 }
 
 impl MindConfig {
+    /// Whether a mind that runs under it can go on under `other`: they differ in nothing but budgets, thresholds, energy and
+    /// the numbers of salience and memory.
+    pub fn changes_only_numbers(&self, other: &Self) -> bool {
+        let numbers = Self {
+            budgets: other.budgets,
+            transitions: other.transitions,
+            energy: other.energy,
+            salience: other.salience,
+            memory: other.memory,
+            ..self.clone()
+        };
+        numbers == *other
+    }
+
     /// The shape of a module, if the model has it.
     pub fn shape(&self, module: Module) -> Option<&ModuleShape> {
         self.modules.iter().find(|shape| shape.module == module)

@@ -6,6 +6,7 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::Memory;
+use crate::config::MemoryConfig;
 use crate::protocol::{Condense, Recall, Remember, Remembered};
 
 /// The memory as an actor.
@@ -33,6 +34,22 @@ impl Message<Recall> for SegmentMemory {
 
     async fn handle(&mut self, msg: Recall, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         Ok(self.0.recall(&msg))
+    }
+}
+
+/// Other numbers are in force from now on.
+pub struct ReconfigureMemory(pub MemoryConfig);
+
+impl Message<ReconfigureMemory> for SegmentMemory {
+    type Reply = Result<(), Infallible>;
+
+    async fn handle(
+        &mut self,
+        msg: ReconfigureMemory,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        self.0.reconfigure(msg.0);
+        Ok(())
     }
 }
 

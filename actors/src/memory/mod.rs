@@ -56,6 +56,11 @@ impl Memory {
         }
     }
 
+    /// Goes on with other numbers; what is kept stays, under its score.
+    pub fn reconfigure(&mut self, config: MemoryConfig) {
+        self.config = config;
+    }
+
     /// Measures a segment that was read into the context, and keeps it. Where the store is full, those of the lowest score
     /// that are not in the context are forgotten.
     pub fn remember(&mut self, message: &Remember) -> Remembered {

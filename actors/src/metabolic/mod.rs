@@ -57,6 +57,13 @@ impl Controller {
         }
     }
 
+    /// Goes on with other budgets, thresholds and energy; state and reserves stay.
+    pub fn reconfigure(&mut self, config: &MindConfig) {
+        self.config.budgets = config.budgets;
+        self.config.transitions = config.transitions;
+        self.config.energy = config.energy;
+    }
+
     /// The state in force.
     pub fn state(&self) -> State {
         self.situation.state

@@ -6,6 +6,7 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::Assessor;
+use crate::config::SalienceConfig;
 use crate::protocol::{Observe, Pruned, SalienceReport};
 
 /// The salience assessor as an actor.
@@ -47,6 +48,22 @@ impl Message<EpisodesConsolidated> for SalienceAssessor {
         _: &mut Context<Self, Self::Reply>,
     ) -> Self::Reply {
         self.0.consolidate(msg.0);
+        Ok(())
+    }
+}
+
+/// Other numbers are in force from now on.
+pub struct ReconfigureSalience(pub SalienceConfig);
+
+impl Message<ReconfigureSalience> for SalienceAssessor {
+    type Reply = Result<(), Infallible>;
+
+    async fn handle(
+        &mut self,
+        msg: ReconfigureSalience,
+        _: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        self.0.reconfigure(msg.0);
         Ok(())
     }
 }

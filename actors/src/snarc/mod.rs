@@ -114,6 +114,11 @@ impl Assessor {
         }
     }
 
+    /// Goes on with other numbers; baselines and episodes stay.
+    pub fn reconfigure(&mut self, config: SalienceConfig) {
+        self.config = config;
+    }
+
     /// Assesses one step. Without a segment and without sensors, surprise, novelty and conflict are 0, arousal is
     /// computed and reward fades.
     pub fn step(&mut self, observe: &Observe) -> SalienceReport {

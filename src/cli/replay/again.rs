@@ -1,15 +1,20 @@
 //! `sage replay TRACE`: a recorded run again.
 
+mod forked;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use forked::ForkWith;
 use serde::Serialize;
 
 use crate::cli::opening::{self, RunningArgs};
 use crate::cli::{CliError, CommandOutcome, Printer, home};
 use crate::kernels::InstructionSet;
-use crate::replay::{self, ReplayVerdict, Way};
+use crate::replay::{self, ForkChange, ReplayVerdict, Way};
+use crate::store::WeightSource;
 use crate::trace::{TraceHeader, TraceReader};
 
 /// Arguments of `sage replay TRACE`.
@@ -24,20 +29,35 @@ pub struct AgainArgs {
     /// Ask the mind alone again and compare every answer
     #[arg(long, group = "how", requires = "trace")]
     policy_only: bool,
+    /// Run its inputs up to this tick, and from there another way: without what --drop names, under what --set says
+    #[arg(
+        long,
+        group = "how",
+        requires = "trace",
+        requires = "other_way",
+        value_name = "TICK"
+    )]
+    fork: Option<u64>,
+    /// With --fork: the number of an observation that does not happen; may be repeated
+    #[arg(long, group = "other_way", requires = "fork", value_name = "ID")]
+    drop: Vec<u64>,
+    /// With --fork: a setting of the mind from there on, such as mind.budgets.focus.f=0.5; may be repeated
+    #[arg(long, group = "other_way", requires = "fork", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Checkpoint or store [default: the model in the repository]
-    #[arg(value_parser = crate::cli::models::model_argument(), long, requires = "verify")]
+    #[arg(value_parser = crate::cli::models::model_argument(), long, conflicts_with = "policy_only")]
     model: Option<PathBuf>,
     /// Threads of the arithmetic [default: all cores]
-    #[arg(long, requires = "verify")]
+    #[arg(long, requires = "trace", conflicts_with = "policy_only")]
     threads: Option<usize>,
     /// Instruction set of the arithmetic [default: the widest]
-    #[arg(long, value_name = "SET", value_parser = instructions, requires = "verify")]
+    #[arg(long, value_name = "SET", value_parser = instructions, requires = "trace", conflicts_with = "policy_only")]
     kernels: Option<InstructionSet>,
     /// Threads that the actors have for themselves; with 0 they share the loop's
     #[arg(long, value_name = "N", default_value_t = 0, requires = "trace")]
     actor_threads: usize,
     /// Read no expert ahead
-    #[arg(long, requires = "verify")]
+    #[arg(long, requires = "trace", conflicts_with = "policy_only")]
     no_read_ahead: bool,
 }
 
@@ -64,6 +84,19 @@ struct ReplayReport<'a> {
 /// Runs the command.
 pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<CommandOutcome, CliError> {
     let (_, header) = TraceReader::open(trace)?;
+    if let Some(tick) = args.fork {
+        let change = ForkChange {
+            tick,
+            drop: args.drop.clone(),
+            set: args.set.clone(),
+        };
+        let with = ForkWith {
+            source: model(args, printer)?,
+            read_ahead: !args.no_read_ahead,
+            actor_threads: args.actor_threads,
+        };
+        return forked::run(trace, &header, &change, with, printer);
+    }
     let started = Instant::now();
     let verdict = if args.verify {
         verify(trace, args, printer)?
@@ -93,7 +126,8 @@ pub fn run(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<CommandO
     })
 }
 
-fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<ReplayVerdict, CliError> {
+/// The model that a recording is replayed with, the arithmetic set up as it was asked for.
+fn model(args: &AgainArgs, printer: &Printer) -> Result<Arc<dyn WeightSource>, CliError> {
     if let Some(set) = args.kernels
         && !set.prefer()
     {
@@ -111,7 +145,11 @@ fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<ReplayVer
         Some(folder) => folder.clone(),
         None => home::store_of_own_model(printer)?,
     };
-    let source = opening::source(&folder)?;
+    opening::source(&folder)
+}
+
+fn verify(trace: &Path, args: &AgainArgs, printer: &Printer) -> Result<ReplayVerdict, CliError> {
+    let source = model(args, printer)?;
     let bar = printer.counter("replaying", "ticks");
     let way = Way {
         read_ahead: !args.no_read_ahead,
