@@ -216,6 +216,15 @@ impl Request {
             return Some("it is to be spoken and has no sound; expected one at least".to_owned());
         }
         let silent = self.content.text().is_some_and(|t| t.trim().is_empty());
+        let told = self.want == RequestKind::Reading && self.context == ContextKind::Conversation;
+        let is_text =
+            matches!(&self.content, RequestContent::Said { media, .. } if media.is_empty());
+        if told && (silent || !is_text) {
+            let expected = "expected a text that is not empty, without sounds and pictures";
+            return Some(format!(
+                "it is to be read into the conversation; {expected}"
+            ));
+        }
         if self.want == RequestKind::AlarmAnswer && silent {
             let expected = "expected a question that is to be answered";
             return Some(format!("an alarm asks nothing; {expected}"));

@@ -28,7 +28,8 @@ struct Held {
     /// Distinct token ids, ascending.
     words: Vec<u32>,
     score: f32,
-    in_context: bool,
+    /// Where it stands in the context, the newest at the greatest place; none: it is not in it.
+    place: Option<u64>,
 }
 
 /// The memory.
@@ -41,6 +42,8 @@ pub struct Memory {
     /// In how many of the segments so far each token was.
     seen_in: BTreeMap<u32, u32>,
     segments: u32,
+    /// Places that were given.
+    places: u64,
 }
 
 impl Memory {
@@ -53,6 +56,7 @@ impl Memory {
             held: BTreeMap::new(),
             seen_in: BTreeMap::new(),
             segments: 0,
+            places: 0,
         }
     }
 
@@ -78,12 +82,13 @@ impl Memory {
             *self.seen_in.entry(*word).or_default() += 1;
         }
         self.segments += 1;
+        self.places += 1;
         let held = Held {
             tokens: message.tokens.len() as u32,
             bytes: message.bytes,
             words: words.into_iter().collect(),
             score: self.score(message.id, &salience),
-            in_context: true,
+            place: Some(self.places),
         };
         self.held.insert(message.id, held);
         Remembered {
@@ -118,7 +123,7 @@ impl Memory {
         let mut bytes: u64 = self.held.values().map(|held| held.bytes).sum();
         let mut forgotten = Vec::new();
         while bytes > self.config.store_bytes {
-            let outside = self.held.iter().filter(|(_, held)| !held.in_context);
+            let outside = self.held.iter().filter(|(_, held)| held.place.is_none());
             let least = outside.min_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
             let Some((id, _)) = least else { break };
             let id = *id;
@@ -136,8 +141,10 @@ impl Memory {
         let mut recent = message.recent_tokens.min(message.tokens);
         let mut stay = BTreeSet::new();
         let inside =
-            |(id, held): (&u64, &Held)| held.in_context.then_some((*id, held.tokens, held.score));
-        let mut others: Vec<(u64, u32, f32)> = self.held.iter().filter_map(inside).collect();
+            |(id, held): (&u64, &Held)| Some((held.place?, (*id, held.tokens, held.score)));
+        // By place, the newest last.
+        let others: BTreeMap<u64, (u64, u32, f32)> = self.held.iter().filter_map(inside).collect();
+        let mut others: Vec<(u64, u32, f32)> = others.into_values().collect();
         while let Some((id, tokens, _)) = others.last().copied() {
             if tokens > recent {
                 break;
@@ -156,7 +163,7 @@ impl Memory {
             }
         }
         for (id, held) in &mut self.held {
-            held.in_context = stay.contains(id);
+            held.place = held.place.filter(|_| stay.contains(id));
         }
         stay.into_iter().collect()
     }
@@ -165,7 +172,7 @@ impl Memory {
     /// than half of the best one's likeness stay where they are.
     pub fn recall(&mut self, message: &Recall) -> Vec<u64> {
         let asked: BTreeSet<u32> = message.question.iter().copied().collect();
-        let outside = self.held.iter().filter(|(_, held)| !held.in_context);
+        let outside = self.held.iter().filter(|(_, held)| held.place.is_none());
         let mut alike: Vec<(u64, u32, f32)> = outside
             .map(|(id, held)| (*id, held.tokens, self.likeness(&asked, held)))
             .filter(|(_, _, likeness)| *likeness > 0.0)
@@ -183,7 +190,8 @@ impl Memory {
         }
         for id in &back {
             if let Some(held) = self.held.get_mut(id) {
-                held.in_context = true;
+                self.places += 1;
+                held.place = Some(self.places);
             }
         }
         back.into_iter().collect()

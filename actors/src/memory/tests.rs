@@ -99,7 +99,12 @@ fn a_question_brings_back_what_shares_its_rare_tokens() {
     assert_eq!(memory.recall(&recall(40, &[1, 2, 200])), [0u64; 0]);
     assert_eq!(memory.recall(&recall(3, &[1, 103])), [0u64; 0], "no room");
     assert_eq!(memory.recall(&recall(40, &[1, 103, 7])), [3]);
-    // It is in the context now.
+    // It is in the context now, as its newest.
+    let newest = Condense {
+        tokens: 4,
+        recent_tokens: 4,
+    };
+    assert_eq!(memory.clone().condense(&newest), [3]);
     assert_eq!(memory.recall(&recall(40, &[1, 103])), [0u64; 0]);
     memory.clear();
     assert_eq!(memory.recall(&recall(40, &[104])), [0u64; 0]);

@@ -18,6 +18,8 @@ pub(super) enum EntryContent {
 struct Entry {
     id: u64,
     content: EntryContent,
+    /// Whether the mind hears of it.
+    remembered: bool,
 }
 
 /// What was said so far.
@@ -45,10 +47,14 @@ impl ConversationTurns {
     }
 
     /// Adds to it; returns the number under which it stands.
-    pub(super) fn add(&mut self, content: EntryContent) -> u64 {
+    pub(super) fn add(&mut self, content: EntryContent, remembered: bool) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.entries.push_back(Entry { id, content });
+        self.entries.push_back(Entry {
+            id,
+            content,
+            remembered,
+        });
         id
     }
 
@@ -83,13 +89,14 @@ impl ConversationTurns {
         self.entries.drain(..entries.min(self.entries.len()));
     }
 
-    /// Takes everything out of the context but `stay`; it is remembered.
+    /// Takes everything out of the context but `stay`; of what goes, that which the mind has heard of is kept.
     pub(super) fn condense(&mut self, stay: &[u64]) {
         let stay: BTreeSet<u64> = stay.iter().copied().collect();
         let (kept, gone): (VecDeque<Entry>, VecDeque<Entry>) =
             (self.entries.drain(..)).partition(|entry| stay.contains(&entry.id));
         self.entries = kept;
-        let gone = gone.into_iter().map(|entry| (entry.id, entry.content));
+        let gone = gone.into_iter().filter(|entry| entry.remembered);
+        let gone = gone.map(|entry| (entry.id, entry.content));
         self.archive.extend(gone);
     }
 
@@ -98,7 +105,11 @@ impl ConversationTurns {
         let before = self.entries.len();
         for id in ids {
             if let Some(content) = self.archive.remove(id) {
-                self.entries.push_back(Entry { id: *id, content });
+                self.entries.push_back(Entry {
+                    id: *id,
+                    content,
+                    remembered: true,
+                });
             }
         }
         self.entries.len() - before
@@ -167,10 +178,10 @@ mod tests {
     #[test]
     fn what_was_told_stands_before_the_next_question() {
         let mut all = ConversationTurns::default();
-        all.add(told("One. "));
-        all.add(told("Two."));
-        all.add(turn("which?", "both"));
-        all.add(told("Three.\n"));
+        all.add(told("One. "), true);
+        all.add(told("Two."), true);
+        all.add(turn("which?", "both"), true);
+        all.add(told("Three.\n"), true);
         assert_eq!(
             users(&all, "and?"),
             ["One. Two.\nwhich?", "both", "Three.\nand?"]
@@ -182,8 +193,12 @@ mod tests {
         all.forget(&[1]);
         assert_eq!(all.bring_back(&[0, 1]), 1);
         assert_eq!(users(&all, "and?"), ["which?", "both", "Three.\nOne. and?"]);
+        // What the mind has not heard of is not kept.
+        let unheard = all.add(told("Five. "), false);
+        all.condense(&[]);
+        assert_eq!(all.bring_back(&[unheard, 3]), 1);
         // A new conversation numbers on.
         all.begin(None);
-        assert_eq!(all.add(told("Four. ")), 4);
+        assert_eq!(all.add(told("Six. "), true), 5);
     }
 }

@@ -13,6 +13,7 @@ use sage_actors::protocol::{Condense, Recall, Remember, Segment};
 use super::conductor::CoreLoop;
 use super::conversation::EntryContent;
 use super::job::{Job, Stage};
+use super::prompts::fits;
 use crate::core::EngineError;
 use crate::core::pieces::{PieceMeter, cut, token_ends};
 use crate::core::reading::PrefillRun;
@@ -77,7 +78,7 @@ impl CoreLoop {
             job.telling.portions = self.portions(&job.text, most_tokens)?;
             job.telling.is_cut = true;
         }
-        let Some(portion) = job.telling.portions.front().cloned() else {
+        let Some(portion) = self.portion_that_fits(job)? else {
             return Ok(());
         };
         // Room for an answer is made when there is a question.
@@ -90,6 +91,31 @@ impl CoreLoop {
         job.telling.pieces = cut(&portion);
         job.stage = Stage::Waiting(unread);
         Ok(())
+    }
+
+    /// The first portion of a text, cut in two as long as it has no room even alone.
+    ///
+    /// # Errors
+    /// When not even a character has.
+    fn portion_that_fits(&self, job: &mut Job) -> Result<Option<String>, EngineError> {
+        let capacity = self.context.capacity();
+        let portions = &mut job.telling.portions;
+        while let Some(portion) = portions.front_mut() {
+            let alone = self.rendered_turn(self.conversation.len(), "", portion)?;
+            if alone.len() <= capacity {
+                return Ok(Some(portion.clone()));
+            }
+            let mut half = portion.len() / 2;
+            while !portion.is_char_boundary(half) {
+                half -= 1;
+            }
+            if half == 0 {
+                return fits(alone.len(), capacity).map(|()| None);
+            }
+            let rest = portion.split_off(half);
+            portions.insert(1, rest);
+        }
+        Ok(None)
     }
 
     /// A text in portions of at most about so many tokens, cut between pieces.
@@ -255,8 +281,9 @@ impl CoreLoop {
         for piece in texts {
             let text = portion[piece].to_owned();
             let bytes = text.len() as u64;
-            let id = self.conversation.add(EntryContent::Told(text));
-            if let Some((of, segment)) = measured.next() {
+            let heard = measured.next();
+            let id = (self.conversation).add(EntryContent::Told(text), heard.is_some());
+            if let Some((of, segment)) = heard {
                 self.minding.news.read.push(Remember {
                     id,
                     bytes: bytes + (of.len() * size_of::<u32>()) as u64,
@@ -276,8 +303,9 @@ impl CoreLoop {
             asked: job.text.clone(),
             answered: job.answer.clone(),
         };
-        let id = self.conversation.add(content);
-        let Some(segment) = job.asked.take() else {
+        let asked = job.asked.take();
+        let id = self.conversation.add(content, asked.is_some());
+        let Some(segment) = asked else {
             return Ok(());
         };
         let text = format!("{}\n{}", job.text, job.answer);
