@@ -198,6 +198,8 @@ pub struct Demand<'a> {
     pub perception_bytes: u64,
     /// Files of sounds and pictures that may wait.
     pub waiting_media_bytes: u64,
+    /// Segments of conversations that are remembered: the mind's, and their texts.
+    pub remembered_bytes: u64,
     /// Senses that the mind remembers by.
     pub senses: usize,
     /// All weights of the towers.
@@ -232,7 +234,7 @@ impl MemoryPlan {
             }),
             resident_weights_bytes: demand.resident_weights_bytes,
             kv_bytes: demand.kv_bytes,
-            mind_bytes: mind_bytes(config, sparse, demand.senses),
+            mind_bytes: mind_bytes(config, sparse, demand.senses) + demand.remembered_bytes,
             workspace_bytes: demand.workspace_bytes,
             // Beside the records a bounce buffer of a matrix, and what is unused of pages.
             read_buffer_bytes: demand.read_records * largest_slot

@@ -14,11 +14,11 @@ const MOST_BYTES: usize = 320;
 const LEAST_WORDS: usize = 3;
 
 /// Cuts a text into sentences and lines of at most about 320 bytes, with the white space behind them; together they are the
-/// text.
+/// text. A script that is written without spaces is cut behind its full stops.
 pub fn cut(text: &str) -> Vec<Range<usize>> {
     let mut pieces: Vec<Range<usize>> = Vec::new();
     let (mut start, mut words, mut in_word, mut last_space) = (0, 0, false, None);
-    let mut ended = false;
+    let (mut ended, mut stopped) = (false, false);
     for (at, c) in text.char_indices() {
         if c.is_whitespace() {
             words += usize::from(in_word);
@@ -27,18 +27,18 @@ pub fn cut(text: &str) -> Vec<Range<usize>> {
             ended |= c == '\n';
             continue;
         }
-        if ended && !in_word && words >= LEAST_WORDS {
+        if stopped || ended && !in_word && words >= LEAST_WORDS {
             pieces.push(start..at);
             (start, words, last_space) = (at, 0, None);
-        } else if at - start >= MOST_BYTES
-            && let Some(space) = last_space.take()
-        {
-            pieces.push(start..space);
-            (start, words) = (space, 0);
+        } else if at - start >= MOST_BYTES {
+            let end = last_space.take().unwrap_or(at);
+            pieces.push(start..end);
+            (start, words) = (end, 0);
         }
         // A closing quote or bracket behind the end of a sentence belongs to it.
         let closes = matches!(c, '"' | '\'' | ')' | ']' | '”' | '’' | '»');
-        ended = matches!(c, '.' | '!' | '?' | '…' | '。') || (ended && in_word && closes);
+        ended = matches!(c, '.' | '!' | '?' | '…') || (ended && in_word && closes);
+        stopped = matches!(c, '。' | '！' | '？');
         in_word = true;
     }
     if start < text.len() {
@@ -47,20 +47,8 @@ pub fn cut(text: &str) -> Vec<Range<usize>> {
     pieces
 }
 
-/// Where pieces of a text end among the tokens of a prompt whose end it is: `lengths` are the bytes that each token decodes to,
-/// `decoded` is all of it. The text's last bytes may be missing. None where the prompt does not end with the text.
-pub fn token_ends(
-    decoded: &str,
-    lengths: &[usize],
-    text: &str,
-    pieces: &[Range<usize>],
-) -> Option<(usize, Vec<usize>)> {
-    const MISSING_BYTES: usize = 16;
-    let missing = (0..=MISSING_BYTES.min(text.len().checked_sub(1)?)).find(|missing| {
-        let there = text.get(..text.len() - missing);
-        there.is_some_and(|there| decoded.ends_with(there))
-    })?;
-    let begins = decoded.len() - (text.len() - missing);
+/// For each number of bytes, the token that holds the last of them, of tokens that decode to so many bytes each.
+fn holding(lengths: &[usize]) -> impl Fn(usize) -> usize {
     let sums: Vec<usize> = lengths
         .iter()
         .scan(0, |sum, length| {
@@ -69,13 +57,40 @@ pub fn token_ends(
         })
         .collect();
     // Sums never fall: a token that completes no character adds nothing.
-    let holding = |byte: usize| sums.partition_point(|sum| *sum < byte);
+    move |byte| sums.partition_point(|sum| *sum < byte)
+}
+
+/// The token of a prompt in which a text begins that is last said in it; none where it is not there as it stands.
+pub fn first_token(decoded: &str, lengths: &[usize], text: &str) -> Option<usize> {
+    let begins = decoded.rfind(text.trim())?;
+    Some(holding(lengths)(begins + 1))
+}
+
+/// Where pieces of a text end among the tokens of a prompt whose end it is: `lengths` are the bytes that each token decodes to,
+/// `decoded` is all of it. The text's last bytes may be missing. The first token of the text, and of each piece the token
+/// behind its last; none where the prompt does not end with the text.
+pub fn token_ends(
+    decoded: &str,
+    lengths: &[usize],
+    text: &str,
+    pieces: &[Range<usize>],
+) -> Option<(usize, Vec<usize>)> {
+    const MISSING_BYTES: usize = 16;
+    let (decoded, written) = (decoded.trim_end(), text.trim_end());
+    let missing = (0..=MISSING_BYTES.min(written.len().checked_sub(1)?)).find(|missing| {
+        let there = written.get(..written.len() - missing);
+        there.is_some_and(|there| decoded.ends_with(there))
+    })?;
+    let begins = decoded.len() - (written.len() - missing);
+    let holding = holding(lengths);
     let first = holding(begins + 1);
+    let mut last = first;
     // White space behind a piece begins the next one's first token.
     let end = |piece: &Range<usize>| {
         let written = text[piece.clone()].trim_end().len();
-        let last = (begins + piece.start + written).min(decoded.len());
-        (holding(last) + 1).min(lengths.len())
+        let byte = (begins + piece.start + written).min(decoded.len());
+        last = last.max((holding(byte) + 1).min(lengths.len()));
+        last
     };
     let ends = pieces.iter().map(end).collect();
     Some((first, ends))
@@ -176,6 +191,9 @@ mod tests {
             ]
         );
         assert_eq!(texts("3.14 is pi and so on"), ["3.14 is pi and so on"]);
+        assert_eq!(texts("你好。我住在罗马。"), ["你好。", "我住在罗马。"]);
+        let long = "x".repeat(1_000);
+        assert!(texts(&long).iter().all(|piece| piece.len() <= MOST_BYTES));
         assert!(cut("").is_empty());
     }
 
@@ -200,6 +218,16 @@ mod tests {
         let found = token_ends(&tokens.concat(), &lengths, text, &pieces);
         assert_eq!(found, Some((2, vec![6, 9])));
         assert_eq!(token_ends("other", &[5], text, &pieces), None);
+        assert_eq!(
+            first_token(&tokens.concat(), &lengths, "Four five"),
+            Some(6)
+        );
+        // A piece of white space alone ends where the one before it does.
+        let gap = [0..6, 6..9];
+        assert_eq!(
+            token_ends("x y", &[1, 2], "x y      ", &gap),
+            Some((0, vec![2, 2]))
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sage_actors::Mind;
 use sage_actors::cache::state_cliffs;
-use sage_actors::config::{MindConfig, ModuleShape};
+use sage_actors::config::{MemoryConfig, MindConfig, ModuleShape, Retention};
 use sage_actors::protocol::{ExpertKey, Modality, Module, State};
 
 pub use super::chunks::SHORTEST_CHUNK_TOKENS;
@@ -274,6 +274,7 @@ impl FloorParts<'_> {
             base_bytes: self.base_bytes,
             dreams: options.mind.hold.is_none(),
             perception_bytes: towers.floor_bytes(self.media_tokens, config.hidden_size),
+            remembered_bytes: remembered_bytes(&options.mind.memory),
             waiting_media_bytes: match towers.shapes().is_empty() {
                 true => 0,
                 false => options.waiting_media_bytes,
@@ -468,4 +469,12 @@ fn window_experts(config: &TextConfig, mind: &MindConfig) -> usize {
         .max(most)
         .max(config.num_experts_per_tok)
         .min(config.num_experts.max(1))
+}
+
+/// Segments that are remembered stand with the mind and with the loop.
+fn remembered_bytes(memory: &MemoryConfig) -> u64 {
+    match memory.retention {
+        Retention::Off => 0,
+        _ => 2 * memory.store_bytes,
+    }
 }

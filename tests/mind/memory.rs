@@ -245,3 +245,52 @@ fn rules_of_what_stays_are_compared() {
         );
     }
 }
+
+/// Text without spaces, of white space alone, or longer than the context is read to its end; a question that comes between
+/// is answered, and the text goes on behind it.
+#[test]
+fn any_text_can_be_told_and_asked_about_meanwhile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let texts = [
+        format!("x {}", "\u{3000}".repeat(3_000)),
+        format!("x {}", "\r\n".repeat(1_000)),
+        "a".repeat(3_000),
+        "你好。我住在罗马。".repeat(60),
+        long_text(),
+    ];
+    let mut script = "name = \"any text\"\nticks = 900\n".to_owned();
+    for (at, told) in texts.iter().enumerate() {
+        std::fs::write(folder.path().join(format!("{at}.txt")), told).expect("written");
+        script += &format!(
+            "\n[[observe]]\nat = 0\nkind = \"text\"\nfile = \"{at}.txt\"\nconversation = true\n"
+        );
+    }
+    script += "\n[[observe]]\nat = 30\nkind = \"question\"\ntext = \"Where does Helen live?\"\nconversation = true\n";
+    let path = folder.path().join("any.toml");
+    std::fs::write(&path, script).expect("written");
+    let path = path.to_str().expect("a path");
+    let trace = folder.path().join("any.trace");
+    let trace = trace.to_str().expect("a path");
+    for retention in ["salience", "off"] {
+        let settings = settings(retention);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let run = [
+            &["run", path, "--model", "models/tiny", "--json"][..],
+            &settings,
+        ]
+        .concat();
+        let recorded = [&run[..], &["--record", trace]].concat();
+        let events = lines(&sage(match retention {
+            "salience" => &recorded,
+            _ => &run,
+        }));
+        assert_eq!(of(&events, "answer").len(), 1);
+        assert!(of(&events, "refused").is_empty());
+        let read = of(&events, "read");
+        let last = events.iter().rposition(|event| event["type"] == "read");
+        let answered = events.iter().position(|event| event["type"] == "answer");
+        assert!(answered < last && read.len() > 10, "texts go on behind it");
+    }
+    let again = sage(&["replay", trace, "--verify", "--model", "models/tiny"]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+}

@@ -6,7 +6,7 @@ use kameo::Actor;
 use kameo::message::{Context, Message};
 
 use super::Memory;
-use crate::config::MemoryConfig;
+use crate::config::{MemoryConfig, SalienceConfig};
 use crate::protocol::{Condense, Recall, Remember, Remembered};
 
 /// The memory as an actor.
@@ -38,7 +38,7 @@ impl Message<Recall> for SegmentMemory {
 }
 
 /// Other numbers are in force from now on.
-pub struct ReconfigureMemory(pub MemoryConfig);
+pub struct ReconfigureMemory(pub MemoryConfig, pub SalienceConfig);
 
 impl Message<ReconfigureMemory> for SegmentMemory {
     type Reply = Result<(), Infallible>;
@@ -48,7 +48,7 @@ impl Message<ReconfigureMemory> for SegmentMemory {
         msg: ReconfigureMemory,
         _: &mut Context<Self, Self::Reply>,
     ) -> Self::Reply {
-        self.0.reconfigure(msg.0);
+        self.0.reconfigure(msg.0, msg.1);
         Ok(())
     }
 }

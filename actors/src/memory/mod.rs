@@ -44,6 +44,10 @@ pub struct Memory {
     segments: u32,
     /// Places that were given.
     places: u64,
+    /// Of all that is kept.
+    bytes: u64,
+    /// The segment that was remembered last, and its reward.
+    last: Option<(u64, f32)>,
 }
 
 impl Memory {
@@ -57,17 +61,23 @@ impl Memory {
             seen_in: BTreeMap::new(),
             segments: 0,
             places: 0,
+            bytes: 0,
+            last: None,
         }
     }
 
     /// Goes on with other numbers; what is kept stays, under its score.
-    pub fn reconfigure(&mut self, config: MemoryConfig) {
-        self.config = config;
+    pub fn reconfigure(&mut self, config: MemoryConfig, salience: SalienceConfig) {
+        (self.config, self.salience) = (config, salience);
+        self.assessor.reconfigure(salience);
     }
 
     /// Measures a segment that was read into the context, and keeps it. Where the store is full, those of the lowest score
     /// that are not in the context are forgotten.
     pub fn remember(&mut self, message: &Remember) -> Remembered {
+        if let Some(feedback) = message.feedback {
+            self.reward(feedback);
+        }
         let observe = Observe {
             ticks: 1,
             events_in: 1,
@@ -84,16 +94,39 @@ impl Memory {
         self.segments += 1;
         self.places += 1;
         let held = Held {
-            tokens: message.tokens.len() as u32,
+            // Nothing that stands in the context is without weight.
+            tokens: (message.tokens.len() as u32).max(1),
             bytes: message.bytes,
             words: words.into_iter().collect(),
             score: self.score(message.id, &salience),
             place: Some(self.places),
         };
+        self.bytes += held.bytes;
+        self.last = Some((message.id, salience.reward));
         self.held.insert(message.id, held);
         Remembered {
             salience,
             forgotten: self.make_room(),
+        }
+    }
+
+    /// Feedback on what was remembered last: its reward is another one now, and what resembles it later will be expected to
+    /// earn the like.
+    fn reward(&mut self, feedback: f32) {
+        let observe = Observe {
+            ticks: 1,
+            feedback: Some(feedback),
+            ..Observe::default()
+        };
+        let reward = self.assessor.step(&observe).salience.reward;
+        let Some((id, before)) = self.last else {
+            return;
+        };
+        self.last = Some((id, reward));
+        if let Some(held) = self.held.get_mut(&id)
+            && self.config.retention == Retention::Salience
+        {
+            held.score += self.config.weights[3] * (reward - before);
         }
     }
 
@@ -120,15 +153,14 @@ impl Memory {
 
     /// Forgets what has no room in the store; of equal scores the oldest first.
     fn make_room(&mut self) -> Vec<u64> {
-        let mut bytes: u64 = self.held.values().map(|held| held.bytes).sum();
         let mut forgotten = Vec::new();
-        while bytes > self.config.store_bytes {
+        while self.bytes > self.config.store_bytes {
             let outside = self.held.iter().filter(|(_, held)| held.place.is_none());
             let least = outside.min_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
             let Some((id, _)) = least else { break };
             let id = *id;
             if let Some(held) = self.held.remove(&id) {
-                bytes -= held.bytes;
+                self.bytes -= held.bytes;
             }
             forgotten.push(id);
         }

@@ -17,6 +17,7 @@ fn segment(id: u64, tokens: &[u32], nll: f32) -> Remember {
             experts: Vec::new(),
         },
         urgency: 0.0,
+        feedback: None,
     }
 }
 
@@ -108,6 +109,21 @@ fn a_question_brings_back_what_shares_its_rare_tokens() {
     assert_eq!(memory.recall(&recall(40, &[1, 103])), [0u64; 0]);
     memory.clear();
     assert_eq!(memory.recall(&recall(40, &[104])), [0u64; 0]);
+}
+
+#[test]
+fn feedback_is_on_the_segment_before_it() {
+    let mut memory = memory(Retention::Salience);
+    memory.config.weights = [0.0, 0.0, 0.0, 1.0, 0.0];
+    told(&mut memory);
+    let mut other = segment(12, &[1, 2, 3, 4], 2.0);
+    (other.feedback, other.segment.mean_hidden) = (Some(1.0), vec![-0.5, 1.0]);
+    memory.remember(&other);
+    let condense = Condense {
+        tokens: 4,
+        recent_tokens: 0,
+    };
+    assert_eq!(memory.condense(&condense), [11], "the one that was praised");
 }
 
 #[test]

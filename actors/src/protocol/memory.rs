@@ -18,6 +18,9 @@ pub struct Remember {
     pub segment: Segment,
     /// Declared urgency of what it is a part of, in [0, 1].
     pub urgency: f32,
+    /// Feedback that came since the segment before, in [-1, 1]: on that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<f32>,
 }
 
 /// Answer to [`Remember`].

@@ -24,7 +24,7 @@ impl Mind {
         ask(&self.salience, salience, ActorName::Salience)
             .await?
             .map_err(never)?;
-        let memory = ReconfigureMemory(config.memory);
+        let memory = ReconfigureMemory(config.memory, config.salience);
         ask(&self.memory, memory, ActorName::Memory)
             .await?
             .map_err(never)

@@ -89,22 +89,42 @@ impl ConversationTurns {
         self.entries.drain(..entries.min(self.entries.len()));
     }
 
-    /// Takes everything out of the context but `stay`; of what goes, that which the mind has heard of is kept.
+    /// Takes everything out of the context but `stay`, and the newer half of what the mind has not heard of. Of what goes, that
+    /// which it has heard of is kept.
     pub(super) fn condense(&mut self, stay: &[u64]) {
         let stay: BTreeSet<u64> = stay.iter().copied().collect();
+        let mut unheard = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.remembered)
+            .count();
+        let newest = unheard / 2;
+        let stays = |entry: &Entry| match entry.remembered {
+            true => stay.contains(&entry.id),
+            false => {
+                unheard -= 1;
+                unheard < newest
+            }
+        };
         let (kept, gone): (VecDeque<Entry>, VecDeque<Entry>) =
-            (self.entries.drain(..)).partition(|entry| stay.contains(&entry.id));
+            self.entries.drain(..).partition(stays);
         self.entries = kept;
         let gone = gone.into_iter().filter(|entry| entry.remembered);
         let gone = gone.map(|entry| (entry.id, entry.content));
         self.archive.extend(gone);
     }
 
-    /// Puts what is remembered back behind everything else in the context; returns how many there were.
+    /// Puts what is remembered back behind everything else in the context, a turn as a text; returns how many there were.
     pub(super) fn bring_back(&mut self, ids: &[u64]) -> usize {
         let before = self.entries.len();
         for id in ids {
             if let Some(content) = self.archive.remove(id) {
+                let content = match content {
+                    EntryContent::Turn { asked, answered } => {
+                        EntryContent::Told(format!("{asked}\n{answered}\n"))
+                    }
+                    told @ EntryContent::Told(_) => told,
+                };
                 self.entries.push_back(Entry {
                     id: *id,
                     content,
@@ -123,8 +143,9 @@ impl ConversationTurns {
     }
 
     /// The messages up to `text`; of what stands there only that from `first` on. What was told stands at the head of the
-    /// question that comes next. A goal stands in place of the conversation's own system message.
-    pub(super) fn messages(&self, first: usize, text: &str) -> Vec<Message> {
+    /// question that comes next, behind the `places` of its sounds. A goal stands in place of the conversation's own system
+    /// message.
+    pub(super) fn messages(&self, first: usize, places: &str, text: &str) -> Vec<Message> {
         let message = |role: &'static str, content: &str| Message::new(role, content);
         let system = self.goal().or(self.system.as_deref());
         let mut messages: Vec<Message> = (system.into_iter())
@@ -133,7 +154,7 @@ impl ConversationTurns {
         let mut told = String::new();
         for entry in self.entries.iter().skip(first) {
             match &entry.content {
-                EntryContent::Told(text) => put_line(&mut told, text),
+                EntryContent::Told(text) => told.push_str(text),
                 EntryContent::Turn { asked, answered } => {
                     messages.push(message("user", &format!("{told}{asked}")));
                     messages.push(message("assistant", answered));
@@ -141,16 +162,8 @@ impl ConversationTurns {
                 }
             }
         }
-        messages.push(message("user", &format!("{told}{text}")));
+        messages.push(message("user", &format!("{places}{told}{text}")));
         messages
-    }
-}
-
-/// Adds a piece of a text, and a line's end where it has no white space at its own.
-fn put_line(told: &mut String, text: &str) {
-    told.push_str(text);
-    if !text.ends_with(char::is_whitespace) {
-        told.push('\n');
     }
 }
 
@@ -170,7 +183,7 @@ mod tests {
     }
 
     fn users(conversation: &ConversationTurns, text: &str) -> Vec<String> {
-        let messages = conversation.messages(0, text);
+        let messages = conversation.messages(0, "", text);
         let content = messages.iter().map(Message::text);
         content.collect()
     }
@@ -179,7 +192,7 @@ mod tests {
     fn what_was_told_stands_before_the_next_question() {
         let mut all = ConversationTurns::default();
         all.add(told("One. "), true);
-        all.add(told("Two."), true);
+        all.add(told("Two.\n"), true);
         all.add(turn("which?", "both"), true);
         all.add(told("Three.\n"), true);
         assert_eq!(
@@ -196,9 +209,16 @@ mod tests {
         // What the mind has not heard of is not kept.
         let unheard = all.add(told("Five. "), false);
         all.condense(&[]);
-        assert_eq!(all.bring_back(&[unheard, 3]), 1);
+        assert_eq!(all.len(), 0);
+        assert_eq!(all.bring_back(&[unheard, 2, 3]), 2);
+        assert_eq!(users(&all, "and?"), ["which?\nboth\nThree.\nand?"]);
+        for _ in 0..5 {
+            all.add(told("Unheard. "), false);
+        }
+        all.condense(&[3]);
+        assert_eq!(users(&all, ""), ["Three.\nUnheard. Unheard. "]);
         // A new conversation numbers on.
         all.begin(None);
-        assert_eq!(all.add(told("Six. "), true), 5);
+        assert_eq!(all.add(told("Six. "), true), 10);
     }
 }

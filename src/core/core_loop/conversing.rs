@@ -77,9 +77,7 @@ impl CoreLoop {
         places: &str,
         text: &str,
     ) -> Result<Vec<u32>, EngineError> {
-        let messages = self
-            .conversation
-            .messages(first, &format!("{places}{text}"));
+        let messages = self.conversation.messages(first, places, text);
         Ok(self.tokenizer()?.prompt_tokens(&messages, places)?)
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) prompt_tokens: usize,
     /// Of a text that is told: what is left of it.
     pub(super) telling: Telling,
+    /// What resembles the question was brought back.
+    pub(super) recalled: bool,
     /// Of a turn that will be remembered: what reading its question measured.
     pub(super) asked: Option<Segment>,
 }
@@ -54,6 +56,7 @@ impl Job {
             meter: Meter::default(),
             prompt_tokens: 0,
             telling: Telling::default(),
+            recalled: false,
             asked: None,
         }
     }

@@ -36,6 +36,10 @@ impl CoreLoop {
         let capacity = self.capacity_of(request)?;
         let tokens = match &request.content {
             RequestContent::Said { media, text } if request.want == RequestKind::Reading => {
+                if request.context == ContextKind::Conversation {
+                    // Its first words, and a question about it, must have room.
+                    self.turn_alone("?", 0, capacity)?;
+                }
                 match media.is_empty() {
                     true => self.tokenizer()?.encode_untrusted(text)?,
                     false => self.prompting().places(media)?,

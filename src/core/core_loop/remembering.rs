@@ -15,7 +15,7 @@ use super::conversation::EntryContent;
 use super::job::{Job, Stage};
 use super::prompts::fits;
 use crate::core::EngineError;
-use crate::core::pieces::{PieceMeter, cut, token_ends};
+use crate::core::pieces::{PieceMeter, cut, first_token, token_ends};
 use crate::core::reading::PrefillRun;
 use crate::events::{Event, EventKind};
 
@@ -37,7 +37,15 @@ impl CoreLoop {
         if news.forget {
             self.engine.mind.forget_segments().await?;
         }
+        let mut feedback = news.feedback;
+        if news.read.is_empty() {
+            self.minding.news.feedback = feedback;
+        }
         for remember in news.read {
+            let remember = Remember {
+                feedback: feedback.take(),
+                ..remember
+            };
             let answer = self.engine.mind.remember(remember).await?;
             self.conversation.forget(&answer.forgotten);
         }
@@ -53,8 +61,10 @@ impl CoreLoop {
         if job.is_told() {
             return self.prepare_telling(job, sink).await;
         }
-        if self.remembers() {
+        // A question that is begun again has it already.
+        if self.remembers() && !job.recalled {
             self.bring_back(job, sink).await?;
+            job.recalled = true;
         }
         let reserve_tokens = self.answer_tokens(&job.request);
         let text = job.text.clone();
@@ -77,6 +87,7 @@ impl CoreLoop {
             let most_tokens = (capacity / PORTION_SHARE).max(1);
             job.telling.portions = self.portions(&job.text, most_tokens)?;
             job.telling.is_cut = true;
+            job.telling.skip_blank();
         }
         let Some(portion) = self.portion_that_fits(job)? else {
             return Ok(());
@@ -176,6 +187,10 @@ impl CoreLoop {
                 };
                 let stay = self.engine.mind.condense(condense).await?;
                 self.conversation.condense(&stay);
+                if tokens == 0 && prompt.len() == self.rendered_turn(0, "", text)?.len() {
+                    // Nothing more can go.
+                    break;
+                }
                 // The template's own tokens may leave less room; a budget of nothing empties the context.
                 tokens /= 2;
             } else {
@@ -242,19 +257,24 @@ impl CoreLoop {
         if !measured || !self.remembers() {
             return Ok(reading);
         }
-        let mut ends = Vec::new();
-        if let Some(portion) = job.telling.portions.front() {
-            let (decoded, lengths) = self.tokenizer()?.decode_each(tokens)?;
-            if let Some((first, found)) =
-                token_ends(&decoded, &lengths, portion, &job.telling.pieces)
-            {
-                // What the template wrote before the text is nobody's piece.
-                ends = std::iter::once(first).chain(found).collect();
+        let (decoded, lengths) = self.tokenizer()?.decode_each(tokens)?;
+        // What the template wrote, and what is read anew, is nobody's piece.
+        let ends = match job.telling.portions.front() {
+            Some(portion) => token_ends(&decoded, &lengths, portion, &job.telling.pieces)
+                .map(|(first, found)| std::iter::once(first).chain(found).collect()),
+            None => {
+                first_token(&decoded, &lengths, &job.text).map(|first| vec![first, tokens.len()])
             }
-        }
-        if ends.is_empty() {
-            ends = vec![0, tokens.len()];
-        }
+        };
+        let ends = match ends {
+            Some(ends) => ends,
+            // The tokenizer wrote it otherwise (it composes characters): about as many tokens at the end.
+            None => {
+                let said = job.telling.portions.front().unwrap_or(&job.text);
+                let of_text = self.tokenizer()?.encode_untrusted(said)?.len();
+                vec![tokens.len().saturating_sub(of_text), tokens.len()]
+            }
+        };
         let hidden = self.engine.text_config().hidden_size;
         Ok(reading.in_pieces(PieceMeter::new(ends, hidden)))
     }
@@ -290,9 +310,11 @@ impl CoreLoop {
                     tokens: tokens[of].to_vec(),
                     segment,
                     urgency: job.request.urgency,
+                    feedback: None,
                 });
             }
         }
+        job.telling.skip_blank();
         job.stage = Stage::Waiting(Vec::new());
         !job.telling.is_done()
     }
@@ -316,6 +338,7 @@ impl CoreLoop {
             tokens,
             segment,
             urgency: job.request.urgency,
+            feedback: None,
         });
         Ok(())
     }

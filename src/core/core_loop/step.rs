@@ -262,7 +262,11 @@ impl CoreLoop {
         self.context.keep_in(&self.engine, precision)?;
         let chunk = job.next_tokens(self.engine.step_tokens(orientation));
         let same = self.context.is(&name);
-        if !same {
+        // A turn that came between has gone on with the conversation.
+        let overtaken = job.is_turn()
+            && matches!(&job.stage, Stage::Reading(reading)
+                if self.context.len() + reading.left() != job.prompt_tokens);
+        if !same || overtaken {
             job.begin_again();
         }
         if !same || self.context.len() + chunk > self.context.capacity() {

@@ -17,6 +17,17 @@ pub(super) struct Telling {
 }
 
 impl Telling {
+    /// What is nothing but white space is not read by itself.
+    pub(super) fn skip_blank(&mut self) {
+        while self
+            .portions
+            .front()
+            .is_some_and(|next| next.trim().is_empty())
+        {
+            self.portions.pop_front();
+        }
+    }
+
     /// Whether anything is left to be read.
     pub(super) fn is_done(&self) -> bool {
         self.is_cut && self.portions.is_empty()
@@ -30,4 +41,6 @@ pub(super) struct MemoryNews {
     pub(super) forget: bool,
     /// What was read.
     pub(super) read: Vec<Remember>,
+    /// Feedback on what was read before.
+    pub(super) feedback: Option<f32>,
 }

@@ -39,6 +39,9 @@ impl CoreLoop {
         let source = std::mem::take(&mut self.present.carried_source);
         let arrivals = self.sense(&mut completed, sink)?;
         let feedback = arrivals.feedback;
+        if self.remembers() && feedback.is_some() {
+            self.minding.news.feedback = feedback;
+        }
         let sensed = recall::TickSummary::of(&arrivals);
         let act = async |core: &mut Self, orientation: &Orientation| {
             core.feel(orientation);

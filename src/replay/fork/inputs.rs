@@ -75,7 +75,7 @@ impl ForkInputs {
             })?;
             match record {
                 TraceRecord::Salience { ref asked, .. } => now = asked.tick,
-                TraceRecord::End { tick } => now = now.max(tick),
+                TraceRecord::End { tick } | TraceRecord::Input { tick, .. } => now = now.max(tick),
                 _ => {}
             }
             if let TraceRecord::Input {
