@@ -4,7 +4,7 @@
 //! segments stay, then those of the highest score, within a budget of tokens. A question brings back segments that share
 //! rare tokens with it: the sum over shared tokens of ln(segments / segments that have the token), over the square root of
 //! the segment's distinct tokens. (The mean hidden states, by which novelty is measured, were tried for this: of about a
-//! hundred sentences the right one was among the best four for a quarter to a half of the questions, and for nearly all by
+//! hundred sentences the right one was among the best four for a fifth to a half of the questions, and for nearly all by
 //! shared tokens.)
 //!
 //! The score of salience is the weighted mean of the five numbers, measured as [`crate::snarc`] measures them, against the
