@@ -137,10 +137,8 @@ impl EvalArgs {
             ));
         }
         for (name, value, least) in least {
-            if let Some(value) = value.filter(|value| *value < least) {
-                return Err(CliError::request(format!(
-                    "--{name} is {value}; expected at least {least}"
-                )));
+            if let Some(value) = value {
+                opening::at_least(name, value, least)?;
             }
         }
         Ok(())

@@ -167,6 +167,34 @@ impl RunningArgs {
     }
 }
 
+/// The mind and the limit of an instrument that compares: without a limit in the options or the settings there is none, and
+/// none is chosen, so that what is compared is compared alike on every machine.
+pub fn of_instrument(
+    settings: &SettingsArgs,
+    threads: Option<usize>,
+    limit: Option<Limit>,
+) -> Result<(MindConfig, Limit), CliError> {
+    let running = RunningArgs {
+        settings: settings.clone(),
+        threads,
+        ..RunningArgs::default()
+    };
+    running.set_threads()?;
+    let resolved = running.resolve(None, |_| ())?;
+    let limit = limit.or(resolved.settings.session.limit);
+    Ok((resolved.mind, limit.unwrap_or(Limit::None)))
+}
+
+/// Refuses the value of an option that is below the least that makes sense.
+pub fn at_least(option: &str, value: usize, least: usize) -> Result<(), CliError> {
+    match value < least {
+        true => Err(CliError::request(format!(
+            "--{option} is {value}; expected at least {least}"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The mind of the settings; what is `exact`, by the name of the option or the command that asks for it, holds it to the reference.
 pub fn mind_of(settings: &Settings, exact: Option<&str>) -> Result<MindConfig, CliError> {
     let resolved = resolve_mind(settings, exact.is_some());

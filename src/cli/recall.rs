@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::opening::{self, RunningArgs, SettingsArgs};
+use super::opening::{self, SettingsArgs};
 use super::{CliError, CommandOutcome, Printer, Table};
 use crate::core::Limit;
 use crate::eval::recall::{self, RecallArm, RecallReport, RecallSettings};
@@ -59,32 +59,17 @@ pub struct RecallArgs {
 
 impl RecallArgs {
     fn settings(&self) -> Result<RecallSettings, CliError> {
-        for (name, value, least) in [
-            ("context-tokens", self.context_tokens, 64),
-            ("answer-tokens", self.answer_tokens, 1),
-        ] {
-            if value < least {
-                return Err(CliError::request(format!(
-                    "--{name} is {value}; expected at least {least}"
-                )));
-            }
-        }
-        let running = RunningArgs {
-            settings: self.settings.clone(),
-            threads: self.threads,
-            ..RunningArgs::default()
-        };
-        running.set_threads()?;
-        let resolved = running.resolve(None, |_| ())?;
-        let limit = self.limit.or(resolved.settings.session.limit);
+        opening::at_least("context-tokens", self.context_tokens, 64)?;
+        opening::at_least("answer-tokens", self.answer_tokens, 1)?;
+        let (mind, limit) = opening::of_instrument(&self.settings, self.threads, self.limit)?;
         Ok(RecallSettings {
             items: self.items.clone(),
             most_items: self.most_items,
             arms: self.arms.clone(),
-            mind: resolved.mind,
+            mind,
             context_tokens: self.context_tokens,
             answer_tokens: self.answer_tokens,
-            limit: limit.unwrap_or(Limit::None),
+            limit,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::opening::{self, RunningArgs, SettingsArgs};
+use super::opening::{self, SettingsArgs};
 use super::text::TextArgs;
 use super::{CliError, CommandOutcome, Printer, Table};
 use crate::core::Limit;
@@ -73,21 +73,9 @@ impl SalienceArgs {
             ("context-tokens", self.context_tokens, 2),
         ];
         for (name, value, least) in least {
-            if value < least {
-                return Err(CliError::request(format!(
-                    "--{name} is {value}; expected at least {least}"
-                )));
-            }
+            opening::at_least(name, value, least)?;
         }
-        let running = RunningArgs {
-            settings: self.settings.clone(),
-            threads: self.threads,
-            ..RunningArgs::default()
-        };
-        running.set_threads()?;
-        let resolved = running.resolve(None, |_| ())?;
-        // None is chosen: what is compared is compared alike on every machine.
-        let limit = self.limit.or(resolved.settings.session.limit);
+        let (mind, limit) = opening::of_instrument(&self.settings, self.threads, self.limit)?;
         Ok(SalienceEvalSettings {
             texts: self.text.clone(),
             control_tokens: self.untrusted.allow_control_tokens,
@@ -96,8 +84,8 @@ impl SalienceArgs {
             before: self.before,
             after: self.after,
             same_source: self.same_source,
-            mind: resolved.mind,
-            limit: limit.unwrap_or(Limit::None),
+            mind,
+            limit,
             context_tokens: self.context_tokens,
         })
     }

@@ -52,10 +52,7 @@ impl Engine {
     /// A number out of its bounds, or an actor that failed.
     pub async fn reconfigure(&mut self, mind: &MindConfig) -> Result<(), EngineError> {
         self.mind.reconfigure(mind).await?;
-        let config = &mut self.mind_config;
-        (config.budgets, config.transitions) = (mind.budgets, mind.transitions);
-        (config.energy, config.salience) = (mind.energy, mind.salience);
-        config.memory = mind.memory;
+        self.mind_config = self.mind_config.with_numbers_of(mind);
         self.divide(self.plan);
         Ok(())
     }

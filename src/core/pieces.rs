@@ -47,7 +47,8 @@ pub fn cut(text: &str) -> Vec<Range<usize>> {
     pieces
 }
 
-/// For each number of bytes, the token that holds the last of them, of tokens that decode to so many bytes each.
+/// Gives, for a number of bytes, the index of the token in which that many decoded bytes are reached; `lengths` are the bytes
+/// that each token decodes to.
 fn holding(lengths: &[usize]) -> impl Fn(usize) -> usize {
     let sums: Vec<usize> = lengths
         .iter()
@@ -60,15 +61,16 @@ fn holding(lengths: &[usize]) -> impl Fn(usize) -> usize {
     move |byte| sums.partition_point(|sum| *sum < byte)
 }
 
-/// The token of a prompt in which a text begins that is last said in it; none where it is not there as it stands.
+/// Index of the token in which the last occurrence of `text` in a prompt begins; none where the prompt does not contain it
+/// unchanged. `decoded` and `lengths` are as in [`token_ends`].
 pub fn first_token(decoded: &str, lengths: &[usize], text: &str) -> Option<usize> {
     let begins = decoded.rfind(text.trim())?;
     Some(holding(lengths)(begins + 1))
 }
 
-/// Where pieces of a text end among the tokens of a prompt whose end it is: `lengths` are the bytes that each token decodes to,
-/// `decoded` is all of it. The text's last bytes may be missing. The first token of the text, and of each piece the token
-/// behind its last; none where the prompt does not end with the text.
+/// Where a text and its pieces lie among the tokens of a prompt that ends with the text: the index of the text's first token,
+/// and for each piece the index behind its last token. `decoded` is the decoded prompt, `lengths` the bytes that each token
+/// adds to it. Up to 16 bytes of the text's end may be missing; none where the prompt does not end with the text.
 pub fn token_ends(
     decoded: &str,
     lengths: &[usize],

@@ -246,15 +246,20 @@ impl MindConfig {
     /// Whether a mind that runs under it can go on under `other`: they differ in nothing but budgets, thresholds, energy and
     /// the numbers of salience and memory.
     pub fn changes_only_numbers(&self, other: &Self) -> bool {
-        let numbers = Self {
+        self.with_numbers_of(other) == *other
+    }
+
+    /// This configuration with budgets, thresholds, energy and the numbers of salience and memory of `other`.
+    #[must_use]
+    pub fn with_numbers_of(&self, other: &Self) -> Self {
+        Self {
             budgets: other.budgets,
             transitions: other.transitions,
             energy: other.energy,
             salience: other.salience,
             memory: other.memory,
             ..self.clone()
-        };
-        numbers == *other
+        }
     }
 
     /// The shape of a module, if the model has it.

@@ -59,9 +59,7 @@ impl Controller {
 
     /// Goes on with other budgets, thresholds and energy; state and reserves stay.
     pub fn reconfigure(&mut self, config: &MindConfig) {
-        self.config.budgets = config.budgets;
-        self.config.transitions = config.transitions;
-        self.config.energy = config.energy;
+        self.config = self.config.with_numbers_of(config);
     }
 
     /// The state in force.

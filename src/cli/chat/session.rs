@@ -143,8 +143,7 @@ impl<'a> Chat<'a> {
             }
             Ok(text) => text,
             Err(error) => {
-                let unread = format!("{} cannot be read: {error}", file.display());
-                return self.show.reply(&CommandReply::refused(unread, None));
+                return self.show.reply(&CommandReply::refused(error, None));
             }
         };
         let source = file.display().to_string();

@@ -187,10 +187,6 @@ impl CoreLoop {
                 };
                 let stay = self.engine.mind.condense(condense).await?;
                 self.conversation.condense(&stay);
-                if tokens == 0 && prompt.len() == self.rendered_turn(0, "", text)?.len() {
-                    // Nothing more can go.
-                    break;
-                }
                 // The template's own tokens may leave less room; a budget of nothing empties the context.
                 tokens /= 2;
             } else {
@@ -258,7 +254,7 @@ impl CoreLoop {
             return Ok(reading);
         }
         let (decoded, lengths) = self.tokenizer()?.decode_each(tokens)?;
-        // What the template wrote, and what is read anew, is nobody's piece.
+        // What the template wrote and what is read again belong to no piece.
         let ends = match job.telling.portions.front() {
             Some(portion) => token_ends(&decoded, &lengths, portion, &job.telling.pieces)
                 .map(|(first, found)| std::iter::once(first).chain(found).collect()),
@@ -316,7 +312,7 @@ impl CoreLoop {
         }
         job.telling.skip_blank();
         job.stage = Stage::Waiting(Vec::new());
-        !job.telling.is_done()
+        !job.telling.portions.is_empty()
     }
 
     /// A turn is answered: it stands in the conversation.

@@ -17,7 +17,7 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// What is nothing but white space is not read by itself.
+    /// Drops portions that are nothing but white space: they are not read by themselves.
     pub(super) fn skip_blank(&mut self) {
         while self
             .portions
@@ -26,11 +26,6 @@ impl Telling {
         {
             self.portions.pop_front();
         }
-    }
-
-    /// Whether anything is left to be read.
-    pub(super) fn is_done(&self) -> bool {
-        self.is_cut && self.portions.is_empty()
     }
 }
 

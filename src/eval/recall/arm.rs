@@ -5,7 +5,7 @@ use sage_actors::config::{MemoryConfig, Named, Retention};
 /// One of the five numbers of salience.
 const NUMBERS: usize = 5;
 
-/// A rule. Those that do not recall have the whole share of the context for what they keep.
+/// A rule of what stays in the context and in the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecallArm {
     /// A context that has room for everything.

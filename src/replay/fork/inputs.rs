@@ -1,8 +1,6 @@
 //! The inputs that a recording has from the fork on, and what came of them when it was recorded.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use sage_actors::protocol::Tick;
 use serde::Serialize;
@@ -159,10 +157,8 @@ impl ForkInputs {
     pub async fn go_on(
         &self,
         session: &mut Session,
-        forked: &Arc<AtomicBool>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<bool, ReplayError> {
-        debug_assert!(forked.load(std::sync::atomic::Ordering::Relaxed));
         let mut inputs = self.inputs.iter().filter(|input| !input.dropped).peekable();
         loop {
             let tick = session.engine().tick();

@@ -89,7 +89,7 @@ pub async fn fork(
         run => run,
     };
     let whole = match run {
-        Ok(()) => inputs.go_on(&mut session, &shared.forked, progress).await,
+        Ok(()) => inputs.go_on(&mut session, progress).await,
         Err(error) => Err(error),
     };
     session.abort().await;

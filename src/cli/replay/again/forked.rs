@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use sage_actors::config::Named;
 use serde::Serialize;
 
 use crate::cli::{CliError, CommandOutcome, Printer, Table, opening};
@@ -148,7 +149,6 @@ fn answer(
 
 /// `focus 12, threat 40`: states with the ticks at which they were entered.
 fn states(outcome: &ForkOutcome) -> String {
-    use sage_actors::config::Named;
     let states = outcome.states.iter();
     let states: Vec<String> = states
         .map(|entered| format!("{} {}", entered.state.name(), entered.tick))
