@@ -1,12 +1,14 @@
 //! `sage eval`.
 
+mod shown;
+
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 
 use clap::Args;
-use sage_actors::config::EvictionPolicy;
+use sage_actors::config::{EvictionPolicy, Mechanism, MindConfig, Named};
 use sage_actors::protocol::State;
 
 use super::listening::ListenArgs;
@@ -14,10 +16,9 @@ use super::names::by_name;
 use super::opening::{self, RunningArgs, SettingsArgs};
 use super::printable::printable;
 use super::text::TextArgs;
-use super::{CliError, CommandOutcome, Printer, SizeError, Table, human_bytes};
+use super::{CliError, CommandOutcome, Printer, SizeError};
 use crate::eval::{
-    self, ArmPolicy, ArmReport, Estimate, EvalReport, EvalSettings, Evaluation, Job,
-    MaterialOptions, NamedLimit, TasksReport, TextReport, arms,
+    self, ArmPolicy, EvalSettings, Evaluation, Job, MaterialOptions, NamedLimit, Variation, arms,
 };
 use crate::input::KvPrecision;
 
@@ -26,10 +27,14 @@ const EXAMPLES: &str = "Examples:
   sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 8
   sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 8 --kv bf16,q8
   sage eval MODEL --tasks models/tiny/tasks/*.jsonl --items 25 --states wake,rest --policy topk,salient,sage
+  sage eval MODEL --text models/tiny/heldout/*.txt --limits 25% --states wake --without k,miss_cap,residency_bias
+  sage eval MODEL --text models/tiny/heldout/*.txt --limits 25% --states rest --vary mind.budgets.rest.router_mass=0.8
   sage eval MODEL --text BOOK.txt --limits 6GiB --out prices.jsonl     killed and started again, it goes on
 
-Every arm is a state held, a policy and a limit; the exact arm (trained k, exact routing) runs under every limit and
-the others are compared with it. Each token of a text is a step of its own with real residency; the oracle of the
+Every arm is a state held, a policy and a limit, and perhaps one thing that differs (--vary, --without, --only), which is
+compared with the same arm without it; the exact arm (trained k, exact routing) runs under every limit and
+the others are compared with it. Each token of a text is a step of its own with real residency, as in decode, unless
+--chunk says how many are read together, as in reading; the oracle of the
 divergence is exact routing without a limit. An arm reads and answers in processes of its own: the limit and the peak
 of memory are theirs. Within each, what is resident and trusted carries over from one document or item to the next,
 so --out resumes between processes, never inside one; salience says nothing of its first eight segments of 32 tokens.
@@ -61,6 +66,18 @@ pub struct EvalArgs {
     /// Also run exact routing with rounded keys and values: bf16, q8 (f32 is how the exact arm keeps them)
     #[arg(long, value_delimiter = ',', value_name = "PRECISION")]
     kv: Vec<KvPrecision>,
+    /// Also run every arm but the exact one with these settings instead; may be repeated
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    vary: Vec<String>,
+    /// Also run every arm but the exact one without one mechanism of the mind, for each of those named
+    #[arg(long, value_parser = by_name::<Mechanism>(), value_delimiter = ',')]
+    without: Vec<Mechanism>,
+    /// Also run every arm but the exact one with one mechanism alone, for each of those named
+    #[arg(long, value_parser = by_name::<Mechanism>(), value_delimiter = ',')]
+    only: Vec<Mechanism>,
+    /// Tokens of a text that are read in a step
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    chunk: usize,
     /// Keep finished results in this file, and go on from it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -130,6 +147,7 @@ impl EvalArgs {
             ("documents", self.documents, 1),
             ("items", self.items, 1),
             ("answer-tokens", Some(self.answer_tokens), 1),
+            ("chunk", Some(self.chunk), 1),
         ];
         if self.kv.contains(&KvPrecision::Exact) {
             return Err(CliError::request(
@@ -152,6 +170,8 @@ impl EvalArgs {
             ..RunningArgs::default()
         };
         running.set_threads()?;
+        let mind = running.resolve(None, |_| ())?.mind;
+        let variations = self.variations(&running, &mind)?;
         let limits: Vec<NamedLimit> = self.limits.iter().map(|limit| limit.0.clone()).collect();
         Ok(EvalSettings {
             texts: self.text.clone(),
@@ -162,13 +182,64 @@ impl EvalArgs {
                 items: self.items,
             },
             control_tokens: self.untrusted.allow_control_tokens,
-            arms: arms(&self.states, &self.policy, &limits, &self.kv),
-            mind: running.resolve(None, |_| ())?.mind,
+            arms: arms(&self.states, &self.policy, &limits, &self.kv, &variations),
+            mind,
+            variations,
+            chunk_tokens: self.chunk,
             answer_tokens: self.answer_tokens,
             record: self.out.clone(),
             scratch: self.scratch.clone(),
         })
     }
+
+    /// The minds of the arms that are varied, by their names.
+    fn variations(
+        &self,
+        running: &RunningArgs,
+        mind: &MindConfig,
+    ) -> Result<Vec<Variation>, CliError> {
+        let mut variations = Vec::new();
+        for vary in &self.vary {
+            let mut varied = running.settings.clone();
+            varied.set.extend(several(vary).map(str::to_owned));
+            let varied = RunningArgs {
+                settings: varied,
+                eviction: running.eviction,
+                ..RunningArgs::default()
+            };
+            variations.push(Variation {
+                name: vary.clone(),
+                mind: varied.resolve(None, |_| ())?.mind,
+            });
+        }
+        let without = |one: &Mechanism| (format!("without {}", one.name()), one.off(mind));
+        let only = |one: &Mechanism| (format!("only {}", one.name()), one.alone(mind));
+        let held_off = self.without.iter().map(without);
+        for (name, mind) in held_off.chain(self.only.iter().map(only)) {
+            variations.push(Variation { name, mind });
+        }
+        if let Some(idle) = variations.iter().find(|one| one.mind == *mind) {
+            return Err(CliError::request(format!(
+                "`{}` changes nothing: every arm has that already; leave it out",
+                idle.name
+            )));
+        }
+        Ok(variations)
+    }
+}
+
+/// Settings that are written in one argument, at the commas that stand in no bracket and no quotes.
+fn several(settings: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut quoted) = (0i32, false);
+    settings.split(move |c| {
+        match c {
+            '"' => quoted = !quoted,
+            '[' | '{' if !quoted => depth += 1,
+            ']' | '}' if !quoted => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0 && !quoted
+    })
 }
 
 /// Runs the command.
@@ -206,7 +277,7 @@ pub fn run(
         bar.inc(1);
     });
     bar.finish_and_clear();
-    show(&report?, printer)?;
+    shown::show(&report?, printer)?;
     Ok(CommandOutcome::Done)
 }
 
@@ -236,168 +307,18 @@ pub fn work(args: &WorkerArgs) -> Result<CommandOutcome, CliError> {
     Ok(CommandOutcome::Done)
 }
 
-fn show(report: &EvalReport, printer: &Printer) -> Result<(), CliError> {
-    if printer.is_json() {
-        return printer.json(report);
-    }
-    let texts: Vec<_> = report
-        .arms
-        .iter()
-        .filter_map(|arm| Some((arm, arm.text.as_ref()?)))
-        .collect();
-    let tasks: Vec<_> = report
-        .arms
-        .iter()
-        .filter_map(|arm| Some((arm, arm.tasks.as_ref()?)))
-        .collect();
-    if let Some((_, text)) = texts.first() {
-        printer.line(format_args!(
-            "text: {} documents, {} tokens scored",
-            text.documents, text.tokens
-        ))?;
-        printer.table(&text_table(&texts))?;
-        warn_of_few(printer, "document", text.documents);
-    }
-    if let Some((_, first)) = tasks.first() {
-        if !texts.is_empty() {
-            printer.line("")?;
-        }
-        printer.line(format_args!(
-            "tasks: {} items, {} tokens of prompts and answers under {}",
-            first.items, first.tokens, report.arms[0].name
-        ))?;
-        printer.table(&tasks_table(&tasks))?;
-        warn_of_few(printer, "item", first.items);
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::several;
 
-/// Resamples of so few show too little of the spread.
-const FEW: usize = 8;
-
-fn warn_of_few(printer: &Printer, what: &str, count: usize) {
-    match count {
-        1 => printer.warn(format_args!(
-            "one {what} says nothing of the spread: no intervals, and no tie can be told"
-        )),
-        2..FEW => printer.warn(format_args!(
-            "intervals from {count} {what}s are too narrow: read {FEW} or more"
-        )),
-        _ => {}
-    }
-}
-
-fn text_table(arms: &[(&ArmReport, &TextReport)]) -> Table {
-    let mut table = Table::new([
-        "arm",
-        "k",
-        "perplexity",
-        "against exact",
-        "KL, nats",
-        "agreement, %",
-        "hits",
-        "missed/token",
-        "denied",
-        "tokens/s",
-        "read",
-        "peak",
-    ]);
-    for (arm, text) in arms {
-        table.row([
-            arm.name.clone(),
-            arm.k.to_string(),
-            shown(&text.perplexity, 1.0, 2),
-            loss_against_exact(&text.nll),
-            shown(&text.kl, 1.0, 4),
-            shown(&text.agreement, 100.0, 1),
-            format!("{:.1} %", text.hit_rate * 100.0),
-            human_bytes(text.bytes_per_token as u64),
-            format!("{:.3}", text.denied_mass_per_token),
-            format!("{:.0}", text.measured.tokens_per_second),
-            human_bytes(text.measured.read_bytes.total),
-            human_bytes(text.measured.peak_rss_bytes),
-        ]);
-    }
-    table
-}
-
-/// Exact match of every arm, then of every task, in percent.
-fn tasks_table(arms: &[(&ArmReport, &TasksReport)]) -> Table {
-    let mut titles: Vec<String> = ["arm", "k", "exact match, %", "against exact"]
-        .map(str::to_owned)
-        .into();
-    let names = arms.iter().flat_map(|(_, tasks)| &tasks.tasks);
-    let first = arms.first().map_or(0, |(_, tasks)| tasks.tasks.len());
-    titles.extend(names.take(first).map(|task| task.task.clone()));
-    titles.extend(["hits", "missed/token", "tokens/s", "read", "peak"].map(str::to_owned));
-    let mut table = Table::with_titles(titles);
-    for (arm, tasks) in arms {
-        let mut cells = vec![
-            arm.name.clone(),
-            arm.k.to_string(),
-            shown(&tasks.exact_match, 100.0, 1),
-            points_against_exact(&tasks.exact_match),
-        ];
-        cells.extend(tasks.tasks.iter().map(|task| {
-            let differs = task
-                .exact_match
-                .difference
-                .is_some_and(|d| d.tie == Some(false));
-            // Only where a task is another than under the exact arm is it marked.
-            let mark = if differs { "*" } else { "" };
-            format!("{:.0}{mark}", task.exact_match.value * 100.0)
-        }));
-        cells.extend([
-            format!("{:.1} %", tasks.hit_rate * 100.0),
-            human_bytes(tasks.bytes_per_token as u64),
-            format!("{:.0}", tasks.measured.tokens_per_second),
-            human_bytes(tasks.measured.read_bytes.total),
-            human_bytes(tasks.measured.peak_rss_bytes),
-        ]);
-        table.push(cells);
-    }
-    table
-}
-
-/// `12.3 [11.0, 13.9]`.
-fn shown(estimate: &Estimate, factor: f64, digits: usize) -> String {
-    let value = estimate.value * factor;
-    match (estimate.low, estimate.high) {
-        (Some(low), Some(high)) => format!(
-            "{value:.digits$} [{:.digits$}, {:.digits$}]",
-            low * factor,
-            high * factor
-        ),
-        _ => format!("{value:.digits$}"),
-    }
-}
-
-/// By how much the perplexity is greater, in percent: the exponential of the difference in loss.
-fn loss_against_exact(nll: &Estimate) -> String {
-    against_exact(nll, |nats| (libm::exp(nats) - 1.0) * 100.0, " %")
-}
-
-fn points_against_exact(matched: &Estimate) -> String {
-    against_exact(matched, |share| share * 100.0, "")
-}
-
-/// A dash for the exact arm itself, `tie`, or the difference.
-fn against_exact(estimate: &Estimate, scaled: impl Fn(f64) -> f64, unit: &str) -> String {
-    let Some(difference) = estimate.difference else {
-        return "-".to_owned();
-    };
-    if difference.tie == Some(true) {
-        return "tie".to_owned();
-    }
-    let value = scaled(difference.value);
-    match (difference.low, difference.high) {
-        (Some(low), Some(high)) => {
-            format!(
-                "{value:+.1}{unit} [{:+.1}, {:+.1}]",
-                scaled(low),
-                scaled(high)
-            )
-        }
-        _ => format!("{value:+.1}{unit}"),
+    #[test]
+    fn settings_are_parted_at_commas_outside_of_brackets_and_quotes() {
+        let parted = |text| several(text).collect::<Vec<_>>();
+        assert_eq!(parted("a.b=0.5"), ["a.b=0.5"]);
+        let text = "w=[1, 0],e={ h = { l = 2, m = 3 } },r=\"a,b\"";
+        assert_eq!(
+            parted(text),
+            ["w=[1, 0]", "e={ h = { l = 2, m = 3 } }", "r=\"a,b\""]
+        );
     }
 }

@@ -72,6 +72,18 @@ pub struct Arm {
     /// How it keeps keys and values.
     #[serde(default, skip_serializing_if = "KvPrecision::is_exact")]
     pub kv: KvPrecision,
+    /// Name of the variation of the mind that it runs; none: the mind that all have in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation: Option<String>,
+}
+
+/// Another mind for the same arms: with one mechanism off, or with other numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variation {
+    /// As it is shown behind the arm's name.
+    pub name: String,
+    /// The mind, before an arm's routing and state.
+    pub mind: MindConfig,
 }
 
 impl Arm {
@@ -86,6 +98,7 @@ impl Arm {
             policy: ArmPolicy::Exact,
             limit,
             kv: KvPrecision::Exact,
+            variation: None,
         }
     }
 
@@ -100,7 +113,7 @@ impl Arm {
             .map_or("-".to_owned(), |state| format!("{state:?}").to_lowercase())
     }
 
-    /// In words: `rest salient 48slots`, `exact none bf16`.
+    /// In words: `rest salient 48slots`, `exact none bf16`, `rest salient 48slots without router_mass`.
     pub fn name(&self) -> String {
         let state = self.state.map(|_| format!("{} ", self.state_name()));
         let (policy, limit) = (self.policy.name(), &self.limit.name);
@@ -108,7 +121,18 @@ impl Arm {
             true => String::new(),
             false => format!(" {}", self.kv),
         };
-        format!("{}{policy} {limit}{rounded}", state.unwrap_or_default())
+        let varied = self.variation.iter().map(|name| format!(" {name}"));
+        let varied: String = varied.collect();
+        let state = state.unwrap_or_default();
+        format!("{state}{policy} {limit}{rounded}{varied}")
+    }
+
+    /// The arm that differs from it in nothing but the variation.
+    pub fn unvaried(&self) -> Self {
+        Self {
+            variation: None,
+            ..self.clone()
+        }
     }
 
     /// The mind of the arm: `mind` with its routing, held in its state.
@@ -133,12 +157,13 @@ impl Arm {
 }
 
 /// The arms of a run: at every limit the exact arm, the same with keys and values kept in every other precision, then every
-/// state under every other policy. What is named twice counts once.
+/// state under every other policy, each followed by its variations. What is named twice counts once.
 pub fn arms(
     states: &[State],
     policies: &[ArmPolicy],
     limits: &[NamedLimit],
     kv: &[KvPrecision],
+    variations: &[Variation],
 ) -> Vec<Arm> {
     let mut arms: Vec<Arm> = Vec::new();
     let mut add = |arm: Arm| {
@@ -159,12 +184,16 @@ pub fn arms(
             .filter(|policy| **policy != ArmPolicy::Exact)
         {
             for state in states {
-                add(Arm {
-                    state: Some(*state),
-                    policy: *policy,
-                    limit: limit.clone(),
-                    kv: KvPrecision::Exact,
-                });
+                let varied = variations.iter().map(|one| Some(one.name.clone()));
+                for variation in std::iter::once(None).chain(varied) {
+                    add(Arm {
+                        state: Some(*state),
+                        policy: *policy,
+                        limit: limit.clone(),
+                        kv: KvPrecision::Exact,
+                        variation,
+                    });
+                }
             }
         }
     }
@@ -188,7 +217,11 @@ mod tests {
         let states = [State::Rest, State::Wake, State::Rest];
         let kv = [KvPrecision::Half, KvPrecision::Exact];
         let policies = [ArmPolicy::Salient, ArmPolicy::Exact];
-        let arms = arms(&states, &policies, &limits, &kv);
+        let variation = Variation {
+            name: "without salience_bias".into(),
+            mind: MindConfig::default(),
+        };
+        let arms = arms(&states, &policies, &limits, &kv, &[variation]);
         let names: Vec<String> = arms.iter().map(Arm::name).collect();
         assert_eq!(
             names,
@@ -196,13 +229,18 @@ mod tests {
                 "exact 4slots",
                 "exact 4slots bf16",
                 "rest salient 4slots",
+                "rest salient 4slots without salience_bias",
                 "wake salient 4slots",
+                "wake salient 4slots without salience_bias",
                 "exact 9slots",
                 "exact 9slots bf16",
                 "rest salient 9slots",
+                "rest salient 9slots without salience_bias",
                 "wake salient 9slots",
+                "wake salient 9slots without salience_bias",
             ]
         );
+        assert_eq!(arms[3].unvaried(), arms[2]);
     }
 
     #[test]
@@ -213,6 +251,7 @@ mod tests {
             policy: ArmPolicy::TopK,
             limit: limit("4slots", 4),
             kv: KvPrecision::Exact,
+            variation: None,
         };
         let mind = arm.mind(&defaults);
         assert_eq!(mind.hold, Some(defaults.budgets.rest));

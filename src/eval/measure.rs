@@ -18,26 +18,27 @@ pub(super) type Tell<'a> = &'a mut dyn FnMut(WorkerMessage) -> Result<(), EvalEr
 pub(super) async fn texts(
     engine: &mut Engine,
     scratch: &mut Scratch,
+    chunk_tokens: usize,
     oracle: bool,
     tell: Tell<'_>,
 ) -> Result<(), EvalError> {
-    let mut reader = Stepwise::new(engine.text_config().hidden_size);
+    let mut reader = Stepwise::new(engine.text_config().hidden_size, chunk_tokens);
     let mut kv = engine.new_sequence()?;
     let mut expected = Vec::new();
     for document in 0..scratch.documents() {
         let tokens = scratch.document(document)?;
         let mut result = DocumentResult::default();
-        reader
+        let took = reader
             .read(engine, &mut kv, &tokens, |step| {
                 let found = Prediction::new(step.logits);
                 result.tokens += 1;
                 result.nll += found.nll(step.next);
-                result.hits += step.forward.traffic.hits;
-                result.misses += step.forward.traffic.misses;
-                result.miss_bytes += step.forward.traffic.miss_bytes;
-                result.denied_mass += f64::from(step.forward.denials.mass);
-                // What follows is the judge's own work, and is not counted.
-                result.seconds += step.elapsed.as_secs_f64();
+                if let Some(forward) = step.forward {
+                    result.hits += forward.traffic.hits;
+                    result.misses += forward.traffic.misses;
+                    result.miss_bytes += forward.traffic.miss_bytes;
+                    result.denied_mass += f64::from(forward.denials.mass);
+                }
                 if oracle {
                     result.agreed += 1;
                     return scratch.write_logits(document, step.position, step.logits);
@@ -49,6 +50,8 @@ pub(super) async fn texts(
                 Ok(())
             })
             .await?;
+        // The judge's own work is not counted.
+        result.seconds = took.as_secs_f64();
         tell(WorkerMessage::Document(result))?;
     }
     Ok(())

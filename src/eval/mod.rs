@@ -1,11 +1,13 @@
 //! The instrument that judges the mind: what a state, a policy and a limit cost in quality, against exact routing.
 //!
 //! Every token of a text is a step of its own through the same actors, with real residency: the bias towards residents
-//! and the byte cap act as they do in decode. A batch of given tokens would hide what they cost.
+//! and the byte cap act as they do in decode. A batch of given tokens would hide what they cost. With chunks of more
+//! tokens the texts are read as reading reads them, which is priced so.
 //!
 //! - The *oracle* is the model at its trained k with exact routing and no limit, read in the same steps. Its logits lie
 //!   in a scratch file that has no name, so that nothing is left behind whatever ends the run.
-//! - An *arm* is a state held, a policy and a limit. Each arm reads the texts and answers the tasks in two processes of
+//! - An *arm* is a state held, a policy and a limit, and perhaps a *variation*: another mind, with one mechanism off or with
+//!   other numbers, which is compared with the same arm without it. Each arm reads the texts and answers the tasks in two processes of
 //!   its own: the peak of memory is the arm's alone, and neither part changes the other. The limit covers such a
 //!   process, which holds no tokenizer.
 //! - Within a part one mind lives through all documents or items in their order: a document starts with an empty
@@ -16,6 +18,7 @@
 
 mod arm;
 pub mod bootstrap;
+mod change;
 mod material;
 mod measure;
 mod message;
@@ -38,11 +41,11 @@ use crate::core::EngineError;
 use crate::session::OpenError;
 use crate::text::TextError;
 
-pub use arm::{ArmPolicy, NamedLimit, arms};
+pub use arm::{ArmPolicy, NamedLimit, Variation, arms};
 pub use material::{Document, Material, MaterialOptions};
 pub use metrics::PartConditions;
 pub use price::{Correlation, PricedExpert, Prices, price};
-pub use report::{ArmReport, Estimate, EvalReport, TasksReport, TextReport};
+pub use report::{ArmDifference, ArmReport, Estimate, EvalReport, TasksReport, TextReport};
 pub use run::{EvalSettings, Evaluation};
 pub use worker::{Job, TOLD, TOLD_MARK, serve};
 

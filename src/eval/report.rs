@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::arm::Arm;
 use super::bootstrap::{Interval, intervals};
+use super::change::{TasksChange, TextChange};
 use super::material::{Material, TaskItem};
 use super::metrics::{Answered, DocumentResult, PartConditions};
 use super::record::{PartResult, Results};
@@ -25,7 +26,7 @@ pub struct Estimate {
     pub difference: Option<ArmDifference>,
 }
 
-/// An arm's number less the exact arm's.
+/// An arm's number less another's: the exact arm's, or that of the same arm without its variation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ArmDifference {
     /// Over everything.
@@ -48,12 +49,18 @@ impl Estimate {
             value,
             low: interval.map(|interval| interval.low),
             high: interval.map(|interval| interval.high),
-            difference: difference.map(|(value, interval)| ArmDifference {
-                value,
-                low: interval.map(|interval| interval.low),
-                high: interval.map(|interval| interval.high),
-                tie: interval.map(|interval| interval.contains_zero()),
-            }),
+            difference: difference.map(|(value, interval)| ArmDifference::new(value, interval)),
+        }
+    }
+}
+
+impl ArmDifference {
+    pub(super) fn new(value: f64, interval: Option<Interval>) -> Self {
+        Self {
+            value,
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
+            tie: interval.map(|interval| interval.contains_zero()),
         }
     }
 }
@@ -95,6 +102,8 @@ pub struct TextReport {
     pub bytes_per_token: f64,
     /// Router mass that wanted experts were denied, summed over layers, per token.
     pub denied_mass_per_token: f64,
+    /// What the variation changed; none where the arm has none.
+    pub change: Option<TextChange>,
     /// Timings and memory.
     pub measured: ArmMeasurements,
 }
@@ -121,6 +130,8 @@ pub struct TasksReport {
     pub hit_rate: f64,
     /// Logical bytes missed per token, of prompts and answers.
     pub bytes_per_token: f64,
+    /// What the variation changed; none where the arm has none.
+    pub change: Option<TasksChange>,
     /// Timings and memory.
     pub measured: ArmMeasurements,
 }
@@ -137,6 +148,8 @@ pub struct ArmReport {
     pub limit: String,
     /// How keys and values were kept.
     pub kv_precision: KvPrecision,
+    /// Name of the variation of the mind; none: the mind that all arms have in common.
+    pub variation: Option<String>,
     /// Experts a token.
     pub k: u16,
     /// Capacity for resident experts, bytes.
@@ -163,6 +176,8 @@ pub struct EvalMode {
     pub documents: usize,
     /// Tokens that every arm predicts.
     pub scored_tokens: usize,
+    /// Tokens of a text read in a step: 1 is how decode reads.
+    pub chunk_tokens: usize,
     /// Items answered by every arm.
     pub items: usize,
     /// Tokens of an answer at most.
@@ -200,6 +215,9 @@ pub(super) fn report(
             .position(|other| other.is_exact() && other.limit == arm.limit);
         let exact = exact.filter(|exact| *exact != index);
         let against = |wanted| exact.and_then(|exact| part(exact, wanted));
+        let unvaried = arms.iter().position(|other| *other == arm.unvaried());
+        let unvaried = unvaried.filter(|_| arm.variation.is_some());
+        let before = |wanted| unvaried.and_then(|unvaried| part(unvaried, wanted));
         let text = part(index, EvalPart::Text);
         let tasks = part(index, EvalPart::Tasks);
         let done = text.or(tasks).map(|part| part.done.clone());
@@ -216,14 +234,20 @@ pub(super) fn report(
             policy: arm.policy,
             limit: arm.limit.name.clone(),
             kv_precision: arm.kv,
+            variation: arm.variation.clone(),
             k: done.k,
             expert_bytes: done.expert_bytes,
             lambda: done.lambda,
             beta: done.beta,
             miss_bytes_per_token: done.miss_bytes_per_token,
-            text: text.map(|found| text_report(found, against(EvalPart::Text))),
-            tasks: tasks
-                .map(|found| tasks_report(found, against(EvalPart::Tasks), &material.items)),
+            text: text.map(|found| TextReport {
+                change: before(EvalPart::Text).map(|before| TextChange::new(found, before)),
+                ..text_report(found, against(EvalPart::Text))
+            }),
+            tasks: tasks.map(|found| TasksReport {
+                change: before(EvalPart::Tasks).map(|before| TasksChange::new(found, before)),
+                ..tasks_report(found, against(EvalPart::Tasks), &material.items)
+            }),
             name,
         });
     }
@@ -281,6 +305,7 @@ fn text_report(found: &PartResult, exact: Option<&PartResult>) -> TextReport {
         hit_rate: share(sum(|d| d.hits), sum(|d| d.misses)),
         bytes_per_token: sum(|d| d.miss_bytes) as f64 / tokens.max(1) as f64,
         denied_mass_per_token: denied / tokens.max(1) as f64,
+        change: None,
         measured: measured(
             documents.iter().map(|d| d.seconds).sum(),
             tokens,
@@ -345,6 +370,7 @@ fn tasks_report(found: &PartResult, exact: Option<&PartResult>, items: &[TaskIte
         tasks,
         hit_rate: share(sum(|a| a.hits), sum(|a| a.misses)),
         bytes_per_token: sum(|a| a.miss_bytes) as f64 / tokens.max(1) as f64,
+        change: None,
         measured: measured(answers.iter().map(|a| a.seconds).sum(), tokens, &found.done),
     }
 }

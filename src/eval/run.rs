@@ -6,7 +6,7 @@ use std::process::Command;
 use sage_actors::config::MindConfig;
 use serde::Serialize;
 
-use super::arm::Arm;
+use super::arm::{Arm, Variation};
 use super::bootstrap::{RESAMPLES, SEED};
 use super::material::{Material, MaterialOptions};
 use super::message::WorkerMessage;
@@ -35,12 +35,27 @@ pub struct EvalSettings {
     pub arms: Vec<Arm>,
     /// Budgets, eviction and everything else that the arms have in common.
     pub mind: MindConfig,
+    /// The minds of the arms that are varied.
+    pub variations: Vec<Variation>,
+    /// Tokens of a text read in a step: 1 is how decode reads.
+    pub chunk_tokens: usize,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
     /// The file to resume from.
     pub record: Option<PathBuf>,
     /// Where the scratch file lies; none: where the system keeps temporary files.
     pub scratch: Option<PathBuf>,
+}
+
+impl EvalSettings {
+    /// What the mind of an arm is made from.
+    fn common_mind(&self, arm: &Arm) -> &MindConfig {
+        let varied = self
+            .variations
+            .iter()
+            .find(|one| Some(&one.name) == arm.variation.as_ref());
+        varied.map_or(&self.mind, |one| &one.mind)
+    }
 }
 
 /// Makes the command of a process that calls [`super::serve`] with this job (JSON) and its standard input.
@@ -64,6 +79,8 @@ struct Arguments<'a> {
     version: &'static str,
     arms: &'a [Arm],
     mind: &'a MindConfig,
+    variations: &'a [Variation],
+    chunk_tokens: usize,
     answer_tokens: usize,
     documents: Vec<&'a [u32]>,
     /// Task, prompt and answer.
@@ -222,7 +239,8 @@ impl<'a> Evaluation<'a> {
         };
         let job = Job {
             task,
-            mind: arm.mind(&self.settings.mind),
+            mind: arm.mind(self.settings.common_mind(arm)),
+            chunk_tokens: self.settings.chunk_tokens,
             limit: arm.limit.limit,
             kv: arm.kv,
             context_tokens,
@@ -255,6 +273,8 @@ fn digest(settings: &EvalSettings, material: &Material) -> Result<String, EvalEr
         version: env!("CARGO_PKG_VERSION"),
         arms: &settings.arms,
         mind: &settings.mind,
+        variations: &settings.variations,
+        chunk_tokens: settings.chunk_tokens,
         answer_tokens: settings.answer_tokens,
         documents: material
             .documents
@@ -286,8 +306,12 @@ fn mode(settings: &EvalSettings, material: &Material, fingerprint: String) -> Ev
         1 => "1 arm".to_owned(),
         arms => format!("{arms} arms"),
     };
+    let steps = match settings.chunk_tokens {
+        1 => "one token a step, as in decode".to_owned(),
+        tokens => format!("texts in chunks of {tokens} tokens, as in reading"),
+    };
     let text = format!(
-        "priced against exact, one token a step; {arms}; {documents} documents of {scored_tokens} scored tokens, {items} items; eviction {eviction}; 95 % intervals of {RESAMPLES} resamples"
+        "priced against exact, {steps}; {arms}; {documents} documents of {scored_tokens} scored tokens, {items} items; eviction {eviction}; 95 % intervals of {RESAMPLES} resamples"
     );
     EvalMode {
         text,
@@ -295,6 +319,7 @@ fn mode(settings: &EvalSettings, material: &Material, fingerprint: String) -> Ev
         eviction: settings.mind.eviction,
         documents,
         scored_tokens,
+        chunk_tokens: settings.chunk_tokens,
         items,
         answer_tokens: settings.answer_tokens,
         resamples: RESAMPLES,

@@ -22,7 +22,7 @@ use crate::session::opening::{EngineOptions, plan};
 use crate::session::{Session, SessionPlan};
 use crate::store::WeightSource;
 
-/// Tokens of a prefill chunk, as in scenarios.
+/// Tokens of a prefill chunk at least, as in scenarios.
 pub(super) const CHUNK_TOKENS: usize = 32;
 
 /// What a process has to do.
@@ -44,6 +44,7 @@ pub struct Job {
     pub(super) mind: MindConfig,
     pub(super) limit: Limit,
     pub(super) kv: KvPrecision,
+    pub(super) chunk_tokens: usize,
     pub(super) context_tokens: usize,
     pub(super) answer_tokens: usize,
 }
@@ -69,7 +70,7 @@ pub async fn serve(
     let options = EngineOptions {
         limit: job.limit,
         context_tokens: job.context_tokens,
-        chunk_tokens: Some(CHUNK_TOKENS),
+        chunk_tokens: Some(CHUNK_TOKENS.max(job.chunk_tokens)),
         // What a store lacks, the oracle could not do without.
         degrade: false,
         kv: Some(job.kv),
@@ -87,7 +88,8 @@ pub async fn serve(
         Task::Plan => {}
         Task::Oracle | Task::Part(EvalPart::Text) => {
             let oracle = job.task == Task::Oracle;
-            measure::texts(session.engine_mut(), &mut scratch, oracle, &mut tell).await?;
+            let (engine, tokens) = (session.engine_mut(), job.chunk_tokens);
+            measure::texts(engine, &mut scratch, tokens, oracle, &mut tell).await?;
         }
         Task::Part(EvalPart::Tasks) => {
             measure::tasks(&mut session, &scratch, job.answer_tokens, &mut tell).await?;

@@ -4,6 +4,7 @@
 //! The body fills in what depends on the model and the machine: `modules` and `pool_bytes`.
 
 mod eviction;
+mod mechanism;
 mod memory;
 mod named;
 mod names;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ExpertKey, Module, State};
 pub use eviction::EvictionPolicy;
+pub use mechanism::Mechanism;
 pub use memory::{MemoryConfig, Retention};
 pub use named::{Named, UnknownName};
 pub use numbers::{Bound, Number, ThresholdGap};
