@@ -2,10 +2,10 @@
 
 mod shown;
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
 use sage_actors::config::{EvictionPolicy, Mechanism, MindConfig, Named};
@@ -27,8 +27,8 @@ const EXAMPLES: &str = "Examples:
   sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 8
   sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 8 --kv bf16,q8
   sage eval MODEL --tasks models/tiny/tasks/*.jsonl --items 25 --states wake,rest --policy topk,salient,sage
-  sage eval MODEL --text models/tiny/heldout/*.txt --limits 25% --states wake --without k,miss_cap,residency_bias
-  sage eval MODEL --text models/tiny/heldout/*.txt --limits 25% --states rest --vary mind.budgets.rest.router_mass=0.8
+  sage eval MODEL --text models/tiny/heldout/*.txt --documents 8 --limits 48slots --without k,residency_bias
+  sage eval MODEL --text BOOK.txt --limits 48slots --states rest --vary mind.budgets.rest.router_mass=0.8 --jobs 2
   sage eval MODEL --text BOOK.txt --limits 6GiB --out prices.jsonl     killed and started again, it goes on
 
 Every arm is a state held, a policy and a limit, and perhaps one thing that differs (--vary, --without, --only), which is
@@ -78,6 +78,9 @@ pub struct EvalArgs {
     /// Tokens of a text that are read in a step
     #[arg(long, default_value_t = 1, value_name = "N")]
     chunk: usize,
+    /// Processes at a time; more than one disturb each other's times, and nothing else
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    jobs: usize,
     /// Keep finished results in this file, and go on from it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -148,6 +151,7 @@ impl EvalArgs {
             ("items", self.items, 1),
             ("answer-tokens", Some(self.answer_tokens), 1),
             ("chunk", Some(self.chunk), 1),
+            ("jobs", Some(self.jobs), 1),
         ];
         if self.kv.contains(&KvPrecision::Exact) {
             return Err(CliError::request(
@@ -187,6 +191,7 @@ impl EvalArgs {
             variations,
             chunk_tokens: self.chunk,
             answer_tokens: self.answer_tokens,
+            jobs: self.jobs,
             record: self.out.clone(),
             scratch: self.scratch.clone(),
         })
@@ -252,13 +257,13 @@ pub fn run(
     let settings = args.settings()?;
     let source = opening::source(&args.model)?;
     let program = std::env::current_exe()?;
-    let started = Cell::new(0);
+    let started = AtomicUsize::new(0);
     let commands = |job: &str| {
         let mut command = Command::new(&program);
         command.arg("eval-worker").arg(&args.model);
         command.args(["--job", job]);
-        started.set(started.get() + 1);
-        listen.pass_on(&mut command, started.get());
+        let number = started.fetch_add(1, Ordering::Relaxed) + 1;
+        listen.pass_on(&mut command, number);
         if let Some(threads) = args.threads {
             command.args(["--threads", &threads.to_string()]);
         }

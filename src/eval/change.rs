@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::bootstrap::intervals;
+use super::estimate::ArmDifference;
 use super::metrics::{Answered, DocumentResult};
 use super::record::PartResult;
-use super::report::ArmDifference;
 
 /// Of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -19,6 +19,7 @@
 mod arm;
 pub mod bootstrap;
 mod change;
+mod estimate;
 mod material;
 mod measure;
 mod message;
@@ -45,7 +46,8 @@ pub use arm::{ArmPolicy, NamedLimit, Variation, arms};
 pub use material::{Document, Material, MaterialOptions};
 pub use metrics::PartConditions;
 pub use price::{Correlation, PricedExpert, Prices, price};
-pub use report::{ArmDifference, ArmReport, Estimate, EvalReport, TasksReport, TextReport};
+pub use estimate::{ArmDifference, Estimate};
+pub use report::{ArmReport, EvalReport, TasksReport, TextReport};
 pub use run::{EvalSettings, Evaluation};
 pub use worker::{Job, TOLD, TOLD_MARK, serve};
 

@@ -118,27 +118,33 @@ impl ResumeFile {
         Ok((record, results))
     }
 
-    /// Appends what an arm gave; the end of a part is on the disk when this returns.
+    /// Appends what an arm gave in a part; it is on the disk when this returns.
     pub(super) fn append(
         &mut self,
         arm: usize,
         name: &str,
-        found: ArmResult,
+        part: EvalPart,
+        result: &PartResult,
     ) -> Result<(), EvalError> {
         if let Some(header) = self.header.take() {
             self.line(&header)?;
         }
-        let end = matches!(found, ArmResult::Done { .. });
-        self.line(&ResultEntry {
-            arm,
-            name: name.to_owned(),
-            found,
-        })?;
+        let documents = result.documents.iter().cloned().map(ArmResult::Document);
+        let items = result.items.iter().cloned().map(ArmResult::Item);
+        let under = result.done.clone();
+        let done = std::iter::once(ArmResult::Done { part, under });
+        for found in documents.chain(items).chain(done) {
+            self.line(&ResultEntry {
+                arm,
+                name: name.to_owned(),
+                found,
+            })?;
+        }
         match &self.file {
-            Some((file, path)) if end => file
+            Some((file, path)) => file
                 .sync_data()
                 .map_err(EvalError::system(format!("writing {}", path.display()))),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -262,28 +268,30 @@ mod tests {
         let mut ends = Vec::new();
         let (mut record, results) = open(path).unwrap();
         assert!(results.is_empty());
-        let document = |tokens| {
-            ArmResult::Document(DocumentResult {
-                tokens,
-                nll: 0.1 + tokens as f64 / 3.0,
-                ..DocumentResult::default()
-            })
+        let document = |tokens| DocumentResult {
+            tokens,
+            nll: 0.1 + tokens as f64 / 3.0,
+            ..DocumentResult::default()
         };
-        let done = |part| ArmResult::Done {
-            part,
-            under: PartConditions::default(),
+        let read = PartResult {
+            documents: vec![document(1), document(2)],
+            ..PartResult::default()
         };
-        for found in [
-            document(1),
-            document(2),
-            done(EvalPart::Text),
-            ArmResult::Item(Answered::default()),
-            done(EvalPart::Tasks),
-            document(3),
-        ] {
-            record.append(0, "exact", found).unwrap();
+        let answered = PartResult {
+            items: vec![Answered::default()],
+            ..PartResult::default()
+        };
+        for (part, result) in [(EvalPart::Text, read), (EvalPart::Tasks, answered)] {
+            record.append(0, "exact", part, &result).unwrap();
             ends.push(std::fs::metadata(path).unwrap().len());
         }
+        // What an earlier version wrote line by line, and a kill cut short.
+        let begun = ResultEntry {
+            arm: 0,
+            name: "exact".into(),
+            found: ArmResult::Document(document(3)),
+        };
+        record.line(&begun).unwrap();
         ends
     }
 
@@ -297,11 +305,11 @@ mod tests {
         for cut in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
             let (_, results) = open(&path).unwrap();
-            let whole = usize::from(cut as u64 >= ends[2]) + usize::from(cut as u64 >= ends[4]);
+            let whole = ends.iter().filter(|end| cut as u64 >= **end).count();
             assert_eq!(results.len(), whole, "cut at {cut}");
             // The header of a file that was cut within it is written with the first result.
             let header = if (cut as u64) < first { 0 } else { first };
-            let kept = [header, ends[2], ends[4]][whole];
+            let kept = [header, ends[0], ends[1]][whole];
             assert_eq!(std::fs::metadata(&path).unwrap().len(), kept);
         }
         std::fs::write(&path, &bytes).unwrap();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sage_actors::config::MindConfig;
 use serde::Serialize;
@@ -11,7 +13,7 @@ use super::bootstrap::{RESAMPLES, SEED};
 use super::material::{Material, MaterialOptions};
 use super::message::WorkerMessage;
 use super::metrics::Answered;
-use super::record::{ArmResult, PartResult, Results, ResultsHeader, ResumeFile};
+use super::record::{PartResult, Results, ResultsHeader, ResumeFile};
 use super::report::{EvalMode, EvalReport, report};
 use super::scratch::Scratch;
 use super::worker::{self, Job, Task};
@@ -41,6 +43,8 @@ pub struct EvalSettings {
     pub chunk_tokens: usize,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
+    /// Processes at a time. What is measured of time is disturbed by more than one; nothing else is.
+    pub jobs: usize,
     /// The file to resume from.
     pub record: Option<PathBuf>,
     /// Where the scratch file lies; none: where the system keeps temporary files.
@@ -59,7 +63,7 @@ impl EvalSettings {
 }
 
 /// Makes the command of a process that calls [`super::serve`] with this job (JSON) and its standard input.
-pub type Commands<'a> = &'a dyn Fn(&str) -> Command;
+pub type Commands<'a> = &'a (dyn Fn(&str) -> Command + Sync);
 
 /// A run that can begin.
 pub struct Evaluation<'a> {
@@ -153,11 +157,12 @@ impl<'a> Evaluation<'a> {
                 .sum::<usize>()
     }
 
-    /// Runs what is not yet done; `progress` hears of every document and item, by the arm's name.
+    /// Runs what is not yet done, as many processes at a time as the settings say; `progress` hears of every document and
+    /// item, by the arm's name.
     ///
     /// # Errors
     /// When a process fails, or the record cannot be written.
-    pub fn run(mut self, progress: &mut dyn FnMut(&str)) -> Result<EvalReport, EvalError> {
+    pub fn run(mut self, progress: &mut (dyn FnMut(&str) + Send)) -> Result<EvalReport, EvalError> {
         let open = self.open_parts();
         if open.iter().any(|(_, part)| *part == EvalPart::Text) {
             let oracle = Arm::oracle();
@@ -166,10 +171,37 @@ impl<'a> Evaluation<'a> {
                 Ok(())
             })?;
         }
-        for (index, part) in open {
-            let result = self.part(index, part, progress)?;
-            self.results.insert((index, part), result);
-        }
+        let record = Mutex::new(std::mem::take(&mut self.record));
+        let progress = Mutex::new(progress);
+        let tell = |name: &str| (*lock(&progress))(name);
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let work = || {
+            let mut results = Vec::new();
+            while !failed.load(Ordering::Relaxed) {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some((index, part)) = open.get(at).copied() else {
+                    break;
+                };
+                match self.part(index, part, &record, &tell) {
+                    Ok(result) => results.push(((index, part), result)),
+                    Err(error) => {
+                        failed.store(true, Ordering::Relaxed);
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(results)
+        };
+        let found: Result<Vec<_>, EvalError> = std::thread::scope(|scope| {
+            let jobs = self.settings.jobs.clamp(1, open.len().max(1));
+            let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(&work)).collect();
+            let ended = jobs.into_iter().map(|job| match job.join() {
+                Ok(results) => results,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            ended.collect()
+        });
+        self.results.extend(found?.into_iter().flatten());
         Ok(report(
             self.mode,
             &self.settings.arms,
@@ -178,26 +210,24 @@ impl<'a> Evaluation<'a> {
         ))
     }
 
+    /// Runs a part to its end and appends it to the record, whole.
     fn part(
-        &mut self,
+        &self,
         index: usize,
         part: EvalPart,
-        progress: &mut dyn FnMut(&str),
+        record: &Mutex<ResumeFile>,
+        progress: &dyn Fn(&str),
     ) -> Result<PartResult, EvalError> {
-        let arm = self.settings.arms[index].clone();
+        let arm = &self.settings.arms[index];
         let name = arm.name();
         let mut result = PartResult::default();
-        let mut record = std::mem::take(&mut self.record);
-        let done = self.start(&arm, Task::Part(part), part, &mut |message| {
-            let found = match message {
-                WorkerMessage::Document(document) => {
-                    result.documents.push(document.clone());
-                    ArmResult::Document(document)
-                }
+        let done = self.start(arm, Task::Part(part), part, &mut |message| {
+            match message {
+                WorkerMessage::Document(document) => result.documents.push(document),
                 WorkerMessage::Item(answer) => {
                     let text = self.text.decode(&answer.answer)?.trim().to_owned();
                     let expected = self.material.items.get(result.items.len());
-                    let answered = Answered {
+                    result.items.push(Answered {
                         correct: expected.is_some_and(|item| item.answer == text),
                         answer: text,
                         tokens: answer.tokens,
@@ -205,19 +235,15 @@ impl<'a> Evaluation<'a> {
                         misses: answer.misses,
                         miss_bytes: answer.miss_bytes,
                         seconds: answer.seconds,
-                    };
-                    result.items.push(answered.clone());
-                    ArmResult::Item(answered)
+                    });
                 }
                 WorkerMessage::Done(_) => return Ok(()),
-            };
-            record.append(index, &name, found)?;
+            }
             progress(&name);
             Ok(())
         })?;
-        result.done = done.clone();
-        record.append(index, &name, ArmResult::Done { part, under: done })?;
-        self.record = record;
+        result.done = done;
+        lock(record).append(index, &name, part, &result)?;
         Ok(result)
     }
 
@@ -266,6 +292,12 @@ impl<'a> Evaluation<'a> {
             .filter(|done| !self.results.contains_key(done))
             .collect()
     }
+}
+
+/// What a thread that panicked left is whole: it holds the lock while it appends or counts, and both end before anything else
+/// can fail.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn digest(settings: &EvalSettings, material: &Material) -> Result<String, EvalError> {
