@@ -445,6 +445,9 @@ fn dreamt(dream: &DreamEvent) -> String {
         "{} experts scored, {} episodes consolidated ({} left)",
         dream.scored, dream.episodes, dream.left
     );
+    if dream.unscored > 0 {
+        text.push_str(&format!(", {} of them unscored", dream.unscored));
+    }
     if dream.pruned > 0 {
         text.push_str(&format!(", {} merged", dream.pruned));
     }
@@ -453,6 +456,17 @@ fn dreamt(dream: &DreamEvent) -> String {
     }
     let read = human_bytes(dream.bytes_read);
     text.push_str(&format!(", read {read} in shadow"));
+    match dream.saved_bytes {
+        0 => {}
+        saved @ 1.. => {
+            let saved = human_bytes(saved.unsigned_abs());
+            text.push_str(&format!("; habits saved {saved}"));
+        }
+        cost => {
+            let cost = human_bytes(cost.unsigned_abs());
+            text.push_str(&format!("; habits cost {cost}"));
+        }
+    }
     text
 }
 

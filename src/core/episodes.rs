@@ -142,6 +142,16 @@ impl Episodes {
         }
     }
 
+    /// Gives up scoring those that wait; how many had something left to score.
+    pub fn pass_over(&mut self) -> u32 {
+        let mut passed = 0;
+        for episode in &mut self.waiting {
+            passed += u32::from(!episode.is_scored());
+            episode.pieces.clear();
+        }
+        passed
+    }
+
     /// Takes the oldest episode, if it is scored.
     pub fn take_scored(&mut self) -> Option<Habit> {
         self.waiting.front().filter(|episode| episode.is_scored())?;
@@ -178,6 +188,15 @@ mod tests {
         assert_eq!(habit.uses.len(), 1);
         // Nothing is to be scored of the model's own words.
         assert!(episodes.take_scored().is_some() && episodes.is_empty());
+    }
+
+    #[test]
+    fn what_is_passed_over_is_taken_unscored() {
+        let mut episodes = Episodes::new(4);
+        episodes.record("book", State::Wake, &[1, 2, 3], &Uses::default());
+        episodes.record("own", State::Wake, &[], &Uses::default());
+        assert_eq!((episodes.pass_over(), episodes.pass_over()), (1, 0));
+        assert!(episodes.take_scored().is_some() && episodes.take_scored().is_some());
     }
 
     #[test]

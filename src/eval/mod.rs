@@ -43,10 +43,10 @@ use crate::session::OpenError;
 use crate::text::TextError;
 
 pub use arm::{ArmPolicy, NamedLimit, Variation, arms};
+pub use estimate::{ArmDifference, Estimate};
 pub use material::{Document, Material, MaterialOptions};
 pub use metrics::PartConditions;
 pub use price::{Correlation, PricedExpert, Prices, price};
-pub use estimate::{ArmDifference, Estimate};
 pub use report::{ArmReport, EvalReport, TasksReport, TextReport};
 pub use run::{EvalSettings, Evaluation};
 pub use worker::{Job, TOLD, TOLD_MARK, serve};

@@ -10,13 +10,17 @@ pub struct DreamEvent {
     pub scored: u32,
     /// Episodes consolidated.
     pub episodes: u32,
+    /// Of those, episodes that were not scored, because what scoring reads would not be saved in a week.
+    pub unscored: u32,
     /// Episodes that wait.
     pub left: u32,
     /// Episodes merged into one nearly alike.
     pub pruned: u32,
     /// Bytes that shadow runs read.
     pub bytes_read: u64,
-    /// What they cost, in exact tokens.
+    /// Bytes that habits saved, since the event before, less than 0 where more was missed because of them.
+    pub saved_bytes: i64,
+    /// What shadow runs cost, in exact tokens.
     pub units: f64,
     /// Hot lists: domain, state, and how many experts at least a quarter of its tokens use.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -363,9 +363,11 @@ impl DreamEvent {
         let Self {
             scored,
             episodes,
+            unscored,
             left,
             pruned,
             bytes_read,
+            saved_bytes,
             units,
             hot,
         } = self;
@@ -375,9 +377,11 @@ impl DreamEvent {
             tick,
             scored,
             episodes,
+            unscored,
             left,
             pruned,
             bytes_read,
+            saved_bytes,
             units,
             hot = hot.len()
         );

@@ -14,6 +14,7 @@ mod mixture;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod twin;
 mod usage;
 pub mod whatif;
 
@@ -212,6 +213,7 @@ impl Cache {
         let uses: Vec<(u32, u32)> = uses.map(|(index, used)| (*index, used.tokens)).collect();
         let turn = self.next_lease + 1;
         pool.turn(turn, request.tick, layer, request.tokens, &uses);
+        pool.compare(&claim.indices, claim.miss_bytes);
         for index in &claim.indices {
             pool.pin(*index);
         }
@@ -355,6 +357,7 @@ impl Cache {
             stats.resident_experts += pool.resident_experts();
             stats.resident_bytes += pool.resident_bytes();
             stats.capacity_bytes += pool.capacity_bytes();
+            stats.habits_saved_bytes += pool.habits_saved_bytes();
         }
         stats
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::twin::Twin;
 use super::usage::Usage;
 use crate::config::{EvictionPolicy, ExpertSizes, ModuleShape};
 use crate::protocol::{
@@ -54,6 +55,10 @@ pub(super) struct Pool {
     tick: Option<Tick>,
     window: u16,
     usage: Usage,
+    /// While habits are known: the pool that there would be without them.
+    twin: Option<Twin>,
+    /// Bytes that habits saved so far; less than 0 where they cost.
+    habits_saved_bytes: i64,
     /// Scratch of `make_room`.
     victims: Vec<(f64, u32)>,
 }
@@ -83,6 +88,8 @@ impl Pool {
             tick: None,
             window,
             usage: Usage::new(policy, shape),
+            twin: None,
+            habits_saved_bytes: 0,
             victims: Vec::new(),
         }
     }
@@ -175,7 +182,28 @@ impl Pool {
 
     /// Takes over the habits of the domain that follows; none: nothing is known of it.
     pub fn expect(&mut self, habits: Option<Arc<[f32]>>) {
+        match (&habits, &self.twin) {
+            (Some(_), None) => {
+                let experts = self.cells.len();
+                self.twin = Some(Twin::of(&self.residents, experts, &self.sizes));
+            }
+            (None, _) => self.twin = None,
+            (Some(_), Some(_)) => {}
+        }
         self.usage.expect(habits);
+    }
+
+    /// A lease that misses `miss_bytes` is compared with what would be missed without habits.
+    pub fn compare(&mut self, indices: &[u32], miss_bytes: u64) {
+        if let Some(twin) = &mut self.twin {
+            let without = twin.lease(indices, self.capacity_bytes, &self.sizes, &self.usage);
+            self.habits_saved_bytes += without as i64 - miss_bytes as i64;
+        }
+    }
+
+    /// Bytes that habits saved so far; less than 0 where they cost.
+    pub fn habits_saved_bytes(&self) -> i64 {
+        self.habits_saved_bytes
     }
 
     pub fn layer_keys(&self) -> impl Iterator<Item = LayerKey> + '_ {

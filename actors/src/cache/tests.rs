@@ -1,4 +1,5 @@
 mod policies;
+mod saving;
 mod whatif;
 
 use std::collections::BTreeMap;

@@ -111,15 +111,6 @@ impl Usage {
         self.habits = habits;
     }
 
-    /// A chance of use, with what the domain usually needs counted in where that is known.
-    #[inline]
-    fn expected(&self, index: u32, p: f64) -> f64 {
-        match &self.habits {
-            Some(habits) => eviction::expected(p, habits[index as usize]),
-            None => p,
-        }
-    }
-
     /// A layer uses experts for `tokens` tokens: `uses` names them, with how many of the tokens used each. Turns of
     /// one tick (the windows of a chunk) count its tokens once. `turn` numbers the turns of all modules, from 1.
     pub fn turn(&mut self, turn: u64, tick: Tick, rank: usize, tokens: u32, uses: &[(u32, u32)]) {
@@ -163,12 +154,34 @@ impl Usage {
         count: usize,
         victims: &mut Vec<(f64, u32)>,
     ) {
+        self.choose_counting(self.habits.as_deref(), residents, may_go, count, victims);
+    }
+
+    /// As [`Usage::choose`], as if nothing were known of the domain.
+    pub fn choose_without_habits(
+        &self,
+        residents: &[u32],
+        may_go: impl Fn(u32) -> bool,
+        count: usize,
+        victims: &mut Vec<(f64, u32)>,
+    ) {
+        self.choose_counting(None, residents, may_go, count, victims);
+    }
+
+    fn choose_counting(
+        &self,
+        habits: Option<&[f32]>,
+        residents: &[u32],
+        may_go: impl Fn(u32) -> bool,
+        count: usize,
+        victims: &mut Vec<(f64, u32)>,
+    ) {
         let ages = match self.counts_ages() {
             true => self.ages(residents.iter().copied()),
             false => Ages::default(),
         };
         let residents = residents.iter().copied().filter(|index| may_go(*index));
-        let scored = residents.map(|index| (self.score(index, ages), index));
+        let scored = residents.map(|index| (self.score_counting(habits, index, ages), index));
         eviction::farthest(scored, count, victims);
     }
 
@@ -176,6 +189,12 @@ impl Usage {
     /// its experts keep their order, as long as no habits are counted in.
     #[inline]
     pub fn score(&self, index: u32, ages: Ages) -> f64 {
+        self.score_counting(self.habits.as_deref(), index, ages)
+    }
+
+    /// The same with these habits of the domain counted in, if any.
+    #[inline]
+    fn score_counting(&self, habits: Option<&[f32]>, index: u32, ages: Ages) -> f64 {
         let layers = self.layers.len();
         let at = &self.used[index as usize];
         let p = match (self.policy, &self.memory) {
@@ -192,7 +211,8 @@ impl Usage {
                 mixture.chance(at.rank as usize, self.expert(index, at))
             }
         };
-        eviction::horizon(self.to_layer(at), layers, self.expected(index, p))
+        let p = habits.map_or(p, |habits| eviction::expected(p, habits[index as usize]));
+        eviction::horizon(self.to_layer(at), layers, p)
     }
 
     /// Whether the policy asks how old all residents are.

@@ -81,6 +81,9 @@ pub struct CacheStats {
     pub waits_avoided: u64,
     /// Reads admitted to the speculation pool.
     pub speculative_reads: u64,
+    /// Bytes that habits kept from being missed; less than 0 where more was missed because of them.
+    #[serde(default)]
+    pub habits_saved_bytes: i64,
     /// Bytes in the demand pool now.
     pub resident_bytes: u64,
     /// Experts in the demand pool now.

@@ -17,7 +17,7 @@ use crate::core::sampling::Sampling;
 use crate::core::segment::SegmentBuilder;
 use crate::core::speech::{CollectedTurn, TurnStyle};
 use crate::core::{Engine, EngineError};
-use crate::events::{ExpertsEvent, Summary};
+use crate::events::{DreamEvent, ExpertsEvent, Summary};
 use crate::text::{Text, stop_tokens};
 use crate::trace::Tape;
 
@@ -191,7 +191,10 @@ impl CoreLoop {
     /// When the cache's actor failed.
     pub async fn summary(&self) -> Result<Summary, EngineError> {
         let stats = self.engine.mind.cache_stats().await?;
-        let dreamt = self.minding.dreaming.total.clone();
+        let dreamt = DreamEvent {
+            saved_bytes: stats.habits_saved_bytes,
+            ..self.minding.dreaming.total.clone()
+        };
         let account = &self.minding.books.account;
         Ok(account.summary(&self.engine, stats.waits_avoided, dreamt))
     }

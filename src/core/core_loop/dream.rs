@@ -2,7 +2,8 @@
 //! and in Dream consolidates the episodes that are scored.
 //!
 //! A tick works within a bucket of its own (units of one exact token, as the energy's) and a number of strides, so that
-//! an input never waits for more than that; what was begun goes on in a later tick.
+//! an input never waits for more than that; what was begun goes on in a later tick. What it reads is bounded by what habits
+//! save, to within one stride: what has no bytes left to be scored with is consolidated as it is.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,9 @@ impl CoreLoop {
         let Some(pace) = pace(orientation.directives.state) else {
             return Ok(());
         };
+        let stats = self.engine.mind.cache_stats().await?;
+        let has_habits = self.minding.dreaming.has_consolidated();
+        self.minding.dreaming.account.credit(&stats, has_habits);
         self.minding.dreaming.bucket.step(pace.refill_units, 0.0);
         let mut finished = 0;
         for _ in 0..pace.strides {
@@ -33,6 +37,9 @@ impl CoreLoop {
             }
         }
         if pace.consolidate {
+            if self.minding.dreaming.account.is_empty() {
+                self.minding.dreaming.pass_over();
+            }
             self.consolidate().await?;
         }
         let since = &self.minding.dreaming.since;
@@ -48,6 +55,9 @@ impl CoreLoop {
         orientation: &Orientation,
         finished: &mut u32,
     ) -> Result<bool, EngineError> {
+        if self.minding.dreaming.account.is_empty() {
+            return Ok(false);
+        }
         if self.minding.dreaming.shadow.is_none() {
             self.minding.dreaming.shadow = Some(Shadow::new(&self.engine, 1)?);
         }
@@ -56,7 +66,9 @@ impl CoreLoop {
         };
         let before = shadow.bytes_read();
         let strode = self.stride_with(&mut shadow, orientation, finished).await;
-        self.minding.dreaming.since.bytes_read += shadow.bytes_read() - before;
+        let read = shadow.bytes_read() - before;
+        self.minding.dreaming.account.spend(read);
+        self.minding.dreaming.since.bytes_read += read;
         self.minding.dreaming.shadow = Some(shadow);
         strode
     }
@@ -158,7 +170,11 @@ impl CoreLoop {
         } else {
             Vec::new()
         };
+        let saved_bytes = self.minding.dreaming.account.saved_bytes();
         let total = &mut self.minding.dreaming.total;
+        event.saved_bytes = saved_bytes - total.saved_bytes;
+        total.saved_bytes = saved_bytes;
+        total.unscored += event.unscored;
         total.left = event.left;
         total.scored += event.scored;
         total.episodes += event.episodes;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sage_actors::metabolic::energy::Bucket;
-use sage_actors::metabolic::pace::CAPACITY_UNITS;
+use sage_actors::metabolic::pace::{CAPACITY_UNITS, ReadingAccount};
 
 use crate::core::Engine;
 use crate::core::episodes::Episodes;
@@ -25,6 +25,8 @@ pub(super) struct Dreaming {
     pub(super) shadow: Option<Shadow>,
     pub(super) piece: Option<Piece>,
     pub(super) bucket: Bucket,
+    /// What scoring may read.
+    pub(super) account: ReadingAccount,
     /// Whether memory is to be pruned when no episode is left.
     pub(super) unpruned: bool,
     /// Since the last event.
@@ -40,10 +42,17 @@ impl Dreaming {
             shadow: None,
             piece: None,
             bucket: Bucket::full(CAPACITY_UNITS),
+            account: ReadingAccount::default(),
             unpruned: false,
             since: DreamEvent::default(),
             total: DreamEvent::default(),
         }
+    }
+
+    /// Gives up scoring what waits.
+    pub(super) fn pass_over(&mut self) {
+        self.piece = None;
+        self.since.unscored += self.episodes.pass_over();
     }
 
     /// Whether the mind has habits to go by.

@@ -40,7 +40,7 @@ fn a_mechanism_that_is_held_off_is_compared_with_the_same_arm() {
             (share - (missed(&varied) / missed(&unvaried) - 1.0)).abs() < 1e-9,
             "{change}"
         );
-     }
+    }
     // Twice as many experts miss more, however many residents are preferred.
     let twice = text(names[2])["change"]["bytes"]["value"].as_f64();
     assert!(twice > Some(0.5), "{twice:?}");
@@ -86,7 +86,14 @@ fn arms_side_by_side_find_what_they_find_one_after_the_other() {
     let tasks = material.name("tasks.jsonl");
     let jobs = |jobs: &str| {
         let record = material.name(&format!("record-{jobs}"));
-        let more = ["--tasks", &tasks, "--states", "wake,rest", "--limits", "8slots"];
+        let more = [
+            "--tasks",
+            &tasks,
+            "--states",
+            "wake,rest",
+            "--limits",
+            "8slots",
+        ];
         let rest = ["--answer-tokens", "12", "--jobs", jobs, "--out", &record];
         settled(json(&material.text(&[&more[..], &rest[..]].concat())))
     };
