@@ -70,6 +70,7 @@ fn directive() -> ModuleDirective {
         epoch: 1,
         state: State::Focus,
         k: EXPERTS_PER_TOKEN,
+        reading_k: None,
         router_mass: 1.0,
         expert_bytes: POOL_BYTES,
         speculation_bytes: 0,

@@ -103,7 +103,7 @@ impl Engine {
         orientation: &Orientation,
         interrupt: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Forward, EngineError> {
-        let tokens = chunk.tokens.len();
+        let (tokens, phase) = (chunk.tokens.len(), step.phase);
         self.check(sequence, chunk.tokens)?;
         let mut passage = self.enter(sequence, chunk, step, orientation)?;
         let layers = self.text_config().num_hidden_layers;
@@ -111,7 +111,7 @@ impl Engine {
         if let Some(layer) = given_up.await? {
             let share = layer as f64 / layers as f64;
             let mut out = passage.out;
-            self.note_spent(tokens as f64 * share, orientation, &out);
+            self.note_spent(tokens as f64 * share, phase, orientation, &out);
             // The layers that were computed take their share of the ticks: else the cost of a long chunk would meet one tick's refill.
             self.clock.pass((tokens * layer / layers) as u64);
             out.given_up = true;
@@ -134,7 +134,7 @@ impl Engine {
         }
         out.entropy.mean /= (tokens * self.experts.thinker.len().max(1)) as f32;
         self.clock.pass(tokens as u64);
-        self.note_spent(tokens as f64, orientation, &out);
+        self.note_spent(tokens as f64, phase, orientation, &out);
         Ok(out)
     }
 
@@ -203,7 +203,7 @@ impl Engine {
         }
     }
 
-    fn note_spent(&mut self, tokens: f64, orientation: &Orientation, out: &Forward) {
+    fn note_spent(&mut self, tokens: f64, phase: Phase, orientation: &Orientation, out: &Forward) {
         let trained = self.text_config().num_experts_per_tok as f64;
         let directive = &orientation.directive;
         let units = if directive.router_mass < 1.0 {
@@ -212,7 +212,7 @@ impl Engine {
             let worked: usize = out.work.worked.iter().map(Vec::len).sum();
             worked as f64 / layers / trained
         } else {
-            tokens * f64::from(directive.k) / trained
+            tokens * f64::from(directive.k_in(phase)) / trained
         };
         self.clock.spend(units, out.traffic.miss_bytes);
     }

@@ -7,6 +7,7 @@ use crate::settings::{SettingOrigin, Settings};
 /// Budgets of a run that must equal the reference: the trained k, all memory, no bias, no cap.
 pub const EXACT: StateBudget = StateBudget {
     f: 1.0,
+    reading_share: 1.0,
     expert_memory: 1.0,
     router_mass: 1.0,
     miss_bytes_per_token: 0.0,

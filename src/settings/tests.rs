@@ -241,7 +241,7 @@ fn a_choice_is_named_or_given_with_its_settings() {
 
 #[test]
 fn a_held_budget_is_whole_or_absent() {
-    let whole = "[mind.hold]\nf = 1\nexpert_memory = 1\nrouter_mass = 1\nmiss_bytes_per_token = 0\nresidency_bias = 0\n\
+    let whole = "[mind.hold]\nf = 1\nreading_share = 1\nexpert_memory = 1\nrouter_mass = 1\nmiss_bytes_per_token = 0\nresidency_bias = 0\n\
         salience_bias = 0\nfocus_weight = 0\nlookahead = true\ntalker = true\ntowers = \"all\"\n";
     let settings = load(whole, &[], &[]).expect("right");
     assert_eq!(settings.mind.hold.expect("held").f, 1.0);

@@ -93,6 +93,7 @@ fn directives(tick: Tick, demand: u64, speculation: u64, miss: Option<u64>) -> D
             epoch: tick,
             state: State::Focus,
             k: 2,
+            reading_k: None,
             router_mass: 1.0,
             expert_bytes: demand * BYTES,
             speculation_bytes: speculation * BYTES,

@@ -7,6 +7,8 @@ use super::{Budgets, MindConfig, Named, StateBudget};
 pub enum Mechanism {
     /// The state's k.
     K,
+    /// The share of the state's k for what is read.
+    ReadingShare,
     /// The share of router mass at which a token has experts enough.
     RouterMass,
     /// The cap of missed bytes.
@@ -38,6 +40,7 @@ impl Mechanism {
     fn switch_off(self, budget: &mut StateBudget) {
         match self {
             Self::K => budget.f = 1.0,
+            Self::ReadingShare => budget.reading_share = 1.0,
             Self::RouterMass => budget.router_mass = 1.0,
             Self::MissCap => budget.miss_bytes_per_token = 0.0,
             Self::ResidencyBias => budget.residency_bias = 0.0,
@@ -62,6 +65,7 @@ impl Budgets {
 impl Named for Mechanism {
     const ALL: &'static [Self] = &[
         Self::K,
+        Self::ReadingShare,
         Self::RouterMass,
         Self::MissCap,
         Self::ResidencyBias,
@@ -71,6 +75,7 @@ impl Named for Mechanism {
     fn name(self) -> &'static str {
         match self {
             Self::K => "k",
+            Self::ReadingShare => "reading_share",
             Self::RouterMass => "router_mass",
             Self::MissCap => "miss_cap",
             Self::ResidencyBias => "residency_bias",
@@ -81,6 +86,9 @@ impl Named for Mechanism {
     fn summary(self) -> &'static str {
         match self {
             Self::K => "The state's number of experts a token; off: the trained number",
+            Self::ReadingShare => {
+                "Fewer experts a token that is read; off: as many as one that is written"
+            }
             Self::RouterMass => "Experts until they have a share of the router's mass; off: all k",
             Self::MissCap => "The cap of bytes that a decoded token may miss; off: none",
             Self::ResidencyBias => "Residents are preferred; off: they are not",
@@ -99,6 +107,7 @@ mod tests {
         for budget in mind.budgets.all_mut() {
             *budget = StateBudget {
                 router_mass: 0.8,
+                reading_share: 0.5,
                 miss_bytes_per_token: 0.5,
                 residency_bias: 0.1,
                 salience_bias: 0.1,

@@ -63,6 +63,9 @@ pub enum RoutingPolicy {
 pub struct StateBudget {
     /// Experts a token, as a multiple of the trained k (the talker takes at most 1).
     pub f: f64,
+    /// Of these, the share for a token of the thinker that is read and not written, in (0, 1].
+    #[serde(default = "StateBudget::whole")]
+    pub reading_share: f64,
     /// Share of the pool P for the demand pool, in [0, 1].
     pub expert_memory: f64,
     /// Router mass at which a token has experts enough, as a share of what its k best have, in (0, 1]; 1: always k.
@@ -87,6 +90,11 @@ pub struct StateBudget {
 impl StateBudget {
     /// The mass of all k experts.
     fn whole_mass() -> f32 {
+        1.0
+    }
+
+    /// As many experts in reading.
+    fn whole() -> f64 {
         1.0
     }
 }
@@ -129,6 +137,7 @@ impl Default for Budgets {
         let row = |f, expert_memory, miss, (lambda, beta, focus), lookahead, (talker, towers)| {
             StateBudget {
                 f,
+                reading_share: 1.0,
                 expert_memory,
                 router_mass: 1.0,
                 miss_bytes_per_token: miss,

@@ -203,6 +203,7 @@ impl MindConfig {
 fn budget(key: &str, budget: &StateBudget, add: &mut impl FnMut(&str, f64, Bound)) {
     for (name, value, bound) in [
         ("f", budget.f, Bound::Positive),
+        ("reading_share", budget.reading_share, Bound::ShareAboveZero),
         ("expert_memory", budget.expert_memory, Bound::Share),
         (
             "router_mass",

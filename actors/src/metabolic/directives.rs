@@ -25,6 +25,17 @@ pub fn k_of(shape: &ModuleShape, budget: &StateBudget) -> u16 {
     libm::round(f * f64::from(shape.k_trained)).clamp(1.0, f64::from(shape.experts)) as u16
 }
 
+/// Experts for a token that is read, where they are fewer than `k`. Only the thinker reads what is not its own.
+fn reading_k(shape: &ModuleShape, budget: &StateBudget, k: u16) -> Option<u16> {
+    let share = match shape.module {
+        Module::Thinker => budget.reading_share,
+        Module::Talker => 1.0,
+    };
+    let f = budget.f * share;
+    let reading_k = libm::round(f * f64::from(shape.k_trained)).clamp(1.0, f64::from(k)) as u16;
+    (reading_k < k).then_some(reading_k)
+}
+
 /// What each that may be awake asks of the arbiter. A module asks for its experts in proportion to the work that the state gives
 /// it, a tower for its weights; without a turn that is spoken the talker asks for nothing.
 pub(super) fn claims(config: &MindConfig, budget: &StateBudget, drives: &Drives) -> Vec<PoolClaim> {
@@ -136,6 +147,7 @@ pub fn directives(
             epoch,
             state,
             k,
+            reading_k: reading_k(shape, budget, k),
             router_mass: budget.router_mass,
             expert_bytes,
             speculation_bytes: (config.speculation_share * pool) as u64,

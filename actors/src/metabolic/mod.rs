@@ -172,7 +172,8 @@ impl Controller {
             _ => transitions.depletion_atp,
         };
         let energy = &self.config.energy;
-        let lost = self.budget().f - energy.refill_units_per_tick;
+        let budget = self.budget();
+        let lost = budget.f * budget.reading_share - energy.refill_units_per_tick;
         let spare = self.reserves.compute.level() - leaves_below / 100.0 * energy.capacity_units;
         // One tick beyond it, so that the state really changes.
         let covered = libm::ceil((spare / lost).max(0.0)) as u32;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Modality, Module, State, Tick};
+use super::ids::{Modality, Module, Phase, State, Tick};
 use super::salience::SalienceReport;
 
 /// What the body used since the step before; feeds the energy buckets.
@@ -119,6 +119,9 @@ pub struct ModuleDirective {
     pub state: State,
     /// Experts a token at most, in 1..=E.
     pub k: u16,
+    /// The same for a token that is read and not written; none: as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading_k: Option<u16>,
     /// Router mass at which a token has experts enough, as a share of what its k best have, in (0, 1]; 1: always k.
     #[serde(
         default = "ModuleDirective::whole_mass",
@@ -142,6 +145,14 @@ pub struct ModuleDirective {
 }
 
 impl ModuleDirective {
+    /// Experts a token at most, in a phase.
+    pub fn k_in(&self, phase: Phase) -> u16 {
+        match phase {
+            Phase::Prefill => self.reading_k.unwrap_or(self.k),
+            Phase::Decode => self.k,
+        }
+    }
+
     /// The mass of all k experts: what recordings had before there was another.
     fn whole_mass() -> f32 {
         1.0

@@ -63,7 +63,10 @@ pub struct Router {
     /// By expert; empty where all are alike.
     bytes: Vec<u64>,
     norm_topk_prob: bool,
+    /// Of the phase in force.
     k: usize,
+    /// In decoding, and in reading.
+    k_of_phase: [usize; 2],
     /// Share of the k best's mass at which a row has experts enough; 1: always k.
     router_mass: f32,
     state: State,
@@ -133,6 +136,7 @@ impl Router {
             bytes: Vec::new(),
             norm_topk_prob: shape.norm_topk_prob,
             k: usize::from(shape.k_trained),
+            k_of_phase: [usize::from(shape.k_trained); 2],
             router_mass: 1.0,
             state: State::Wake,
             lambda: 0.0,
@@ -193,7 +197,8 @@ impl Router {
                 experts: self.experts,
             });
         }
-        self.k = usize::from(directive.k.clamp(1, self.experts));
+        let k_in = |phase| usize::from(directive.k_in(phase).clamp(1, self.experts));
+        self.k_of_phase = [k_in(Phase::Decode), k_in(Phase::Prefill)];
         self.router_mass = directive.router_mass;
         self.state = directive.state;
         self.lambda = directive.lambda;
@@ -241,6 +246,11 @@ impl Router {
                 })
             }
             _ => None,
+        };
+        let [decoding, reading] = self.k_of_phase;
+        self.k = match route.phase {
+            Phase::Decode => decoding,
+            Phase::Prefill => reading,
         };
         let rows = route.logits.len() / experts;
         let mut selection = Selection {

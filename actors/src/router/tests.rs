@@ -27,6 +27,7 @@ fn directive(k: u16, lambda: f32, beta: f32, focus_weight: f32) -> ModuleDirecti
         epoch: 1,
         state: State::Focus,
         k,
+        reading_k: None,
         router_mass: 1.0,
         expert_bytes: 0,
         speculation_bytes: 0,

@@ -220,6 +220,7 @@ pub fn directives(tick: Tick, thinker: Option<Budget>, talker: Option<Budget>) -
             epoch: 0,
             state: State::Focus,
             k: budget.k,
+            reading_k: None,
             router_mass: 1.0,
             expert_bytes: bytes(budget.demand),
             speculation_bytes: bytes(budget.speculation),

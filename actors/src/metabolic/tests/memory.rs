@@ -61,3 +61,26 @@ fn directives_follow_the_pool() {
     assert!(bytes(&tenth) < bytes(&whole) / 2);
     assert_eq!(bytes(&again), bytes(&whole));
 }
+
+/// The talker reads nothing that is not its own, and k stays within what can be pinned.
+#[test]
+fn only_the_thinker_reads_with_fewer_experts() {
+    let both = MindConfig {
+        modules: vec![thinker(), talker()],
+        ..config()
+    };
+    let of = |state: State, reading_share: f64, pool_bytes: u64| {
+        let budget = StateBudget {
+            reading_share,
+            ..both.budgets[state]
+        };
+        let modules = directives::undriven(&both, state, &budget, pool_bytes);
+        let ks = modules.iter().map(|module| (module.k, module.reading_k));
+        ks.collect::<Vec<_>>()
+    };
+    assert_eq!(of(State::Focus, 1.0, POOL), [(8, None), (6, None)]);
+    assert_eq!(of(State::Focus, 0.5, POOL), [(8, Some(4)), (6, None)]);
+    assert_eq!(of(State::Wake, 0.01, POOL)[0], (4, Some(1)), "one at least");
+    // Where memory holds no more than a window, twice the trained number is cut to it, and so is what is read.
+    assert_eq!(of(State::Threat, 0.75, 0)[0], (8, None));
+}

@@ -61,3 +61,32 @@ fn a_cap_that_keeps_wanted_experts_out_denies_them() {
     assert_eq!(experts(&selection, 0), [0, 2, 3]);
     assert_eq!(selection.denied, [1]);
 }
+
+/// What is read may have fewer experts a token than what is written; the exact policy obeys that too.
+#[test]
+fn reading_has_a_k_of_its_own() {
+    let logits = [0.4f32, 0.3, 0.2, 0.1].map(libm::logf);
+    let count = |reading_k: Option<u16>, policy: RoutingPolicy, phase: Phase| {
+        let directive = ModuleDirective {
+            reading_k,
+            ..directive(3, 0.0, 0.0, 0.0)
+        };
+        let mut router = router(policy, directive, LayerTrust::prior(4));
+        let of = |phase| Route {
+            phase,
+            ..route(&logits)
+        };
+        // The phase of one request does not outlast it.
+        router.route(&of(Phase::Prefill)).unwrap();
+        router.route(&of(Phase::Decode)).unwrap();
+        let selection = router.route(&of(phase)).unwrap();
+        assert_eq!(selection.denied_mass, 0.0);
+        selection.row(0).len()
+    };
+    for policy in [RoutingPolicy::Exact, RoutingPolicy::Salient] {
+        let both = |reading_k| [Phase::Prefill, Phase::Decode].map(|p| count(reading_k, policy, p));
+        assert_eq!(both(None), [3, 3]);
+        assert_eq!(both(Some(1)), [1, 3]);
+        assert_eq!(both(Some(9)), [4, 3], "no more than there are");
+    }
+}
