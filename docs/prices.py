@@ -24,8 +24,10 @@ STATES = ("wake", "focus", "rest", "threat", "depletion", "dream")
 ABLATED = ("wake", "rest", "depletion")
 MECHANISMS = ("k", "miss_cap", "residency_bias", "salience_bias")
 HELD = "focus"              # the state whose numbers the curves vary
-PLAIN = {"f": 1.0, "residency_bias": 0, "salience_bias": 0, "miss_bytes_per_token": 0, "router_mass": 1.0}
+PLAIN = {"f": 1.0, "residency_bias": 0, "salience_bias": 0, "miss_bytes_per_token": 0, "router_mass": 1.0, "reading_share": 1.0}
 K_SHARES = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+READING_SHARES = (0.5, 0.25, 0.125)
+TASKS = ("facts", "sensor", "check", "list")
 MASSES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -72,8 +74,8 @@ def evaluate(args, name, draws, options):
     arms = {}
     for draw, folder in enumerate(draws):
         texts = sorted(str(path) for path in folder.glob("*.txt"))
-        command = [args.sage, "eval", args.model, "--text", *texts, "--limits", args.limit, "--json", "--threads", str(args.threads),
-                   "--out", str(args.work / ("%s-%d.jsonl" % (name, draw))), *options]
+        command = [args.sage, "eval", args.model, "--text", *texts, "--limits", args.limit, "--json", "--threads", "1", "--jobs",
+                   str(args.jobs), "--documents", str(args.documents), "--out", str(args.work / ("%s-%d-%d.jsonl" % (name, args.documents, draw))), *options]
         print("%s, draw %d of %d" % (name, draw + 1, DRAWS), flush=True)
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         for row in report["rows"]:
@@ -280,9 +282,38 @@ def curves_page(args, draws):
     return out
 
 
+def reading_page(args):
+    """Prompts read with fewer experts than answers are written with."""
+    arms = {"k = %g in reading" % (8 * share): settings(reading_share=share) for share in READING_SHARES}
+    both = {"k = %g in both" % (8 * share): settings(f=share) for share in READING_SHARES}
+    options = [part for variation in [settings(), *arms.values(), *both.values()] for part in ("--vary", variation)]
+    tasks = [str(ROOT / "models/tiny/tasks" / (task + ".jsonl")) for task in TASKS]
+    command = [args.sage, "eval", args.model, "--tasks", *tasks, "--items", str(args.items), "--limits", args.limit, "--json",
+               "--threads", "1", "--jobs", str(args.jobs), "--out", str(args.work / ("reading-%d.jsonl" % args.items)),
+               "--states", HELD, *options]
+    print("reading", flush=True)
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    found = {arm["variation"]: arm["tasks"] for arm in report["arms"] if arm["variation"]}
+    whole, rows = found[settings()], []
+    for name, variation in {"k = 8": settings(), **arms, **both}.items():
+        tasks, flags = found[variation], []
+        of = lambda wanted: [row for row in report["rows"] if row["arm"].endswith(" " + wanted)]
+        for mine, other in zip(of(variation), of(settings())):
+            flags.append((100.0 * (mine["correct"] - other["correct"]), mine["miss_bytes"], other["miss_bytes"]))
+        rng, points, missed = random.Random(SEED), [], []
+        for n in range(RESAMPLES + 1):
+            drawn = flags if n == 0 else rng.choices(flags, k=len(flags))
+            points.append(sum(f[0] for f in drawn) / len(drawn))
+            missed.append(100 * (sum(f[1] for f in drawn) / sum(f[2] for f in drawn) - 1))
+        rows.append([name, "%.1f %%" % (100 * tasks["exact_match"]["value"]), kib(tasks["bytes_per_token"])]
+                    + (["–", "–"] if tasks is whole else [told(interval(points), " points"), told(interval(missed))]))
+    return ["%d items of %s." % (whole["items"], ", ".join(TASKS)), "",
+            table(["experts a token", "right", "missed a token", "right, against k = 8", "bytes, against k = 8"], rows), ""]
+
+
 PAGE = """# What the mind's decisions cost and save
 
-Written by `python3 docs/prices.py` from `sage eval`; every figure here is measured on `{model}` with room for {limit} of its
+Written by `python3 docs/prices.py{options}` from `sage eval`; every figure here is measured on `{model}` with room for {limit} of its
 experts, on {documents} documents of held-out texts ({tokens:,} scored tokens) in {draws} draws that share none. "Bytes" are logical
 bytes of experts that were asked for and not in memory. Against exact routing under the same limit; brackets are 95 % intervals over
 documents, resampled within their draws, and `tie` is an interval that contains 0. Small models sit nearer to chance in their routing
@@ -302,7 +333,13 @@ The state's k is the trained one; a token has experts enough when they have this
 (`mind.budgets.STATE.router_mass`), more for salient tokens. The rival is a fixed k at the same perplexity, between the two k that
 are nearest.
 
-{curves}"""
+{curves}
+## Reading with fewer experts than writing
+
+Prompts are read with fewer experts a token (`mind.budgets.STATE.reading_share`), answers are written with the trained number; beside
+it the same number in both.
+
+{reading}"""
 
 
 def main():
@@ -312,13 +349,17 @@ def main():
     parser.add_argument("--texts", nargs="+", type=Path, default=sorted((ROOT / "models/tiny/heldout").glob("*.txt")))
     parser.add_argument("--limit", default="50slots", help="of every arm's process")
     parser.add_argument("--chunk", type=int, default=128, help="tokens of a chunk, in reading")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--documents", type=int, default=1000, help="of each text in each draw, at most")
+    parser.add_argument("--items", type=int, default=100, help="of each task")
+    parser.add_argument("--jobs", type=int, default=2, help="arms side by side")
     parser.add_argument("--work", type=Path, default=ROOT / "target/prices")
     args = parser.parse_args()
     draws = deal(args.work / "texts", args.texts)
-    pages = {"states": states_page(args, draws), "ablation": ablation_page(args, draws), "curves": curves_page(args, draws)}
+    pages = {"states": states_page(args, draws), "ablation": ablation_page(args, draws), "curves": curves_page(args, draws),
+             "reading": reading_page(args)}
     rows = exact_of(evaluate(args, "states-1", draws, ["--states", ",".join(STATES), "--chunk", "1"]))
-    page = PAGE.format(model=args.model, limit=args.limit.replace("slots", ""), draws=DRAWS,
+    options = "" if args.documents == parser.get_default("documents") else " --documents %d" % args.documents
+    page = PAGE.format(options=options, model=args.model, limit=args.limit.replace("slots", ""), draws=DRAWS,
                        documents=sum(map(len, rows)), tokens=sum(row["tokens"] for draw in rows for row in draw),
                        **{name: "\n".join(lines) for name, lines in pages.items()})
     (HERE / "prices.md").write_text(page.rstrip() + "\n", "utf-8")

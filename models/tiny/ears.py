@@ -3,6 +3,7 @@
 
     pip install torch numpy tokenizers safetensors; apt-get install espeak-ng
     python3 models/tiny/ears.py train      make the speech, train, write the files
+    python3 models/tiny/ears.py train --first FOLDER    the same from the tower of another thinker
     python3 models/tiny/ears.py measure    exact match on held-out voices
     python3 models/tiny/ears.py check      spectrogram and tower beside the reference implementation
 
@@ -24,9 +25,10 @@ from tokenizers import Tokenizer
 import ears_batches
 import ears_data
 import ears_export
+import ears_follow
 import export
 from ears_batches import Batches, Speech
-from ears_tower import Tower
+from ears_tower import Ears, Tower
 from model import causal_mask
 from muon import Muon
 from train import save_atomic
@@ -66,14 +68,18 @@ STAGES = (Stage(600, (WORDS,), 2.5e-3, 20, 1.0, 0.3, 1.0, 0.0, 0.0),
           Stage(240, (SOUNDS, LONG), 1.2e-3, 1, 0.01, 0.2, 0.0, 0.01, 1.0, 4, cut=20),
           Stage(442, (SOUNDS, SOUNDS, LONG), 2e-3, 30, 1.0, 0.3, 0.0, 0.01, 1.0, 4),
           Stage(150, (SOUNDS, SOUNDS, LONG), 1.5e-3, 1, 0.01, 0.3, 0.0, 0.01, 1.0, 4))
+# after the thinker was trained further: the tower heard already, and has to be understood
+FOLLOW = (Stage(120, (SAID,), 1.2e-3, 20, 1.0, 0.3, 0.1, 0.01, 0.0),
+          Stage(420, (SOUNDS, SOUNDS, LONG), 2e-3, 30, 0.4, 0.3, 0.0, 0.01, 1.0, 4),
+          Stage(120, (SOUNDS, SOUNDS, LONG), 1e-3, 1, 0.01, 0.3, 0.0, 0.01, 1.0))
 BLANK = ears_batches.PAD         # the row of a moment in which no word ends looks like <|audio_pad|>
 SHARP, SIZE = 4.0, 9.0      # distances that make a difference; a row is not to be larger than this
 CASES = ("sounds/word-pump.wav", "sounds/question-1.wav", "sounds/siren-loud.wav")
 
 
-def stage_of(step):
+def stage_of(step, stages):
     """(stage, steps of it that are done)."""
-    for stage in STAGES:
+    for stage in stages:
         if step < stage.steps:
             return stage, step
         step -= stage.steps
@@ -152,6 +158,11 @@ def answers(thinker, rows, items, top_k=None):
     return F.linear(torch.cat([h[a:b] for h, (a, b) in zip(hidden, spans)]), thinker.head), torch.tensor(labels)
 
 
+def new_tower(thinker):
+    """A tower for a thinker of this shape."""
+    return Tower(Ears(output_dim=thinker.hidden))
+
+
 def classes_of(tokenizer):
     """Ids that can be said, and the blank one."""
     said = ears_data.SINGLE + list(ears_data.SOUNDS) + ears_batches.everything_said()
@@ -164,12 +175,17 @@ def train(args):
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
-    speech = Speech(args.work, False)
+    speech = Speech(args.work, False, args.part)
     thinker = export.read(HERE).requires_grad_(False)
-    tower, batches = Tower(), Batches(tokenizer, speech, args.seed)
-    start(tower, torch.from_numpy(batches.next(0, *WORDS)["mel"]), thinker.embed[BLANK])
-    classes, path, step, used = classes_of(tokenizer), args.work / "tower.pt", 0, 0.0
-    steps = sum(s.steps for s in STAGES)
+    batches, classes = Batches(tokenizer, speech, args.seed), classes_of(tokenizer)
+    path, step, used = args.work / "tower.pt", 0, 0.0
+    if args.first:
+        stages = FOLLOW
+        tower = ears_follow.followed(ears_export.read(args.first), export.read(args.first), thinker, classes)
+    else:
+        stages, tower = STAGES, new_tower(thinker.shape)
+        start(tower, torch.from_numpy(batches.next(0, *WORDS)["mel"]), thinker.embed[BLANK])
+    steps = sum(s.steps for s in stages)
     optimisers = new_optimisers(tower)
     if path.exists():
         state = torch.load(path, weights_only=False)
@@ -181,7 +197,8 @@ def train(args):
           % (sum(p.numel() for p in tower.parameters()) / 1e6, step, steps), flush=True)
     context = torch.multiprocessing.get_context("fork")
     queue = context.Queue(6)
-    plan = [(n,) + stage_of(n)[0].batches[n % len(stage_of(n)[0].batches)] for n in range(step, steps)]
+    batches_of = lambda n: stage_of(n, stages)[0].batches
+    plan = [(n,) + batches_of(n)[n % len(batches_of(n))] for n in range(step, steps)]
     maker = context.Process(target=ears_batches.work_ahead, args=(queue, batches, plan),
                             daemon=True)
     maker.start()
@@ -193,7 +210,7 @@ def train(args):
     last = saved = time.time()
     sums = np.zeros(5)
     while step < steps:
-        stage, done = stage_of(step)
+        stage, done = stage_of(step, stages)
         for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = rate_at(stage, done)
         batch = queue.get()
@@ -284,29 +301,40 @@ def measure(args):
             parts.append("%.1f" % (100 * sum(flags) / len(flags)) if (kind, how) != ("sound", "clear") else "")
         print("| %s | %d | %s |" % (kind.split(", ")[-1], len(items), " | ".join(parts)), flush=True)
     if args.what == "measure":
-        kinds = {}
-        for task, samples, before, after, answer, file in ears_export.heard(HERE):
-            flag = exact_match(tower, thinker, tokenizer, [(samples, before, after, answer)])[0]
-            kinds.setdefault(task, []).append((flag, file))
-        for task, flags in kinds.items():
-            print("sounds/ %s: %d of %d%s" % (task, sum(f for f, _ in flags), len(flags),
-                                              "".join(", not " + n for f, n in flags if not f)))
+        measure_sounds(tower, thinker, tokenizer)
+
+
+def measure_sounds(tower, thinker, tokenizer):
+    """How many of sounds/ are answered right."""
+    kinds = {}
+    for task, samples, before, after, answer, file in ears_export.heard(HERE):
+        flag = exact_match(tower, thinker, tokenizer, [(samples, before, after, answer)])[0]
+        kinds.setdefault(task, []).append((flag, file))
+    for task, flags in kinds.items():
+        print("sounds/ %s: %d of %d%s" % (task, sum(f for f, _ in flags), len(flags),
+                                          "".join(", not " + n for f, n in flags if not f)))
 
 
 def trained(work):
     """The tower of the last checkpoint, rounded as it is stored."""
-    tower = Tower()
+    tower = new_tower(export.read_shape(HERE))
     tower.load_state_dict(torch.load(work / "tower.pt", weights_only=False)["tower"])
-    with torch.no_grad():
-        for p in tower.parameters():
-            p.copy_(p.to(torch.bfloat16).float())
+    return rounded(tower)
+
+
+@torch.no_grad()
+def rounded(tower):
+    """The tower with its weights rounded as they are stored."""
+    for p in tower.parameters():
+        p.copy_(p.to(torch.bfloat16).float())
     return tower
 
 
 def write(args):
     """The files of models/tiny and tests/fixtures/ears."""
     ears_export.write(trained(args.work), HERE)
-    ears_export.write_sounds(Speech(args.work, True), HERE)
+    if not args.first:
+        ears_export.write_sounds(Speech(args.work, True), HERE)
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     ears_export.write_cases(ears_export.read(HERE), export.read(HERE).requires_grad_(False), tokenizer, HERE,
                             FIXTURES / "ears", CASES)
@@ -318,6 +346,8 @@ def main():
                         help="watch: measure the last checkpoint; export: write its files (train does it at its end); "
                              "check: hold the code to recorded results of the reference implementation")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/sage-ears")
+    parser.add_argument("--first", type=Path, help="train on from the tower in this folder, of the thinker that lies there too")
+    parser.add_argument("--part", type=int, default=1, help="make one in so many of the utterances only")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--items", type=int, default=300, help="of each task, at most")

@@ -20,8 +20,8 @@ REPEAT, HEAR = "Repeat:", "What do you hear?"
 class Speech:
     """The utterances of one side, by kind and by text."""
 
-    def __init__(self, work, held):
-        self.samples, self.items = ears_data.make_speech(work, held)
+    def __init__(self, work, held, part=1):
+        self.samples, self.items = ears_data.make_speech(work, held, part)
         self.kinds, self.texts = {}, {}
         for item in self.items:
             self.kinds.setdefault(item["kind"], []).append(item)

@@ -155,14 +155,14 @@ def utterances(rng, held):
     return out
 
 
-def make_speech(work, held, log=print):
-    """Speak everything once; returns (samples int16, [item]) of one side."""
-    name = work / ("speech-held" if held else "speech")
+def make_speech(work, held, part=1, log=print):
+    """Speak everything once, or one in `part`; returns (samples int16, [item]) of one side."""
+    name = work / ("speech-held" if held else "speech" if part == 1 else "speech-%d" % part)
     if not name.with_suffix(".json").exists():
         rng = random.Random(7 if held else 5)
         mine = voices()[1 if held else 0]
         todo = []
-        for n, (kind, text, meta) in enumerate(utterances(rng, held)):
+        for n, (kind, text, meta) in enumerate(utterances(rng, held)[::1 if held else part]):
             voice = mine[n % len(mine)] if held else rng.choice(mine)
             todo.append((kind, text, meta, voice, rng.choice(ACCENTS), rng.randint(120, 220), rng.randint(20, 80)))
         say = lambda t: to_int16(speak(t[1], "%s+%s" % (t[4], t[3]), t[5], t[6]))

@@ -41,13 +41,13 @@ def named_tensors(model):
 
 
 @torch.no_grad()
-def read(folder, shape=Shape()):
-    """The model whose files lie in `folder`, in f32."""
+def read(folder):
+    """The model whose files lie in `folder`, in f32, of the shape that its config.json says."""
     weights = {}
     for path in sorted(folder.glob("model-*.safetensors")):
         with safe_open(str(path), "pt") as shard:
             weights.update({name: shard.get_tensor(name).float() for name in shard.keys()})
-    model = Model(shape)
+    model = Model(read_shape(folder))
     for n, layer in enumerate(model.layers):
         at = TOP + "layers.%d." % n
         take = lambda name: weights[at + name + ".weight"]
@@ -64,6 +64,15 @@ def read(folder, shape=Shape()):
     model.norm.copy_(weights[TOP + "norm.weight"])
     model.head.copy_(weights["thinker.lm_head.weight"])
     return model
+
+
+def read_shape(folder):
+    """The shape of the model whose files lie in `folder`."""
+    text = json.loads((folder / "config.json").read_text("utf-8"))["thinker_config"]["text_config"]
+    return Shape(hidden=text["hidden_size"], layers=text["num_hidden_layers"], heads=text["num_attention_heads"],
+                 kv_heads=text["num_key_value_heads"], head_dim=text["head_dim"], experts=text["num_experts"],
+                 top_k=text["num_experts_per_tok"], expert_dim=text["moe_intermediate_size"], theta=text["rope_theta"],
+                 eps=text["rms_norm_eps"], positions=text["max_position_embeddings"])
 
 
 def cut_shards(tensors, parts=3):

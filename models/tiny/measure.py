@@ -92,9 +92,9 @@ def heldout_rows(tokenizer, folder):
 
 
 def task_items(folder):
-    """{task: [(prompt, answer)]} in the order of `prompts.TESTS`."""
+    """{task: [(prompt, answer)]} in the order of `prompts.TESTS`, then of `prompts.NAMED`."""
     read = lambda task: map(json.loads, (folder / (task + ".jsonl")).read_text("utf-8").splitlines())
-    return {task: [(i["prompt"], i["answer"]) for i in read(task)] for task in prompts.TESTS}
+    return {task: [(i["prompt"], i["answer"]) for i in read(task)] for task in [*prompts.TESTS, *prompts.NAMED]}
 
 
 def chance(task, items):
@@ -175,7 +175,8 @@ def report_loss(model, dense, tokenizer, args):
     """Loss per token of each domain: k, dense, 5-gram, and other experts than the domain's own."""
     rows = heldout_rows(tokenizer, HERE / "heldout")
     gram = five_gram(args.work, tokenizer) if args.work.exists() else None
-    hot = {name: hot_experts(model, r, 16) for name, r in rows.items()}
+    quarter = model.shape.experts // 4
+    hot = {name: hot_experts(model, r, quarter) for name, r in rows.items()}
     names = list(rows)
     body = []
     for n, name in enumerate(names):
@@ -185,12 +186,13 @@ def report_loss(model, dense, tokenizer, args):
                     + ["%.3f" % text_loss(model, r, None, hot[name]),
                        "%.3f (%s)" % (text_loss(model, r, None, hot[other]), other)])
     table(["domain", "tokens"] + ["k = %d" % k for k in KS]
-          + ["dense", "5-gram", "own 16 experts", "another domain's 16"], body)
+          + ["dense", "5-gram", "own %d experts" % quarter, "another domain's %d" % quarter], body)
 
 
 def report_tasks(model, dense, tokenizer, _):
     """Exact match of each task: k, dense, chance, and with half or a quarter of the experts."""
     tasks = task_items(HERE / "tasks")
+    half, quarter = model.shape.experts // 2, model.shape.experts // 4
     prose = heldout_rows(tokenizer, HERE / "heldout")["kjv"]
     body = []
     for task, items in tasks.items():
@@ -200,10 +202,11 @@ def report_tasks(model, dense, tokenizer, _):
         few = lambda rows, n: "%.1f" % (100 * share(exact_match(model, tokenizer, items[1::2], None,
                                                                 hot_experts(model, rows, n))))
         body.append([task] + [score(model, k) for k in (2,) + KS] + [score(dense) if dense else ""]
-                    + ["%.1f" % (100 * chance(task, items))]
-                    + [few(seen, 32), few(prose, 32), few(seen, 16), few(prose, 16)])
+                    + ["" if task in prompts.NAMED else "%.1f" % (100 * chance(task, items))]
+                    + [few(seen, half), few(prose, half), few(seen, quarter), few(prose, quarter)])
     table(["task", "k = 2"] + ["k = %d" % k for k in KS]
-          + ["dense", "guess", "own 32 of 64", "the Bible's 32", "own 16", "the Bible's 16"], body)
+          + ["dense", "guess", "own %d of %d" % (half, model.shape.experts), "the Bible's %d" % half, "own %d" % quarter,
+             "the Bible's %d" % quarter], body)
 
 
 def report_routing(model, _, tokenizer, args):
@@ -214,7 +217,7 @@ def report_routing(model, _, tokenizer, args):
     body, texts = [], torch.zeros(model.shape.layers, model.shape.experts)
     for name, rows in material.items():
         load = expert_load(model, rows)
-        if name not in prompts.TESTS:
+        if name not in prompts.TESTS and name not in prompts.NAMED:
             texts += load / load.sum()
         single = [run_rows(model, [r])[1] for r in rows[:60]]
         layers = [[s[layer].tolist() for s in single] for layer in range(model.shape.layers)]

@@ -1,7 +1,8 @@
 """The small thinker in PyTorch: attention, routed or dense feed-forward blocks.
 
-Projections and experts are multiplied in `Model.compute` (bf16 while training, twice
-as fast as f32 on a processor with AVX512-BF16; f32 when measured); the rest is f32.
+Projections and experts are multiplied in `Model.compute` (while training `fast_type()`:
+bf16 is twice as fast as f32 on a processor with AVX512-BF16, and a hundred times slower
+on one without; f32 when measured); the rest is f32.
 """
 
 import dataclasses
@@ -10,6 +11,16 @@ import torch
 import torch.nn.functional as F
 
 from data import VOCAB
+
+
+def fast_type():
+    """The number type in which this machine multiplies fastest."""
+    try:
+        flags = open("/proc/cpuinfo").read()
+    except OSError:
+        flags = ""
+    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+
 
 ROWS = 32       # rows of an expert are padded to a multiple of this
 

@@ -2,6 +2,9 @@
 
 import torch
 
+from model import fast_type
+
+FAST = fast_type()
 
 def orthogonalise(g, steps=5):
     """Nearest semi-orthogonal matrices of g [..., rows, columns], by a quintic Newton-Schulz iteration.
@@ -9,15 +12,20 @@ def orthogonalise(g, steps=5):
     Coefficients of K. Jordan (2024), "Muon: an optimizer for hidden layers"; bf16 is enough.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = g.to(torch.bfloat16)
+    x = g.to(FAST)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = product(x, product(gram, gram, gram, b, c), x, a, 1.0)
     return x.mT if tall else x
+
+
+def product(z, x, y, beta, alpha):
+    """beta z + alpha x y, of one matrix or of stacks of them."""
+    return (torch.addmm if z.dim() == 2 else torch.baddbmm)(z, x, y, beta=beta, alpha=alpha)
 
 
 class Muon(torch.optim.Optimizer):

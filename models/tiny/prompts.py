@@ -230,6 +230,14 @@ def repeat(rng, least=3, new=False, lists=KNOWN, free=False):
     return "", [("Repeat: " + text, text, held_out(text))]
 
 
+def copies(rng, least=3, new=False, lists=KNOWN, free=False):
+    """Say up to thirty words, names and numbers again: what copying names of several tokens is learned from."""
+    pool = [w for group in lists for w in group]
+    words = [str(rng.randint(0, 9999)) if rng.random() < 0.15 else rng.choice(pool) for _ in range(rng.randint(6, 30))]
+    text = rng.choice((" ", ", ", "; ", "\n")).join(words)
+    return "", [("Repeat: " + text, text, held_out(text))]
+
+
 def draw_sum(rng):
     """(a, sign, b, result): whole numbers, results from 0 to 99; in two of five b has one digit."""
     a, b = rng.randint(0, 99), rng.randint(0, 9 if rng.random() < 0.4 else 99)

@@ -28,7 +28,7 @@ import export
 import measure
 import prompts
 from batches import Batches
-from model import Model, Shape, causal_mask
+from model import Model, Shape, causal_mask, fast_type
 from muon import Muon
 
 BALANCE = 0.001
@@ -112,7 +112,7 @@ def train(name, args):
     tokenizer = data.build_tokenizer(args.work, texts)
     batches = Batches(tokenizer, data.tokenise(args.work, tokenizer, texts), args.rows, measure.LENGTH, args.seed)
     model = Model(SHAPES[name]).to(args.device)
-    model.compute = torch.bfloat16
+    model.compute = fast_type()
     optimisers = new_optimisers(model, args.lr)
     path, step, used = args.work / (name + ".pt"), 0, 0.0
     if path.exists():

@@ -27,7 +27,7 @@ const EXAMPLES: &str = "Examples:
   sage eval MODEL --text models/tiny/heldout/*.txt --limits none,96slots,48slots --documents 8
   sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 8 --kv bf16,q8
   sage eval MODEL --tasks models/tiny/tasks/*.jsonl --items 25 --states wake,rest --policy topk,salient,sage
-  sage eval MODEL --text models/tiny/heldout/*.txt --documents 8 --limits 48slots --without k,residency_bias
+  sage eval MODEL --text models/tiny/heldout/*.txt --documents 8 --limits 48slots --states wake --without k,residency_bias
   sage eval MODEL --text BOOK.txt --limits 48slots --states rest --vary mind.budgets.rest.router_mass=0.8 --jobs 2
   sage eval MODEL --text BOOK.txt --limits 6GiB --out prices.jsonl     killed and started again, it goes on
 

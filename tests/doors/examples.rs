@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 /// Examples that are too long, too large or too much this machine's to run as they stand, and what runs instead. Every other
 /// one runs word for word.
-const INSTEAD: [(&str, &str); 24] = [
+const INSTEAD: [(&str, &str); 25] = [
     // The scenario here is a short one.
     (
         "sage replay run.trace --fork 40 --drop 3",
@@ -60,6 +60,10 @@ const INSTEAD: [(&str, &str); 24] = [
     (
         "sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 8 --kv bf16,q8",
         "sage eval MODEL --text models/tiny/heldout/*.txt --states wake --documents 1 --kv bf16 --max-tokens-per-document 8",
+    ),
+    (
+        "sage eval MODEL --text models/tiny/heldout/*.txt --documents 8 --limits 48slots --states wake --without k,residency_bias",
+        "sage eval MODEL --text models/tiny/heldout/*.txt --documents 1 --max-tokens-per-document 8 --limits 48slots --states wake --without k,residency_bias",
     ),
     (
         "sage eval MODEL --tasks models/tiny/tasks/*.jsonl --items 25 --states wake,rest --policy topk,salient,sage",
