@@ -194,7 +194,7 @@ impl<'a> Evaluation<'a> {
         };
         let found: Result<Vec<_>, EvalError> = std::thread::scope(|scope| {
             let jobs = self.settings.jobs.clamp(1, open.len().max(1));
-            let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(&work)).collect();
+            let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
             let ended = jobs.into_iter().map(|job| match job.join() {
                 Ok(results) => results,
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -248,7 +248,7 @@ fn a_held_budget_is_whole_or_absent() {
     assert_eq!(place(&setting(&settings, "mind.hold.f").origin), (2, 5));
     let error = refused("[mind.hold]\nf = 1\n", &[], &[]);
     assert!(
-        error.contains(":2:5: `mind.hold` lacks expert_memory"),
+        error.contains(":2:5: `mind.hold` lacks reading_share, expert_memory"),
         "{error}"
     );
     let defaults = Sources::default().load().expect("defaults");

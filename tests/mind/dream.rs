@@ -160,6 +160,13 @@ fn a_dream_scores_consolidates_and_ends_by_itself() {
                     .all(|dream| dream.units > 0.0 || dream.scored == 0)
         );
         assert!(dreams.iter().any(|dream| !dream.hot.is_empty()));
+        // What is read is bounded by what was missed, to within a stride of one layer; the rest is consolidated unscored.
+        let read: u64 = dreams.iter().map(|dream| dream.bytes_read).sum();
+        let stats = core.engine().mind.cache_stats().await.expect("totals");
+        let layer_bytes = 64 * (48 << 10);
+        assert!(read <= stats.miss_bytes * 7 / 20 + layer_bytes, "{read}");
+        let unscored: u32 = dreams.iter().map(|dream| dream.unscored).sum();
+        assert!(0 < unscored && unscored < 18, "{unscored} of 18");
         assert!(moved(&core).await > 8);
         core.shutdown().await;
     });
@@ -171,9 +178,9 @@ fn a_text_is_read_awake_whenever_in_a_dream_it_comes() {
     runtime().block_on(async {
         let mut core = core(60).await;
         let mut events = Vec::new();
-        read_texts(&mut core, &mut events).await;
-        let more = pieces(&documents("kjv")[1], 70, 18);
+        let more = pieces(&documents("kjv")[1], 70, 15);
         for (dreamt, texts) in more.chunks(3).enumerate() {
+            read_texts(&mut core, &mut events).await;
             until(&mut core, State::Dream, &mut events).await;
             for _ in 0..dreamt {
                 core.tick(&mut |event| events.push(event))
@@ -202,17 +209,15 @@ fn a_text_is_read_awake_whenever_in_a_dream_it_comes() {
 }
 
 #[test]
-fn input_ends_a_dream_at_once_and_the_next_dream_goes_on() {
+fn input_ends_a_dream_at_once() {
     runtime().block_on(async {
         let mut core = core(60).await;
         let mut events = Vec::new();
         read_texts(&mut core, &mut events).await;
         until(&mut core, State::Dream, &mut events).await;
-        for _ in 0..6 {
-            core.tick(&mut |event| events.push(event))
-                .await
-                .expect("a tick");
-        }
+        core.tick(&mut |event| events.push(event))
+            .await
+            .expect("a tick");
         assert_eq!(core.state(), State::Dream);
         core.submit(Observation::question("visitor", "What is 21 + 3?"));
         core.tick(&mut |event| events.push(event))
@@ -225,8 +230,17 @@ fn input_ends_a_dream_at_once_and_the_next_dream_goes_on() {
             answered |= !answers.expect("a tick").answers.is_empty();
         }
         assert!(answered);
-        let before: u32 = dreams(&events).iter().map(|dream| dream.episodes).sum();
-        assert!(before < 18, "nothing was left to interrupt");
+        let awakened = events.iter().any(|event| {
+            matches!(
+                event.kind,
+                EventKind::State {
+                    from: State::Dream,
+                    cause: Cause::Awakened,
+                    ..
+                }
+            )
+        });
+        assert!(awakened, "the Dream was over before the question came");
         core.shutdown().await;
     });
 }
@@ -381,8 +395,14 @@ fn with_and_without_a_dream(limit: &str, chunk: usize) -> [((u64, u64), Value); 
     assert_eq!(arms[0].2, arms[1].2, "both read the same");
     let change = 100.0 * (arms[0].0.0 as f64 / arms[1].0.0 as f64 - 1.0);
     println!(
-        "{limit}, chunks of {chunk}, {} tokens: {:?} misses and bytes after a Dream, {:?} without: {change:+.1} %; {} episodes, {} bytes in shadow",
-        arms[0].2, arms[0].0, arms[1].0, arms[0].1["episodes"], arms[0].1["bytes_read"]
+        "{limit}, chunks of {chunk}, {} tokens: {:?} misses and bytes after a Dream, {:?} without: {change:+.1} %; {} episodes, {} unscored, {} bytes in shadow, {} saved",
+        arms[0].2,
+        arms[0].0,
+        arms[1].0,
+        arms[0].1["episodes"],
+        arms[0].1["unscored"],
+        arms[0].1["bytes_read"],
+        arms[0].1["saved_bytes"]
     );
     arms.map(|(demand, dreamt, _)| (demand, dreamt))
 }
@@ -398,6 +418,12 @@ fn other_text_of_known_domains_misses_less_after_a_dream() {
         assert_eq!(never["episodes"], 0, "{never}");
         assert!(with.0 as f64 <= most * without.0 as f64, "{limit}");
         assert!(with.1 < without.1);
+        // What the twin says was saved is what the other arm missed more.
+        let saved = dreamt["saved_bytes"].as_i64().expect("bytes");
+        let missed_more = without.1 as i64 - with.1 as i64;
+        assert!((saved - missed_more).abs() < missed_more / 10, "{saved}");
+        let read = dreamt["bytes_read"].as_u64().expect("bytes");
+        println!("{limit}: read {read}, saved {saved}");
     }
 }
 
