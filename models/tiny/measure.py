@@ -92,9 +92,10 @@ def heldout_rows(tokenizer, folder):
 
 
 def task_items(folder):
-    """{task: [(prompt, answer)]} in the order of `prompts.TESTS`, then of `prompts.NAMED`."""
+    """{task: [(prompt, answer)]} in the order of `prompts.TESTS`, then of those of `prompts.NAMED` that are there."""
     read = lambda task: map(json.loads, (folder / (task + ".jsonl")).read_text("utf-8").splitlines())
-    return {task: [(i["prompt"], i["answer"]) for i in read(task)] for task in [*prompts.TESTS, *prompts.NAMED]}
+    return {task: [(i["prompt"], i["answer"]) for i in read(task)] for task in [*prompts.TESTS, *prompts.NAMED]
+            if task in prompts.TESTS or (folder / (task + ".jsonl")).exists()}
 
 
 def chance(task, items):
